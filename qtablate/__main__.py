@@ -1,0 +1,5 @@
+"""`python -m qtablate`."""
+
+from qtablate.cli import main
+
+main()

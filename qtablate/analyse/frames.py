@@ -1,0 +1,127 @@
+"""From the files of a results folder to tidy tables. Reads files only: works on any folder, finished or not, without torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qtablate.analyse.rates import rate
+from qtablate.store import Store
+
+AXES = ("extra_num_query_tokens", "accumulate_grad_batches", "micro_batch_size", "mixing", "extra_init")
+"""What names a condition."""
+
+CELL_COLUMNS = (
+    "key", "status", "extra_num_query_tokens", "accumulate_grad_batches", "micro_batch_size", "effective_batch_size",
+    "mixing", "extra_init", "seed", "steps", "samples_seen", "supervised_tokens", "skipped_windows", "train_loss",
+    "accuracy", "accuracy_stderr", "accuracy_macro", "accuracy_per_token", "n_items", "chance", "blind_accuracy",
+    "visual_gain", "visual_gain_stderr", "train_seconds", "eval_seconds", "peak_memory_mb", "visual_tokens",
+    "trainable_params", "frozen_params", "error",
+)  # fmt: skip
+TASK_COLUMNS = (
+    "key", *AXES, "seed", "task", "n_items", "accuracy", "accuracy_stderr", "accuracy_per_token", "blind_accuracy", "chance"
+)  # fmt: skip
+SUMMARY_COLUMNS = (
+    *AXES, "effective_batch_size", "visual_tokens", "seeds_done", "seeds_wanted", "steps", "samples_seen",
+    "supervised_tokens", "train_loss", "accuracy", "accuracy_seed_sd", "accuracy_item_stderr", "n_items", "n_clips",
+    "chance", "blind_accuracy", "visual_gain", "visual_gain_item_stderr", "train_seconds", "eval_seconds",
+    "peak_memory_mb",
+)  # fmt: skip
+
+
+def cells(store: Store) -> pd.DataFrame:
+    """A row a cell of the sweep, in its order; what a cell has not measured is missing."""
+    rows = []
+    for entry in store.read_sweep()["cells"]:
+        record = store.read_record(entry["key"])
+        row: dict[str, Any] = {name: entry[name] for name in ("key", "seed", *AXES)}
+        row["effective_batch_size"] = entry["micro_batch_size"] * entry["accumulate_grad_batches"]
+        row["status"] = record.status if record else "pending"
+        row["error"] = record.error if record else ""
+        if record and record.figures:
+            f = record.figures
+            row |= {name: f[name] for name in f if name in CELL_COLUMNS and name != "accuracy"}
+            row |= {
+                "accuracy": f["accuracy"]["value"], "accuracy_stderr": f["accuracy"]["stderr"],
+                "accuracy_per_token": f["accuracy_per_token"]["value"], "n_items": f["accuracy"]["n"],
+                "blind_accuracy": f["blind"]["value"], "visual_gain": f["visual_gain"]["value"],
+                "visual_gain_stderr": f["visual_gain"]["stderr"],
+            }  # fmt: skip
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(CELL_COLUMNS))
+
+
+def tasks(store: Store) -> pd.DataFrame:
+    """A row a finished cell and task."""
+    rows = []
+    for entry in store.read_sweep()["cells"]:
+        record = store.read_record(entry["key"])
+        for task in record.figures["tasks"] if record and record.figures else ():
+            row = {name: entry[name] for name in ("key", "seed", *AXES)}
+            row |= {
+                "task": task["task"], "n_items": task["accuracy"]["n"], "accuracy": task["accuracy"]["value"],
+                "accuracy_stderr": task["accuracy"]["stderr"], "accuracy_per_token": task["per_token"]["value"],
+                "blind_accuracy": task["blind"]["value"], "chance": task["chance"],
+            }  # fmt: skip
+            rows.append(row)
+    return pd.DataFrame(rows, columns=list(TASK_COLUMNS))
+
+
+def answers(store: Store, keys: Sequence[str]) -> pd.DataFrame:
+    """A row a cell, control and item, of the cells named."""
+    frames = [pd.read_csv(store.cell_file(key, "answers.csv")).assign(key=key) for key in keys]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def summary(store: Store, cell_table: pd.DataFrame) -> pd.DataFrame:
+    """A row a condition, over its finished seeds.
+
+    Two uncertainties, not mixed: `accuracy_seed_sd` is the spread between seeds (missing with one seed);
+    `accuracy_item_stderr` that of the items, clustered by clip, of the answers averaged over the seeds.
+    """
+    rows = []
+    for condition, group in cell_table.groupby(list(AXES), sort=False):
+        done = group[group["status"] == "ok"]
+        row: dict[str, Any] = dict(zip(AXES, condition, strict=True))
+        row |= {"seeds_done": len(done), "seeds_wanted": len(group)}
+        row["effective_batch_size"] = group["effective_batch_size"].iloc[0]
+        if len(done):
+            for name in ("visual_tokens", "steps", "samples_seen", "n_items", "chance"):
+                row[name] = done[name].iloc[0]
+            for name in (
+                "supervised_tokens", "train_loss", "accuracy", "blind_accuracy", "visual_gain", "train_seconds",
+                "eval_seconds", "peak_memory_mb",
+            ):  # fmt: skip
+                row[name] = done[name].astype(float).mean()
+            row["accuracy_seed_sd"] = done["accuracy"].astype(float).std(ddof=1) if len(done) > 1 else np.nan
+            given = answers(store, list(done["key"]))
+            table = given.pivot_table(index=["item", "clip"], columns="control", values="correct")
+            clips = list(table.index.get_level_values("clip"))
+            row["n_clips"] = len(set(clips))
+            row["accuracy_item_stderr"] = rate(list(table["none"]), clips).stderr
+            row["visual_gain_item_stderr"] = rate(list(table["none"] - table["blind"]), clips).stderr
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+
+
+def write_tables(store: Store) -> list[Path]:
+    """cells.csv, tasks.csv and summary.csv; the paths are returned."""
+    cell_table = cells(store)
+    out = []
+    for name, table in (("cells", cell_table), ("tasks", tasks(store)), ("summary", summary(store, cell_table))):
+        path = store.table_file(f"{name}.csv")
+        store.write_rows(path, _plain(table), list(table.columns))
+        out.append(path)
+    return out
+
+
+def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of Python values; missing is None, whole numbers stay whole."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(name): _whole(value) for name, value in row.items()} for row in rows]
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,45 @@
+"""The report of a results folder, from files alone: sheets for the terminal, CSV and Markdown for the disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qtablate.analyse import frames, tables
+from qtablate.files import write_text
+from qtablate.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    sheets: tuple[tables.Sheet, ...]
+    files: tuple[Path, ...]
+
+
+def report(store: Store) -> Report:
+    """Read a folder, write its tables, and return what to show. Raises StoreError when it is no sweep's."""
+    sweep = store.read_sweep()
+    files = frames.write_tables(store)
+    cells = frames.cells(store)
+    task_table = frames.tasks(store)
+    sheets = [tables.summary_sheet(frames.summary(store, cells))]
+    if len(task_table):
+        sheets.append(tables.task_sheet(task_table))
+    sheets += [s for s in (tables.failure_sheet(cells), tables.problem_sheet(sweep["problems"])) if s]
+    path = store.table_file("report.md")
+    write_text(path, _markdown(store.root.name, sweep, sheets))
+    return Report(tuple(sheets), (*files, path))
+
+
+def _markdown(name: str, sweep: dict[str, Any], sheets: list[tables.Sheet]) -> str:
+    recipe, sources = sweep["recipe"], sweep["sources"]
+    lines = [
+        f"# qtablate: {name}",
+        "",
+        f"Model `{sources['model']}`, benchmark `{sources['bench']}` ({sweep['items']} items), training `{sources['train']}`; "
+        f"{recipe['samples']} samples a cell, {100 * recipe['image_share']:g} % images; hold {sweep['grid']['hold']}; "
+        f"peak learning rate {recipe['learning_rate']:g}; language model "
+        f"{'trained' if recipe['train_language_model'] else 'frozen'}.",
+        "",
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in sweep["versions"].items()) + ".",
+    ]
+    return "\n".join(lines) + "\n\n" + "\n\n".join(sheet.markdown() for sheet in sheets) + "\n"

@@ -1,0 +1,146 @@
+"""Frames -> tables for eyes: rich for a terminal, Markdown for a file. Both show the same cells of text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from rich.table import Table
+
+from qtablate.analyse.frames import AXES
+
+NAMES = {
+    "extra_num_query_tokens": "extra tokens",
+    "accumulate_grad_batches": "accum",
+    "micro_batch_size": "micro-batch",
+    "mixing": "mixing",
+    "extra_init": "extra init",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table as text."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    left: int = 0
+    """How many columns from the left hold words rather than figures."""
+
+    def rich(self) -> Table:
+        table = Table(title=self.title, caption=self.note or None, title_justify="left", caption_justify="left")
+        for number, column in enumerate(self.columns):
+            table.add_column(column, justify="left" if number < self.left else "right", overflow="fold")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        lines = [f"## {self.title}", "", _line(self.columns)]
+        lines.append(_line(["---" if number < self.left else "---:" for number in range(len(self.columns))]))
+        lines += [_line(row) for row in self.rows]
+        return "\n".join([*lines, *(["", self.note] if self.note else [])])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def percent(value: object, stderr: object = None, digits: int = 1) -> str:
+    """A share in percent, with its standard error where there is one; empty when missing."""
+    if value is None or pd.isna(value):  # type: ignore[call-overload]
+        return ""
+    text = f"{100 * float(value):.{digits}f}"  # type: ignore[arg-type]
+    if stderr is None or pd.isna(stderr):  # type: ignore[call-overload]
+        return text
+    return f"{text} ±{100 * float(stderr):.{digits}f}"  # type: ignore[arg-type]
+
+
+def number(value: object, digits: int = 0) -> str:
+    if value is None or pd.isna(value):  # type: ignore[call-overload]
+        return ""
+    return f"{float(value):,.{digits}f}"  # type: ignore[arg-type]
+
+
+def _shown_axes(table: pd.DataFrame) -> list[str]:
+    """The axes worth a column: tokens and accumulation always, others where they vary."""
+    real = table[table["extra_init"] != "none"]
+    varies = {axis: (real if axis == "extra_init" else table)[axis].nunique() > 1 for axis in AXES}
+    return [axis for axis in AXES if varies[axis] or axis in AXES[:2]]
+
+
+def summary_sheet(table: pd.DataFrame) -> Sheet:
+    """The main table: a row a condition."""
+    axes = _shown_axes(table)
+    columns = [NAMES[axis] for axis in axes] + [
+        "batch", "steps", "loss", "accuracy %", "seed sd", "blind %", "gain", "train s", "seeds",
+    ]  # fmt: skip
+    rows = []
+    for _, row in table.iterrows():
+        seeds = f"{row['seeds_done']}" + ("" if row["seeds_done"] == row["seeds_wanted"] else f"/{row['seeds_wanted']}")
+        rows.append(tuple(str(row[axis]) for axis in axes) + (
+            number(row["effective_batch_size"]), number(row["steps"]), number(row["train_loss"], 3),
+            percent(row["accuracy"], row["accuracy_item_stderr"]), percent(row["accuracy_seed_sd"]),
+            percent(row["blind_accuracy"]), percent(row["visual_gain"], row["visual_gain_item_stderr"]),
+            number(row["train_seconds"]), seeds,
+        ))  # fmt: skip
+    done = table[table["seeds_done"] > 0]
+    note = "no cell has finished"
+    if len(done):
+        first = done.iloc[0]
+        note = (
+            f"accuracy over {int(first['n_items'])} items of {int(first['n_clips'])} clips, mean of the seeds; ± is the "
+            f"standard error over items, clustered by clip; seed sd is the spread between seeds; chance is "
+            f"{percent(first['chance'])}; gain = accuracy - blind. Held: {int(first['samples_seen'])} samples a cell."
+        )
+    return Sheet("Conditions", tuple(columns), tuple(rows), note)
+
+
+def task_sheet(table: pd.DataFrame) -> Sheet:
+    """A row a task, a column a condition: accuracy averaged over the seeds."""
+    axes = _shown_axes(table)
+    labels = table[axes].astype(str).agg(" / ".join, axis=1)
+    order = list(dict.fromkeys(labels))
+    grouped = table.assign(label=labels).groupby("task", sort=False)
+    rows = []
+    for task, group in grouped:
+        means = group.groupby("label")["accuracy"].mean()
+        rows.append((
+            str(task), number(group["n_items"].iloc[0]), percent(group["chance"].iloc[0]),
+            percent(group["blind_accuracy"].mean()), *(percent(means.get(label)) for label in order),
+        ))  # fmt: skip
+    note = "accuracy %, mean of the seeds; columns are " + " / ".join(NAMES[axis] for axis in axes)
+    return Sheet("Tasks", ("task", "n", "chance", "blind", *order), tuple(rows), note, left=1)
+
+
+def failure_sheet(table: pd.DataFrame) -> Sheet | None:
+    """Cells that failed, with their one-line errors."""
+    failed = table[table["status"] == "failed"]
+    if failed.empty:
+        return None
+    rows = tuple(
+        (str(row["key"]), *(str(row[axis]) for axis in AXES[:2]), str(row["seed"]), str(row["error"]))
+        for _, row in failed.iterrows()
+    )
+    note = "the traceback is in cells/<key>/record.json"
+    return Sheet("Failed cells", ("key", "extra tokens", "accum", "seed", "error"), rows, note, left=1)
+
+
+def problem_sheet(problems: Sequence[dict[str, str]], examples: int = 3) -> Sheet | None:
+    """What was left out of the data: counted by kind, with examples by name."""
+    if not problems:
+        return None
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        kinds.setdefault(problem["kind"], []).append(f"{problem['subject']}: {problem['detail']}")
+    rows = tuple(
+        (
+            kind,
+            str(len(found)),
+            "\n".join(found[:examples]) + (f"\nand {len(found) - examples} more" if len(found) > examples else ""),
+        )
+        for kind, found in kinds.items()
+    )
+    note = "left out of every score above; all of them are named in sweep.json"
+    return Sheet("Left out", ("kind", "count", "examples"), rows, note, left=3)

@@ -1,0 +1,86 @@
+"""What a benchmark and a training set are made of. A new benchmark is one file that yields these."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frames = NDArray[np.uint8]
+"""A clip as (frames, height, width, 3) RGB bytes; an image is a clip of one frame."""
+
+VIDEO, IMAGE = "video", "image"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One multiple-choice question."""
+
+    id: str
+    """Unique in its benchmark and the same in every run: answers are paired by it."""
+    task: str
+    clip: str
+    """Items of one clip share it: the cluster of the standard errors."""
+    question: str
+    options: tuple[str, ...]
+    answer: int
+    """Index of the gold option."""
+    medium: str = VIDEO
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One clip or image with its conversation."""
+
+    id: str
+    medium: str
+    clip: str
+    pairs: tuple[tuple[str, str], ...]
+    """Questions and answers in the order in which they are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that was left out, by name."""
+
+    subject: str
+    """The item, sample or file."""
+    kind: str
+    """One short word or two to count by, such as `missing video`."""
+    detail: str
+
+
+class Clips(Protocol):
+    """Whatever can show clips."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the pixels or the texts could have."""
+        ...
+
+    def clips(self) -> Sequence[str]:
+        """The names of all clips, in a fixed order."""
+        ...
+
+    def frames(self, clip: str) -> Frames:
+        """Decode one clip at the model's size. Raises BadMedia when it cannot be read."""
+        ...
+
+
+class Benchmark(Clips, Protocol):
+    @property
+    def items(self) -> Sequence[Item]: ...
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """Items that were refused when the files were read."""
+        ...
+
+
+class TrainingData(Clips, Protocol):
+    @property
+    def samples(self) -> Sequence[Sample]: ...
+
+    @property
+    def problems(self) -> Sequence[Problem]: ...

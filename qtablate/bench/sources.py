@@ -1,0 +1,49 @@
+"""From what the user named to a benchmark and training data. A new kind of source is one entry here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from qtablate.bench.items import Benchmark, TrainingData
+from qtablate.errors import DataError
+
+WORLD = "world"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where model, questions and samples come from, as the user wrote it."""
+
+    model: str = "nano"
+    bench: str = WORLD
+    """`world` or `mvbench:DIR`."""
+    train: str = WORLD
+    """`world` or a json file of conversations."""
+    media_root: str = ""
+    """The folder that the file's clips are named from."""
+    items_a_task: int | None = None
+
+
+def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
+    """The benchmark, its clips at the model's size. Raises DataError."""
+    kind, _, path = sources.bench.partition(":")
+    if kind == WORLD and not path:
+        from qtablate.bench.world.benchmark import ITEMS_A_TASK, WorldBench
+
+        return WorldBench(sources.items_a_task or ITEMS_A_TASK)
+    if kind == "mvbench" and path:
+        from qtablate.bench.mvbench import MVBench
+
+        return MVBench(path, model["num_frames"], model["vision_config"]["image_size"], sources.items_a_task)
+    raise DataError(f"--bench: unknown benchmark '{sources.bench}'; expected world or mvbench:DIR")
+
+
+def open_training(sources: Sources, model: dict[str, Any], samples: int, image_share: float) -> TrainingData:
+    """Training data with enough clips for a budget, its clips at the model's size. Raises DataError."""
+    if sources.train == WORLD:
+        from qtablate.bench.world.benchmark import WorldTraining
+
+        images = round(samples * image_share)
+        return WorldTraining(samples - images, images)
+    from qtablate.bench.instructions import InstructionFile
+
+    return InstructionFile(sources.train, sources.media_root, model["num_frames"], model["vision_config"]["image_size"])

@@ -1,0 +1,122 @@
+"""The world as a benchmark and as training data. Nothing is stored: a clip's name says which dice made it.
+
+The splits `pretrain`, `train` and `eval` draw from streams of different names, so they are disjoint by construction.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+
+from qtablate.bench.items import IMAGE, VIDEO, Frames, Item, Problem, Sample
+from qtablate.bench.prompts import DESCRIBE
+from qtablate.bench.world.questions import TASKS, Question, caption, image_questions, questions
+from qtablate.bench.world.scene import FRAMES, Scene, render, simulate
+from qtablate.seeds import Dice
+
+ITEMS_A_TASK = 150
+ITEMS_A_CLIP = 4
+PAIRS_A_SAMPLE = 6
+_CAPTIONS = 0.5  # share of samples that ask for everything at once, the lever of alignment
+
+
+def scene_of(clip: str) -> Scene:
+    """The scene behind a clip's name, such as `world/eval/video/17`."""
+    return simulate(Dice(clip), 1 if f"/{IMAGE}/" in clip else FRAMES)
+
+
+def _frames(clip: str) -> Frames:
+    return render(scene_of(clip), 1 if f"/{IMAGE}/" in clip else FRAMES)
+
+
+def fingerprint(*parts: object) -> str:
+    """Of what is asked for, and of a few clips and texts as this code makes them, so that a changed world is a new one."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode())
+    for number in range(16):
+        clip = f"world/probe/{IMAGE if number % 4 == 0 else VIDEO}/{number}"
+        scene = scene_of(clip)
+        digest.update(_frames(clip).tobytes())
+        digest.update(repr((caption(scene), questions(scene, Dice(clip, "questions")))).encode())
+    return digest.hexdigest()[:16]
+
+
+class WorldBench:
+    """Items of every task, `items_a_task` each, gold answers balanced where a task has few, several questions a clip."""
+
+    problems: Sequence[Problem] = ()
+
+    def __init__(self, items_a_task: int = ITEMS_A_TASK, tasks: Sequence[str] = tuple(TASKS)) -> None:
+        self.items_a_task = items_a_task
+        self.tasks = tuple(tasks)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint("bench", self.items_a_task, self.tasks)
+
+    @cached_property
+    def items(self) -> Sequence[Item]:
+        left = Counter(dict.fromkeys(self.tasks, self.items_a_task))
+        # no answer of a task with few answers is gold more often than its even share
+        share = {task: -(-self.items_a_task // len(TASKS[task].answers)) for task in self.tasks if TASKS[task].answers}
+        golds: Counter[tuple[str, str]] = Counter()
+        out: list[Item] = []
+        number = 0
+        while left.total():
+            clip = f"world/eval/{VIDEO}/{number}"
+            number += 1
+            taken: list[Question] = []
+            for question in questions(scene_of(clip), Dice(clip, "questions")):
+                task, gold = question.task, (question.task, question.answer)
+                full = task in share and golds[gold] >= share[task]
+                if len(taken) == ITEMS_A_CLIP or not left[task] or full or any(q.task == task for q in taken):
+                    continue
+                taken.append(question)
+                left[task] -= 1
+                golds[gold] += 1
+                name = f"{task}-{self.items_a_task - left[task]:04d}"
+                out.append(Item(name, task, clip, question.text, question.options, question.options.index(question.answer)))
+        return sorted(out, key=lambda item: (self.tasks.index(item.task), item.id))
+
+    def clips(self) -> Sequence[str]:
+        return list(dict.fromkeys(item.clip for item in self.items))
+
+    def frames(self, clip: str) -> Frames:
+        return _frames(clip)
+
+
+class WorldTraining:
+    """`videos` clips and `images` images of the split, each with a caption or with several questions."""
+
+    problems: Sequence[Problem] = ()
+
+    def __init__(self, videos: int, images: int, split: str = "train") -> None:
+        self.videos, self.images, self.split = videos, images, split
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint("train", self.split, PAIRS_A_SAMPLE, _CAPTIONS)
+
+    @cached_property
+    def samples(self) -> Sequence[Sample]:
+        return [self.sample(medium, n) for medium, count in self._counts for n in range(count)]
+
+    @property
+    def _counts(self) -> tuple[tuple[str, int], ...]:
+        return ((VIDEO, self.videos), (IMAGE, self.images))
+
+    def sample(self, medium: str, number: int, visit: int = 0) -> Sample:
+        """One clip's conversation; another visit tells another one."""
+        clip = f"world/{self.split}/{medium}/{number}"
+        scene, dice = scene_of(clip), Dice(clip, "conversation", visit)
+        if dice.chance(_CAPTIONS):
+            pairs = [(DESCRIBE, caption(scene))]
+        else:
+            asked = questions(scene, dice) if medium == VIDEO else image_questions(scene, dice)
+            pairs = [(question.text, question.answer) for question in asked[:PAIRS_A_SAMPLE]]
+        return Sample(clip, medium, clip, tuple(pairs))
+
+    def clips(self) -> Sequence[str]:
+        return [f"world/{self.split}/{medium}/{n}" for medium, count in self._counts for n in range(count)]
+
+    def frames(self, clip: str) -> Frames:
+        return _frames(clip)

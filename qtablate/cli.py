@@ -1,0 +1,238 @@
+"""The commands. The only file that prints.
+
+qtablate sweep --tokens 0,32,64
+qtablate report
+qtablate bench export DIR
+"""
+
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from qtablate.display import Board, clock
+from qtablate.errors import QtablateError
+
+if TYPE_CHECKING:
+    from qtablate.execute.events import Event
+    from qtablate.store import Store
+    from qtablate.sweep import Sweep
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Ablate a video language model's query tokens and gradient accumulation, and say how sure the answer is.",
+)  # fmt: skip
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: write the procedural one as files.")
+app.add_typer(bench_app, name="bench")
+
+RESULTS = Path("results")
+_STATUS_EVERY = 15.0  # seconds between status lines where the output is not a terminal
+
+
+def console() -> Console:
+    """For tables and progress. Where the output is not a terminal, wide enough for every column."""
+    out = Console(highlight=False, soft_wrap=False)
+    return out if out.is_terminal else Console(highlight=False, width=160)
+
+
+@app.command()
+def sweep(
+    tokens: Annotated[str, typer.Option(help="extra_num_query_tokens to compare: a comma list, 0 included.")] = "0,32,64",
+    accum: Annotated[str, typer.Option(help="accumulate_grad_batches to compare.")] = "1,4",
+    batch_size: Annotated[
+        str, typer.Option(help="Micro-batch sizes (with --hold effective-batch: the effective batch).")
+    ] = "8",
+    seeds: Annotated[str, typer.Option(help="Seeds; every condition runs with each.")] = "1,2,3",
+    mixing: Annotated[str, typer.Option(help="multi: each micro-batch holds every medium; single: one medium each.")] = "multi",
+    extra_init: Annotated[str, typer.Option(help="Initial values of extra tokens: normal, zeros.")] = "normal",
+    hold: Annotated[str, typer.Option(help="What accumulation keeps: micro-batch or effective-batch.")] = "micro-batch",
+    samples: Annotated[int | None, typer.Option(min=1, help="Budget: clips and images that each cell trains on.")] = None,
+    image_share: Annotated[float | None, typer.Option(min=0, max=1, help="Share of images among the samples.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the model's own.")] = None,
+    warm_up: Annotated[float, typer.Option(min=0, max=1, help="Share of the optimizer steps.")] = 0.2,
+    max_grad_norm: Annotated[float | None, typer.Option(help="Clip each window's gradient. Default: no clipping.")] = None,
+    train_lm: Annotated[bool, typer.Option("--train-lm/--freeze-lm", help="Train the language model too.")] = False,
+    model: Annotated[str, typer.Option(help="nano (in the package) or a model directory.")] = "nano",
+    bench: Annotated[str, typer.Option(help="world (procedural) or mvbench:DIR.")] = "world",
+    items: Annotated[int | None, typer.Option(min=1, help="Items a task at most. Default: all (world: 150).")] = None,
+    train: Annotated[str, typer.Option(help="world (procedural) or a json file of conversations.")] = "world",
+    media_root: Annotated[str, typer.Option(help="Folder that the clips in --train are named from.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Results folder. Default: results/MODEL-BENCH.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: the cores at hand.")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="The ablation that CI runs: two by two cells, a minute.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the time it would take; run nothing.")] = False,
+) -> None:
+    """Train and evaluate every cell of a grid; finished cells are never run again."""
+    from qtablate import sweep as sweeps
+    from qtablate.bench.sources import Sources
+    from qtablate.execute.local import cores
+    from qtablate.grid import EXTRA_INITS, HOLDS, MIXINGS, Grid, numbers, words
+    from qtablate.model.features import default_cache
+    from qtablate.store import Store
+
+    if smoke:
+        given = {"tokens": tokens, "accum": accum, "seeds": seeds}
+        changed = [
+            name for name, value in given.items() if value != {"tokens": "0,32,64", "accum": "1,4", "seeds": "1,2,3"}[name]
+        ]
+        if changed:
+            raise QtablateError(f"--smoke has a grid of its own: leave out --{', --'.join(changed)}, or leave out --smoke")
+        tokens, accum, seeds = sweeps.SMOKE.tokens, sweeps.SMOKE.accum, sweeps.SMOKE.seeds
+        samples, items = samples or sweeps.SMOKE.samples, items or sweeps.SMOKE.items
+    grid = Grid(
+        numbers("--tokens", tokens, 0), numbers("--accum", accum, 1), numbers("--batch-size", batch_size, 1),
+        numbers("--seeds", seeds, 0), words("--mixing", mixing, MIXINGS), words("--extra-init", extra_init, EXTRA_INITS),
+        words("--hold", hold, HOLDS)[0],
+    )  # fmt: skip
+    sources = Sources(model, bench, train, media_root, items)
+    recipe = sweeps.recipe_for(sources, samples, image_share, lr, warm_up, max_grad_norm, train_lm)
+    name = "smoke" if smoke else f"{Path(model).name}-{bench.partition(':')[0]}"
+    store = Store(out or RESULTS / name)
+    planned = sweeps.plan(store, sources, grid, recipe, default_cache() / "features", jobs or cores())
+
+    screen = console()
+    if dry_run:
+        _show_plan(screen, planned, estimate=True)
+        return
+    with store.locked():
+        _run(screen, planned)
+    failed = [cell for cell in planned.cells if not store.finished(cell.key)]
+    _show_report(screen, store)
+    if failed:
+        screen.print(f"{len(failed)} of {len(planned.cells)} cells failed; the same command tries them again.", style="red")
+        raise typer.Exit(1)
+    if smoke:
+        blind = sweeps.not_above_blind(planned)
+        for cell, gain, stderr in blind:
+            screen.print(f"{cell.label}: not above its blind control (gain {100 * gain:.1f} ± {100 * stderr:.1f})", style="red")
+        if blind:
+            raise typer.Exit(1)
+        screen.print("Smoke ablation passed: every cell finished and scores above its blind control by two standard errors.")
+
+
+@app.command()
+def report(
+    results: Annotated[Path | None, typer.Argument(help="A results folder. Default: the newest under results/.")] = None,
+) -> None:
+    """Show the tables of a sweep, finished or not, and write them as CSV and Markdown."""
+    from qtablate.store import Store, newest
+
+    _show_report(console(), Store(results) if results else newest(RESULTS))
+
+
+@bench_app.command("export")
+def bench_export(
+    directory: Annotated[Path, typer.Argument(help="Folder to write json/ and video/ into; must be empty or new.")],
+    items: Annotated[int, typer.Option(min=1, help="Items a task.")] = 20,
+) -> None:
+    """Write the procedural benchmark in MVBench's format, with encoded mp4 files."""
+    from qtablate.bench.export import export
+
+    clips, questions = export(directory, items)
+    console().print(f"{questions} items and {clips} clips in {directory}: qtablate sweep --bench mvbench:{directory}")
+
+
+def _run(screen: Console, planned: "Sweep") -> None:
+    from qtablate import sweep as sweeps
+
+    sweeps.write_sweep_file(planned)
+    to_run = planned.to_run()
+    if not to_run:
+        screen.print(f"All {len(planned.cells)} cells of {planned.store.root} are finished; nothing to run.")
+        return
+    try:
+        missing = planned.chunks_missing()
+        if missing:
+            jobs = sweeps.feature_jobs(planned)
+            board = Board("Frozen visual features", {key: key for key, _ in jobs}, planned.workers)
+            _follow(screen, board, sweeps.compute_features(planned, jobs), lambda _: "done")
+        _show_plan(screen, planned, estimate=True)
+        cells = {cell.key: cell for cell in to_run}
+        board = Board("Cells", {key: cell.label for key, cell in cells.items()}, planned.workers)
+        _follow(screen, board, sweeps.execute(planned), lambda key: _outcome(planned.store, key))
+    except KeyboardInterrupt:
+        done = len(planned.cells) - len(planned.to_run())
+        sweeps.write_sweep_file(planned)
+        screen.print(f"\nStopped: {done} of {len(planned.cells)} cells are finished and kept in {planned.store.root}.")
+        screen.print("Go on with the same command: " + _command(), soft_wrap=True)
+        raise typer.Exit(130) from None
+    sweeps.write_sweep_file(planned)
+
+
+def _follow(screen: Console, board: Board, events: "Generator[Event, None, None]", outcome: Any) -> None:
+    """Show events as they come: a live board in a terminal, plain lines elsewhere."""
+    failures: list[Event] = []
+    try:
+        if screen.is_terminal:
+            with Live(board.renderable(), console=screen, refresh_per_second=4, transient=True) as live:
+                for event in events:
+                    board.take(event)
+                    live.update(board.renderable())
+                    if event.kind in ("done", "failed"):
+                        live.console.print(board.line(event, outcome(event.key) if event.kind == "done" else ""))
+                    failures += [event] if event.kind == "failed" else []
+        else:
+            said = time.monotonic()
+            for event in events:
+                board.take(event)
+                if event.kind in ("done", "failed"):
+                    screen.print(board.line(event, outcome(event.key) if event.kind == "done" else ""), soft_wrap=True)
+                elif time.monotonic() - said > _STATUS_EVERY:
+                    said = time.monotonic()
+                    for line in board.status_lines():
+                        screen.print(line, soft_wrap=True)
+                failures += [event] if event.kind == "failed" else []
+    finally:
+        events.close()
+    if board.title != "Cells" and failures:
+        raise QtablateError(f"{failures[0].key} failed: {failures[0].error}\n{failures[0].traceback}")
+
+
+def _outcome(store: "Store", key: str) -> str:
+    record = store.read_record(key)
+    figures = record.figures if record and record.figures else {}
+    return (
+        f"accuracy {100 * figures['accuracy']['value']:.1f} %, blind {100 * figures['blind']['value']:.1f} %, "
+        f"loss {figures['train_loss']:.3f}, {clock(figures['train_seconds'] + figures['eval_seconds'])}"
+    )
+
+
+def _show_plan(screen: Console, planned: "Sweep", estimate: bool) -> None:
+    from qtablate import sweep as sweeps
+
+    seconds = sweeps.estimate(planned) if estimate else {}
+    screen.print(sweeps.plan_sheet(planned, seconds).rich())
+    for line in sweeps.defaults_in_words(planned):
+        screen.print(line, soft_wrap=True)
+
+
+def _show_report(screen: Console, store: "Store") -> None:
+    from qtablate.analyse.report import report as build
+
+    built = build(store)
+    for sheet in built.sheets:
+        screen.print(sheet.rich())
+        screen.print()
+    screen.print("Written: " + ", ".join(str(path) for path in built.files), soft_wrap=True)
+
+
+def _command() -> str:
+    return " ".join(["qtablate", *sys.argv[1:]])
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one message and exit code 2; anything else is a bug and keeps its traceback."""
+    try:
+        app()
+    except QtablateError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", style="red", markup=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

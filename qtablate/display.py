@@ -1,0 +1,101 @@
+"""What a running sweep looks like: a board of state fed by events. It draws nothing itself; the command line does."""
+
+import time
+from dataclasses import dataclass, field
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from qtablate.execute.events import Event, Progress
+
+
+@dataclass
+class Board:
+    """Counts of jobs and, for each running one, how far it is."""
+
+    title: str
+    labels: dict[str, str]
+    """Of every job, by key."""
+    workers: int
+    done: int = 0
+    failed: int = 0
+    began: float = field(default_factory=time.monotonic)
+    running: dict[str, tuple[float, Progress | None]] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        if event.kind == "started":
+            self.running[event.key] = (time.monotonic(), None)
+        elif event.kind == "progress":
+            self.running[event.key] = (self.running[event.key][0], event.progress)
+        else:
+            self.running.pop(event.key, None)
+            self.done += event.kind == "done"
+            self.failed += event.kind == "failed"
+
+    @property
+    def over(self) -> int:
+        return self.done + self.failed
+
+    def left(self) -> float | None:
+        """Seconds that the whole will still take, from what is done so far; None before anything is known."""
+        share = self.over + sum(_share(progress) for _, progress in self.running.values())
+        spent = time.monotonic() - self.began
+        return spent * (len(self.labels) - share) / share if share > 0.02 else None
+
+    def renderable(self) -> RenderableType:
+        head = Text(f"{self.title}: {self.over} of {len(self.labels)} done", style="bold")
+        if self.failed:
+            head.append(f", {self.failed} failed", style="red")
+        head.append(f", {clock(time.monotonic() - self.began)} spent" + _about(self.left()), style="default")
+        table = Table(box=None, show_header=False, padding=(0, 1), expand=False)
+        for key, (began, progress) in self.running.items():
+            table.add_row(
+                self.labels[key], ProgressBar(total=1.0, completed=_share(progress), width=16), _words(progress, began)
+            )
+        return Group(head, table)
+
+    def line(self, event: Event, outcome: str = "") -> str:
+        """One plain line for the end of a job."""
+        text = f"[{self.over}/{len(self.labels)}] {self.labels[event.key]}: "
+        return text + (f"failed: {event.error}" if event.kind == "failed" else outcome or "done")
+
+    def status_lines(self) -> list[str]:
+        """Plain lines for the running jobs."""
+        return [f"  {self.labels[key]}: {_words(progress, began)}" for key, (began, progress) in self.running.items()]
+
+
+_EVALUATION = 0.15  # of a cell's time, roughly: only the bar and the remaining time rest on it
+
+
+def _share(progress: Progress | None) -> float:
+    if progress is None:
+        return 0.0
+    inner = progress.done / max(1, progress.total)
+    if progress.phase == "train":
+        return inner * (1 - _EVALUATION)
+    return 1 - _EVALUATION + inner * _EVALUATION if progress.phase == "evaluate" else inner
+
+
+def _words(progress: Progress | None, began: float) -> str:
+    if progress is None:
+        return "starting"
+    noun = {"train": "step", "evaluate": "evaluating item", "features": "chunk"}[progress.phase]
+    loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
+    share, spent = _share(progress), time.monotonic() - began
+    return f"{noun} {progress.done}/{progress.total}{loss}" + _about(spent * (1 - share) / share if share else None)
+
+
+def _about(seconds: float | None) -> str:
+    return "" if seconds is None else f", about {clock(seconds)} left"
+
+
+def clock(seconds: float) -> str:
+    """`42 s`, `7 min 05 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

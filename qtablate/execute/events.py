@@ -1,0 +1,29 @@
+"""What executors say about jobs. Light: imported by the command line too."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is."""
+
+    phase: str
+    """`features`, `train` or `evaluate`."""
+    done: int
+    total: int
+    loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a job."""
+
+    key: str
+    kind: str
+    """`started`, `progress`, `done` or `failed`."""
+    progress: Progress | None = None
+    result: Any = None
+    """What a `done` job returned."""
+    error: str = ""
+    traceback: str = ""

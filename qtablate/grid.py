@@ -1,0 +1,179 @@
+"""Axes -> conditions -> cells. A cell's key is a hash of all that decides its result.
+
+Everything is checked here, before anything runs. This module knows no files and no torch.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from qtablate.errors import GridError
+
+RECORD_SCHEMA = 1  # raise it when the meaning of a recorded figure changes: older cells are then run again
+
+MIXINGS = ("multi", "single")
+EXTRA_INITS = ("normal", "zeros")
+Hold = Literal["micro-batch", "effective-batch"]
+HOLDS: tuple[Hold, ...] = ("micro-batch", "effective-batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One point of the grid: a cell without its seed."""
+
+    extra_num_query_tokens: int
+    accumulate_grad_batches: int
+    micro_batch_size: int
+    mixing: str
+    extra_init: str
+    """Initial values of the extra query tokens; `none` where there are none."""
+
+    @property
+    def effective_batch_size(self) -> int:
+        return self.micro_batch_size * self.accumulate_grad_batches
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What all cells of a sweep share in training and evaluation."""
+
+    samples: int
+    """The budget that is held: clips and images that each cell trains on."""
+    image_share: float
+    learning_rate: float
+    warm_up: float
+    """Share of the optimizer steps."""
+    min_lr_ratio: float
+    weight_decay: float
+    betas: tuple[float, float]
+    max_grad_norm: float | None
+    train_language_model: bool
+    longest: int
+    """Tokens in a training sequence at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """Of everything outside the configuration that a result depends on."""
+
+    model: str
+    training: str
+    benchmark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One training run and its evaluation."""
+
+    condition: Condition
+    seed: int
+    media_block: int
+    """Samples of one medium in a row when mixing is `single`: the batch size that was asked for, so that splitting it
+    into micro-batches changes nothing."""
+    recipe: Recipe
+    fingerprints: Fingerprints
+
+    @property
+    def key(self) -> str:
+        text = json.dumps([RECORD_SCHEMA, dataclasses.asdict(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        c = self.condition
+        parts = [f"tokens {c.extra_num_query_tokens}", f"accum {c.accumulate_grad_batches}"]
+        return ", ".join([*parts, f"batch {c.micro_batch_size}", f"seed {self.seed}"])
+
+    @property
+    def optimizer_steps(self) -> int:
+        micro_batches = -(-self.recipe.samples // self.condition.micro_batch_size)
+        return -(-micro_batches // self.condition.accumulate_grad_batches)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The axes, each a tuple of levels, as they were asked for."""
+
+    tokens: tuple[int, ...]
+    accum: tuple[int, ...]
+    batch_size: tuple[int, ...]
+    seeds: tuple[int, ...]
+    mixing: tuple[str, ...]
+    extra_init: tuple[str, ...]
+    hold: Hold
+
+    def conditions(self) -> list[tuple[Condition, int]]:
+        """Every condition with its media block, in the order of the axes; no condition twice."""
+        found: dict[Condition, int] = {}
+        for tokens, accum, batch, mixing, init in itertools.product(
+            self.tokens, self.accum, self.batch_size, self.mixing, self.extra_init
+        ):
+            micro = batch // accum if self.hold == "effective-batch" else batch
+            # without extra tokens their initial value does not exist: one condition, not one for each
+            found.setdefault(Condition(tokens, accum, micro, mixing, init if tokens else "none"), batch)
+        return list(found.items())
+
+    def cells(self, recipe: Recipe, fingerprints: Fingerprints) -> list[Cell]:
+        """All cells, seed by seed, so that an unfinished sweep holds whole comparisons."""
+        return [
+            Cell(condition, seed, block, recipe, fingerprints) for seed in self.seeds for condition, block in self.conditions()
+        ]
+
+
+def numbers(option: str, text: str, least: int) -> tuple[int, ...]:
+    """A comma list of whole numbers. Raises GridError naming the value that is wrong."""
+    out: list[int] = []
+    for part in text.split(","):
+        try:
+            value = int(part.strip())
+        except ValueError:
+            raise GridError(f"{option}: '{part.strip()}' is not a whole number; give a comma list such as 0,32,64") from None
+        if value < least:
+            raise GridError(f"{option}: {value} is too small; the least is {least}")
+        out.append(value)
+    return _once(option, out)
+
+
+def words(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """A comma list of names out of `known`. Raises GridError naming the one that is wrong."""
+    out = [part.strip() for part in text.split(",")]
+    for word in out:
+        if word not in known:
+            raise GridError(f"{option}: unknown value '{word}'; known: {', '.join(known)}")
+    return _once(option, out)
+
+
+def _once(option: str, values: list[Any]) -> tuple[Any, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            raise GridError(f"{option}: {value} is given twice; each level may stand once")
+    return tuple(values)
+
+
+def check(grid: Grid, recipe: Recipe) -> None:
+    """Refuse combinations that cannot be run. Raises GridError."""
+    for batch, accum in itertools.product(grid.batch_size, grid.accum):
+        if grid.hold == "effective-batch" and batch % accum:
+            raise GridError(
+                f"--hold effective-batch splits each batch into micro-batches: --batch-size {batch} is not a multiple of "
+                f"--accum {accum}; choose a multiple of every --accum value"
+            )
+        micro = batch // accum if grid.hold == "effective-batch" else batch
+        window = micro * accum
+        if window > recipe.samples:
+            raise GridError(
+                f"--samples {recipe.samples} is less than one window of --batch-size {micro} x --accum {accum} = {window} "
+                "samples: no optimizer step would be whole; raise --samples or lower one of the others"
+            )
+        if "multi" in grid.mixing and 0 < recipe.image_share < 1:
+            least = min(recipe.image_share, 1 - recipe.image_share)
+            if micro * least < 1:
+                raise GridError(
+                    f"--mixing multi wants every medium in each micro-batch, but {micro} samples at --image-share "
+                    f"{recipe.image_share:g} do not hold both; use micro-batches of {round(1 / least)} or more, "
+                    "--image-share 0, or --mixing single"
+                )

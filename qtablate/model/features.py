@@ -1,0 +1,109 @@
+"""Frozen visual features: computed once, kept in files, shared by all cells.
+
+Clips are cut into chunks of a fixed size. A chunk's file is named by the weights, the data and the clips in it, so
+that a larger set reuses the chunks of a smaller one, and nothing that changed is ever reused. Its note is written
+last: a note means that the chunk is whole.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtablate.bench.items import Clips, Frames, Problem
+from qtablate.errors import BadMedia, StoreError
+from qtablate.files import aside, write_text
+
+if TYPE_CHECKING:
+    import torch
+
+    from qtablate.model.videochat2 import VideoChat2Model
+
+CHUNK = 256
+_BATCH = 32  # clips in one forward pass; fixed, so that features do not depend on who computes them
+
+
+def default_cache() -> Path:
+    """QTABLATE_CACHE, or the user's cache folder."""
+    own = os.environ.get("QTABLATE_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qtablate"
+
+
+@dataclass(frozen=True)
+class FeatureFiles:
+    """Where the features of one set of clips under one model lie."""
+
+    folder: Path
+    model_fingerprint: str
+    data_fingerprint: str
+    clip_names: tuple[str, ...]
+
+    @cached_property
+    def chunks(self) -> list[tuple[str, tuple[str, ...]]]:
+        """(file stem, clips) of every chunk."""
+        out = []
+        for start in range(0, len(self.clip_names), CHUNK):
+            names = self.clip_names[start : start + CHUNK]
+            text = json.dumps([self.model_fingerprint, self.data_fingerprint, names])
+            out.append((hashlib.sha256(text.encode()).hexdigest()[:24], names))
+        return out
+
+    def missing(self) -> list[int]:
+        """Numbers of the chunks that are not there."""
+        return [number for number, (stem, _) in enumerate(self.chunks) if not self._note(stem).is_file()]
+
+    def _note(self, stem: str) -> Path:
+        return self.folder / f"{stem}.json"
+
+    def _array(self, stem: str) -> Path:
+        return self.folder / f"{stem}.safetensors"
+
+    def problems(self) -> list[Problem]:
+        """Clips that could not be decoded when the features were made."""
+        return [Problem(*row) for stem, _ in self.chunks for row in json.loads(self._note(stem).read_text())]
+
+    def compute(self, number: int, model: "VideoChat2Model", clips: Clips) -> None:
+        """Decode and encode one chunk and write it."""
+        import torch
+        from safetensors.torch import save_file
+
+        from qtablate.model.pixels import normalised
+
+        stem, names = self.chunks[number]
+        problems: list[Problem] = []
+        by_shape: dict[tuple[int, ...], dict[int, Frames]] = {}
+        for place, name in enumerate(names):
+            try:
+                frames = clips.frames(name)
+            except BadMedia as error:
+                problems.append(Problem(name, error.kind, error.detail))
+            else:
+                by_shape.setdefault(frames.shape, {})[place] = frames
+        features: dict[str, torch.Tensor] = {}
+        mean, std = model.config.image_mean, model.config.image_std
+        with torch.inference_mode():
+            for same in by_shape.values():
+                places = list(same)
+                for start in range(0, len(places), _BATCH):
+                    some = places[start : start + _BATCH]
+                    out = model.vision_features(normalised([same[place] for place in some], mean, std))
+                    features.update((str(place), one.clone()) for place, one in zip(some, out, strict=True))
+        with aside(self._array(stem)) as path:
+            save_file(features, path)
+        write_text(self._note(stem), json.dumps([[p.subject, p.kind, p.detail] for p in problems]))
+
+    def read(self) -> dict[str, "torch.Tensor"]:
+        """All features by clip, (N, D) each, mapped from the files; clips with problems are absent."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        out: dict[str, torch.Tensor] = {}
+        for stem, names in self.chunks:
+            try:
+                out.update((names[int(place)], one) for place, one in load_file(self._array(stem)).items())
+            except (OSError, SafetensorError) as error:
+                raise StoreError(f"cached features {self._array(stem)} cannot be read ({error}): delete the file") from None
+        return out

@@ -1,0 +1,89 @@
+"""Model directories: config.json, model.safetensors, tokenizer.json. `nano` names the one in the package."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtablate.errors import ModelError
+
+if TYPE_CHECKING:  # reading a fingerprint or a config must not cost the import of torch
+    from qtablate.model.encode import Encoder
+    from qtablate.model.videochat2 import VideoChat2Model
+
+NANO = Path(__file__).parent / "assets" / "nano"
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+PARTS = ("qformer", "query_tokens", "projection")
+"""Parts that a base may leave to the cell to start anew (`fresh_parts` of its config)."""
+
+
+def directory(model: str) -> Path:
+    """The folder of a model. Raises ModelError when it is not one."""
+    path = NANO if model == "nano" else Path(model)
+    missing = [name for name in FILES if not (path / name).is_file()]
+    if missing:
+        raise ModelError(
+            f"'{model}' is not a model directory: expected {', '.join(FILES)}, missing {', '.join(missing)}. "
+            "Use 'nano' or a directory that save_pretrained wrote."
+        )
+    return path
+
+
+def read_config(model: str) -> dict[str, Any]:
+    """config.json as it is, without torch."""
+    try:
+        config = json.loads((directory(model) / "config.json").read_text())
+    except ValueError as error:
+        raise ModelError(f"{model}/config.json is not JSON: {error}") from None
+    if config.get("model_type") != "videochat2":
+        raise ModelError(f"unknown model family '{config.get('model_type')}' in {model}/config.json; known: videochat2")
+    return dict(config)
+
+
+def fingerprint(model: str) -> str:
+    """Of the files' contents."""
+    digest = hashlib.sha256()
+    for name in FILES:
+        with (directory(model) / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def load(model: str) -> tuple["VideoChat2Model", "Encoder"]:
+    """The model and its encoder, on the CPU, from safetensors only."""
+    from transformers import PreTrainedTokenizerFast
+    from transformers.utils import logging as transformers_logging
+
+    from qtablate.bench.prompts import FORMATS
+    from qtablate.model.encode import Encoder
+    from qtablate.model.videochat2 import VideoChat2Model
+
+    path = directory(model)
+    config = read_config(model)
+    if config["conversation"] not in FORMATS:
+        raise ModelError(f"unknown conversation format '{config['conversation']}' in {model}; known: {', '.join(FORMATS)}")
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    found, info = VideoChat2Model.from_pretrained(path, use_safetensors=True, output_loading_info=True, local_files_only=True)
+    wrong = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}
+    if wrong:
+        raise ModelError(f"the weights in {model} do not fit its config.json: {json.dumps(wrong)[:800]}")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
+    return found, Encoder(tokenizer, FORMATS[config["conversation"]])
+
+
+def start_anew(model: "VideoChat2Model", seed: int) -> list[str]:
+    """Give the base's `fresh_parts` initial values from the seed; the parts' names are returned."""
+    from qtablate.model.initialise import initialise, normal
+
+    fresh = list(model.config.fresh_parts or [])
+    for part in fresh:
+        if part not in PARTS:
+            raise ModelError(f"unknown part '{part}' in fresh_parts of the model's config; known: {', '.join(PARTS)}")
+        if part == "query_tokens":
+            table = model.query_tokens
+            table.data = normal(tuple(table.shape), model.config.query_init_std, "init", seed, part).to(table.dtype)
+        else:
+            initialise(getattr(model, part), seed, part)
+    return fresh

@@ -1,0 +1,152 @@
+"""The VideoChat2 container out of stock transformers modules.
+
+video -> VideoMAE-type encoder -> Q-Former with learnable queries -> linear projection -> causal language model.
+Sources: OpenGVLab/Ask-Anything video_chat2 (facts only); the Q-Former is transformers' InstructBLIP one.
+Shapes: B clips, T frames, N patch tokens, Q queries, L text tokens, D widths.
+"""
+
+import math
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    InstructBlipQFormerConfig,
+    InstructBlipQFormerModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    VideoMAEConfig,
+    VideoMAEModel,
+)
+from transformers.configuration_utils import SubConfigSpec
+
+VISION_NORM_EPS = 1e-12  # vision_layernorm of the original; the config of VideoMAE has one eps for all its norms
+
+
+class VideoChat2Config(PreTrainedConfig):
+    """What the container is made of. `extra_num_query_tokens` = 0 means that the parameter does not exist."""
+
+    model_type = "videochat2"
+    sub_configs_defaults = {  # noqa: RUF012 - transformers' own way to declare parts
+        "vision_config": VideoMAEConfig,
+        "qformer_config": InstructBlipQFormerConfig,
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
+    }
+
+    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    qformer_config: dict[str, Any] | PreTrainedConfig | None = None
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    num_query_tokens: int = 32
+    extra_num_query_tokens: int = 0
+    position_frames: int = 4
+    """Frames of the sinusoid table that other lengths are interpolated from (always 4 in the original)."""
+    num_frames: int = 8
+    """Frames sampled from a clip."""
+    image_mean: list[float] | None = None
+    image_std: list[float] | None = None
+    conversation: str = "nano"
+    """Turn markers: a name in qtablate.bench.prompts.FORMATS."""
+    query_init_std: float = 0.02
+    learning_rate: float = 2e-5
+    """Peak rate that a sweep takes when none is given (the original's stage 3)."""
+    fresh_parts: list[str] | None = None
+    """Parts that a cell starts anew, from its seed (an alignment-stage base); empty: all parts come from the file."""
+
+
+class VideoChat2Model(PreTrainedModel):
+    """The model. Its visual tokens do not depend on the question."""
+
+    config_class = VideoChat2Config
+    base_model_prefix = "videochat2"
+    main_input_name = "pixel_values"
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _no_split_modules = ["VideoMAELayer", "InstructBlipQFormerLayer"]  # noqa: RUF012
+
+    def __init__(self, config: VideoChat2Config) -> None:
+        super().__init__(config)
+        self.vision = VideoMAEModel(config.vision_config)
+        cast(nn.LayerNorm, self.vision.layernorm).eps = VISION_NORM_EPS
+        self.qformer = InstructBlipQFormerModel(config.qformer_config)
+        width = self.qformer.config.hidden_size
+        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, width))
+        if config.extra_num_query_tokens:
+            self.extra_query_tokens = nn.Parameter(torch.zeros(1, config.extra_num_query_tokens, width))
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.projection = nn.Linear(width, self.language_model.get_input_embeddings().embedding_dim)
+        self._tables: dict[tuple[int, int, int, torch.device], Tensor] = {}
+        self.post_init()
+
+    @property
+    def num_visual_tokens(self) -> int:
+        return int(self.config.num_query_tokens + self.config.extra_num_query_tokens)
+
+    def queries(self) -> Tensor:
+        """All queries, base then extra: (1, Q, D)."""
+        if self.config.extra_num_query_tokens:
+            return torch.cat([self.query_tokens, self.extra_query_tokens], dim=1)
+        return self.query_tokens
+
+    def vision_features(self, pixel_values: Tensor) -> Tensor:
+        """(B, T, 3, H, W) normalised pixels -> (B, N, D) patch features after vision_layernorm; T = 1 is an image."""
+        _, frames, _, height, width = pixel_values.shape
+        embeddings = self.vision.embeddings
+        embeddings.patch_embeddings.image_size = (height, width)
+        embeddings.position_embeddings = self._positions(frames, height, width)
+        return cast(Tensor, self.vision(pixel_values=pixel_values).last_hidden_state)
+
+    def visual_tokens(self, features: Tensor) -> Tensor:
+        """(B, N, D) patch features -> (B, Q, D) tokens in the language model's space."""
+        queries = self.queries().expand(features.shape[0], -1, -1)
+        out = self.qformer(input_ids=None, query_embeds=queries, encoder_hidden_states=features)
+        return cast(Tensor, self.projection(out.last_hidden_state))
+
+    def embed(self, input_ids: Tensor, visual: Tensor | None = None, at: Tensor | None = None) -> Tensor:
+        """(B, L) ids -> (B, L, D); the positions where `at` (B, L) is true take `visual`'s rows in order."""
+        embeds = cast(Tensor, self.language_model.get_input_embeddings()(input_ids))
+        if visual is None or at is None:
+            return embeds
+        return embeds.masked_scatter(at[..., None], visual.to(embeds.dtype))
+
+    def _positions(self, frames: int, height: int, width: int) -> Tensor:
+        """Position table (1, T * h * w, D), kept a size. It is in no state dict, so it is made here when first needed."""
+        key = (frames, height, width, self.device)
+        if key not in self._tables:
+            table = position_table(self.config, frames, height, width)
+            self._tables[key] = table.to(device=self.device, dtype=self.dtype)
+        return self._tables[key]
+
+
+def position_table(config: VideoChat2Config, frames: int, height: int, width: int) -> Tensor:
+    """Sinusoid positions for `frames` frames of height x width pixels, interpolated from the checkpoint's own size.
+
+    Space first (bicubic), then time (linear), both with align_corners False; one frame takes the table's first frame.
+    Source: Ask-Anything video_chat2 `models/umt/vit.py`, restated in shared facts.
+
+    Returns:
+        (1, T * h * w, D) float32.
+    """
+    vision = cast(VideoMAEConfig, config.vision_config)
+    grid, dim, known = vision.image_size // vision.patch_size, vision.hidden_size, config.position_frames
+    position = torch.arange(known * grid * grid, dtype=torch.float64)[:, None]
+    rate = torch.exp(-math.log(10000.0) * 2 * (torch.arange(dim, dtype=torch.float64) // 2) / dim)
+    angle = position * rate
+    table = torch.where(torch.arange(dim) % 2 == 0, angle.sin(), angle.cos()).float()
+    table = table.view(known, grid, grid, dim)
+    rows, columns = height // vision.patch_size, width // vision.patch_size
+    if (rows, columns) != (grid, grid):
+        table = nn.functional.interpolate(
+            table.permute(0, 3, 1, 2), size=(rows, columns), mode="bicubic", align_corners=False
+        ).permute(0, 2, 3, 1)
+    if frames == 1:
+        table = table[:1]
+    elif frames != known:
+        flat = table.reshape(known, rows * columns, dim).permute(1, 2, 0)  # (place, dim, time)
+        flat = nn.functional.interpolate(flat, size=frames, mode="linear", align_corners=False)
+        table = flat.permute(2, 0, 1)
+    return table.reshape(1, frames * rows * columns, dim)
+
+
+AutoConfig.register("videochat2", VideoChat2Config)

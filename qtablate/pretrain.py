@@ -1,0 +1,205 @@
+"""nano, the embedded default: a VideoChat2-shaped model of a million parameters, pretrained on the procedural world.
+
+    python -m qtablate.pretrain --out build/nano
+
+Three stages that mirror the original's: the vision encoder from dense labels; then the language model, reading
+captions and conversations through a Q-Former whose number of queries changes from step to step; last, the Q-Former,
+its queries and the projection are thrown away. What ships is a base that sees and reads but whose bridge is new, so
+that a cell is an alignment-stage run (starting from converged queries, extra ones were not taken up).
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import InstructBlipQFormerConfig, LlamaConfig, VideoMAEConfig
+
+from qtablate.bench.items import IMAGE, VIDEO, Sample
+from qtablate.bench.prompts import FORMATS
+from qtablate.bench.world.benchmark import WorldTraining
+from qtablate.bench.world.labels import CLASSES, dense_labels
+from qtablate.bench.world.scene import FRAMES, SIDE, render, simulate
+from qtablate.model.encode import Encoder
+from qtablate.model.initialise import initialise, normal
+from qtablate.model.pixels import normalised
+from qtablate.model.tokenizer import build, world_words
+from qtablate.model.videochat2 import VideoChat2Config, VideoChat2Model
+from qtablate.seeds import Dice
+from qtablate.train.accumulate import token_loss_sum
+from qtablate.train.batches import micro_batch
+
+WIDTH = 96
+QUERIES = (4, 8, 16, 32, 64)
+MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
+
+
+def config(vocabulary: int, num_query_tokens: int = 2) -> VideoChat2Config:
+    """nano's shape. Few base queries, so that no extra ones is a true bottleneck."""
+    return VideoChat2Config(
+        vision_config=VideoMAEConfig(
+            image_size=SIDE, patch_size=8, tubelet_size=1, num_frames=FRAMES, hidden_size=WIDTH, num_hidden_layers=4,
+            num_attention_heads=4, intermediate_size=2 * WIDTH, layer_norm_eps=1e-6, use_mean_pooling=False,
+            attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0,
+        ).to_dict(),
+        qformer_config=InstructBlipQFormerConfig(
+            vocab_size=1, max_position_embeddings=1, pad_token_id=None, hidden_size=WIDTH, num_hidden_layers=2,
+            num_attention_heads=4, intermediate_size=2 * WIDTH, cross_attention_frequency=1, encoder_hidden_size=WIDTH,
+            attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0,
+        ).to_dict(),
+        text_config=LlamaConfig(
+            vocab_size=vocabulary, hidden_size=WIDTH, num_hidden_layers=3, num_attention_heads=4,
+            intermediate_size=2 * WIDTH, tie_word_embeddings=True, max_position_embeddings=1024,
+            bos_token_id=0, eos_token_id=1, pad_token_id=1,
+        ).to_dict(),
+        num_query_tokens=num_query_tokens, position_frames=FRAMES, num_frames=FRAMES, image_mean=MEAN, image_std=STD,
+        query_init_std=1.0, learning_rate=2e-3, fresh_parts=["qformer", "query_tokens", "projection"],
+    )  # fmt: skip
+
+
+def one_cycle(step: int, steps: int, peak: float, warm_up: float = 0.1) -> float:
+    """Linear warm-up, then a cosine to a hundredth of the peak."""
+    done = (step + 1) / steps
+    if done < warm_up:
+        return peak * done / warm_up
+    return peak * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * (done - warm_up) / (1 - warm_up))))
+
+
+def train_vision(model: VideoChat2Model, steps: int, clips: int, peak: float, seed: int) -> Iterator[dict[str, float]]:
+    """Stage 1: every patch token names the thing it shows, what that thing does in the whole clip, and where it is."""
+    heads = nn.ModuleDict({name: nn.Linear(WIDTH, n) for name, n in CLASSES.items()})
+    initialise(heads, seed, "heads")
+    parameters = [*model.vision.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.02)
+    model.vision.train()
+    for step in range(steps):
+        frames = 1 if step % 8 == 7 else FRAMES  # images too: VideoChat2 sees both media
+        scenes = [
+            simulate(Dice("pretrain", "vision", seed, step, i), frames) for i in range(clips if frames > 1 else clips * 2)
+        ]
+        labels = torch.from_numpy(np.stack([dense_labels(scene, frames) for scene in scenes]))  # (B, N, heads)
+        features = model.vision_features(normalised([render(scene, frames) for scene in scenes], MEAN, STD))
+        loss, right = torch.zeros(()), {}
+        for column, (name, head) in enumerate(heads.items()):
+            gold = labels[..., column].flatten()
+            known = gold >= 0
+            if not known.any():
+                continue
+            logits = head(features.flatten(0, 1)[known])
+            loss = loss + nn.functional.cross_entropy(logits, gold[known])
+            right[name] = (logits.argmax(-1) == gold[known]).float().mean().item()
+        optimizer.param_groups[0]["lr"] = one_cycle(step, steps, peak)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        if frames > 1:
+            yield {"step": step, "loss": loss.item(), **right}
+
+
+class Pool:
+    """Clips of the pretraining split with their frozen features; conversations are told anew at each visit."""
+
+    def __init__(self, model: VideoChat2Model, videos: int, images: int) -> None:
+        self.world = WorldTraining(videos, images, "pretrain")
+        self.features: dict[str, Tensor] = {}
+        clips = self.world.clips()
+        with torch.no_grad():
+            for start in range(0, len(clips), 32):
+                for medium in (VIDEO, IMAGE):
+                    names = [clip for clip in clips[start : start + 32] if f"/{medium}/" in clip]
+                    if names:
+                        x = normalised([self.world.frames(name) for name in names], MEAN, STD)
+                        self.features |= dict(zip(names, model.vision_features(x), strict=True))
+
+    def samples(self, dice: Dice, n: int) -> list[Sample]:
+        images = n // 8
+        counts = ((VIDEO, self.world.videos, n - images), (IMAGE, self.world.images, images))
+        return [
+            self.world.sample(medium, dice.below(total), visit=dice.below(1 << 30))
+            for medium, total, wanted in counts
+            for _ in range(wanted)
+        ]
+
+
+def train_language(
+    model: VideoChat2Model, pool: Pool, encoder: Encoder, steps: int, clips: int, peak: float, seed: int
+) -> Iterator[dict[str, float]]:
+    """Stages 2 and 3: captions and conversations through a Q-Former whose number of queries is drawn at each step, so
+    that the language model learns to read visual prefixes of any length and no number is its favourite."""
+    table = nn.Parameter(normal((1, QUERIES[-1], WIDTH), 1.0, "init", seed, "queries"))
+    parts = (model.qformer, model.projection, model.language_model)
+    parameters = [table, *(p for part in parts for p in part.parameters())]
+    optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.02)
+    for step in range(steps):
+        dice = Dice("pretrain", "language", seed, step)
+        n = dice.pick(QUERIES)
+        micro = micro_batch(pool.samples(dice, clips), pool.features.__getitem__, encoder, n, 1024)
+        tokens = torch.cat([
+            model.projection(
+                model.qformer(None, query_embeds=table[:, :n].expand(len(rows), -1, -1), encoder_hidden_states=f)
+                .last_hidden_state
+            ) for rows, f in micro.features
+        ])[torch.argsort(torch.cat([rows for rows, _ in micro.features]))]  # fmt: skip
+        embeds = model.embed(micro.text.input_ids, tokens, micro.text.visual_at)
+        logits = model.language_model(inputs_embeds=embeds, use_cache=False).logits
+        loss = token_loss_sum(logits, micro.text.labels) / micro.supervised_tokens
+        optimizer.param_groups[0]["lr"] = one_cycle(step, steps, peak)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        yield {"step": step, "queries": n, "length": micro.text.input_ids.shape[1], "loss": loss.item()}
+
+
+def _log(path: Path, stage: str, rows: Iterator[dict[str, float]], every: int) -> None:
+    start = time.process_time()
+    with path.open("a") as out:
+        for number, row in enumerate(rows):
+            if number % every == 0:
+                entry = {"stage": stage, "seconds": round(time.process_time() - start, 1)}
+                entry |= {key: round(value, 4) for key, value in row.items()}
+                out.write(json.dumps(entry) + "\n")
+                out.flush()
+                print(json.dumps(entry), file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=20261124)
+    parser.add_argument("--vision-steps", type=int, default=2500)
+    parser.add_argument("--language-steps", type=int, default=4000)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    log = out / "log.jsonl"
+    tokenizer = build(world_words())
+    model = VideoChat2Model(config(len(tokenizer)))
+    initialise(model, arguments.seed, "model")
+
+    seen = out / "vision.safetensors"  # a stage that is done is not done again
+    if not seen.exists():
+        _log(log, "vision", train_vision(model, arguments.vision_steps, 24, 1.5e-3, arguments.seed), 50)
+        save_file(model.vision.state_dict(), seen)
+    model.vision.load_state_dict(load_file(seen))
+
+    encoder = Encoder(tokenizer, FORMATS["nano"])
+    pool = Pool(model, 14000, 2000)
+    _log(log, "language", train_language(model, pool, encoder, arguments.language_steps, 32, 2e-3, arguments.seed), 50)
+    for part in (model.qformer, model.projection):  # what a cell makes anew anyway: ship plain initial values
+        initialise(part, arguments.seed, "shipped")
+    model.query_tokens.data = normal(tuple(model.query_tokens.shape), 1.0, "init", arguments.seed, "shipped")
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The records that travel to disk: what a run was, did and scored."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from qtablate.grid import Cell
+
+MEASURED = ("train_seconds", "eval_seconds", "peak_memory_mb")
+"""Figures that the machine decides: the only columns that may differ between two runs of one cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """An accuracy with what it rests on."""
+
+    value: float | None
+    stderr: float | None
+    """Clustered by clip; None where fewer than two clips were seen."""
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskScore:
+    task: str
+    accuracy: Rate
+    per_token: Rate
+    """By mean log-likelihood a token instead of the sum."""
+    blind: Rate
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Everything that a finished cell measured."""
+
+    steps: int
+    samples_seen: int
+    supervised_tokens: int
+    skipped_windows: int
+    """Windows without a supervised token: no step was taken."""
+    train_loss: float | None
+    """Token-weighted mean of the last tenth of the steps."""
+    accuracy: Rate
+    accuracy_macro: float | None
+    """Mean over tasks; `accuracy` is over items."""
+    accuracy_per_token: Rate
+    blind: Rate
+    visual_gain: Rate
+    """Score minus blind score, paired by item."""
+    chance: float
+    tasks: tuple[TaskScore, ...]
+    visual_tokens: int
+    trainable_params: int
+    frozen_params: int
+    extra_query_tokens: str
+    """What surgery did to them."""
+    train_seconds: float
+    eval_seconds: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """record.json of a cell."""
+
+    key: str
+    status: str
+    """`ok`, `failed` or `running`; only `ok` means finished."""
+    cell: dict[str, Any]
+    figures: dict[str, Any] | None = None
+    error: str = ""
+    traceback: str = field(default="", repr=False)
+
+
+def of_cell(cell: Cell, status: str, figures: Figures | None = None, error: str = "", traceback: str = "") -> Record:
+    return Record(
+        cell.key, status, dataclasses.asdict(cell), dataclasses.asdict(figures) if figures else None, error, traceback
+    )

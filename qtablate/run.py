@@ -1,0 +1,245 @@
+"""One cell from start to end: model, training, evaluation, files. Runs in a process of its own, one thread.
+
+A cell is a pure function of its configuration; where it runs decides nothing but its times.
+"""
+
+import resource
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qtablate.analyse.rates import rate
+from qtablate.bench.items import Item
+from qtablate.bench.sources import Sources, open_benchmark, open_training
+from qtablate.errors import QtablateError
+from qtablate.evaluate.score import Scores, score
+from qtablate.execute.events import Progress
+from qtablate.grid import Cell
+from qtablate.jobs import CellJob, FeatureJob, ProbeJob
+from qtablate.model.encode import Encoder
+from qtablate.model.load import load, read_config, start_anew
+from qtablate.model.pixels import CLIP_MEAN, normalised
+from qtablate.model.surgery import resize_extra
+from qtablate.model.videochat2 import VideoChat2Model
+from qtablate.records import Figures, Rate, TaskScore, of_cell
+from qtablate.store import Store
+from qtablate.train.accumulate import Rules
+from qtablate.train.loop import Plan, Step, choose_trainable, train
+from qtablate.train.order import media, order
+
+Report = Callable[[Progress], None]
+
+TRAIN_COLUMNS = (
+    "step", "samples_seen", "supervised_tokens", "loss", "grad_norm", "extra_grad_norm", "lr", "image_fraction", "seconds"
+)  # fmt: skip
+ANSWER_COLUMNS = (
+    "control", "item", "task", "clip", "gold", "predicted", "predicted_per_token", "correct", "correct_per_token",
+    "options", "scores", "tokens",
+)  # fmt: skip
+NONE, BLIND = "none", "blind"  # controls
+
+
+def one_thread() -> None:
+    """One thread a process: two busy processes of two threads each ran 15 times slower than of one each."""
+    torch.set_num_threads(1)
+
+
+def compute_features(job: FeatureJob, report: Report) -> None:
+    """Compute chunks of frozen features."""
+    one_thread()
+    model, _ = load(job.sources.model)
+    model.eval()
+    config = read_config(job.sources.model)
+    if job.which == "training":
+        clips = open_training(job.sources, config, job.samples, job.image_share)
+    else:
+        clips = open_benchmark(job.sources, config)  # type: ignore[assignment]
+    for done, number in enumerate(job.chunks, start=1):
+        job.files.compute(number, model, clips)
+        report(Progress("features", done, len(job.chunks)))
+
+
+def probe(job: ProbeJob, report: Report) -> list[float]:
+    """Estimated seconds of each cell: two micro-batches of it are timed after a first one, and one group of items."""
+    one_thread()
+    config = read_config(job.sources.model)
+    out = []
+    for cell in job.cells:
+        model, encoder, _, parameters = prepare_model(cell, job.sources)
+        size, recipe = cell.condition.micro_batch_size, cell.recipe
+        plan = media(recipe.samples, recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed)
+        training = open_training(job.sources, config, recipe.samples, recipe.image_share)
+        samples = order(training.samples, plan[: 3 * size], cell.seed)
+        features = {sample.clip: blank_features(model, sample.medium) for sample in samples}
+        steps = list(
+            train(model, parameters, samples, features.__getitem__, encoder, replace(plan_of(cell), accumulate_grad_batches=1))
+        )
+        items = open_benchmark(job.sources, config).items[:64]
+        began = time.perf_counter()
+        evaluate(model, encoder, items, {item.clip: blank_features(model, item.medium) for item in items}, lambda _: None)
+        an_item = (time.perf_counter() - began) / len(items)
+        timed = [step.seconds for step in steps[1:]] or [steps[0].seconds]
+        out.append(sum(timed) / len(timed) * recipe.samples / size + an_item * job.n_items)
+    return out
+
+
+def run_cell(job: CellJob, report: Report) -> None:
+    """Run a cell and write its files; a failure is written too, and raised."""
+    store, cell = Store(job.store), job.cell
+    store.write_record(of_cell(cell, "running"))
+    try:
+        one_thread()
+        torch.use_deterministic_algorithms(True)
+        figures = _run(job, store, report)
+    except Exception as error:
+        text = str(error) if isinstance(error, QtablateError) else f"{type(error).__name__}: {error}"
+        store.write_record(of_cell(cell, "failed", error=text, traceback=traceback.format_exc()))
+        raise
+    store.write_record(of_cell(cell, "ok", figures))
+
+
+def _run(job: CellJob, store: Store, report: Report) -> Figures:
+    cell, recipe, condition = job.cell, job.cell.recipe, job.cell.condition
+    torch.manual_seed(cell.seed)  # dropout, where a model has any
+    model, encoder, surgery, parameters = prepare_model(cell, job.sources)
+    config = read_config(job.sources.model)
+
+    training = open_training(job.sources, config, recipe.samples, recipe.image_share)
+    features = job.training.read()
+    plan = media(recipe.samples, recipe.image_share, condition.mixing, cell.media_block, cell.seed)
+    samples = order([sample for sample in training.samples if sample.clip in features], plan, cell.seed)
+    began = time.perf_counter()
+    steps: list[Step] = []
+    for step in train(model, parameters, samples, features.__getitem__, encoder, plan_of(cell)):
+        steps.append(step)
+        report(Progress("train", len(steps), cell.optimizer_steps, step.loss))
+    train_seconds = time.perf_counter() - began
+    store.write_rows(store.cell_file(cell.key, "train.csv"), _as_rows(steps), TRAIN_COLUMNS)
+
+    began = time.perf_counter()
+    shown = job.benchmark.read()
+    items = [item for item in open_benchmark(job.sources, config).items if item.clip in shown]
+    answers = evaluate(model, encoder, items, shown, lambda done: report(Progress("evaluate", done, 2 * len(items))))
+    eval_seconds = time.perf_counter() - began
+    rows = [_answer(control, one) for control, scores in answers.items() for one in scores]
+    store.write_rows(store.cell_file(cell.key, "answers.csv"), rows, ANSWER_COLUMNS)
+
+    last = [step for step in steps[-max(1, len(steps) // 10) :] if step.loss is not None]
+    tokens = sum(step.supervised_tokens for step in last)
+    return Figures(
+        steps=sum(step.loss is not None for step in steps),
+        samples_seen=steps[-1].samples_seen,
+        supervised_tokens=sum(step.supervised_tokens for step in steps),
+        skipped_windows=sum(step.loss is None for step in steps),
+        train_loss=sum(step.loss * step.supervised_tokens for step in last if step.loss is not None) / tokens
+        if tokens
+        else None,
+        visual_tokens=model.num_visual_tokens,
+        trainable_params=sum(p.numel() for p in parameters.values()),
+        frozen_params=sum(p.numel() for p in model.parameters() if not p.requires_grad),
+        extra_query_tokens=surgery,
+        train_seconds=train_seconds,
+        eval_seconds=eval_seconds,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        **summarise(answers[NONE], answers[BLIND]),
+    )
+
+
+def prepare_model(cell: Cell, sources: Sources) -> tuple[VideoChat2Model, Encoder, str, dict[str, torch.nn.Parameter]]:
+    """Load the base, start its fresh parts and extra queries from the cell's seed, freeze the rest."""
+    model, encoder = load(sources.model)
+    start_anew(model, cell.seed)
+    surgery = resize_extra(
+        model, cell.condition.extra_num_query_tokens, cell.condition.extra_init.replace("none", "normal"), cell.seed
+    )
+    return model, encoder, str(surgery), choose_trainable(model, cell.recipe.train_language_model)
+
+
+def plan_of(cell: Cell) -> Plan:
+    recipe = cell.recipe
+    return Plan(
+        cell.condition.micro_batch_size, cell.condition.accumulate_grad_batches, recipe.learning_rate, recipe.warm_up,
+        recipe.min_lr_ratio, recipe.weight_decay, recipe.betas, recipe.longest, Rules(max_grad_norm=recipe.max_grad_norm),
+    )  # fmt: skip
+
+
+def evaluate(
+    model: VideoChat2Model, encoder: Encoder, items: Sequence[Item], features: dict[str, Tensor], report: Callable[[int], None]
+) -> dict[str, list[Scores]]:
+    """Scores of every item as it is, and blind: every item sees the same clip of the mean color and no other."""
+    done = 0
+    out: dict[str, list[Scores]] = {NONE: [], BLIND: []}
+    for group in score(model, encoder, items, features.__getitem__):
+        out[NONE] += group
+        done += len(group)
+        report(done)
+    blank = {item.medium: blank_features(model, item.medium) for item in items}
+    unseen = [replace(item, clip=item.medium) for item in items]
+    real = {item.id: item for item in items}
+    for group in score(model, encoder, unseen, blank.__getitem__):
+        out[BLIND] += [replace(one, item=real[one.item.id]) for one in group]
+        done += len(group)
+        report(done)
+    return out
+
+
+def blank_features(model: VideoChat2Model, medium: str) -> Tensor:
+    """Features of a clip in which every pixel has the mean color: no visual information, but no foreign input either."""
+    frames = model.config.num_frames if medium == "video" else 1
+    side = model.config.vision_config.image_size
+    mean = np.round(255 * np.array(model.config.image_mean or CLIP_MEAN)).astype(np.uint8)
+    clip = np.broadcast_to(mean, (frames, side, side, 3))
+    with torch.inference_mode():
+        return model.vision_features(normalised([clip], model.config.image_mean, model.config.image_std))[0]
+
+
+def summarise(scores: Sequence[Scores], blind: Sequence[Scores]) -> dict[str, object]:
+    """Accuracies of a cell, over items, over tasks and a task."""
+    unseen = {one.item.id: one for one in blind}
+    right = [float(one.predicted == one.item.answer) for one in scores]
+    right_per_token = [float(one.predicted_per_token == one.item.answer) for one in scores]
+    right_blind = [float(unseen[one.item.id].predicted == one.item.answer) for one in scores]
+    clips = [one.item.clip for one in scores]
+    chances = [1 / len(one.item.options) for one in scores]
+
+    def over(values: Sequence[float], rows: Sequence[int]) -> Rate:
+        return rate([values[row] for row in rows], [clips[row] for row in rows])
+
+    everything = range(len(scores))
+    tasks = []
+    for task in dict.fromkeys(one.item.task for one in scores):
+        rows = [row for row in everything if scores[row].item.task == task]
+        tasks.append(TaskScore(
+            task, over(right, rows), over(right_per_token, rows), over(right_blind, rows),
+            float(np.mean([chances[row] for row in rows])),
+        ))  # fmt: skip
+    macro = [task.accuracy.value for task in tasks if task.accuracy.value is not None]
+    return {
+        "accuracy": over(right, everything),
+        "accuracy_macro": float(np.mean(macro)) if macro else None,
+        "accuracy_per_token": over(right_per_token, everything),
+        "blind": over(right_blind, everything),
+        "visual_gain": over([a - b for a, b in zip(right, right_blind, strict=True)], everything),
+        "chance": float(np.mean(chances)) if chances else 0.0,
+        "tasks": tuple(tasks),
+    }
+
+
+def _as_rows(steps: Iterable[Step]) -> list[dict[str, object]]:
+    return [{name: getattr(step, name) for name in TRAIN_COLUMNS} for step in steps]
+
+
+def _answer(control: str, one: Scores) -> dict[str, object]:
+    item = one.item
+    return {
+        "control": control, "item": item.id, "task": item.task, "clip": item.clip, "gold": item.answer,
+        "predicted": one.predicted, "predicted_per_token": one.predicted_per_token,
+        "correct": int(one.predicted == item.answer), "correct_per_token": int(one.predicted_per_token == item.answer),
+        "options": len(item.options), "scores": ";".join(f"{total:.6g}" for total in one.total),
+        "tokens": ";".join(map(str, one.tokens)),
+    }  # fmt: skip

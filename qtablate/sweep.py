@@ -1,0 +1,255 @@
+"""A sweep: which cells there are, which are still to run, in which order, and what is written when they are done.
+
+This module never imports torch: processes that need it are started by the executor.
+"""
+
+import dataclasses
+import os
+import platform
+from collections import Counter
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from qtablate.analyse.frames import write_tables
+from qtablate.analyse.tables import Sheet
+from qtablate.bench.items import Problem
+from qtablate.bench.sources import WORLD, Sources, open_benchmark, open_training
+from qtablate.display import clock
+from qtablate.errors import DataError, QtablateError
+from qtablate.execute.events import Event
+from qtablate.execute.local import run_jobs
+from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe, check
+from qtablate.jobs import CellJob, FeatureJob, ProbeJob
+from qtablate.model.features import FeatureFiles
+from qtablate.model.load import fingerprint, read_config
+from qtablate.records import of_cell
+from qtablate.store import Store
+
+SAMPLES = 6400
+WORLD_IMAGES = 0.125
+# the original's values (videochat2_mistral config_7b_stage3.py), but for the rate, which is the model's own
+BETAS, WEIGHT_DECAY, MIN_LR_RATIO = (0.9, 0.999), 0.02, 0.25
+LONGEST = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Smoke:
+    """The grid that CI runs."""
+
+    tokens: str = "0,8"
+    accum: str = "1,2"
+    seeds: str = "1"
+    samples: int = 1600
+    items: int = 40
+
+
+SMOKE = Smoke()
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Everything that is settled before a cell runs."""
+
+    store: Store
+    sources: Sources
+    grid: Grid
+    recipe: Recipe
+    cells: list[Cell]
+    training: FeatureFiles
+    benchmark: FeatureFiles
+    problems: list[Problem]
+    """Items and samples that were refused when the files were read."""
+    n_items: int
+    num_query_tokens: int
+    workers: int
+
+    def to_run(self) -> list[Cell]:
+        return [cell for cell in self.cells if not self.store.finished(cell.key)]
+
+    def chunks_missing(self) -> int:
+        return len(self.training.missing()) + len(self.benchmark.missing())
+
+
+def plan(store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path, workers: int) -> Sweep:
+    """Read the sources, check the grid, and lay out all cells. Nothing is written. Raises QtablateError."""
+    check(grid, recipe)
+    config = read_config(sources.model)
+    training = open_training(sources, config, recipe.samples, recipe.image_share)
+    benchmark = open_benchmark(sources, config)
+    if not benchmark.items:
+        raise DataError(f"--bench {sources.bench} holds no usable question: {_first(benchmark.problems)}")
+    media = {sample.medium for sample in training.samples}
+    for medium, share in (("image", recipe.image_share), ("video", 1 - recipe.image_share)):
+        if share > 0 and medium not in media:
+            raise DataError(
+                f"--image-share {recipe.image_share:g} needs {medium} samples, and --train {sources.train} holds none; "
+                f"use --image-share {0 if medium == 'image' else 1}"
+            )
+    prints = Fingerprints(fingerprint(sources.model), training.fingerprint, benchmark.fingerprint)
+    return Sweep(
+        store, sources, grid, recipe, grid.cells(recipe, prints),
+        FeatureFiles(cache, prints.model, prints.training, tuple(training.clips())),
+        FeatureFiles(cache, prints.model, prints.benchmark, tuple(benchmark.clips())),
+        [*benchmark.problems, *training.problems], len(benchmark.items), config["num_query_tokens"], workers,
+    )  # fmt: skip
+
+
+def recipe_for(
+    sources: Sources,
+    samples: int | None,
+    image_share: float | None,
+    learning_rate: float | None,
+    warm_up: float,
+    max_grad_norm: float | None,
+    train_language_model: bool,
+) -> Recipe:
+    """Fill what the user left open. The learning rate is the model's own; images have a part where the data has any."""
+    config = read_config(sources.model)
+    if image_share is None:
+        training = open_training(sources, config, 8, 0.5)
+        found = Counter(sample.medium for sample in training.samples)
+        image_share = WORLD_IMAGES if sources.train == WORLD else found["image"] / max(1, found.total())
+    return Recipe(
+        samples=samples or SAMPLES,
+        image_share=image_share,
+        learning_rate=learning_rate if learning_rate is not None else config["learning_rate"],
+        warm_up=warm_up,
+        min_lr_ratio=MIN_LR_RATIO,
+        weight_decay=WEIGHT_DECAY,
+        betas=BETAS,
+        max_grad_norm=max_grad_norm,
+        train_language_model=train_language_model,
+        longest=LONGEST,
+    )
+
+
+def feature_jobs(sweep: Sweep) -> list[tuple[str, FeatureJob]]:
+    """The chunks of features that are not cached yet, split among the workers."""
+    jobs = []
+    for which, files in (("training", sweep.training), ("benchmark", sweep.benchmark)):
+        missing = files.missing()
+        for worker in range(sweep.workers):
+            chunks = tuple(missing[worker :: sweep.workers])
+            if chunks:
+                job = FeatureJob(sweep.sources, files, chunks, which, sweep.recipe.samples, sweep.recipe.image_share)
+                jobs.append((f"{which} clips, part {worker + 1}", job))
+    return jobs
+
+
+def compute_features(sweep: Sweep, jobs: list[tuple[str, FeatureJob]]) -> Generator[Event, None, None]:
+    yield from run_jobs("qtablate.run:compute_features", jobs, sweep.workers)
+
+
+def estimate(sweep: Sweep) -> dict[Condition, float]:
+    """Seconds that a cell of each condition will take, from a few timed micro-batches of each on this machine."""
+    cells = {cell.condition: cell for cell in sweep.to_run()}
+    job = ProbeJob(tuple(cells.values()), sweep.sources, sweep.n_items)
+    for event in run_jobs("qtablate.run:probe", [("probe", job)], 1):
+        if event.kind == "failed":
+            raise QtablateError(f"timing a few micro-batches failed: {event.error}\n{event.traceback}")
+        if event.kind == "done":
+            return dict(zip(cells, event.result, strict=True))
+    return {}
+
+
+def plan_sheet(sweep: Sweep, seconds: Mapping[Condition, float]) -> Sheet:
+    """The plan: a row a condition."""
+    to_run = Counter(cell.condition for cell in sweep.to_run())
+    rows = []
+    for condition, _ in sweep.grid.conditions():
+        cell = next(cell for cell in sweep.cells if cell.condition == condition)
+        rows.append((
+            str(condition.extra_num_query_tokens), str(sweep.num_query_tokens + condition.extra_num_query_tokens),
+            str(condition.accumulate_grad_batches), str(condition.micro_batch_size), str(condition.effective_batch_size),
+            condition.mixing, condition.extra_init, str(cell.optimizer_steps), str(to_run[condition]),
+            f"{seconds[condition]:.0f}" if condition in seconds else "",
+        ))  # fmt: skip
+    total = sum(seconds.get(condition, 0.0) * n for condition, n in to_run.items()) / sweep.workers
+    note = (
+        f"{len(sweep.cells)} cells, {to_run.total()} to run, {sweep.workers} at once, each on {sweep.recipe.samples} samples "
+        f"and {sweep.n_items} items" + (f"; about {clock(total)} in all" if seconds else "")
+    )
+    columns = (
+        "extra tokens", "visual", "accum", "micro-batch", "batch", "mixing", "extra init", "steps", "cells to run", "s a cell"
+    )  # fmt: skip
+    return Sheet(f"Plan of {sweep.store.root}", columns, tuple(rows), note)
+
+
+def defaults_in_words(sweep: Sweep) -> list[str]:
+    """What decides results beside the axes, and why it is so."""
+    recipe, grid = sweep.recipe, sweep.grid
+    fresh = read_config(sweep.sources.model).get("fresh_parts") or []
+    lines = [
+        "Frozen: vision encoder" + ("" if recipe.train_language_model else ", language model (--train-lm trains it)")
+        + ". Trained: Q-Former, query tokens, projection"
+        + (", language model" if recipe.train_language_model else "") + ".",
+        f"Started anew from each cell's seed: {', '.join(fresh)}; an alignment-stage run, since queries that are added "
+        "to a converged base are hardly taken up in a short run." if fresh else "All parts start from the model's files.",
+        f"AdamW, peak rate {recipe.learning_rate:g}, warm-up over {100 * recipe.warm_up:g} % of the optimizer steps, cosine "
+        f"to {recipe.min_lr_ratio:g} of it, weight decay {recipe.weight_decay:g} on matrices, "
+        + (f"clipping at {recipe.max_grad_norm:g}." if recipe.max_grad_norm else "no clipping."),
+        f"Held: {recipe.samples} samples a cell, {100 * recipe.image_share:g} % of them images; accumulation keeps the "
+        f"{grid.hold}" + (
+            ", so more accumulation means fewer steps." if grid.hold == "micro-batch" else ", so that only the arithmetic is split."
+        ),
+    ]  # fmt: skip
+    if "zeros" in grid.extra_init and any(grid.tokens):
+        lines.append(
+            "Warning: zero-initialised extra tokens are the original's choice, but they start as copies of one another "
+            "and hardly part in a short run; --extra-init normal avoids that."
+        )
+    return lines
+
+
+def not_above_blind(sweep: Sweep) -> list[tuple[Cell, float, float]]:
+    """Cells whose gain over the blind control is not above two standard errors: (cell, gain, standard error)."""
+    out = []
+    for cell in sweep.cells:
+        record = sweep.store.read_record(cell.key)
+        gain = record.figures["visual_gain"] if record and record.figures else {"value": None, "stderr": None}
+        value, stderr = gain["value"] or 0.0, gain["stderr"] or 0.0
+        if value <= 2 * stderr:
+            out.append((cell, value, stderr))
+    return out
+
+
+def execute(sweep: Sweep) -> Generator[Event, None, None]:
+    """Run every cell that is not finished. A job that dies without a word leaves a failed record too."""
+    cells = {cell.key: cell for cell in sweep.to_run()}
+    jobs = [
+        (key, CellJob(cell, sweep.sources, sweep.store.root, sweep.training, sweep.benchmark)) for key, cell in cells.items()
+    ]
+    for event in run_jobs("qtablate.run:run_cell", jobs, sweep.workers):
+        if event.kind == "failed":
+            record = sweep.store.read_record(event.key)
+            if record is None or record.status != "failed":
+                sweep.store.write_record(of_cell(cells[event.key], "failed", None, event.error, event.traceback))
+        yield event
+
+
+def write_sweep_file(sweep: Sweep) -> None:
+    """sweep.json, then every table that the cells on disk allow."""
+    problems = list(sweep.problems)
+    for files in (sweep.benchmark, sweep.training):
+        if not files.missing():
+            problems += files.problems()
+    sweep.store.write_sweep({
+        "grid": dataclasses.asdict(sweep.grid),
+        "recipe": dataclasses.asdict(sweep.recipe),
+        "sources": dataclasses.asdict(sweep.sources),
+        "fingerprints": dataclasses.asdict(sweep.cells[0].fingerprints),
+        "num_query_tokens": sweep.num_query_tokens,
+        "items": sweep.n_items,
+        "cells": [{"key": cell.key, "seed": cell.seed, **dataclasses.asdict(cell.condition)} for cell in sweep.cells],
+        "problems": [dataclasses.asdict(problem) for problem in problems],
+        "versions": {name: metadata.version(name) for name in ("qtablate", "torch", "transformers", "numpy")},
+        "host": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+    })  # fmt: skip
+    write_tables(sweep.store)
+
+
+def _first(problems: list[Problem] | object) -> str:
+    found = list(problems) if isinstance(problems, (list, tuple)) else []
+    return f"{found[0].kind} ({found[0].subject}: {found[0].detail}), {len(found)} in all" if found else "it is empty"

@@ -1,0 +1,59 @@
+"""Micro-batches: samples, their token ids and labels, and their frozen visual features."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qtablate.bench.items import IMAGE, Sample
+from qtablate.model.encode import Batch, Encoder, batch
+from qtablate.model.videochat2 import VideoChat2Model
+from qtablate.train.accumulate import token_loss_sum
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    samples: Sequence[Sample]
+    text: Batch
+    features: Sequence[tuple[Tensor, Tensor]]
+    """For each size of clip: the rows that have it, and their features (rows, N, D)."""
+
+    @property
+    def supervised_tokens(self) -> int:
+        return int((self.text.labels[:, 1:] >= 0).sum())
+
+    @property
+    def image_fraction(self) -> float:
+        return sum(sample.medium == IMAGE for sample in self.samples) / len(self.samples)
+
+
+def by_shape(features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Stack features of equal shape: [(rows, stacked)]. Images and videos have different numbers of patches."""
+    groups: dict[torch.Size, list[int]] = {}
+    for row, one in enumerate(features):
+        groups.setdefault(one.shape, []).append(row)
+    return [(torch.tensor(rows), torch.stack([features[row] for row in rows])) for rows in groups.values()]
+
+
+def micro_batch(
+    samples: Sequence[Sample], lookup: Callable[[str], Tensor], encoder: Encoder, visual_tokens: int, longest: int
+) -> MicroBatch:
+    text = batch(encoder, samples, visual_tokens, longest)
+    return MicroBatch(samples, text, by_shape([lookup(sample.clip) for sample in samples]))
+
+
+def visual_tokens(model: VideoChat2Model, groups: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """(B, Q, D) visual tokens in the order of the rows, whatever their media."""
+    if len(groups) == 1:
+        return model.visual_tokens(groups[0][1])
+    rows = torch.cat([rows for rows, _ in groups])
+    tokens = torch.cat([model.visual_tokens(features) for _, features in groups])
+    return tokens[torch.argsort(rows)]
+
+
+def loss_sum(model: VideoChat2Model, micro: MicroBatch) -> Tensor:
+    """Summed token loss of a micro-batch, with its graph."""
+    embeds = model.embed(micro.text.input_ids, visual_tokens(model, micro.features), micro.text.visual_at)
+    logits = model.language_model(inputs_embeds=embeds, use_cache=False).logits
+    return token_loss_sum(logits, micro.text.labels)

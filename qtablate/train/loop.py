@@ -1,0 +1,127 @@
+"""The training loop of one cell. Reads from top to bottom; what is frozen is said by `choose_trainable`."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from qtablate.bench.items import Sample
+from qtablate.model.encode import Encoder
+from qtablate.model.videochat2 import VideoChat2Model
+from qtablate.train.accumulate import Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics
+from qtablate.train.batches import loss_sum, micro_batch
+from qtablate.train.schedule import learning_rate
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer step: a row of train.csv."""
+
+    step: int
+    samples_seen: int
+    supervised_tokens: int
+    """In this window; zero when it was skipped because it held none."""
+    loss: float | None
+    grad_norm: float | None
+    extra_grad_norm: float | None
+    lr: float
+    image_fraction: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a run trains: everything but the model and the data."""
+
+    micro_batch_size: int
+    accumulate_grad_batches: int
+    learning_rate: float
+    warm_up: float
+    min_lr_ratio: float
+    weight_decay: float
+    betas: tuple[float, float]
+    longest: int
+    rules: Rules
+
+
+def choose_trainable(model: VideoChat2Model, language_model: bool) -> dict[str, nn.Parameter]:
+    """Freeze the vision encoder and, unless asked, the language model; train Q-Former, queries and projection.
+
+    The Q-Former's text path (embeddings and the feed-forwards beside the queries' own) has no input here, so it
+    would only inflate the count of trainable parameters.
+    """
+    out: dict[str, nn.Parameter] = {}
+    unused = (
+        "embeddings.word_embeddings",
+        "embeddings.position_embeddings",
+        ".intermediate.",
+        ".output.dense",
+        ".output.LayerNorm",
+    )
+    for name, parameter in model.named_parameters():
+        part, _, rest = name.partition(".")
+        text_path = part == "qformer" and "attention." not in rest and any(mark in rest for mark in unused)
+        trained = part in ("qformer", "query_tokens", "extra_query_tokens", "projection") and not text_path
+        trained |= part == "language_model" and language_model
+        parameter.requires_grad_(trained)
+        if trained:
+            out[name] = parameter
+    return out
+
+
+def optimizer_for(parameters: dict[str, nn.Parameter], plan: Plan) -> torch.optim.AdamW:
+    """AdamW with decay on matrices only: not on biases, norms and other one-dimensional parameters, nor on queries."""
+    decayed = [p for name, p in parameters.items() if p.dim() == 2 and "query_tokens" not in name]
+    others = [p for name, p in parameters.items() if not (p.dim() == 2 and "query_tokens" not in name)]
+    groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=plan.betas)
+
+
+def train(
+    model: VideoChat2Model,
+    parameters: dict[str, nn.Parameter],
+    samples: Sequence[Sample],
+    lookup: Callable[[str], Tensor],
+    encoder: Encoder,
+    plan: Plan,
+) -> Iterator[Step]:
+    """Train on the samples in their order, once; yields after each optimizer step."""
+    model.train()
+    refuse_batch_statistics(model)
+    optimizer = optimizer_for(parameters, plan)
+    trained = list(parameters.values())
+    extra = parameters.get("extra_query_tokens")
+    size, accumulation = plan.micro_batch_size, plan.accumulate_grad_batches
+    starts = range(0, len(samples), size)
+    steps = optimizer_steps(len(starts), accumulation)
+    schedule_steps = steps if plan.rules.schedule_at == "window" else len(starts)
+    seen = scheduled = 0
+    for step in range(steps):
+        began = time.perf_counter()
+        window = [
+            micro_batch(samples[at : at + size], lookup, encoder, model.num_visual_tokens, plan.longest)
+            for at in starts[step * accumulation : (step + 1) * accumulation]
+        ]
+        seen += sum(len(micro.samples) for micro in window)
+        lr = learning_rate(scheduled, schedule_steps, plan.learning_rate, plan.warm_up, plan.min_lr_ratio)
+        scheduled += 1 if plan.rules.schedule_at == "window" else len(window)
+        clear(trained)
+        gradient = accumulate(window, lambda micro: loss_sum(model, micro), trained, plan.rules)
+        if gradient is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+        yield Step(
+            step=step,
+            samples_seen=seen,
+            supervised_tokens=gradient.tokens if gradient else 0,
+            loss=gradient.loss if gradient else None,
+            grad_norm=gradient.norm if gradient else None,
+            extra_grad_norm=float(extra.grad.norm()) if extra is not None and extra.grad is not None else None,
+            lr=lr,
+            image_fraction=sum(micro.image_fraction * len(micro.samples) for micro in window)
+            / sum(len(micro.samples) for micro in window),
+            seconds=time.perf_counter() - began,
+        )
