@@ -33,7 +33,7 @@ from qtablate.model.tokenizer import build, world_words
 from qtablate.model.videochat2 import VideoChat2Config, VideoChat2Model
 from qtablate.seeds import Dice
 from qtablate.train.accumulate import token_loss_sum
-from qtablate.train.batches import micro_batch
+from qtablate.train.batches import micro_batch, visual_tokens
 
 WIDTH = 96
 QUERIES = (4, 8, 16, 32, 64)
@@ -141,12 +141,7 @@ def train_language(
         dice = Dice("pretrain", "language", seed, step)
         n = dice.pick(QUERIES)
         micro = micro_batch(pool.samples(dice, clips), pool.features.__getitem__, encoder, n, 1024)
-        tokens = torch.cat([
-            model.projection(
-                model.qformer(None, query_embeds=table[:, :n].expand(len(rows), -1, -1), encoder_hidden_states=f)
-                .last_hidden_state
-            ) for rows, f in micro.features
-        ])[torch.argsort(torch.cat([rows for rows, _ in micro.features]))]  # fmt: skip
+        tokens = visual_tokens(model, micro.features, table[:, :n])
         embeds = model.embed(micro.text.input_ids, tokens, micro.text.visual_at)
         logits = model.language_model(inputs_embeds=embeds, use_cache=False).logits
         loss = token_loss_sum(logits, micro.text.labels) / micro.supervised_tokens
@@ -174,7 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=20261124)
-    parser.add_argument("--vision-steps", type=int, default=2500)
+    parser.add_argument("--vision-steps", type=int, default=4000)
     parser.add_argument("--language-steps", type=int, default=4000)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -97,10 +97,12 @@ class VideoChat2Model(PreTrainedModel):
         embeddings.position_embeddings = self._positions(frames, height, width)
         return cast(Tensor, self.vision(pixel_values=pixel_values).last_hidden_state)
 
-    def visual_tokens(self, features: Tensor) -> Tensor:
-        """(B, N, D) patch features -> (B, Q, D) tokens in the language model's space."""
-        queries = self.queries().expand(features.shape[0], -1, -1)
-        out = self.qformer(input_ids=None, query_embeds=queries, encoder_hidden_states=features)
+    def visual_tokens(self, features: Tensor, queries: Tensor | None = None) -> Tensor:
+        """(B, N, D) patch features -> (B, Q, D) tokens in the language model's space, by the model's own queries or others."""
+        queries = self.queries() if queries is None else queries
+        out = self.qformer(
+            input_ids=None, query_embeds=queries.expand(len(features), -1, -1), encoder_hidden_states=features
+        )
         return cast(Tensor, self.projection(out.last_hidden_state))
 
     def embed(self, input_ids: Tensor, visual: Tensor | None = None, at: Tensor | None = None) -> Tensor:

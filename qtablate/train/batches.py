@@ -43,13 +43,10 @@ def micro_batch(
     return MicroBatch(samples, text, by_shape([lookup(sample.clip) for sample in samples]))
 
 
-def visual_tokens(model: VideoChat2Model, groups: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def visual_tokens(model: VideoChat2Model, groups: Sequence[tuple[Tensor, Tensor]], queries: Tensor | None = None) -> Tensor:
     """(B, Q, D) visual tokens in the order of the rows, whatever their media."""
-    if len(groups) == 1:
-        return model.visual_tokens(groups[0][1])
-    rows = torch.cat([rows for rows, _ in groups])
-    tokens = torch.cat([model.visual_tokens(features) for _, features in groups])
-    return tokens[torch.argsort(rows)]
+    tokens = torch.cat([model.visual_tokens(features, queries) for _, features in groups])
+    return tokens[torch.argsort(torch.cat([rows for rows, _ in groups]))] if len(groups) > 1 else tokens
 
 
 def loss_sum(model: VideoChat2Model, micro: MicroBatch) -> Tensor:

@@ -1,0 +1,86 @@
+"""Instruction data as VideoChat2-IT ships it: a json list of clips or images, each with its questions and answers.
+
+    [{"video": "a.mp4", "QA": [{"i": "...", "q": "...", "a": "..."}], "start"?: 1.0, "end"?: 2.5}, {"image": ..., "QA": ...}]
+
+An entry that cannot be used is named and counted; it is never replaced by another one in silence.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from qtablate.bench.items import IMAGE, VIDEO, Frames, Problem, Sample
+from qtablate.bench.paths import inside
+from qtablate.bench.video import Bounds, read_clip, read_image
+from qtablate.errors import BadMedia, DataError
+
+
+class InstructionFile:
+    """The file's usable samples; the others are in `problems`."""
+
+    def __init__(self, file: str, media_root: str, frames: int, side: int) -> None:
+        path, self._root = Path(file), Path(media_root or Path(file).parent)
+        self._frames, self._side = frames, side
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(f"--train: no file {file}; expected a json list of conversations, or the word world") from None
+        except (ValueError, IsADirectoryError) as error:
+            raise DataError(f"--train: {file} is not JSON: {error}") from None
+        if not isinstance(entries, list):
+            raise DataError(f"--train: {file} should hold a list of samples, holds {type(entries).__name__}")
+        if not self._root.is_dir():
+            raise DataError(f"--media-root: no folder {self._root}")
+        digest = hashlib.sha256(f"{frames}/{side}".encode() + path.read_bytes())
+        self._media: dict[str, tuple[Path, str, Bounds]] = {}
+        self.samples: list[Sample] = []
+        self.problems: list[Problem] = []
+        for number, entry in enumerate(entries):
+            try:
+                self.samples.append(self._sample(number, entry))
+            except BadMedia as problem:
+                self.problems.append(Problem(f"sample {number}", problem.kind, problem.detail))
+        if not self.samples:
+            first = self.problems[0] if self.problems else None
+            why = f"{first.kind} ({first.subject}: {first.detail})" if first else "it is empty"
+            raise DataError(f"--train: {file} holds no usable sample: {why}")
+        for name, (media, _, _) in self._media.items():
+            digest.update(f"{name}/{media.stat().st_size}/{media.stat().st_mtime_ns}".encode())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def clips(self) -> list[str]:
+        return list(self._media)
+
+    def frames(self, clip: str) -> Frames:
+        path, medium, bounds = self._media[clip]
+        return read_image(path, self._side) if medium == IMAGE else read_clip(path, self._frames, self._side, bounds)
+
+    def _sample(self, number: int, entry: Any) -> Sample:
+        if not isinstance(entry, dict):
+            raise BadMedia("malformed sample", f"expected an object, found {type(entry).__name__}")
+        found = [medium for medium in (VIDEO, IMAGE) if isinstance(entry.get(medium), str)]
+        if len(found) != 1:
+            raise BadMedia("malformed sample", "expected exactly one of 'video' and 'image', a text")
+        medium, turns = found[0], entry.get("QA")
+        if not isinstance(turns, list) or not turns:
+            raise BadMedia("malformed sample", "expected 'QA', a list of at least one {'q', 'a'}")
+        pairs = []
+        for turn in turns:
+            if not isinstance(turn, dict) or not all(isinstance(turn.get(name), str) for name in ("q", "a")):
+                raise BadMedia("malformed sample", f"a turn of QA should hold texts 'q' and 'a', is {turn!r:.60}")
+            # stage-2 captions have an empty question and their task in the instruction
+            pairs.append((turn["q"].strip() or str(turn.get("i", "")).strip(), turn["a"].strip()))
+        name = entry[medium]
+        path = inside(self._root, name)
+        if path is None:
+            raise BadMedia("path leaves the root", name)
+        if not path.exists():
+            raise BadMedia(f"missing {medium}", str(path))
+        start, end = entry.get("start"), entry.get("end")
+        for value in (start, end):
+            if value is not None and not isinstance(value, (int, float)):
+                raise BadMedia("malformed sample", f"'start' and 'end' should be seconds, found {value!r:.40}")
+        clip = name + (f"@{start}-{end}" if start is not None or end is not None else "")
+        self._media[clip] = (path, medium, Bounds(start, end))
+        return Sample(f"{number}", medium, clip, tuple(pairs))

@@ -1,0 +1,162 @@
+"""A folder in MVBench's format: json/TASK.json beside video/. Facts: mvbench.md.
+
+    DIR/json/moving_count.json     [{"video": ..., "question": ..., "candidates": [...], "answer": ..., "start"?, "end"?}]
+    DIR/video/...                  the clips, under the original's media roots, under video/TASK/, or right under video/
+
+Any json file is a task, so other sets of the same format work as they are. An item that cannot be used is named and
+counted, never scored as if it were fine.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qtablate.bench.items import Frames, Item, Problem
+from qtablate.bench.paths import inside
+from qtablate.bench.video import Bounds, read_clip
+from qtablate.errors import BadMedia, DataError
+from qtablate.seeds import Dice
+
+MEDIA_ROOTS = {
+    "action_sequence": "star/Charades_v1_480",
+    "action_prediction": "star/Charades_v1_480",
+    "action_antonym": "ssv2_video",
+    "fine_grained_action": "Moments_in_Time_Raw/videos",
+    "unexpected_action": "FunQA_test/test",
+    "object_existence": "clevrer/video_validation",
+    "object_interaction": "star/Charades_v1_480",
+    "object_shuffle": "perception/videos",
+    "moving_direction": "clevrer/video_validation",
+    "action_localization": "sta/sta_video",
+    "scene_transition": "scene_qa/video",
+    "action_count": "perception/videos",
+    "moving_count": "clevrer/video_validation",
+    "moving_attribute": "clevrer/video_validation",
+    "state_change": "perception/videos",
+    "fine_grained_pose": "nturgbd",
+    "character_order": "perception/videos",
+    "egocentric_navigation": "vlnqa",
+    "episodic_reasoning": "tvqa/frames_fps3_hq",
+    "counterfactual_inference": "clevrer/video_validation",
+}
+"""MVBench's 20 tasks in the notebook's order, and where each keeps its clips."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Clip:
+    path: Path
+    bounds: Bounds
+
+
+class MVBench:
+    """The folder's usable items; the others are in `problems`."""
+
+    def __init__(self, directory: str, frames: int, side: int, items_a_task: int | None = None) -> None:
+        self.root, self._frames, self._side = Path(directory), frames, side
+        files = sorted((self.root / "json").glob("*.json"), key=lambda path: _rank(path.stem))
+        if not files:
+            raise DataError(
+                f"{directory} is not a folder in MVBench's format: expected {directory}/json/TASK.json and {directory}/video/"
+            )
+        self._clips: dict[str, _Clip] = {}
+        self.items: list[Item] = []
+        self.problems: list[Problem] = []
+        digest = hashlib.sha256(f"{frames}/{side}/{items_a_task}".encode())
+        for file in files:
+            digest.update(file.name.encode() + file.read_bytes())
+            found = list(self._read(file))
+            self.items += _stratified(found, items_a_task) if items_a_task else found
+        used = {item.clip for item in self.items}
+        for name, clip in self._clips.items():
+            if name in used:
+                digest.update(name.encode() + _state(clip.path))
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def clips(self) -> Sequence[str]:
+        return list(dict.fromkeys(item.clip for item in self.items))
+
+    def frames(self, clip: str) -> Frames:
+        known = self._clips[clip]
+        return read_clip(known.path, self._frames, self._side, known.bounds)
+
+    def _read(self, file: Path) -> Iterator[Item]:
+        try:
+            entries = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{file} is not JSON: {error}") from None
+        if not isinstance(entries, list):
+            raise DataError(f"{file}: expected a list of questions, found {type(entries).__name__}")
+        for number, entry in enumerate(entries):
+            try:
+                yield self._item(file.stem, number, entry)
+            except BadMedia as problem:
+                self.problems.append(Problem(f"{file.stem}-{number:04d}", problem.kind, problem.detail))
+
+    def _item(self, task: str, number: int, entry: Any) -> Item:
+        """One entry as an item. Raises BadMedia saying why it cannot be used."""
+        if not isinstance(entry, dict):
+            raise BadMedia("malformed item", f"expected an object, found {type(entry).__name__}")
+        for name, kind in (("video", str), ("question", str), ("candidates", list), ("answer", str)):
+            if not isinstance(entry.get(name), kind):
+                raise BadMedia("malformed item", f"'{name}' should be a {kind.__name__}, is {entry.get(name)!r:.60}")
+        candidates = entry["candidates"]
+        if not all(isinstance(option, str) and option.strip() for option in candidates):
+            raise BadMedia("malformed item", f"candidates should be texts, are {candidates!r:.80}")
+        if len(set(candidates)) < len(candidates):
+            raise BadMedia("duplicate candidates", f"{candidates!r:.80}")
+        if entry["answer"] not in candidates:
+            raise BadMedia("gold not among candidates", f"{entry['answer']!r:.40} is none of {candidates!r:.80}")
+        clip = self._clip(task, entry)
+        answer = candidates.index(entry["answer"])
+        return Item(f"{task}-{number:04d}", task, clip, entry["question"], tuple(candidates), answer)
+
+    def _clip(self, task: str, entry: dict[str, Any]) -> str:
+        """The clip's name, made known: its path below the root, with the bounds, since both decide its frames."""
+        start, end = (entry.get(name) for name in ("start", "end"))
+        for name, value in (("start", start), ("end", end)):
+            if value is not None and not isinstance(value, (int, float)):
+                raise BadMedia("malformed item", f"'{name}' should be seconds, is {value!r:.40}")
+        if start is not None and end is not None and end <= start:
+            raise BadMedia("empty bounds", f"start {start:g} s is not before end {end:g} s")
+        video = self.root / "video"
+        places = [f"{folder}/{entry['video']}" for folder in (MEDIA_ROOTS.get(task), task) if folder] + [entry["video"]]
+        paths = [inside(video, place) for place in places]
+        if None in paths:
+            raise BadMedia("path leaves the root", entry["video"])
+        path = next((path for path in paths if path and path.exists()), None)
+        if path is None:
+            raise BadMedia("missing video", f"{entry['video']} is at none of {', '.join(f'video/{place}' for place in places)}")
+        name = path.relative_to(video).as_posix() + (f"@{start:g}-{end:g}" if start is not None and end is not None else "")
+        self._clips[name] = _Clip(path, Bounds(start, end))
+        return name
+
+
+def _rank(task: str) -> tuple[int, str]:
+    known = list(MEDIA_ROOTS)
+    return (known.index(task) if task in known else len(known), task)
+
+
+def _state(path: Path) -> bytes:
+    """What changes when a file does: size and time, of a frame folder those of its files."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]).encode()
+
+
+def _stratified(items: list[Item], limit: int) -> list[Item]:
+    """At most `limit` items with each gold answer in its share: some files are sorted by answer, so the first few would
+    be nearly one class. Drawn with a fixed seed; a smaller limit gives a subset of a larger one's classes."""
+    groups: dict[str, list[Item]] = {}
+    for item in Dice("items", items[0].task if items else "").shuffled(items):
+        groups.setdefault(item.options[item.answer], []).append(item)
+    taken: Counter[str] = Counter()
+    out: list[Item] = []
+    while len(out) < min(limit, len(items)):
+        # the answer that is furthest behind its share is next
+        gold = max(groups, key=lambda g: (len(groups[g]) / len(items) * (len(out) + 1) - taken[g], g) if taken[g] < len(groups[g]) else (-1e9, g))
+        out.append(groups[gold][taken[gold]])
+        taken[gold] += 1
+    return sorted(out, key=lambda item: item.id)

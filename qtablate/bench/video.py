@@ -1,0 +1,129 @@
+"""Real media: which frames are taken from a clip, and how they are decoded and sized.
+
+Sampling and sizing follow VideoChat2's evaluation (facts: mvbench.md); decoding is PyAV's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from qtablate.bench.items import Frames
+from qtablate.errors import BadMedia
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+VIDEO_SUFFIXES = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".gif", ".m4v")
+FOLDER_FPS = 3.0  # of MVBench's frame folders
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The span of a clip that a question is about, in seconds; None is open."""
+
+    start: float | None = None
+    end: float | None = None
+
+
+def frame_indices(count: int, fps: float, wanted: int, bounds: Bounds = Bounds(), first: int = 0) -> list[int]:
+    """Which frames of a clip are taken: the middle of each of `wanted` equal segments.
+
+    The formula of the original's notebook (`get_index`), with both roundings half to even. Indices are clamped to the
+    clip: a start beyond its end gives reversed, out-of-range indices in the original.
+
+    Args:
+        count: frames of the clip. Files count from 0 to count - 1, frame folders (`first` = 1) from 1 to count.
+    """
+    last = count - 1 if first == 0 else count
+    start = max(first, round((-100000 if bounds.start is None else bounds.start) * fps))
+    end = min(round((100000 if bounds.end is None else bounds.end) * fps), last)
+    segment = (end - start) / wanted
+    indices = [int(start + segment / 2 + np.round(segment * k)) for k in range(wanted)]
+    return [min(max(index, first), last) for index in indices]
+
+
+def resized(frame: Image.Image, side: int) -> Image.Image:
+    """Bicubic resize of the short side to `side`, then the centre square."""
+    width, height = frame.size
+    if width < height:
+        size = (side, max(side, int(side * height / width)))
+    else:
+        size = (max(side, int(side * width / height)), side)
+    frame = frame.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
+    return frame.crop((left, top, left + side, top + side))
+
+
+def read_image(path: Path, side: int) -> Frames:
+    """(1, side, side, 3). Raises BadMedia."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(resized(image, side))[None]
+    except FileNotFoundError:
+        raise BadMedia("missing image", str(path)) from None
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise BadMedia("broken image", f"{path}: {error}") from None
+
+
+def read_clip(path: Path, wanted: int, side: int, bounds: Bounds = Bounds()) -> Frames:
+    """Sampled frames of a video file or a folder of frames: (wanted, side, side, 3). Raises BadMedia."""
+    if path.is_dir():
+        return _read_folder(path, wanted, side, bounds)
+    if not path.exists():
+        raise BadMedia("missing video", str(path))
+    return _read_file(path, wanted, side, bounds)
+
+
+def _read_folder(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:
+    names = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
+    if not names:
+        raise BadMedia("no frames", f"{path} holds no image")
+    indices = _checked(len(names), FOLDER_FPS, wanted, bounds, 1, path)
+    return np.concatenate([read_image(names[index - 1], side) for index in indices])
+
+
+def _read_file(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:
+    try:
+        count, fps = _probe(path)
+        if count == 0:
+            raise BadMedia("no frames", f"{path} holds no video frame")
+        indices = _checked(count, fps, wanted, bounds, 0, path)
+        found = _decode(path, set(indices), side)
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise BadMedia("broken video", f"{path}: {error}") from None
+    lost = sorted(set(indices) - set(found))
+    if lost:
+        raise BadMedia("truncated video", f"{path}: frame {lost[0]} of {count} cannot be decoded")
+    return np.stack([found[index] for index in indices])
+
+
+def _checked(count: int, fps: float, wanted: int, bounds: Bounds, first: int, path: Path) -> Sequence[int]:
+    if bounds.start is not None and round(bounds.start * fps) > count - 1 + first:
+        raise BadMedia("bounds past the end", f"{path}: starts at {bounds.start:g} s of {count / fps:.1f} s")
+    return frame_indices(count, fps, wanted, bounds, first)
+
+
+def _probe(path: Path) -> tuple[int, float]:
+    """Frames that the file promises (its header's count, else its packets) and frames a second."""
+    with av.open(str(path)) as container:
+        if not container.streams.video:
+            return 0, 1.0
+        stream = container.streams.video[0]
+        fps = float(stream.average_rate or stream.guessed_rate or 0) or 1.0
+        count = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
+        return count, fps
+
+
+def _decode(path: Path, wanted: set[int], side: int) -> dict[int, Frames]:
+    """The wanted frames by index, decoded in order from the start up to the last of them."""
+    out: dict[int, Frames] = {}
+    with av.open(str(path)) as container:
+        last = max(wanted)
+        for index, frame in enumerate(container.decode(video=0)):
+            if index in wanted:
+                out[index] = np.asarray(resized(frame.to_image(), side))
+            if index >= last:
+                break
+    return out
