@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -20,6 +20,7 @@ from qtablate.errors import QtablateError
 
 if TYPE_CHECKING:
     from qtablate.execute.events import Event
+    from qtablate.grid import Hold
     from qtablate.store import Store
     from qtablate.sweep import Sweep
 
@@ -31,6 +32,7 @@ bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: write the proced
 app.add_typer(bench_app, name="bench")
 
 RESULTS = Path("results")
+TOKENS, ACCUM, SEEDS = "0,32,64", "1,4", "1,2,3"
 _STATUS_EVERY = 15.0  # seconds between status lines where the output is not a terminal
 
 
@@ -42,12 +44,10 @@ def console() -> Console:
 
 @app.command()
 def sweep(
-    tokens: Annotated[str, typer.Option(help="extra_num_query_tokens to compare: a comma list, 0 included.")] = "0,32,64",
-    accum: Annotated[str, typer.Option(help="accumulate_grad_batches to compare.")] = "1,4",
-    batch_size: Annotated[
-        str, typer.Option(help="Micro-batch sizes (with --hold effective-batch: the effective batch).")
-    ] = "8",
-    seeds: Annotated[str, typer.Option(help="Seeds; every condition runs with each.")] = "1,2,3",
+    tokens: Annotated[str, typer.Option(help="extra_num_query_tokens to compare: a comma list, 0 included.")] = TOKENS,
+    accum: Annotated[str, typer.Option(help="accumulate_grad_batches to compare.")] = ACCUM,
+    batch_size: Annotated[str, typer.Option(help="Micro-batch sizes; with --hold effective-batch, effective ones.")] = "8",
+    seeds: Annotated[str, typer.Option(help="Seeds; every condition runs with each.")] = SEEDS,
     mixing: Annotated[str, typer.Option(help="multi: each micro-batch holds every medium; single: one medium each.")] = "multi",
     extra_init: Annotated[str, typer.Option(help="Initial values of extra tokens: normal, zeros.")] = "normal",
     hold: Annotated[str, typer.Option(help="What accumulation keeps: micro-batch or effective-batch.")] = "micro-batch",
@@ -87,7 +87,7 @@ def sweep(
     grid = Grid(
         numbers("--tokens", tokens, 0), numbers("--accum", accum, 1), numbers("--batch-size", batch_size, 1),
         numbers("--seeds", seeds, 0), words("--mixing", mixing, MIXINGS), words("--extra-init", extra_init, EXTRA_INITS),
-        words("--hold", hold, HOLDS)[0],
+        cast("Hold", words("--hold", hold, HOLDS)[0]),
     )  # fmt: skip
     sources = Sources(model, bench, train, media_root, items)
     recipe = sweeps.recipe_for(sources, samples, image_share, lr, warm_up, max_grad_norm, train_lm)

@@ -1,4 +1,4 @@
-"""Mistakes a user can mend. The command line prints the message alone and exits 2; anything else is a bug and keeps its traceback."""
+"""Mistakes a user can mend: the command line prints the message alone and exits 2. All else keeps its traceback."""
 
 
 class QtablateError(Exception):

@@ -10,6 +10,7 @@ that a cell is an alignment-stage run (starting from converged queries, extra on
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def one_cycle(step: int, steps: int, peak: float, warm_up: float = 0.1) -> float
     done = (step + 1) / steps
     if done < warm_up:
         return peak * done / warm_up
-    return peak * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * (done - warm_up) / (1 - warm_up))))
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))))
 
 
 def train_vision(model: VideoChat2Model, steps: int, clips: int, peak: float, seed: int) -> Iterator[dict[str, float]]:

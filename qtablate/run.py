@@ -8,13 +8,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from qtablate.analyse.rates import rate
-from qtablate.bench.items import Item
+from qtablate.bench.items import Clips, Item
 from qtablate.bench.sources import Sources, open_benchmark, open_training
 from qtablate.errors import QtablateError
 from qtablate.evaluate.score import Scores, score
@@ -56,9 +57,9 @@ def compute_features(job: FeatureJob, report: Report) -> None:
     model.eval()
     config = read_config(job.sources.model)
     if job.which == "training":
-        clips = open_training(job.sources, config, job.samples, job.image_share)
+        clips: Clips = open_training(job.sources, config, job.samples, job.image_share)
     else:
-        clips = open_benchmark(job.sources, config)  # type: ignore[assignment]
+        clips = open_benchmark(job.sources, config)
     for done, number in enumerate(job.chunks, start=1):
         job.files.compute(number, model, clips)
         report(Progress("features", done, len(job.chunks)))
@@ -198,7 +199,7 @@ def blank_features(model: VideoChat2Model, medium: str) -> Tensor:
         return model.vision_features(normalised([clip], model.config.image_mean, model.config.image_std))[0]
 
 
-def summarise(scores: Sequence[Scores], blind: Sequence[Scores]) -> dict[str, object]:
+def summarise(scores: Sequence[Scores], blind: Sequence[Scores]) -> dict[str, Any]:
     """Accuracies of a cell, over items, over tasks and a task."""
     unseen = {one.item.id: one for one in blind}
     right = [float(one.predicted == one.item.answer) for one in scores]

@@ -191,8 +191,8 @@ def defaults_in_words(sweep: Sweep) -> list[str]:
         f"to {recipe.min_lr_ratio:g} of it, weight decay {recipe.weight_decay:g} on matrices, "
         + (f"clipping at {recipe.max_grad_norm:g}." if recipe.max_grad_norm else "no clipping."),
         f"Held: {recipe.samples} samples a cell, {100 * recipe.image_share:g} % of them images; accumulation keeps the "
-        f"{grid.hold}" + (
-            ", so more accumulation means fewer steps." if grid.hold == "micro-batch" else ", so that only the arithmetic is split."
+        f"{grid.hold}, so " + (
+            "more of it means fewer steps." if grid.hold == "micro-batch" else "only the arithmetic is split."
         ),
     ]  # fmt: skip
     if "zeros" in grid.extra_init and any(grid.tokens):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
@@ -47,20 +48,16 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def percent(value: object, stderr: object = None, digits: int = 1) -> str:
+def percent(value: Any, stderr: Any = None, digits: int = 1) -> str:
     """A share in percent, with its standard error where there is one; empty when missing."""
-    if value is None or pd.isna(value):  # type: ignore[call-overload]
+    if pd.isna(value):
         return ""
-    text = f"{100 * float(value):.{digits}f}"  # type: ignore[arg-type]
-    if stderr is None or pd.isna(stderr):  # type: ignore[call-overload]
-        return text
-    return f"{text} ±{100 * float(stderr):.{digits}f}"  # type: ignore[arg-type]
+    text = f"{100 * float(value):.{digits}f}"
+    return text if pd.isna(stderr) else f"{text} ±{100 * float(stderr):.{digits}f}"
 
 
-def number(value: object, digits: int = 0) -> str:
-    if value is None or pd.isna(value):  # type: ignore[call-overload]
-        return ""
-    return f"{float(value):,.{digits}f}"  # type: ignore[arg-type]
+def number(value: Any, digits: int = 0) -> str:
+    return "" if pd.isna(value) else f"{float(value):,.{digits}f}"
 
 
 def _shown_axes(table: pd.DataFrame) -> list[str]:
@@ -79,11 +76,11 @@ def summary_sheet(table: pd.DataFrame) -> Sheet:
     rows = []
     for _, row in table.iterrows():
         seeds = f"{row['seeds_done']}" + ("" if row["seeds_done"] == row["seeds_wanted"] else f"/{row['seeds_wanted']}")
-        rows.append(tuple(str(row[axis]) for axis in axes) + (
-            number(row["effective_batch_size"]), number(row["steps"]), number(row["train_loss"], 3),
-            percent(row["accuracy"], row["accuracy_item_stderr"]), percent(row["accuracy_seed_sd"]),
-            percent(row["blind_accuracy"]), percent(row["visual_gain"], row["visual_gain_item_stderr"]),
-            number(row["train_seconds"]), seeds,
+        rows.append((
+            *(str(row[axis]) for axis in axes), number(row["effective_batch_size"]), number(row["steps"]),
+            number(row["train_loss"], 3), percent(row["accuracy"], row["accuracy_item_stderr"]),
+            percent(row["accuracy_seed_sd"]), percent(row["blind_accuracy"]),
+            percent(row["visual_gain"], row["visual_gain_item_stderr"]), number(row["train_seconds"]), seeds,
         ))  # fmt: skip
     done = table[table["seeds_done"] > 0]
     note = "no cell has finished"
@@ -134,13 +131,6 @@ def problem_sheet(problems: Sequence[dict[str, str]], examples: int = 3) -> Shee
     kinds: dict[str, list[str]] = {}
     for problem in problems:
         kinds.setdefault(problem["kind"], []).append(f"{problem['subject']}: {problem['detail']}")
-    rows = tuple(
-        (
-            kind,
-            str(len(found)),
-            "\n".join(found[:examples]) + (f"\nand {len(found) - examples} more" if len(found) > examples else ""),
-        )
-        for kind, found in kinds.items()
-    )
-    note = "left out of every score above; all of them are named in sweep.json"
+    rows = tuple((kind, str(len(found)), "\n".join(found[:examples])) for kind, found in kinds.items())
+    note = f"left out of every score above; at most {examples} of a kind are shown, all are named in sweep.json"
     return Sheet("Left out", ("kind", "count", "examples"), rows, note, left=3)

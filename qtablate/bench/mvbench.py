@@ -156,7 +156,10 @@ def _stratified(items: list[Item], limit: int) -> list[Item]:
     out: list[Item] = []
     while len(out) < min(limit, len(items)):
         # the answer that is furthest behind its share is next
-        gold = max(groups, key=lambda g: (len(groups[g]) / len(items) * (len(out) + 1) - taken[g], g) if taken[g] < len(groups[g]) else (-1e9, g))
+        behind = {
+            g: len(group) / len(items) * (len(out) + 1) - taken[g] for g, group in groups.items() if taken[g] < len(group)
+        }
+        gold = max(behind, key=lambda g: (behind[g], g))
         out.append(groups[gold][taken[gold]])
         taken[gold] += 1
     return sorted(out, key=lambda item: item.id)

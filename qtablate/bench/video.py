@@ -47,10 +47,8 @@ def frame_indices(count: int, fps: float, wanted: int, bounds: Bounds = Bounds()
 def resized(frame: Image.Image, side: int) -> Image.Image:
     """Bicubic resize of the short side to `side`, then the centre square."""
     width, height = frame.size
-    if width < height:
-        size = (side, max(side, int(side * height / width)))
-    else:
-        size = (max(side, int(side * width / height)), side)
+    shorter = min(width, height)
+    size = (max(side, int(side * width / shorter)), max(side, int(side * height / shorter)))
     frame = frame.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
     return frame.crop((left, top, left + side, top + side))

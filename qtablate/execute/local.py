@@ -42,7 +42,7 @@ def run_jobs(function: str, jobs: Sequence[tuple[str, Any]], workers: int) -> Ge
             while waiting and len(running) < workers:
                 key, job = waiting.pop()
                 ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_child, args=(function, job, theirs), daemon=True)
+                process: BaseProcess = context.Process(target=_child, args=(function, job, theirs), daemon=True)
                 process.start()
                 theirs.close()
                 running[key] = (process, ours)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from qtablate.errors import ModelError
 
@@ -16,6 +16,9 @@ NANO = Path(__file__).parent / "assets" / "nano"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 PARTS = ("qformer", "query_tokens", "projection")
 """Parts that a base may leave to the cell to start anew (`fresh_parts` of its config)."""
+
+DEFAULTS: dict[str, Any] = {"num_query_tokens": 32, "num_frames": 8, "learning_rate": 2e-5, "conversation": "nano"}
+"""What VideoChat2Config assumes where a config.json is silent, for readers without torch."""
 
 
 def directory(model: str) -> Path:
@@ -33,12 +36,12 @@ def directory(model: str) -> Path:
 def read_config(model: str) -> dict[str, Any]:
     """config.json as it is, without torch."""
     try:
-        config = json.loads((directory(model) / "config.json").read_text())
+        config: dict[str, Any] = json.loads((directory(model) / "config.json").read_text())
     except ValueError as error:
         raise ModelError(f"{model}/config.json is not JSON: {error}") from None
     if config.get("model_type") != "videochat2":
         raise ModelError(f"unknown model family '{config.get('model_type')}' in {model}/config.json; known: videochat2")
-    return dict(config)
+    return DEFAULTS | config
 
 
 def fingerprint(model: str) -> str:
@@ -65,12 +68,15 @@ def load(model: str) -> tuple["VideoChat2Model", "Encoder"]:
         raise ModelError(f"unknown conversation format '{config['conversation']}' in {model}; known: {', '.join(FORMATS)}")
     transformers_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()
-    found, info = VideoChat2Model.from_pretrained(path, use_safetensors=True, output_loading_info=True, local_files_only=True)
+    loaded: Any = VideoChat2Model.from_pretrained(
+        path, use_safetensors=True, output_loading_info=True, local_files_only=True, dtype="auto"
+    )
+    found, info = loaded
     wrong = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}
     if wrong:
         raise ModelError(f"the weights in {model} do not fit its config.json: {json.dumps(wrong)[:800]}")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
-    return found, Encoder(tokenizer, FORMATS[config["conversation"]])
+    return cast(VideoChat2Model, found), Encoder(tokenizer, FORMATS[config["conversation"]])
 
 
 def start_anew(model: "VideoChat2Model", seed: int) -> list[str]:

@@ -6,7 +6,7 @@ Shapes: B clips, T frames, N patch tokens, Q queries, L text tokens, D widths.
 """
 
 import math
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,15 +29,15 @@ class VideoChat2Config(PreTrainedConfig):
     """What the container is made of. `extra_num_query_tokens` = 0 means that the parameter does not exist."""
 
     model_type = "videochat2"
-    sub_configs_defaults = {  # noqa: RUF012 - transformers' own way to declare parts
+    sub_configs_defaults: ClassVar[dict[str, Any]] = {
         "vision_config": VideoMAEConfig,
         "qformer_config": InstructBlipQFormerConfig,
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
     }
 
-    vision_config: dict[str, Any] | PreTrainedConfig | None = None
-    qformer_config: dict[str, Any] | PreTrainedConfig | None = None
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    vision_config: Any = None
+    qformer_config: Any = None
+    text_config: Any = None
     num_query_tokens: int = 32
     extra_num_query_tokens: int = 0
     position_frames: int = 4
@@ -100,9 +100,7 @@ class VideoChat2Model(PreTrainedModel):
     def visual_tokens(self, features: Tensor, queries: Tensor | None = None) -> Tensor:
         """(B, N, D) patch features -> (B, Q, D) tokens in the language model's space, by the model's own queries or others."""
         queries = self.queries() if queries is None else queries
-        out = self.qformer(
-            input_ids=None, query_embeds=queries.expand(len(features), -1, -1), encoder_hidden_states=features
-        )
+        out = self.qformer(input_ids=None, query_embeds=queries.expand(len(features), -1, -1), encoder_hidden_states=features)
         return cast(Tensor, self.projection(out.last_hidden_state))
 
     def embed(self, input_ids: Tensor, visual: Tensor | None = None, at: Tensor | None = None) -> Tensor:
@@ -116,7 +114,7 @@ class VideoChat2Model(PreTrainedModel):
         """Position table (1, T * h * w, D), kept a size. It is in no state dict, so it is made here when first needed."""
         key = (frames, height, width, self.device)
         if key not in self._tables:
-            table = position_table(self.config, frames, height, width)
+            table = position_table(cast(VideoChat2Config, self.config), frames, height, width)
             self._tables[key] = table.to(device=self.device, dtype=self.dtype)
         return self._tables[key]
 
@@ -130,7 +128,7 @@ def position_table(config: VideoChat2Config, frames: int, height: int, width: in
     Returns:
         (1, T * h * w, D) float32.
     """
-    vision = cast(VideoMAEConfig, config.vision_config)
+    vision = config.vision_config
     grid, dim, known = vision.image_size // vision.patch_size, vision.hidden_size, config.position_frames
     position = torch.arange(known * grid * grid, dtype=torch.float64)[:, None]
     rate = torch.exp(-math.log(10000.0) * 2 * (torch.arange(dim, dtype=torch.float64) // 2) / dim)

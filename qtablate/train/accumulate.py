@@ -84,7 +84,7 @@ def accumulate(
             "micro_mean": micro_batch.supervised_tokens * len(window),
             "none": micro_batch.supervised_tokens,
         }[rules.loss_norm]
-        (loss / divisor).backward()  # type: ignore[no-untyped-call]
+        (loss / divisor).backward()
         if rules.clip_at == "micro_batch" and rules.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(parameters, rules.max_grad_norm)
     limit = math.inf if rules.max_grad_norm is None or rules.clip_at == "micro_batch" else rules.max_grad_norm

@@ -159,14 +159,14 @@ def _apart(a: Thing, b: Thing) -> bool:
 
 def _mask(shape: str, radius: int) -> NDArray[np.bool_]:
     axis = np.arange(-radius, radius + 1)
-    x, y = axis[None, :], axis[:, None]
-    if shape == "disc":
-        return x * x + y * y <= radius * radius + 1
-    if shape == "triangle":
-        return (2 * np.abs(x) <= y + radius) & (y == y)
-    if shape == "cross":
-        return (np.abs(x) <= radius // 3) | (np.abs(y) <= radius // 3)
-    return np.ones((2 * radius + 1, 2 * radius + 1), dtype=np.bool_)
+    x, y = np.meshgrid(axis, axis)
+    inside: dict[str, NDArray[np.bool_]] = {
+        "square": np.ones_like(x, dtype=np.bool_),
+        "disc": x * x + y * y <= radius * radius + 1,
+        "triangle": 2 * np.abs(x) <= y + radius,
+        "cross": (np.abs(x) <= radius // 3) | (np.abs(y) <= radius // 3),
+    }
+    return inside[shape]
 
 
 _MASKS = {(shape, radius): _mask(shape, radius) for shape in SHAPES for radius in range(1, 7)}
