@@ -41,7 +41,7 @@ class Smoke:
     tokens: str = "0,8"
     accum: str = "1,2"
     seeds: str = "1"
-    samples: int = 1600
+    samples: int = 2400
     items: int = 40
 
 
