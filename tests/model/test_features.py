@@ -1,0 +1,67 @@
+"""The cache of frozen features."""
+
+import numpy as np
+import pytest
+import torch
+
+from qtablate.errors import BadMedia, StoreError
+from qtablate.model import features as module
+from qtablate.model.features import FeatureFiles
+
+
+class FakeClips:
+    fingerprint = "data"
+
+    def clips(self):
+        return [f"clip{n}" for n in range(7)]
+
+    def frames(self, clip):
+        number = int(clip[4:])
+        if number == 3:
+            raise BadMedia("missing video", "clip3.mp4")
+        shape = (1 if number == 5 else 4, 16, 16, 3)
+        return np.full(shape, 30 * number, dtype=np.uint8)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch) -> FeatureFiles:
+    monkeypatch.setattr(module, "CHUNK", 4)
+    return FeatureFiles(tmp_path, "model", "data", tuple(FakeClips().clips()))
+
+
+def test_features_equal_the_models_and_bad_clips_are_named(tiny, files):
+    tiny.eval()
+    assert files.missing() == [0, 1]
+    for number in files.missing():
+        files.compute(number, tiny, FakeClips())
+    assert files.missing() == []
+    found = files.read()
+    assert set(found) == {f"clip{n}" for n in (0, 1, 2, 4, 5, 6)}
+    assert found["clip5"].shape == (4, 24)
+    from qtablate.model.pixels import normalised
+
+    with torch.inference_mode():
+        alone = tiny.vision_features(normalised([FakeClips().frames("clip2")]))[0]
+    assert torch.allclose(found["clip2"], alone, atol=1e-5)
+    [problem] = files.problems()
+    assert (problem.subject, problem.kind) == ("clip3", "missing video")
+
+
+def test_growing_reuses_whole_chunks_and_other_weights_reuse_none(files, monkeypatch):
+    more = FeatureFiles(files.folder, "model", "data", (*files.clip_names, "clip7", "clip8"))
+    assert more.chunks[0] == files.chunks[0]
+    assert more.chunks[1] != files.chunks[1]
+    other = FeatureFiles(files.folder, "other", "data", files.clip_names)
+    assert {stem for stem, _ in other.chunks}.isdisjoint(stem for stem, _ in files.chunks)
+
+
+def test_a_chunk_without_its_note_is_made_again_and_a_broken_one_is_named(tiny, files):
+    for number in files.missing():
+        files.compute(number, tiny, FakeClips())
+    stem = files.chunks[0][0]
+    (files.folder / f"{stem}.json").unlink()
+    assert files.missing() == [0]
+    files.compute(0, tiny, FakeClips())
+    (files.folder / f"{stem}.safetensors").write_bytes(b"broken")
+    with pytest.raises(StoreError, match=f"{stem}.safetensors cannot be read"):
+        files.read()

@@ -1,0 +1,57 @@
+"""Growing and cutting the extra query tokens."""
+
+import pytest
+import torch
+
+from qtablate.errors import ModelError
+from qtablate.model.surgery import resize_extra
+
+
+def test_growing_keeps_the_first_rows_and_says_so(tiny):
+    old = tiny.extra_query_tokens.data.clone()
+    said = resize_extra(tiny, 6, "normal", seed=1)
+    assert torch.equal(tiny.extra_query_tokens.data[:, :2], old)
+    assert tiny.queries().shape == (1, 9, 24)
+    assert (said.kept, said.cut, said.made) == (2, 0, 4)
+    assert str(said).startswith("extra query tokens: kept rows 0-1, made 4 (normal, std ")
+
+
+def test_cutting_and_removing(tiny):
+    old = tiny.extra_query_tokens.data.clone()
+    assert str(resize_extra(tiny, 1, "normal", 1)) == "extra query tokens: kept rows 0-0, cut 1"
+    assert torch.equal(tiny.extra_query_tokens.data, old[:, :1])
+    assert str(resize_extra(tiny, 0, "normal", 1)) == "extra query tokens: cut 1"
+    assert "extra_query_tokens" not in tiny.state_dict()
+    assert torch.equal(tiny.queries(), tiny.query_tokens)
+
+
+def test_cells_of_one_seed_share_rows_whatever_the_number(tiny):
+    resize_extra(tiny, 0, "normal", 7)
+    resize_extra(tiny, 5, "normal", 7)
+    five = tiny.extra_query_tokens.data.clone()
+    resize_extra(tiny, 0, "normal", 7)
+    resize_extra(tiny, 64, "normal", 7)
+    assert torch.equal(tiny.extra_query_tokens.data[:, :5], five)
+    resize_extra(tiny, 0, "normal", 8)
+    resize_extra(tiny, 5, "normal", 8)
+    assert not torch.equal(tiny.extra_query_tokens.data, five)
+
+
+def test_normal_has_the_scale_of_the_base_queries(tiny):
+    tiny.query_tokens.data *= 0.02
+    resize_extra(tiny, 0, "normal", 1)
+    resize_extra(tiny, 200, "normal", 1)
+    assert tiny.extra_query_tokens.data.std().item() == pytest.approx(tiny.query_tokens.data.std().item(), rel=0.05)
+
+
+def test_zeros_are_zeros_and_their_outputs_are_copies_of_one_another(tiny):
+    resize_extra(tiny, 0, "zeros", 1)
+    resize_extra(tiny, 4, "zeros", 1)
+    assert not tiny.extra_query_tokens.any()
+    out = tiny.visual_tokens(torch.randn(1, 16, 24))[0, 3:]
+    assert torch.allclose(out, out[:1].expand_as(out), atol=1e-5)
+
+
+def test_unknown_initial_value_is_refused(tiny):
+    with pytest.raises(ModelError, match="unknown initial value 'ones'"):
+        resize_extra(tiny, 4, "ones", 1)

@@ -1,0 +1,113 @@
+"""The container: shapes, positions, saving and loading."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from qtablate.errors import ModelError
+from qtablate.model.load import fingerprint, load, read_config, start_anew
+from qtablate.model.videochat2 import VideoChat2Model, position_table
+
+
+def pixels(frames: int = 4, side: int = 16) -> torch.Tensor:
+    return torch.randn(2, frames, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def test_shapes_for_video_image_and_other_resolutions(tiny):
+    tiny.eval()
+    assert tiny.vision_features(pixels()).shape == (2, 16, 24)
+    assert tiny.vision_features(pixels(1)).shape == (2, 4, 24)
+    assert tiny.vision_features(pixels(4, 32)).shape == (2, 64, 24)
+    assert tiny.visual_tokens(tiny.vision_features(pixels())).shape == (2, 5, 24)
+
+
+def test_sinusoid_table_equals_the_plain_formula(tiny):
+    table = position_table(tiny.config, 2, 16, 16)[0].numpy()
+    dim = 24
+    for position in range(8):
+        for i in range(dim):
+            angle = position / np.power(10000, 2 * (i // 2) / dim)
+            assert table[position, i] == pytest.approx(np.sin(angle) if i % 2 == 0 else np.cos(angle), abs=1e-6)
+
+
+def test_positions_are_interpolated_in_time_and_an_image_takes_the_first_frame(tiny):
+    two = position_table(tiny.config, 2, 16, 16).view(2, 4, 24)
+    four = position_table(tiny.config, 4, 16, 16).view(4, 4, 24)
+    assert torch.allclose(four[0], two[0])
+    assert torch.allclose(four[1], 0.75 * two[0] + 0.25 * two[1], atol=1e-6)
+    assert torch.allclose(position_table(tiny.config, 1, 16, 16)[0], two[0])
+
+
+def test_features_depend_on_the_order_of_frames(tiny):
+    tiny.eval()
+    x = pixels()
+    assert not torch.allclose(tiny.vision_features(x), tiny.vision_features(x.flip(1)), atol=1e-3)
+
+
+def test_saved_and_loaded_directory_gives_identical_numbers(tiny, tiny_directory):
+    tiny.eval()
+    model, encoder = load(str(tiny_directory))
+    model.eval()
+    x = pixels()
+    assert torch.equal(model.vision_features(x), tiny.vision_features(x))
+    assert torch.equal(model.visual_tokens(model.vision_features(x)), tiny.visual_tokens(tiny.vision_features(x)))
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in tiny.state_dict().items())
+    assert model.vision.layernorm.eps == 1e-12
+    assert encoder.ids("red left") == encoder.tokenizer.encode("red left", add_special_tokens=False)
+
+
+def test_gradient_checkpointable_modules_are_stock(tiny):
+    kinds = {type(module).__module__.partition(".")[0] for module in tiny.modules()} - {"torch"}
+    assert kinds == {"transformers", "qtablate"}
+    assert [type(m).__name__ for m in tiny.modules() if type(m).__module__.startswith("qtablate")] == ["VideoChat2Model"]
+
+
+def test_weights_that_do_not_fit_are_refused_by_name(tiny_directory):
+    config = json.loads((tiny_directory / "config.json").read_text())
+    config["extra_num_query_tokens"] = 0
+    (tiny_directory / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="extra_query_tokens"):
+        load(str(tiny_directory))
+
+
+def test_other_families_and_folders_are_refused(tmp_path, tiny_directory):
+    with pytest.raises(ModelError, match=r"missing config.json, model.safetensors, tokenizer.json"):
+        read_config(str(tmp_path))
+    config = json.loads((tiny_directory / "config.json").read_text())
+    (tiny_directory / "config.json").write_text(json.dumps(config | {"model_type": "llava"}))
+    with pytest.raises(ModelError, match="unknown model family 'llava'.*known: videochat2"):
+        read_config(str(tiny_directory))
+
+
+def test_fingerprint_changes_with_the_weights(tiny_directory):
+    before = fingerprint(str(tiny_directory))
+    data = bytearray((tiny_directory / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (tiny_directory / "model.safetensors").write_bytes(bytes(data))
+    assert fingerprint(str(tiny_directory)) != before
+
+
+def test_fresh_parts_follow_the_seed_and_leave_the_rest(tiny):
+    tiny.config.fresh_parts = ["qformer", "query_tokens", "projection"]
+    before = {name: value.clone() for name, value in tiny.state_dict().items()}
+    start_anew(tiny, 1)
+    first = {name: value.clone() for name, value in tiny.state_dict().items()}
+    start_anew(tiny, 2)
+    start_anew(tiny, 1)
+    again = tiny.state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    kept = [name for name in first if name.startswith(("vision.", "language_model.")) or name == "extra_query_tokens"]
+    assert all(torch.equal(first[name], before[name]) for name in kept)
+    assert not torch.equal(first["projection.weight"], before["projection.weight"])
+    tiny.config.fresh_parts = ["vision"]
+    with pytest.raises(ModelError, match="unknown part 'vision'"):
+        start_anew(tiny, 1)
+
+
+def test_nano_loads_and_is_small(nano_directory):
+    model, _ = load("nano")
+    assert isinstance(model, VideoChat2Model)
+    assert sum(file.stat().st_size for file in nano_directory.iterdir()) < 10e6
+    assert model.config.num_query_tokens == 2

@@ -1,0 +1,79 @@
+"""The commands as a user meets them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from qtablate import cli
+
+
+def run(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of a command, in this process."""
+    monkeypatch.setattr(sys, "argv", ["qtablate", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def mvbench(folder, **changes):
+    (folder / "json").mkdir(parents=True)
+    (folder / "video").mkdir()
+    entry = {"video": "a.mp4", "question": "?", "candidates": ["x", "y"], "answer": "x"} | changes
+    (folder / "json" / "t.json").write_text(json.dumps([entry]))
+    return folder
+
+
+BAD = {
+    "duplicate level": (["--tokens", "0,32,32"], "--tokens: 32 is given twice"),
+    "negative": (["--tokens", "-1"], "--tokens: -1 is too small; the least is 0"),
+    "not a number": (["--accum", "two"], "--accum: 'two' is not a whole number"),
+    "zero accumulation": (["--accum", "0"], "--accum: 0 is too small; the least is 1"),
+    "unknown mixing": (["--mixing", "both"], "--mixing: unknown value 'both'; known: multi, single"),
+    "unknown hold": (["--hold", "steps"], "--hold: unknown value 'steps'; known: micro-batch, effective-batch"),
+    "batch not divisible": (["--hold", "effective-batch", "--accum", "3"], "--batch-size 8 is not a multiple of --accum 3"),
+    "budget below a window": (["--samples", "8", "--accum", "4"], "--samples 8 is less than one window"),
+    "micro-batch without both media": (["--batch-size", "2"], "--mixing multi wants every medium in each micro-batch"),
+    "no model": (["--model", "nowhere"], "'nowhere' is not a model directory"),
+    "unknown benchmark": (["--bench", "mmbench:x"], "unknown benchmark 'mmbench:x'; expected world or mvbench:DIR"),
+    "no benchmark folder": (["--bench", "mvbench:nowhere"], "nowhere is not a folder in MVBench's format"),
+    "no training file": (["--train", "nothing.json"], "--train: no file nothing.json"),
+    "smoke with a grid": (["--smoke", "--tokens", "0,4"], "--smoke has a grid of its own: leave out --tokens"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_mistakes_get_one_message_and_exit_2(name, monkeypatch, capsys, tmp_path):
+    words, message = BAD[name]
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(monkeypatch, capsys, "sweep", *words)
+    assert code == 2
+    assert message in err.replace("\n", " ")
+    assert "Traceback" not in out + err
+    assert list(tmp_path.iterdir()) == []  # nothing was written
+
+
+def test_a_benchmark_without_a_usable_item_is_refused_with_the_reason(monkeypatch, capsys, tmp_path):
+    folder = mvbench(tmp_path / "b", answer="z")
+    code, _, err = run(monkeypatch, capsys, "sweep", "--bench", f"mvbench:{folder}", "--out", str(tmp_path / "r"))
+    assert code == 2
+    assert "holds no usable question: missing video" in err or "gold not among candidates" in err
+
+
+def test_report_says_what_is_missing(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, capsys, "report")[0] == 2
+    code, _, err = run(monkeypatch, capsys, "report", str(tmp_path))
+    assert code == 2
+    assert "holds no sweep.json" in err
+
+
+def test_help_report_and_an_idle_sweep_never_import_torch():
+    """`qtablate --help` and `report` must start at once: they may not pay for torch."""
+    for module in ("qtablate.cli", "qtablate.analyse.report", "qtablate.sweep", "qtablate.bench.mvbench"):
+        code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, module
+    code = "import sys, qtablate.cli; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,74 @@
+"""A file is whole or absent, whatever happens while it is written."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from qtablate.files import aside, write_text
+
+
+def test_a_block_that_ends_well_replaces_the_file(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.txt"
+    for text in ("first", "second"):
+        with aside(path) as temporary:
+            temporary.write_text(text)
+            assert temporary.parent == path.parent, "another file system cannot be replaced from atomically"
+            assert path.exists() == (text == "second")
+        assert path.read_text() == text
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_leaves_the_old_file_and_no_temporary(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), aside(path) as temporary:
+        temporary.write_text("half of the n")
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_exception_before_anything_was_written_is_the_one_that_arrives(tmp_path):
+    with pytest.raises(ValueError, match="mine"), aside(tmp_path / "a.txt"):
+        raise ValueError("mine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_block_that_writes_nothing_is_an_error_and_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), aside(path):
+        pass
+    assert path.read_text() == "old"
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    code = (
+        "import os, pathlib, sys\n"
+        "from qtablate.files import aside\n"
+        "with aside(pathlib.Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == 9
+    assert path.read_text() == "old"
+
+
+def test_another_process_writes_to_a_temporary_of_its_own(tmp_path, monkeypatch):
+    with aside(tmp_path / "a.txt") as mine:
+        mine.write_text("mine")
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        with aside(tmp_path / "a.txt") as theirs:
+            theirs.write_text("theirs")
+        assert mine.read_text() == "mine"
+
+
+def test_write_text_is_utf8_and_atomic(tmp_path):
+    write_text(tmp_path / "b" / "a.txt", "±\n")
+    assert (tmp_path / "b" / "a.txt").read_bytes() == b"\xc2\xb1\n"
+    assert len(list((tmp_path / "b").iterdir())) == 1

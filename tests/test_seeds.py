@@ -1,0 +1,104 @@
+"""Streams are named: the same everywhere, different from each other, and fair."""
+
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+
+from qtablate.seeds import Dice, derive
+
+PARTS = ("world/eval/video/7", 3, None, (1, "a"))
+
+
+def unfairness(drawn: Iterable[object], outcomes: int) -> float:
+    """Chi-square statistic against equal shares, in standard deviations above its mean."""
+    counts = Counter(drawn)
+    expected = counts.total() / outcomes
+    seen = [*counts.values(), *[0] * (outcomes - len(counts))]
+    chi = sum((count - expected) ** 2 / expected for count in seen)
+    return (chi - (outcomes - 1)) / (2 * (outcomes - 1)) ** 0.5
+
+
+def test_unfairness_notices_a_loaded_die():
+    assert unfairness([0] * 300 + [1] * 200, 2) > 5
+
+
+def test_derive_is_the_first_63_bits_of_a_sha256():
+    assert derive("a", 1) == int(hashlib.sha256(b"a/1").hexdigest()[:16], 16) // 2
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1234"])
+def test_derive_and_dice_are_the_same_in_another_process(hash_seed):
+    code = (
+        "from qtablate.seeds import Dice, derive\n"
+        f"parts = {PARTS!r}\n"
+        "dice = Dice(*parts)\n"
+        "print([derive(*parts), dice.shuffled(range(20)), dice.below(1000), dice.chance(0.5), dice.pick('abcdef')])"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+    dice = Dice(*PARTS)
+    here = [derive(*PARTS), dice.shuffled(range(20)), dice.below(1000), dice.chance(0.5), dice.pick("abcdef")]
+    assert out.strip() == str(here)
+
+
+def test_derive_differs_by_every_part_and_fits_63_bits():
+    seeds = {derive(seed, purpose) for seed, purpose in itertools.product(range(500), ("order", "media", "init"))}
+    assert len(seeds) == 1500
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert max(seeds) > 2**62
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 10])
+def test_below_is_uniform(n):
+    dice = Dice("below", n)
+    drawn = [dice.below(n) for _ in range(6000)]
+    assert set(drawn) == set(range(n))
+    assert n == 1 or unfairness(drawn, n) < 4
+
+
+def test_pick_is_uniform():
+    dice = Dice("pick")
+    assert unfairness([dice.pick("abcde") for _ in range(5000)], 5) < 4
+
+
+def test_shuffled_is_uniform_over_permutations_and_leaves_its_argument_alone():
+    dice, options = Dice("shuffled"), ["a", "b", "c", "d"]
+    drawn = [tuple(dice.shuffled(options)) for _ in range(12_000)]
+    assert unfairness(drawn, 24) < 4
+    assert options == ["a", "b", "c", "d"]
+
+
+def test_sample_is_uniform_over_ordered_draws_without_repetition():
+    dice = Dice("sample")
+    drawn = [tuple(dice.sample("abcd", 2)) for _ in range(6000)]
+    assert all(a != b for a, b in drawn)
+    assert unfairness(drawn, 12) < 4
+
+
+def test_first_draws_of_neighbouring_streams_are_uniform_too():
+    """Clips are streams named by a running number, so it is the first draw over streams that decides a benchmark."""
+    assert unfairness([Dice("clip", number).below(8) for number in range(8000)], 8) < 4
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.1, 0.5, 1.0])
+def test_chance_happens_as_often_as_it_says(probability):
+    dice, n = Dice("chance", probability), 10_000
+    share = sum(dice.chance(probability) for _ in range(n)) / n
+    assert abs(share - probability) <= 4 * (probability * (1 - probability) / n) ** 0.5
+
+
+def test_streams_of_other_names_differ_and_of_the_same_name_agree():
+    def draws(*parts: object) -> list[int]:
+        dice = Dice(*parts)
+        return [dice.below(1000) for _ in range(50)]
+
+    assert draws(1, "order") == draws(1, "order")
+    others = [draws(1, "media"), draws(2, "order"), draws("order", 1)]
+    for a, b in itertools.combinations([draws(1, "order"), *others], 2):
+        assert sum(x == y for x, y in zip(a, b, strict=True)) <= 3

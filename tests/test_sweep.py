@@ -1,0 +1,153 @@
+"""Whole sweeps on a tiny budget: files, resume, failure, determinism."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from qtablate.records import MEASURED
+
+SMALL = ["--samples", "64", "--items", "3", "--tokens", "0,4", "--accum", "1,2", "--seeds", "1"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "qtablate", *words]
+
+
+def qtablate(cache: Path, *words: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"QTABLATE_CACHE": str(cache), "COLUMNS": "100"}
+    return subprocess.run(command(*words), env=env, capture_output=True, text=True, check=False, timeout=300)
+
+
+def rows(path: Path, drop: tuple[str, ...] = (*MEASURED, "seconds")) -> list[dict[str, str]]:
+    """A CSV without the columns that the machine decides."""
+    with path.open() as file:
+        return [{name: value for name, value in row.items() if name not in drop} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def finished(cache, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("sweep") / "r"
+    done = qtablate(cache, "sweep", *SMALL, "--out", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def tables(out: Path) -> dict[str, list[dict[str, str]]]:
+    return {str(p.relative_to(out)): rows(p) for p in sorted(out.rglob("*.csv"))}
+
+
+def test_files_and_columns(finished):
+    sweep = json.loads((finished / "sweep.json").read_text())
+    assert len(sweep["cells"]) == 4
+    cells = rows(finished / "cells.csv", ())
+    wanted = (
+        "key status extra_num_query_tokens accumulate_grad_batches micro_batch_size effective_batch_size mixing seed steps "
+        "samples_seen supervised_tokens train_loss accuracy accuracy_stderr n_items chance blind_accuracy visual_gain "
+        "train_seconds eval_seconds peak_memory_mb visual_tokens trainable_params"
+    ).split()
+    assert set(wanted) <= set(cells[0])
+    assert {row["status"] for row in cells} == {"ok"}
+    assert [row["visual_tokens"] for row in cells] == ["2", "2", "6", "6"]
+    assert [row["steps"] for row in cells] == ["8", "4", "8", "4"]
+    assert {row["samples_seen"] for row in cells} == {"64"}
+    assert len({row["supervised_tokens"] for row in cells}) == 1  # all cells saw the same samples
+    for cell in sweep["cells"]:
+        folder = finished / "cells" / cell["key"]
+        answers = rows(folder / "answers.csv")
+        assert len(answers) == 2 * sweep["items"]
+        assert {row["control"] for row in answers} == {"none", "blind"}
+        assert {path.name for path in folder.iterdir()} == {"record.json", "train.csv", "answers.csv"}
+
+
+def test_accuracy_in_the_table_is_that_of_the_answers(finished):
+    for row in rows(finished / "cells.csv"):
+        answers = rows(finished / "cells" / row["key"] / "answers.csv")
+        for control, column in (("none", "accuracy"), ("blind", "blind_accuracy")):
+            mine = [int(a["gold"] == a["predicted"]) for a in answers if a["control"] == control]
+            assert float(row[column]) == pytest.approx(sum(mine) / len(mine))
+
+
+def test_the_same_command_runs_nothing_and_is_quick(finished, cache):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("record.json")}
+    began = time.perf_counter()
+    again = qtablate(cache, "sweep", *SMALL, "--out", str(finished))
+    assert time.perf_counter() - began < 3 * 2  # 3 s on an idle machine
+    assert again.returncode == 0
+    assert "nothing to run" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("record.json")} == before
+
+
+def test_growing_the_grid_runs_only_what_is_new(finished, cache):
+    old = {path: path.stat().st_mtime_ns for path in finished.rglob("record.json")}
+    grown = qtablate(cache, "sweep", *SMALL[:4], "--tokens", "0,4,1", "--accum", "1", "--seeds", "1", "--out", str(finished))
+    assert grown.returncode == 0, grown.stdout + grown.stderr
+    now = {path: path.stat().st_mtime_ns for path in finished.rglob("record.json")}
+    assert {path: now[path] for path in old} == old
+    assert len(now) == len(old) + 1
+    back = qtablate(cache, "sweep", *SMALL, "--out", str(finished))  # and the first grid is still whole
+    assert "nothing to run" in back.stdout
+
+
+def test_killed_and_resumed_equals_uninterrupted(finished, cache, tmp_path):
+    env = os.environ | {"QTABLATE_CACHE": str(cache)}
+    words = command("sweep", *SMALL, "--jobs", "1", "--out", str(tmp_path / "r"))
+    process = subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(1200):
+        states = [json.loads(p.read_text())["status"] for p in (tmp_path / "r").rglob("record.json")]
+        if "ok" in states and "running" in states:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = qtablate(cache, "report", str(tmp_path / "r"))
+    assert left.returncode == 0
+    assert {row["status"] for row in rows(tmp_path / "r" / "cells.csv")} >= {"ok", "running"}
+    assert qtablate(cache, "sweep", *SMALL, "--out", str(tmp_path / "r")).returncode == 0
+    qtablate(cache, "sweep", *SMALL, "--out", str(finished))
+    wanted = {name for name in tables(tmp_path / "r")}
+    assert {name: table for name, table in tables(finished).items() if name in wanted} == tables(tmp_path / "r")
+
+
+def test_interrupt_says_how_to_go_on(cache, tmp_path):
+    env = os.environ | {"QTABLATE_CACHE": str(cache)}
+    words = command("sweep", *SMALL[2:], "--samples", "6400", "--jobs", "1", "--out", str(tmp_path / "r"))
+    process = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, out
+    assert "Go on with the same command: qtablate sweep" in out
+    assert "Traceback" not in out
+
+
+def test_a_failed_cell_keeps_its_traceback_and_the_others_go_on(finished, cache, tmp_path):
+    """A cell dies when its folder cannot be written; the rest finish, and the exit code tells."""
+    out = tmp_path / "r"
+    key = rows(finished / "cells.csv")[1]["key"]
+    (out / "cells" / key).mkdir(parents=True)
+    (out / "cells" / key / "train.csv").mkdir()  # a folder where the file should go
+    done = qtablate(cache, "sweep", *SMALL, "--out", str(out))
+    assert done.returncode == 1
+    assert "1 of 4 cells failed" in done.stdout
+    record = json.loads((out / "cells" / key / "record.json").read_text())
+    assert record["status"] == "failed"
+    assert "Traceback" in record["traceback"]
+    assert "IsADirectoryError" in record["error"]
+    states = [row["status"] for row in rows(out / "cells.csv")]
+    assert sorted(states) == ["failed", "ok", "ok", "ok"]
+    failed = next(row for row in rows(out / "cells.csv") if row["status"] == "failed")
+    assert failed["accuracy"] == ""
+    (out / "cells" / key / "train.csv").rmdir()
+    assert qtablate(cache, "sweep", *SMALL, "--out", str(out)).returncode == 0

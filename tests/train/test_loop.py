@@ -1,0 +1,63 @@
+"""What is trained, what is frozen, and how the optimizer treats each."""
+
+import pytest
+import torch
+
+from qtablate.bench.items import VIDEO, Sample
+from qtablate.train.accumulate import Rules, clear
+from qtablate.train.batches import by_shape, loss_sum, micro_batch, visual_tokens
+from qtablate.train.loop import Plan, choose_trainable, optimizer_for, train
+
+SAMPLES = [Sample(str(n), VIDEO, f"clip{n}", (("what moves?", "red left"),)) for n in range(4)]
+FEATURES = {s.clip: torch.randn(16, 24, generator=torch.Generator().manual_seed(n)) for n, s in enumerate(SAMPLES)}
+PLAN = Plan(2, 1, 1e-2, 0.0, 1.0, 0.02, (0.9, 0.999), 256, Rules())
+
+
+@pytest.mark.parametrize("language_model", [False, True])
+def test_exactly_the_trainable_parameters_get_a_gradient(tiny, encoder, language_model):
+    """Nothing that has an influence is left out, and nothing without one is counted."""
+    tiny.requires_grad_(True)
+    for parameter in tiny.parameters():
+        parameter.requires_grad_(True)
+    loss_sum(tiny, micro_batch(SAMPLES, FEATURES.__getitem__, encoder, 5, 256)).backward()
+    parts = ("qformer", "query_tokens", "extra_query_tokens", "projection", *(["language_model"] if language_model else []))
+    influential = {n for n, p in tiny.named_parameters() if p.grad is not None and n.partition(".")[0] in parts}
+    clear(list(tiny.parameters()))
+    chosen = choose_trainable(tiny, language_model)
+    assert set(chosen) == influential
+    assert {n for n, p in tiny.named_parameters() if p.requires_grad} == set(chosen)
+
+
+def test_training_moves_what_is_trained_and_nothing_else(tiny, encoder):
+    before = {name: value.clone() for name, value in tiny.named_parameters()}
+    parameters = choose_trainable(tiny, False)
+    list(train(tiny, parameters, SAMPLES, FEATURES.__getitem__, encoder, PLAN))
+    moved = {name for name, value in tiny.named_parameters() if not torch.equal(value, before[name])}
+    assert moved <= set(parameters)
+    assert {"query_tokens", "extra_query_tokens", "projection.weight"} <= moved
+
+
+def test_decay_is_on_matrices_only(tiny):
+    optimizer = optimizer_for(choose_trainable(tiny, True), PLAN)
+    decayed, others = optimizer.param_groups
+    assert decayed["weight_decay"] == 0.02
+    assert others["weight_decay"] == 0.0
+    assert all(p.dim() == 2 for p in decayed["params"])
+    plain = {id(p) for p in others["params"]}
+    assert id(tiny.query_tokens) in plain
+    assert id(tiny.projection.bias) in plain
+
+
+def test_losses_fall(tiny, encoder):
+    steps = list(train(tiny, choose_trainable(tiny, True), SAMPLES * 30, FEATURES.__getitem__, encoder, PLAN))
+    assert steps[-1].loss < 0.2 * steps[0].loss
+    assert steps[-1].samples_seen == 120
+
+
+def test_visual_tokens_keep_the_order_of_their_rows(tiny):
+    """Media of different sizes are computed apart and put back."""
+    mixed = [torch.randn(16, 24), torch.randn(4, 24), torch.randn(16, 24), torch.randn(4, 24)]
+    together = visual_tokens(tiny, by_shape(mixed))
+    alone = torch.cat([tiny.visual_tokens(one[None]) for one in mixed])
+    assert torch.allclose(together, alone, atol=1e-6)
+    assert not torch.allclose(together, alone[[0, 2, 1, 3]], atol=1e-3)
