@@ -39,7 +39,7 @@ TRAIN_COLUMNS = (
     "step", "samples_seen", "supervised_tokens", "loss", "grad_norm", "extra_grad_norm", "lr", "image_fraction", "seconds"
 )  # fmt: skip
 ANSWER_COLUMNS = (
-    "control", "item", "task", "clip", "gold", "predicted", "predicted_per_token", "correct", "correct_per_token",
+    "control", "item", "task", "media", "gold", "predicted", "predicted_per_token", "correct", "correct_per_token",
     "options", "scores", "tokens",
 )  # fmt: skip
 NONE, BLIND = "none", "blind"  # controls
@@ -205,11 +205,11 @@ def summarise(scores: Sequence[Scores], blind: Sequence[Scores]) -> dict[str, An
     right = [float(one.predicted == one.item.answer) for one in scores]
     right_per_token = [float(one.predicted_per_token == one.item.answer) for one in scores]
     right_blind = [float(unseen[one.item.id].predicted == one.item.answer) for one in scores]
-    clips = [one.item.clip for one in scores]
+    clusters = [one.item.cluster for one in scores]
     chances = [1 / len(one.item.options) for one in scores]
 
     def over(values: Sequence[float], rows: Sequence[int]) -> Rate:
-        return rate([values[row] for row in rows], [clips[row] for row in rows])
+        return rate([values[row] for row in rows], [clusters[row] for row in rows])
 
     everything = range(len(scores))
     tasks = []
@@ -238,7 +238,7 @@ def _as_rows(steps: Iterable[Step]) -> list[dict[str, object]]:
 def _answer(control: str, one: Scores) -> dict[str, object]:
     item = one.item
     return {
-        "control": control, "item": item.id, "task": item.task, "clip": item.clip, "gold": item.answer,
+        "control": control, "item": item.id, "task": item.task, "media": item.cluster, "gold": item.answer,
         "predicted": one.predicted, "predicted_per_token": one.predicted_per_token,
         "correct": int(one.predicted == item.answer), "correct_per_token": int(one.predicted_per_token == item.answer),
         "options": len(item.options), "scores": ";".join(f"{total:.6g}" for total in one.total),

@@ -61,9 +61,14 @@ class Sweep:
     benchmark: FeatureFiles
     problems: list[Problem]
     """Items and samples that were refused when the files were read."""
-    n_items: int
+    items_of: dict[str, list[str]]
+    """Ids of the items of each clip of the benchmark."""
     num_query_tokens: int
     workers: int
+
+    @property
+    def n_items(self) -> int:
+        return sum(map(len, self.items_of.values()))
 
     def to_run(self) -> list[Cell]:
         return [cell for cell in self.cells if not self.store.finished(cell.key)]
@@ -87,12 +92,15 @@ def plan(store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path
                 f"--image-share {recipe.image_share:g} needs {medium} samples, and --train {sources.train} holds none; "
                 f"use --image-share {0 if medium == 'image' else 1}"
             )
+    items_of: dict[str, list[str]] = {}
+    for item in benchmark.items:
+        items_of.setdefault(item.clip, []).append(item.id)
     prints = Fingerprints(fingerprint(sources.model), training.fingerprint, benchmark.fingerprint)
     return Sweep(
         store, sources, grid, recipe, grid.cells(recipe, prints),
         FeatureFiles(cache, prints.model, prints.training, tuple(training.clips())),
         FeatureFiles(cache, prints.model, prints.benchmark, tuple(benchmark.clips())),
-        [*benchmark.problems, *training.problems], len(benchmark.items), config["num_query_tokens"], workers,
+        [*benchmark.problems, *training.problems], items_of, config["num_query_tokens"], workers,
     )  # fmt: skip
 
 
@@ -195,6 +203,11 @@ def defaults_in_words(sweep: Sweep) -> list[str]:
             "more of it means fewer steps." if grid.hold == "micro-batch" else "only the arithmetic is split."
         ),
     ]  # fmt: skip
+    if grid.hold == "micro-batch" and len(grid.accum) * len(grid.batch_size) > 1:
+        lines.append(
+            "The learning rate is the same for every effective batch. A larger batch may want a higher one, so what these "
+            "cells say of accumulation holds at this rate: repeat the sweep at other --lr values before you trust it."
+        )
     if "zeros" in grid.extra_init and any(grid.tokens):
         lines.append(
             "Warning: zero-initialised extra tokens are the original's choice, but they start as copies of one another "
@@ -231,17 +244,16 @@ def execute(sweep: Sweep) -> Generator[Event, None, None]:
 
 def write_sweep_file(sweep: Sweep) -> None:
     """sweep.json, then every table that the cells on disk allow."""
-    problems = list(sweep.problems)
-    for files in (sweep.benchmark, sweep.training):
-        if not files.missing():
-            problems += files.problems()
+    unseen = [] if sweep.benchmark.missing() else sweep.benchmark.problems()
+    lost = [Problem(item, one.kind, one.detail) for one in unseen for item in sweep.items_of[one.subject]]
+    problems = [*sweep.problems, *lost, *([] if sweep.training.missing() else sweep.training.problems())]
     sweep.store.write_sweep({
         "grid": dataclasses.asdict(sweep.grid),
         "recipe": dataclasses.asdict(sweep.recipe),
         "sources": dataclasses.asdict(sweep.sources),
         "fingerprints": dataclasses.asdict(sweep.cells[0].fingerprints),
         "num_query_tokens": sweep.num_query_tokens,
-        "items": sweep.n_items,
+        "items": sweep.n_items - len(lost),
         "cells": [{"key": cell.key, "seed": cell.seed, **dataclasses.asdict(cell.condition)} for cell in sweep.cells],
         "problems": [dataclasses.asdict(problem) for problem in problems],
         "versions": {name: metadata.version(name) for name in ("qtablate", "torch", "transformers", "numpy")},

@@ -24,6 +24,7 @@ def grid(**axes: object) -> Grid:
 
 def test_numbers_keep_the_order_and_ignore_blanks():
     assert numbers("--tokens", "64, 0,32", 0) == (64, 0, 32)
+    assert numbers("--accum", "1", 1) == (1,)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,6 @@ def test_numbers_refuse_naming_option_and_value(text, named):
 
 
 def test_numbers_refuse_below_the_least():
-    assert numbers("--accum", "1", 1) == (1,)
     with pytest.raises(GridError, match=r"--accum: 0 is too small; the least is 1"):
         numbers("--accum", "1,0", 1)
 
@@ -86,10 +86,10 @@ def test_optimizer_steps_count_windows(samples, micro, accum):
 
 
 OTHER = {
-    "extra_num_query_tokens": 64, "accumulate_grad_batches": 8, "micro_batch_size": 4, "mixing": "single", "extra_init": "zeros",
-    "samples": 961, "image_share": 0.5, "learning_rate": 2e-3, "warm_up": 0.1, "min_lr_ratio": 0.0, "weight_decay": 0.0,
-    "betas": (0.9, 0.99), "max_grad_norm": 1.0, "train_language_model": True, "longest": 128,
-    "model": "n", "training": "u", "benchmark": "c", "seed": 2, "media_block": 16,
+    "extra_num_query_tokens": 64, "accumulate_grad_batches": 8, "micro_batch_size": 4, "mixing": "single", "seed": 2,
+    "extra_init": "zeros", "samples": 961, "image_share": 0.5, "learning_rate": 2e-3, "warm_up": 0.1, "min_lr_ratio": 0.0,
+    "weight_decay": 0.0, "betas": (0.9, 0.99), "max_grad_norm": 1.0, "train_language_model": True, "longest": 128,
+    "model": "n", "training": "u", "benchmark": "c", "media_block": 16,
 }  # fmt: skip
 
 
@@ -145,14 +145,22 @@ def test_check_lets_pass(axes, recipe):
     check(grid(**axes), dataclasses.replace(RECIPE, **recipe))
 
 
-@pytest.mark.parametrize(("share", "micro"), [(0.8, 5), (0.9, 10), (0.95, 20), (0.2, 5), (0.1, 10)])
-def test_check_lets_a_micro_batch_of_exactly_one_over_the_smaller_share_pass(share, micro, request):
-    if share > 0.5:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="1 - share is rounded below 1 / micro"))
+def exactly(share: float, micro: int) -> None:
     check(grid(batch_size=(micro,)), dataclasses.replace(RECIPE, image_share=share))
 
 
-@pytest.mark.xfail(strict=True, reason="the advice rounds 1 / share to the nearest number, not up")
+@pytest.mark.parametrize(("share", "micro"), [(0.2, 5), (0.1, 10), (0.02, 50), (0.75, 4), (0.95, 20)])
+def test_check_lets_a_micro_batch_of_exactly_one_over_the_smaller_share_pass(share, micro):
+    exactly(share, micro)
+
+
+@pytest.mark.xfail(strict=True, raises=GridError, reason="1 - share is rounded to less than 1 / micro")
+@pytest.mark.parametrize(("share", "micro"), [(0.8, 5), (0.9, 10)])
+def test_check_lets_a_micro_batch_pass_at_shares_that_binary_rounds(share, micro):
+    exactly(share, micro)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the advice rounds 1 / share to the nearest number, not up")
 @pytest.mark.parametrize(("share", "advised"), [(0.4, 3), (0.3, 4), (0.7, 4)])
 def test_check_advises_a_micro_batch_that_it_would_accept(share, advised):
     recipe = dataclasses.replace(RECIPE, image_share=share)

@@ -25,7 +25,7 @@ TASK_COLUMNS = (
 )  # fmt: skip
 SUMMARY_COLUMNS = (
     *AXES, "effective_batch_size", "visual_tokens", "seeds_done", "seeds_wanted", "steps", "samples_seen",
-    "supervised_tokens", "train_loss", "accuracy", "accuracy_seed_sd", "accuracy_item_stderr", "n_items", "n_clips",
+    "supervised_tokens", "train_loss", "accuracy", "accuracy_seed_sd", "accuracy_item_stderr", "n_items", "n_media",
     "chance", "blind_accuracy", "visual_gain", "visual_gain_item_stderr", "train_seconds", "eval_seconds",
     "peak_memory_mb",
 )  # fmt: skip
@@ -97,11 +97,11 @@ def summary(store: Store, cell_table: pd.DataFrame) -> pd.DataFrame:
                 row[name] = done[name].astype(float).mean()
             row["accuracy_seed_sd"] = done["accuracy"].astype(float).std(ddof=1) if len(done) > 1 else np.nan
             given = answers(store, list(done["key"]))
-            table = given.pivot_table(index=["item", "clip"], columns="control", values="correct")
-            clips = list(table.index.get_level_values("clip"))
-            row["n_clips"] = len(set(clips))
-            row["accuracy_item_stderr"] = rate(list(table["none"]), clips).stderr
-            row["visual_gain_item_stderr"] = rate(list(table["none"] - table["blind"]), clips).stderr
+            table = given.pivot_table(index=["item", "media"], columns="control", values="correct")
+            media = list(table.index.get_level_values("media"))
+            row["n_media"] = len(set(media))
+            row["accuracy_item_stderr"] = rate(list(table["none"]), media).stderr
+            row["visual_gain_item_stderr"] = rate(list(table["none"] - table["blind"]), media).stderr
         rows.append(row)
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 

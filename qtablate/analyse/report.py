@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qtablate.analyse import frames, tables
+from qtablate.analyse import frames, gate, tables
 from qtablate.files import write_text
 from qtablate.store import Store
 
@@ -24,7 +24,8 @@ def report(store: Store) -> Report:
     sheets = [tables.summary_sheet(frames.summary(store, cells))]
     if len(task_table):
         sheets.append(tables.task_sheet(task_table))
-    sheets += [s for s in (tables.failure_sheet(cells), tables.problem_sheet(sweep["problems"])) if s]
+    coincide = tables.gate_sheet(gate.pairs(store, cells))
+    sheets += [s for s in (coincide, tables.failure_sheet(cells), tables.problem_sheet(sweep["problems"])) if s]
     path = store.table_file("report.md")
     write_text(path, _markdown(store.root.name, sweep, sheets))
     return Report(tuple(sheets), (*files, path))

@@ -8,6 +8,7 @@ import pandas as pd
 from rich.table import Table
 
 from qtablate.analyse.frames import AXES
+from qtablate.analyse.gate import LOSS_TOLERANCE, NEAR_TIE, Pair
 
 NAMES = {
     "extra_num_query_tokens": "extra tokens",
@@ -87,7 +88,7 @@ def summary_sheet(table: pd.DataFrame) -> Sheet:
     if len(done):
         first = done.iloc[0]
         note = (
-            f"accuracy over {int(first['n_items'])} items of {int(first['n_clips'])} clips, mean of the seeds; ± is the "
+            f"accuracy over {int(first['n_items'])} items of {int(first['n_media'])} clips, mean of the seeds; ± is the "
             f"standard error over items, clustered by clip; seed sd is the spread between seeds; chance is "
             f"{percent(first['chance'])}; gain = accuracy - blind. Held: {int(first['samples_seen'])} samples a cell."
         )
@@ -109,6 +110,23 @@ def task_sheet(table: pd.DataFrame) -> Sheet:
         ))  # fmt: skip
     note = "accuracy %, mean of the seeds; columns are " + " / ".join(NAMES[axis] for axis in axes)
     return Sheet("Tasks", ("task", "n", "chance", "blind", *order), tuple(rows), note, left=1)
+
+
+def gate_sheet(pairs: Sequence[Pair]) -> Sheet | None:
+    """Cells that must coincide because only the split of their batch differs."""
+    if not pairs:
+        return None
+    rows = tuple(
+        (str(p.extra_num_query_tokens), str(p.seed), f"{p.split[0]} and {p.split[1]}", str(p.steps), f"{p.loss_difference:.1e}",
+         f"{p.answers_differing} of {p.answers}", str(p.near_ties), "yes" if p.passed else "NO")
+        for p in pairs
+    )  # fmt: skip
+    columns = ("extra tokens", "seed", "accum", "steps", "loss difference", "answers differ", "near-ties", "coincide")
+    note = (
+        f"one effective batch split in two ways must give one run: relative loss difference at most {LOSS_TOLERANCE:g} at "
+        f"every step, and answers that differ only where the two best options are within {NEAR_TIE:g} nats"
+    )
+    return Sheet("Equal effective batches", columns, rows, note)
 
 
 def failure_sheet(table: pd.DataFrame) -> Sheet | None:

@@ -81,6 +81,6 @@ class InstructionFile:
         for value in (start, end):
             if value is not None and not isinstance(value, (int, float)):
                 raise BadMedia("malformed sample", f"'start' and 'end' should be seconds, found {value!r:.40}")
-        clip = name + (f"@{start}-{end}" if start is not None or end is not None else "")
+        clip = name if start is None and end is None else f"{name} [{start}-{end} s]"
         self._media[clip] = (path, medium, Bounds(start, end))
         return Sample(f"{number}", medium, clip, tuple(pairs))

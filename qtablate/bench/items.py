@@ -21,12 +21,18 @@ class Item:
     """Unique in its benchmark and the same in every run: answers are paired by it."""
     task: str
     clip: str
-    """Items of one clip share it: the cluster of the standard errors."""
+    """Which frames are shown: the name of a file, with the bounds where there are any."""
     question: str
     options: tuple[str, ...]
     answer: int
     """Index of the gold option."""
     medium: str = VIDEO
+    media: str = ""
+    """The file behind the clip, whatever the bounds: the cluster of the standard errors. Empty: the clip itself."""
+
+    @property
+    def cluster(self) -> str:
+        return self.media or self.clip
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,12 +110,12 @@ class MVBench:
             raise BadMedia("duplicate candidates", f"{candidates!r:.80}")
         if entry["answer"] not in candidates:
             raise BadMedia("gold not among candidates", f"{entry['answer']!r:.40} is none of {candidates!r:.80}")
-        clip = self._clip(task, entry)
+        clip, media = self._clip(task, entry)
         answer = candidates.index(entry["answer"])
-        return Item(f"{task}-{number:04d}", task, clip, entry["question"], tuple(candidates), answer)
+        return Item(f"{task}-{number:04d}", task, clip, entry["question"], tuple(candidates), answer, media=media)
 
-    def _clip(self, task: str, entry: dict[str, Any]) -> str:
-        """The clip's name, made known: its path below the root, with the bounds, since both decide its frames."""
+    def _clip(self, task: str, entry: dict[str, Any]) -> tuple[str, str]:
+        """(clip, file): the path below the root with the bounds, since both decide the frames, and without them."""
         start, end = (entry.get(name) for name in ("start", "end"))
         for name, value in (("start", start), ("end", end)):
             if value is not None and not isinstance(value, (int, float)):
@@ -130,9 +130,10 @@ class MVBench:
         path = next((path for path in paths if path and path.exists()), None)
         if path is None:
             raise BadMedia("missing video", f"{entry['video']} is at none of {', '.join(f'video/{place}' for place in places)}")
-        name = path.relative_to(video).as_posix() + (f"@{start:g}-{end:g}" if start is not None and end is not None else "")
-        self._clips[name] = _Clip(path, Bounds(start, end))
-        return name
+        media = path.relative_to(video).as_posix()
+        clip = media if start is None and end is None else f"{media} [{start}-{end} s]"
+        self._clips[clip] = _Clip(path, Bounds(start, end))
+        return clip, media
 
 
 def _rank(task: str) -> tuple[int, str]:

@@ -71,9 +71,9 @@ class WorldBench:
                 if len(taken) == ITEMS_A_CLIP or not left[task] or full or any(q.task == task for q in taken):
                     continue
                 taken.append(question)
+                name = f"{task}-{self.items_a_task - left[task]:04d}"
                 left[task] -= 1
                 golds[gold] += 1
-                name = f"{task}-{self.items_a_task - left[task]:04d}"
                 out.append(Item(name, task, clip, question.text, question.options, question.options.index(question.answer)))
         return sorted(out, key=lambda item: (self.tasks.index(item.task), item.id))
 

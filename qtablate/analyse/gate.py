@@ -1,0 +1,68 @@
+"""The free correctness gate: conditions that differ only in how one effective batch is split must coincide.
+
+Same seed, same samples, same effective batch: only the arithmetic is split, so the loss curves agree to rounding and
+the answers agree but for near-ties (accumulation.md, "hold effective batch").
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qtablate.store import Store
+
+LOSS_TOLERANCE = 1e-4  # relative, at every step
+NEAR_TIE = 0.01  # nats between the two best options
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two finished cells that must coincide."""
+
+    extra_num_query_tokens: int
+    seed: int
+    split: tuple[int, int]
+    """accumulate_grad_batches of the two."""
+    steps: int
+    loss_difference: float
+    """Largest relative difference of the loss at any step."""
+    answers: int
+    answers_differing: int
+    near_ties: int
+    """Of the differing ones, how many were near-ties in the first cell."""
+
+    @property
+    def passed(self) -> bool:
+        return self.loss_difference <= LOSS_TOLERANCE and self.answers_differing == self.near_ties
+
+
+def pairs(store: Store, cells: pd.DataFrame) -> list[Pair]:
+    """Every pair of finished cells of one seed that share all but the split of their effective batch."""
+    done = cells[(cells["status"] == "ok") & (cells["mixing"] == "multi")]
+    out = []
+    same = ["extra_num_query_tokens", "effective_batch_size", "mixing", "extra_init", "seed"]
+    for _, group in done.groupby(same, sort=False):
+        first, *others = group.to_dict("records")
+        out += [_compare(store, first, other) for other in others]
+    return out
+
+
+def _compare(store: Store, one: dict[Hashable, Any], two: dict[Hashable, Any]) -> Pair:
+    keys = [str(cell["key"]) for cell in (one, two)]
+    losses = [pd.read_csv(store.cell_file(key, "train.csv"))["loss"].to_numpy() for key in keys]
+    a, b = (pd.read_csv(store.cell_file(key, "answers.csv")).query("control == 'none'").set_index("item") for key in keys)
+    differing = a.index[a["predicted"] != b["predicted"].reindex(a.index)]
+    ties = sum(_margin(str(scores)) < NEAR_TIE for scores in a.loc[differing, "scores"])
+    worst = float(np.nanmax(np.abs(losses[1] - losses[0]) / losses[0]))
+    return Pair(
+        int(one["extra_num_query_tokens"]), int(one["seed"]),
+        (int(one["accumulate_grad_batches"]), int(two["accumulate_grad_batches"])),
+        len(losses[0]), worst, len(a), len(differing), int(ties),
+    )  # fmt: skip
+
+
+def _margin(scores: str) -> float:
+    best, second = sorted(map(float, scores.split(";")), reverse=True)[:2]
+    return best - second
