@@ -206,7 +206,7 @@ def _show_plan(screen: Console, planned: "Sweep", estimate: bool) -> None:
     from qtablate import sweep as sweeps
 
     seconds = sweeps.estimate(planned) if estimate else {}
-    screen.print(sweeps.plan_sheet(planned, seconds).rich())
+    screen.print(sweeps.plan_sheet(planned, seconds).rich(screen.width))
     for line in sweeps.defaults_in_words(planned):
         screen.print(line, soft_wrap=True)
 
@@ -216,7 +216,7 @@ def _show_report(screen: Console, store: "Store") -> None:
 
     built = build(store)
     for sheet in built.sheets:
-        screen.print(sheet.rich())
+        screen.print(sheet.rich(screen.width))
         screen.print()
     screen.print("Written: " + ", ".join(str(path) for path in built.files), soft_wrap=True)
 

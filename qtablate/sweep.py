@@ -182,7 +182,7 @@ def plan_sheet(sweep: Sweep, seconds: Mapping[Condition, float]) -> Sheet:
     columns = (
         "extra tokens", "visual", "accum", "micro-batch", "batch", "mixing", "extra init", "steps", "cells to run", "s a cell"
     )  # fmt: skip
-    return Sheet(f"Plan of {sweep.store.root}", columns, tuple(rows), note)
+    return Sheet(f"Plan of {sweep.store.root}", columns, tuple(rows), note, optional=("mixing", "extra init", "visual"))
 
 
 def defaults_in_words(sweep: Sweep) -> list[str]:

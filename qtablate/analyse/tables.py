@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from rich import box
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from qtablate.analyse.frames import AXES
 from qtablate.analyse.gate import LOSS_TOLERANCE, NEAR_TIE, Pair
@@ -29,14 +32,39 @@ class Sheet:
     note: str = ""
     left: int = 0
     """How many columns from the left hold words rather than figures."""
+    optional: tuple[str, ...] = ()
+    """Columns that a narrow terminal may lack, the first to go first."""
 
-    def rich(self) -> Table:
-        table = Table(title=self.title, caption=self.note or None, title_justify="left", caption_justify="left")
-        for number, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if number < self.left else "right", overflow="fold")
+    def rich(self, width: int = 160) -> RenderableType:
+        """For a terminal of so many columns: headers break at spaces, figures never do, optional columns go."""
+        shown, gone = list(range(len(self.columns))), []
+        for name in self.optional:
+            if self._width(shown) > width:
+                shown.remove(self.columns.index(name))
+                gone.append(name)
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        for number in shown:
+            words = number < self.left
+            table.add_column(
+                self.columns[number].replace(" ", "\n"), justify="left" if words else "right",
+                vertical="bottom", no_wrap=not words, overflow="fold",
+            )  # fmt: skip
         for row in self.rows:
-            table.add_row(*row)
-        return table
+            table.add_row(*(Text(row[number]) for number in shown))
+        missing = f"Left out for width: {', '.join(gone)}; the files have them." if gone else ""
+        note = " ".join(part for part in (self.note, missing) if part)
+        return Group(Text(self.title, style="bold"), table, Text(note, style="dim"))
+
+    def _width(self, shown: Sequence[int]) -> int:
+        longest = [
+            max(
+                len(word)
+                for text in (self.columns[n].replace(" ", "\n"), *(row[n] for row in self.rows))
+                for word in text.split("\n")
+            )
+            for n in shown
+        ]
+        return sum(longest) + 3 * len(longest)
 
     def markdown(self) -> str:
         lines = [f"## {self.title}", "", _line(self.columns)]
@@ -92,13 +120,15 @@ def summary_sheet(table: pd.DataFrame) -> Sheet:
             f"standard error over items, clustered by clip; seed sd is the spread between seeds; chance is "
             f"{percent(first['chance'])}; gain = accuracy - blind. Held: {int(first['samples_seen'])} samples a cell."
         )
-    return Sheet("Conditions", tuple(columns), tuple(rows), note)
+    narrow = ("train s", "loss", "seeds", "batch", "micro-batch", "steps")
+    optional = tuple(name for name in narrow if name in columns)
+    return Sheet("Conditions", tuple(columns), tuple(rows), note, optional=optional)
 
 
 def task_sheet(table: pd.DataFrame) -> Sheet:
     """A row a task, a column a condition: accuracy averaged over the seeds."""
     axes = _shown_axes(table)
-    labels = table[axes].astype(str).agg(" / ".join, axis=1)
+    labels = table[axes].astype(str).agg("/".join, axis=1)
     order = list(dict.fromkeys(labels))
     grouped = table.assign(label=labels).groupby("task", sort=False)
     rows = []
@@ -108,8 +138,8 @@ def task_sheet(table: pd.DataFrame) -> Sheet:
             str(task), number(group["n_items"].iloc[0]), percent(group["chance"].iloc[0]),
             percent(group["blind_accuracy"].mean()), *(percent(means.get(label)) for label in order),
         ))  # fmt: skip
-    note = "accuracy %, mean of the seeds; columns are " + " / ".join(NAMES[axis] for axis in axes)
-    return Sheet("Tasks", ("task", "n", "chance", "blind", *order), tuple(rows), note, left=1)
+    note = "accuracy %, mean of the seeds; columns are " + "/".join(NAMES[axis] for axis in axes)
+    return Sheet("Tasks", ("task", "n", "chance", "blind", *order), tuple(rows), note, left=1, optional=("n", "chance"))
 
 
 def gate_sheet(pairs: Sequence[Pair]) -> Sheet | None:
