@@ -84,6 +84,8 @@ def sweep(
             raise QtablateError(f"--smoke has a grid of its own: leave out --{', --'.join(changed)}, or leave out --smoke")
         tokens, accum, seeds = sweeps.SMOKE.tokens, sweeps.SMOKE.accum, sweeps.SMOKE.seeds
         samples, items = samples or sweeps.SMOKE.samples, items or sweeps.SMOKE.items
+    if "," in hold:
+        raise QtablateError(f"--hold takes one value, not '{hold}'; known: {', '.join(HOLDS)}")
     grid = Grid(
         numbers("--tokens", tokens, 0), numbers("--accum", accum, 1), numbers("--batch-size", batch_size, 1),
         numbers("--seeds", seeds, 0), words("--mixing", mixing, MIXINGS), words("--extra-init", extra_init, EXTRA_INITS),

@@ -7,8 +7,10 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 from qtablate.errors import GridError
@@ -124,6 +126,11 @@ class Grid:
         ]
 
 
+def exact(share: float) -> Fraction:
+    """A share as the fraction that was meant: 0.29 of 100 is 29, which floating point makes 28."""
+    return Fraction(share).limit_denominator(10_000)
+
+
 def numbers(option: str, text: str, least: int) -> tuple[int, ...]:
     """A comma list of whole numbers. Raises GridError naming the value that is wrong."""
     out: list[int] = []
@@ -170,10 +177,11 @@ def check(grid: Grid, recipe: Recipe) -> None:
                 "samples: no optimizer step would be whole; raise --samples or lower one of the others"
             )
         if "multi" in grid.mixing and 0 < recipe.image_share < 1:
-            least = min(recipe.image_share, 1 - recipe.image_share)
+            share = exact(recipe.image_share)
+            least = min(share, 1 - share)
             if micro * least < 1:
                 raise GridError(
                     f"--mixing multi wants every medium in each micro-batch, but {micro} samples at --image-share "
-                    f"{recipe.image_share:g} do not hold both; use micro-batches of {round(1 / least)} or more, "
+                    f"{recipe.image_share:g} do not hold both; use micro-batches of {math.ceil(1 / least)} or more, "
                     "--image-share 0, or --mixing single"
                 )

@@ -69,18 +69,19 @@ def probe(job: ProbeJob, report: Report) -> list[float]:
     """Estimated seconds of each cell: two micro-batches of it are timed after a first one, and one group of items."""
     one_thread()
     config = read_config(job.sources.model)
+    recipe = job.cells[0].recipe
+    training = open_training(job.sources, config, recipe.samples, recipe.image_share)
+    items = open_benchmark(job.sources, config).items[:64]
     out = []
     for cell in job.cells:
         model, encoder, _, parameters = prepare_model(cell, job.sources)
-        size, recipe = cell.condition.micro_batch_size, cell.recipe
+        size = cell.condition.micro_batch_size
         plan = media(recipe.samples, recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed)
-        training = open_training(job.sources, config, recipe.samples, recipe.image_share)
         samples = order(training.samples, plan[: 3 * size], cell.seed)
         features = {sample.clip: blank_features(model, sample.medium) for sample in samples}
         steps = list(
             train(model, parameters, samples, features.__getitem__, encoder, replace(plan_of(cell), accumulate_grad_batches=1))
         )
-        items = open_benchmark(job.sources, config).items[:64]
         began = time.perf_counter()
         evaluate(model, encoder, items, {item.clip: blank_features(model, item.medium) for item in items}, lambda _: None)
         an_item = (time.perf_counter() - began) / len(items)

@@ -55,11 +55,16 @@ class Store:
     def read_sweep(self) -> dict[str, Any]:
         """sweep.json. Raises StoreError when the folder is not a sweep's."""
         try:
-            return dict(json.loads(self.sweep_file.read_text()))
-        except FileNotFoundError:
+            sweep = json.loads(self.sweep_file.read_text())
+            if not isinstance(sweep, dict) or "cells" not in sweep:
+                raise ValueError("it holds no list of cells")
+            return sweep
+        except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{self.root} holds no sweep.json: name a folder that `qtablate sweep --out` wrote") from None
         except ValueError as error:
-            raise StoreError(f"{self.sweep_file} is not JSON ({error}): run the sweep again, finished cells are kept") from None
+            raise StoreError(
+                f"{self.sweep_file} cannot be read ({error}): run the sweep again, finished cells are kept"
+            ) from None
 
     def write_record(self, record: Record) -> None:
         text = json.dumps(dataclasses.asdict(record), indent=1, sort_keys=True)
@@ -79,7 +84,7 @@ class Store:
     def write_rows(self, path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
         """A CSV file; None is an empty field, floats keep ten digits."""
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, columns, lineterminator="\n", extrasaction="raise")
+        writer = csv.DictWriter(buffer, columns, lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({name: _field(row[name]) for name in columns})

@@ -85,9 +85,8 @@ def plan(store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path
     benchmark = open_benchmark(sources, config)
     if not benchmark.items:
         raise DataError(f"--bench {sources.bench} holds no usable question: {_first(benchmark.problems)}")
-    media = {sample.medium for sample in training.samples}
     for medium, share in (("image", recipe.image_share), ("video", 1 - recipe.image_share)):
-        if share > 0 and medium not in media:
+        if share > 0 and not training.media().get(medium):
             raise DataError(
                 f"--image-share {recipe.image_share:g} needs {medium} samples, and --train {sources.train} holds none; "
                 f"use --image-share {0 if medium == 'image' else 1}"
@@ -116,9 +115,8 @@ def recipe_for(
     """Fill what the user left open. The learning rate is the model's own; images have a part where the data has any."""
     config = read_config(sources.model)
     if image_share is None:
-        training = open_training(sources, config, 8, 0.5)
-        found = Counter(sample.medium for sample in training.samples)
-        image_share = WORLD_IMAGES if sources.train == WORLD else found["image"] / max(1, found.total())
+        found = open_training(sources, config, 8, 0.5).media()
+        image_share = WORLD_IMAGES if sources.train == WORLD else found.get("image", 0) / sum(found.values())
     return Recipe(
         samples=samples or SAMPLES,
         image_share=image_share,

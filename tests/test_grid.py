@@ -154,13 +154,11 @@ def test_check_lets_a_micro_batch_of_exactly_one_over_the_smaller_share_pass(sha
     exactly(share, micro)
 
 
-@pytest.mark.xfail(strict=True, raises=GridError, reason="1 - share is rounded to less than 1 / micro")
 @pytest.mark.parametrize(("share", "micro"), [(0.8, 5), (0.9, 10)])
 def test_check_lets_a_micro_batch_pass_at_shares_that_binary_rounds(share, micro):
     exactly(share, micro)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the advice rounds 1 / share to the nearest number, not up")
 @pytest.mark.parametrize(("share", "advised"), [(0.4, 3), (0.3, 4), (0.7, 4)])
 def test_check_advises_a_micro_batch_that_it_would_accept(share, advised):
     recipe = dataclasses.replace(RECIPE, image_share=share)

@@ -7,6 +7,8 @@ An entry that cannot be used is named and counted; it is never replaced by anoth
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,9 @@ class InstructionFile:
         for name, (media, _, _) in self._media.items():
             digest.update(f"{name}/{media.stat().st_size}/{media.stat().st_mtime_ns}".encode())
         self.fingerprint = digest.hexdigest()[:16]
+
+    def media(self) -> Mapping[str, int]:
+        return Counter(sample.medium for sample in self.samples)
 
     def clips(self) -> list[str]:
         return list(self._media)

@@ -1,6 +1,6 @@
 """What a benchmark and a training set are made of. A new benchmark is one file that yields these."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -90,3 +90,7 @@ class TrainingData(Clips, Protocol):
 
     @property
     def problems(self) -> Sequence[Problem]: ...
+
+    def media(self) -> Mapping[str, int]:
+        """How many samples there are of each medium; cheap, where telling the samples themselves may not be."""
+        ...

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from qtablate.bench.items import IMAGE, VIDEO, Sample
+from qtablate.grid import exact
 from qtablate.seeds import Dice
 
 
@@ -12,12 +13,13 @@ def media(budget: int, image_share: float, mixing: str, block: int, seed: int) -
 
     `multi`: images stand evenly among the videos, so that each micro-batch of at least 1 / image_share samples holds
     both. `single`: blocks of `block` samples of one medium, in random order (as the reference's MetaLoader does with
-    micro-batches). Both hold the same number of images when `budget` is a multiple of block / image_share.
+    micro-batches). Both hold the same number of images when `budget` is a whole number of blocks and that of images too.
     """
+    share = exact(image_share)
     if mixing == "multi":
-        return [IMAGE if math.floor((n + 1) * image_share) > math.floor(n * image_share) else VIDEO for n in range(budget)]
+        return [IMAGE if math.floor((n + 1) * share) > math.floor(n * share) else VIDEO for n in range(budget)]
     blocks = math.ceil(budget / block)
-    of_images = round(blocks * image_share)
+    of_images = round(blocks * share)
     labels = Dice(seed, "media").shuffled([IMAGE] * of_images + [VIDEO] * (blocks - of_images))
     return [label for label in labels for _ in range(block)][:budget]
 

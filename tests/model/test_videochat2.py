@@ -77,7 +77,7 @@ def test_other_families_and_folders_are_refused(tmp_path, tiny_directory):
         read_config(str(tmp_path))
     config = json.loads((tiny_directory / "config.json").read_text())
     (tiny_directory / "config.json").write_text(json.dumps(config | {"model_type": "llava"}))
-    with pytest.raises(ModelError, match="unknown model family 'llava'.*known: videochat2"):
+    with pytest.raises(ModelError, match=r"unknown model family 'llava'.*known: videochat2"):
         read_config(str(tiny_directory))
 
 

@@ -14,6 +14,7 @@ from qtablate.train.loop import Plan, choose_trainable, train
 from qtablate.train.schedule import learning_rate
 
 N = 24
+RIGHT = Rules()
 
 
 def ragged(n: int = N) -> list[Sample]:
@@ -39,7 +40,7 @@ def micro_batches(samples: Sequence[Sample], features, encoder, size: int) -> li
     return [micro_batch(samples[at : at + size], lookup, encoder, 5, 256) for at in range(0, len(samples), size)]
 
 
-def gradient(model, encoder, features, size: int, rules: Rules = Rules(), samples=None) -> tuple[torch.Tensor, object]:
+def gradient(model, encoder, features, size: int, rules: Rules = RIGHT, samples=None) -> tuple[torch.Tensor, object]:
     """All gradients of one window of the samples, split into micro-batches of `size`."""
     parameters = list(choose_trainable(model, language_model=True).values())
     clear(parameters)
@@ -148,7 +149,7 @@ def test_clipping_happens_once_on_the_accumulated_gradient(tiny, encoder, featur
     assert relative(faulty, clipped) > 1e-2
 
 
-def run(model, encoder, features, size: int, accumulation: int, rules: Rules = Rules(), samples=None):
+def run(model, encoder, features, size: int, accumulation: int, rules: Rules = RIGHT, samples=None):
     plan = Plan(size, accumulation, 1e-3, 0.25, 0.25, 0.02, (0.9, 0.999), 256, rules)
     parameters = choose_trainable(model, language_model=False)
     return list(train(model, parameters, samples or ragged(), features.__getitem__, encoder, plan))

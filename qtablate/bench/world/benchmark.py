@@ -5,12 +5,12 @@ The splits `pretrain`, `train` and `eval` draw from streams of different names, 
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Item, Problem, Sample
 from qtablate.bench.prompts import DESCRIBE
-from qtablate.bench.world.questions import TASKS, Question, caption, image_questions, questions
+from qtablate.bench.world.questions import TASKS, caption, image_questions, questions
 from qtablate.bench.world.scene import FRAMES, Scene, render, simulate
 from qtablate.seeds import Dice
 
@@ -51,7 +51,7 @@ class WorldBench:
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint("bench", self.items_a_task, self.tasks)
+        return fingerprint("bench", self.items)
 
     @cached_property
     def items(self) -> Sequence[Item]:
@@ -63,18 +63,22 @@ class WorldBench:
         number = 0
         while left.total():
             clip = f"world/eval/{VIDEO}/{number}"
-            number += 1
-            taken: list[Question] = []
+            asked: set[str] = set()
+            taken = 0
             for question in questions(scene_of(clip), Dice(clip, "questions")):
                 task, gold = question.task, (question.task, question.answer)
-                full = task in share and golds[gold] >= share[task]
-                if len(taken) == ITEMS_A_CLIP or not left[task] or full or any(q.task == task for q in taken):
+                if task not in left or task in asked:
                     continue
-                taken.append(question)
-                name = f"{task}-{self.items_a_task - left[task]:04d}"
+                asked.add(task)  # a clip is asked one question of a task, the same one whatever the size of the benchmark
+                full = task in share and golds[gold] >= share[task]
+                if taken == ITEMS_A_CLIP or not left[task] or full:
+                    continue
+                taken += 1
                 left[task] -= 1
                 golds[gold] += 1
+                name = f"{task}-{number:05d}"
                 out.append(Item(name, task, clip, question.text, question.options, question.options.index(question.answer)))
+            number += 1
         return sorted(out, key=lambda item: (self.tasks.index(item.task), item.id))
 
     def clips(self) -> Sequence[str]:
@@ -98,11 +102,10 @@ class WorldTraining:
 
     @cached_property
     def samples(self) -> Sequence[Sample]:
-        return [self.sample(medium, n) for medium, count in self._counts for n in range(count)]
+        return [self.sample(medium, n) for medium, count in self.media().items() for n in range(count)]
 
-    @property
-    def _counts(self) -> tuple[tuple[str, int], ...]:
-        return ((VIDEO, self.videos), (IMAGE, self.images))
+    def media(self) -> Mapping[str, int]:
+        return {VIDEO: self.videos, IMAGE: self.images}
 
     def sample(self, medium: str, number: int, visit: int = 0) -> Sample:
         """One clip's conversation; another visit tells another one."""
@@ -116,7 +119,7 @@ class WorldTraining:
         return Sample(clip, medium, clip, tuple(pairs))
 
     def clips(self) -> Sequence[str]:
-        return [f"world/{self.split}/{medium}/{n}" for medium, count in self._counts for n in range(count)]
+        return [f"world/{self.split}/{medium}/{n}" for medium, count in self.media().items() for n in range(count)]
 
     def frames(self, clip: str) -> Frames:
         return _frames(clip)

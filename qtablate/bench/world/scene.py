@@ -87,7 +87,7 @@ class Scene:
 
 
 def simulate(dice: Dice, frames: int = FRAMES) -> Scene:
-    """Draw a scene of 2 to 4 things. One frame gives an image: things that are simply there."""
+    """Draw a scene of 2 to 4 things, fewer where one finds no place. One frame gives an image: things that are simply there."""
     theme = dice.pick(THEMES) if frames > 1 else ("still",)
     wanted = 2 + dice.below(3)
     colours = dice.shuffled(_COLOUR_NAMES)

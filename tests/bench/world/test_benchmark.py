@@ -45,16 +45,11 @@ def test_several_items_a_clip_of_different_tasks():
     assert set(clips) == set(WorldBench().clips())
 
 
-def test_a_larger_benchmark_holds_the_ids_of_a_smaller_one():
-    assert {item.id for item in SMALL.items} < {item.id for item in LARGE.items}
-
-
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="what is full or balanced already decides which questions a clip gives"
-)
-def test_a_larger_benchmark_holds_the_items_of_a_smaller_one():
+def test_an_id_names_the_same_item_in_a_benchmark_of_any_size():
     larger = {item.id: item for item in LARGE.items}
-    assert all(larger[item.id] == item for item in SMALL.items)
+    shared = [item for item in SMALL.items if item.id in larger]
+    assert len(shared) > 0.5 * len(SMALL.items)
+    assert all(larger[item.id] == item for item in shared)
 
 
 def test_fingerprints_tell_benchmarks_and_splits_apart():
@@ -75,6 +70,13 @@ def test_golds_are_balanced_where_answers_are_few(task):
     assert counts == dict.fromkeys(TASKS[task].answers, 24 // len(TASKS[task].answers))
     by_default = Counter(map(gold, of_task(WorldBench(), task)))
     assert max(by_default.values()) - min(by_default.values()) <= 3
+
+
+def test_every_task_that_always_shows_the_same_options_is_balanced():
+    for task in TASKS:
+        shown = {frozenset(item.options) for item in of_task(LARGE, task)}
+        if len(shown) == 1:
+            assert shown == {frozenset(TASKS[task].answers)}, task
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -171,7 +173,8 @@ def test_splits_share_no_clip():
 
 
 def test_images_have_one_frame_and_videos_eight():
-    data = WorldTraining(3, 3)
+    data = WorldTraining(3, 3, "pretrain")
+    assert [sample.clip for sample in data.samples] == data.clips()
     assert [data.frames(sample.clip).shape[0] for sample in data.samples] == [8, 8, 8, 1, 1, 1]
     assert [sample.medium for sample in data.samples] == ["video"] * 3 + ["image"] * 3
 

@@ -92,6 +92,16 @@ def test_a_scene_by_hand():
     assert (label(labels[:16], "kind") != len(KINDS)).sum() == 1
 
 
+@pytest.mark.parametrize("large_first", [True, False])
+def test_a_patch_of_two_things_belongs_to_the_larger_part(large_first):
+    """The third patch of the first row holds 7 x 5 pixels of the blue square and 7 of the red one's edge."""
+    red = Thing("red", "square", "still", x=(13,), y=(4,), radius=(3,), visible=(True,))
+    blue = Thing("blue", "square", "still", x=(22,), y=(4,), radius=(3,), visible=(True,))
+    things = (blue, red) if large_first else (red, blue)
+    colours = label(dense_labels(Scene(things, "black", "black", 0), frames=1), "colour")[:4].tolist()
+    assert colours == [IGNORE, 0, 2, IGNORE]
+
+
 def test_place_and_frame_count_up():
     labels = dense_labels(SCENES[0])
     assert label(labels, "place").tolist() == list(range(16)) * FRAMES

@@ -1,0 +1,122 @@
+"""Tables at a fixed width, and the gate of equal effective batches."""
+
+import csv
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from qtablate.analyse import gate, tables
+from qtablate.analyse.frames import SUMMARY_COLUMNS
+from qtablate.analyse.tables import Sheet, number, percent
+from qtablate.store import Store
+
+SHEET = Sheet(
+    "Title",
+    ("task name", "n", "accuracy %"),
+    (("moving_count", "150", "12.3 ±1.0"), ("a", "2", "")),
+    "a note",
+    left=1,
+    optional=("n",),
+)
+
+
+def drawn(sheet: Sheet, width: int) -> str:
+    console = Console(width=width, color_system=None, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        console.print(sheet.rich(width))
+        return "\n".join(line.rstrip() for line in console.export_text().splitlines())
+
+
+def test_a_sheet_at_a_fixed_width():
+    assert drawn(SHEET, 60) == "\n".join([
+        "Title",
+        "",
+        " task                  accuracy",
+        " name             n           %",
+        " ──────────────────────────────",
+        " moving_count   150   12.3 ±1.0",
+        " a                2",
+        "",
+        "a note",
+    ])  # fmt: skip
+
+
+def test_optional_columns_go_where_there_is_no_room_and_it_is_said():
+    text = drawn(SHEET, 28)
+    assert "150" not in text
+    assert "12.3 ±1.0" in text
+    assert "Left out for width: n;" in text.replace("\n", " ")
+    assert max(map(len, text.splitlines())) <= 28
+
+
+def test_markdown_holds_every_column_and_escapes_bars():
+    text = Sheet("T", ("a", "b"), (("x|y", "1"),), left=1).markdown()
+    assert text.splitlines() == ["## T", "", "| a | b |", "| --- | ---: |", "| x\\|y | 1 |"]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
+def test_missing_stays_empty(missing):
+    assert percent(missing) == ""
+    assert number(missing) == ""
+    assert percent(0.5, missing) == "50.0"
+
+
+def test_summary_of_an_unfinished_sweep_says_so():
+    row = dict.fromkeys(SUMMARY_COLUMNS) | {
+        "extra_num_query_tokens": 0, "accumulate_grad_batches": 1, "micro_batch_size": 8, "mixing": "multi",
+        "extra_init": "none", "seeds_done": 0, "seeds_wanted": 3,
+    }  # fmt: skip
+    sheet = tables.summary_sheet(pd.DataFrame([row]))
+    assert sheet.note == "no cell has finished"
+    assert sheet.rows[0][-1] == "0/3"
+
+
+def test_problems_are_counted_by_kind_with_names():
+    problems = [{"subject": f"item{n}", "kind": "missing video", "detail": f"{n}.mp4"} for n in range(5)]
+    sheet = tables.problem_sheet([*problems, {"subject": "x", "kind": "malformed item", "detail": "?"}])
+    assert sheet is not None
+    assert [row[:2] for row in sheet.rows] == [("missing video", "5"), ("malformed item", "1")]
+    assert "item0: 0.mp4" in sheet.rows[0][2]
+    assert tables.problem_sheet([]) is None
+
+
+def written(root: Path, key: str, losses: list[float], predicted: list[int], scores: str = "-1;-3") -> None:
+    folder = root / "cells" / key
+    folder.mkdir(parents=True)
+    with (folder / "train.csv").open("w") as file:
+        csv.writer(file).writerows([["loss"], *([loss] for loss in losses)])
+    with (folder / "answers.csv").open("w") as file:
+        rows = [["none", f"i{n}", p, scores] for n, p in enumerate(predicted)]
+        csv.writer(file).writerows([["control", "item", "predicted", "scores"], *rows])
+
+
+def cell(key: str, accum: int, micro: int, status: str = "ok", mixing: str = "multi") -> dict[str, object]:
+    return {
+        "key": key, "status": status, "extra_num_query_tokens": 4, "accumulate_grad_batches": accum,
+        "micro_batch_size": micro, "effective_batch_size": accum * micro, "mixing": mixing, "extra_init": "normal", "seed": 1,
+    }  # fmt: skip
+
+
+def test_gate_passes_equal_runs_and_fails_others(tmp_path):
+    store = Store(tmp_path)
+    written(tmp_path, "a", [1.0, 0.5], [0, 1, 0])
+    written(tmp_path, "b", [1.0, 0.50001], [0, 1, 0])
+    written(tmp_path, "c", [1.0, 0.6], [0, 1, 0])
+    written(tmp_path, "d", [1.0, 0.5], [0, 1, 1])
+    rows = [cell("a", 1, 8), cell("b", 2, 4), cell("c", 4, 2), cell("d", 8, 1), cell("e", 1, 4), cell("f", 2, 4, "failed")]
+    found = {pair.split: pair for pair in gate.pairs(store, pd.DataFrame(rows))}
+    assert set(found) == {(1, 2), (1, 4), (1, 8)}
+    assert found[1, 2].passed
+    assert found[1, 2].loss_difference == pytest.approx(2e-5)
+    assert not found[1, 4].passed
+    assert not found[1, 8].passed  # an answer differs by more than a near-tie
+    assert found[1, 8].answers_differing == 1
+
+
+def test_gate_lets_near_ties_differ(tmp_path):
+    written(tmp_path, "a", [1.0], [0, 1], scores="-1.0001;-1.0002")
+    written(tmp_path, "b", [1.0], [0, 0], scores="-1.0002;-1.0001")
+    [pair] = gate.pairs(Store(tmp_path), pd.DataFrame([cell("a", 1, 8), cell("b", 2, 4)]))
+    assert (pair.answers_differing, pair.near_ties, pair.passed) == (1, 1, True)

@@ -1,0 +1,220 @@
+"""Frames are the ones the formula names, whatever the container; media that cannot give them says why."""
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from qtablate.bench.video import Bounds, frame_indices, read_clip, read_image, resized
+from qtablate.errors import BadMedia
+
+SIDE = 8
+B_FRAMES = {"bf": "3", "g": "12", "x264-params": "b-adapt=0:scenecut=0"}
+FORMATS = {
+    "a.mp4": ("libx264", "yuv420p", B_FRAMES),
+    "vp9.webm": ("libvpx-vp9", "yuv420p", {"deadline": "realtime"}),
+    "vp8.webm": ("libvpx", "yuv420p", {"auto-alt-ref": "1", "lag-in-frames": "16"}),
+    "a.avi": ("mpeg4", "yuv420p", {"bf": "2", "qmin": "1", "qmax": "1"}),
+    "a.mkv": ("libx264", "yuv420p", B_FRAMES),
+    "a.gif": ("gif", "gray", {}),
+}
+
+
+def encode(path: Path, count: int, size=(48, 32), fps=10, codec="libx264", pix="yuv420p", options=(), container=()) -> Path:
+    """A video whose frame n is one flat gray of 10 + 6 n: neighbours can be told apart."""
+    with av.open(str(path), "w", options=dict(container)) as out:
+        stream = out.add_stream(codec, rate=fps, options=dict(options))
+        (stream.width, stream.height), stream.pix_fmt = size, pix
+        for n in range(count):
+            gray = np.full((size[1], size[0], 3), 10 + 6 * n, np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(gray, format="rgb24").reformat(format=pix)))
+        out.mux(stream.encode(None))
+    return path
+
+
+def decoded(path: Path, side: int = SIDE) -> np.ndarray:
+    """Every frame of the file, in order."""
+    with av.open(str(path)) as container:
+        return np.stack([np.asarray(resized(frame.to_image(), side)) for frame in container.decode(video=0)])
+
+
+def numbers(frames: np.ndarray) -> list[int]:
+    """Which frames these are, read off their brightness."""
+    return [round((float(frame.mean()) - 10) / 6) for frame in frames]
+
+
+def notebook(count: int, fps: float, wanted: int, start: float, end: float, first: int) -> list[int]:
+    """The formula of mvbench.md, before any clamping."""
+    top = count - 1 + first
+    a, b = max(first, round(start * fps)), min(round(end * fps), top)
+    return [int(a + (b - a) / wanted / 2 + float(np.round((b - a) / wanted * k))) for k in range(wanted)]
+
+
+def kind_of(path: Path, *arguments: object) -> str:
+    with pytest.raises(BadMedia) as raised:
+        read_clip(path, *(arguments or (4, SIDE)))
+    assert path.name in raised.value.detail
+    return raised.value.kind
+
+
+GRID = list(itertools.product([1, 2, 3, 7, 15, 16, 17, 100, 641], [1.0, 3.0, 10.0, 23.976, 30.0], [1, 4, 8, 16], [0, 1]))
+
+
+def test_indices_follow_the_notebook_and_stay_in_the_clip():
+    for count, fps, wanted, first in GRID:
+        last, seconds = count - 1 + first, count / fps
+        for start, end in [(None, None), (0.25 * seconds, None), (None, 0.5 * seconds), (0.1 * seconds, 0.83 * seconds)]:
+            expected = notebook(count, fps, wanted, -1e5 if start is None else start, 1e5 if end is None else end, first)
+            found = frame_indices(count, fps, wanted, Bounds(start, end), first)
+            # a folder's first index is 1, so early bounds can fall before it: the only case of clamping here
+            assert found == [min(max(i, first), last) for i in expected], (count, fps, wanted, first, start, end)
+            assert start is not None or end is not None or found == expected
+            assert found == sorted(found)
+            assert all(type(i) is int for i in found)
+
+
+def test_indices_known_by_hand():
+    assert frame_indices(16, 10.0, 4) == [1, 5, 9, 12]  # segments of 3.75: 1.875 + (0, 4, 8, 11)
+    assert frame_indices(6, 3.0, 3, first=1) == [1, 3, 4]  # segments of 5/3 from 1: 1.83 + (0, 2, 3), cut to whole numbers
+    assert frame_indices(100, 10.0, 2, Bounds(2.0, 4.0)) == [25, 35]
+    assert frame_indices(100, 1.0, 2, Bounds(0.5, 5.0)) == [1, 3]  # 0.5 rounds to the even 0
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_bounds_outside_the_clip_are_clamped_and_short_clips_repeat(first):
+    assert set(frame_indices(10, 10.0, 4, Bounds(50.0, 60.0), first)) == {9 + first}
+    assert set(frame_indices(10, 10.0, 4, Bounds(None, -3.0), first)) == {first}
+    short = frame_indices(3, 10.0, 16, first=first)
+    assert len(short) == 16
+    assert set(short) <= {first, first + 1, first + 2}
+    assert frame_indices(1, 10.0, 5, first=first) == [first] * 5
+
+
+@pytest.mark.parametrize(("size", "large"), [((8, 8), (8, 8)), ((90, 30), (24, 8)), ((31, 97), (8, 25)), ((2, 300), (8, 1200))])
+def test_resized_is_the_centre_of_a_bicubic_short_side_resize(size, large):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    whole = np.asarray(image.resize(large, Image.Resampling.BICUBIC))
+    top, left = ((length - 8) / 2 for length in whole.shape[:2])
+    centre = whole[round(top) : round(top) + 8, round(left) : round(left) + 8]
+    assert np.array_equal(np.asarray(resized(image, 8)), centre)
+    assert resized(image.convert("L"), 8).mode == "RGB"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_read_clip_equals_decoding_everything_and_indexing(tmp_path, name):
+    codec, pix, options = FORMATS[name]
+    path = encode(tmp_path / name, 34, codec=codec, pix=pix, options=options)
+    every = decoded(path)
+    assert numbers(every) == list(range(34))
+    for wanted, start, end in [
+        (8, None, None),
+        (5, 0.7, 2.2),
+        (3, 3.0, None),
+        (40, None, None),
+        (34, None, 1.0),
+        (1, 3.3, 9.0),
+    ]:
+        indices = notebook(34, 10.0, wanted, -1e5 if start is None else start, 1e5 if end is None else end, 0)
+        frames = read_clip(path, wanted, SIDE, Bounds(start, end))
+        assert numbers(frames) == indices
+        assert np.array_equal(frames, every[indices])
+    assert kind_of(path, 4, SIDE, Bounds(3.5, 9.0)) == "bounds past the end"
+
+
+def test_bframes_are_in_the_test_material(tmp_path):
+    """Otherwise the mp4 above would not show that frames come in the order in which they are shown."""
+    with av.open(str(encode(tmp_path / "a.mp4", 34, options=B_FRAMES))) as container:
+        stamps = [packet.pts for packet in container.demux(video=0) if packet.size]
+    assert stamps != sorted(stamps)
+
+
+@pytest.mark.parametrize(("size", "pix"), [((33, 47), "yuv444p"), ((70, 16), "yuv420p"), ((16, 70), "yuv420p")])
+def test_odd_sizes_and_a_single_frame(tmp_path, size, pix):
+    path = encode(tmp_path / "a.mp4", 5, size, pix=pix)
+    assert np.array_equal(read_clip(path, 3, 9), decoded(path, 9)[[0, 1, 3]])
+    one = encode(tmp_path / "one.mp4", 1, size, pix=pix)
+    assert read_clip(one, 4, 9).shape == (4, 9, 9, 3)
+    assert numbers(read_clip(one, 4, 9)) == [0] * 4
+
+
+def test_frame_folder_counts_from_one_at_three_a_second(tmp_path):
+    for n in range(1, 22):
+        Image.new("RGB", (40, 30), (10 + 6 * n,) * 3).save(tmp_path / f"{n:05d}.jpg", quality=95)
+    (tmp_path / "notes.txt").write_text("not a frame")
+    assert numbers(read_clip(tmp_path, 8, SIDE)) == notebook(21, 3.0, 8, -1e5, 1e5, 1)
+    assert numbers(read_clip(tmp_path, 4, SIDE, Bounds(2.0, 5.0))) == notebook(21, 3.0, 4, 2.0, 5.0, 1)
+    assert kind_of(tmp_path, 4, SIDE, Bounds(7.4, 9.0)) == "bounds past the end"
+    (tmp_path / "00010.jpg").write_bytes(b"")
+    with pytest.raises(BadMedia, match=r"broken image: .*00010\.jpg"):
+        read_clip(tmp_path, 21, SIDE)
+
+
+def test_media_that_hold_nothing(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "zero.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("this is no video\n" * 50)
+    assert kind_of(tmp_path / "none.mp4") == "missing video"
+    assert kind_of(tmp_path / "empty") == "no frames"
+    assert kind_of(tmp_path / "zero.mp4") == "broken video"
+    assert kind_of(tmp_path / "text.mp4") == "broken video"
+    with pytest.raises(BadMedia, match="missing image"):
+        read_image(tmp_path / "none.png", SIDE)
+
+
+def test_audio_alone_has_no_frames(tmp_path):
+    with av.open(str(tmp_path / "sound.mp4"), "w") as out:
+        stream = out.add_stream("aac", rate=16000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 16000
+        out.mux(stream.encode(sound))
+        out.mux(stream.encode(None))
+    assert kind_of(tmp_path / "sound.mp4") == "no frames"
+
+
+def test_an_mp4_cut_in_the_middle_is_noticed_and_its_whole_part_still_read(tmp_path):
+    # noise, since flat frames take no bytes to cut
+    path, noise = tmp_path / "a.mp4", np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for frame in noise:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        out.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        starts = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
+    content, head = path.read_bytes(), decoded(path)[notebook(30, 10.0, 4, 0, 0.8, 0)]
+    path.write_bytes(content[: starts[18]])
+    assert kind_of(path) == "truncated video"
+    assert np.array_equal(read_clip(path, 4, SIDE, Bounds(0, 0.8)), head)
+    path.write_bytes(content[: (starts[18] + starts[19]) // 2])
+    assert kind_of(path) == "broken video"  # the decoder refuses the packet that was cut
+    path.write_bytes(content[: starts[0] - 20])
+    assert kind_of(path) in ("broken video", "truncated video")
+
+
+@pytest.mark.xfail(strict=True, reason="the header counts frames that the file's edit list hides: a sound clip is 'truncated'")
+def test_a_clip_cut_without_reencoding_is_whole(tmp_path):
+    whole, path = encode(tmp_path / "whole.mp4", 30), tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        offset = int(Fraction(1, 2) / source.streams.video[0].time_base)  # starts in the middle of a group of pictures
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts, packet.stream = packet.pts - offset, packet.dts - offset, stream
+                out.mux(packet)
+    assert numbers(decoded(path)) == list(range(5, 30))
+    assert numbers(read_clip(path, 25, SIDE)) == [5 + i for i in notebook(25, 10.0, 25, -1e5, 1e5, 0)]
+
+
+@pytest.mark.xfail(strict=True, raises=SyntaxError, reason="Pillow raises SyntaxError for a png with a broken chunk")
+def test_a_png_with_a_broken_chunk_is_bad_media(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)).save(path)
+    first, middle, last = path.read_bytes().split(b"IDAT", 2)
+    path.write_bytes(first + b"IDAT" + middle + b"\0\1\2\3" + last)
+    with pytest.raises(BadMedia, match="broken image"):
+        read_image(path, SIDE)

@@ -1,0 +1,56 @@
+"""What the README says is what is there: commands, links, files, and the table of the committed results."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from qtablate.analyse.tables import summary_sheet
+from qtablate.cli import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_readme_table_is_that_of_the_committed_results():
+    block = README.partition("<!-- results/nano-world -->\n")[2].partition("\n<!-- end -->")[0]
+    sheet = summary_sheet(pd.read_csv(ROOT / "results" / "nano-world" / "summary.csv", keep_default_na=False, na_values=[""]))
+    assert block == "\n".join(sheet.markdown().splitlines()[2:])
+
+
+def test_links_lead_somewhere():
+    for text in (README, (ROOT / "results" / "README.md").read_text()):
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_every_option_in_the_readme_exists():
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    known = {option for command in commands.values() for p in command.params for option in (*p.opts, *p.secondary_opts)}
+    used = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - {"--out"}
+    assert used - {"--help"} <= known | {"--no-deps"}
+
+
+def test_every_file_of_the_tree_exists():
+    tree = README.partition("## Layout\n\n```\n")[2].partition("\n```")[0]
+    folder = ROOT / "qtablate"
+    for line in tree.splitlines():
+        name = line.split()[0]
+        if line.startswith("  ") and not line.startswith("    "):
+            base = folder / name
+            assert base.exists(), name
+        elif line.startswith("    "):
+            assert (base / name).exists(), name
+    listed = {line.split()[0] for line in tree.splitlines() if line.startswith("  ") and not line.startswith("    ")}
+    there = {p.name for p in folder.glob("*.py")} | {f"{p.name}/" for p in folder.iterdir() if (p / "__init__.py").exists()}
+    assert there - listed <= {"__init__.py", "__main__.py"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["report", "--help"], ["bench", "export", "--help"]])
+def test_help_is_there(words):
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0
+    assert "Usage" in result.output
