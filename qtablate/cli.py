@@ -8,6 +8,7 @@ qtablate bench export DIR
 import sys
 import time
 from collections.abc import Generator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -71,7 +72,7 @@ def sweep(
     from qtablate import sweep as sweeps
     from qtablate.bench.sources import Sources
     from qtablate.execute.local import cores
-    from qtablate.grid import EXTRA_INITS, HOLDS, MIXINGS, Grid, numbers, words
+    from qtablate.grid import EXTRA_INITS, HOLDS, MIXINGS, Grid, labels, numbers, words
     from qtablate.model.features import default_cache
     from qtablate.store import Store
 
@@ -99,7 +100,7 @@ def sweep(
 
     screen = console()
     if dry_run:
-        _show_plan(screen, planned, estimate=True)
+        _show_plan(screen, planned)
         return
     with store.locked():
         _run(screen, planned)
@@ -111,7 +112,8 @@ def sweep(
     if smoke:
         blind = sweeps.not_above_blind(planned)
         for cell, gain, stderr in blind:
-            screen.print(f"{cell.label}: not above its blind control (gain {100 * gain:.1f} ± {100 * stderr:.1f})", style="red")
+            name = labels(planned.cells)[cell.key]
+            screen.print(f"{name}: not above its blind control (gain {100 * gain:.1f} ± {100 * stderr:.1f})", style="red")
         if blind:
             raise typer.Exit(1)
         screen.print("Smoke ablation passed: every cell finished and scores above its blind control by two standard errors.")
@@ -141,6 +143,7 @@ def bench_export(
 
 def _run(screen: Console, planned: "Sweep") -> None:
     from qtablate import sweep as sweeps
+    from qtablate.grid import labels
 
     sweeps.write_sweep_file(planned)
     to_run = planned.to_run()
@@ -153,15 +156,14 @@ def _run(screen: Console, planned: "Sweep") -> None:
             jobs = sweeps.feature_jobs(planned)
             board = Board("Frozen visual features", {key: key for key, _ in jobs}, planned.workers)
             _follow(screen, board, sweeps.compute_features(planned, jobs), lambda _: "done")
-        _show_plan(screen, planned, estimate=True)
-        cells = {cell.key: cell for cell in to_run}
-        board = Board("Cells", {key: cell.label for key, cell in cells.items()}, planned.workers)
+        _show_plan(screen, planned)
+        board = Board("Cells", labels(to_run), planned.workers)
         _follow(screen, board, sweeps.execute(planned), lambda key: _outcome(planned.store, key))
     except KeyboardInterrupt:
         done = len(planned.cells) - len(planned.to_run())
         sweeps.write_sweep_file(planned)
         screen.print(f"\nStopped: {done} of {len(planned.cells)} cells are finished and kept in {planned.store.root}.")
-        screen.print("Go on with the same command: " + _command(), soft_wrap=True)
+        _say(screen, "Go on with the same command: " + _command())
         raise typer.Exit(130) from None
     sweeps.write_sweep_file(planned)
 
@@ -174,8 +176,9 @@ def _follow(screen: Console, board: Board, events: "Generator[Event, None, None]
             with Live(board.renderable(), console=screen, refresh_per_second=4, transient=True) as live:
                 for event in events:
                     board.take(event)
-                    live.update(board.renderable())
-                    if event.kind in ("done", "failed"):
+                    over = event.kind in ("done", "failed")
+                    live.update(board.renderable(), refresh=over)
+                    if over:
                         live.console.print(board.line(event, outcome(event.key) if event.kind == "done" else ""))
                     failures += [event] if event.kind == "failed" else []
         else:
@@ -204,13 +207,14 @@ def _outcome(store: "Store", key: str) -> str:
     )
 
 
-def _show_plan(screen: Console, planned: "Sweep", estimate: bool) -> None:
+def _show_plan(screen: Console, planned: "Sweep") -> None:
     from qtablate import sweep as sweeps
 
-    seconds = sweeps.estimate(planned) if estimate else {}
+    with screen.status("Timing a few micro-batches of each condition") if screen.is_terminal else nullcontext():
+        seconds = sweeps.estimate(planned)
     screen.print(sweeps.plan_sheet(planned, seconds).rich(screen.width))
     for line in sweeps.defaults_in_words(planned):
-        screen.print(line, soft_wrap=True)
+        _say(screen, line)
 
 
 def _show_report(screen: Console, store: "Store") -> None:
@@ -220,7 +224,12 @@ def _show_report(screen: Console, store: "Store") -> None:
     for sheet in built.sheets:
         screen.print(sheet.rich(screen.width))
         screen.print()
-    screen.print("Written: " + ", ".join(str(path) for path in built.files), soft_wrap=True)
+    _say(screen, "Written: " + ", ".join(str(path) for path in built.files))
+
+
+def _say(screen: Console, text: str) -> None:
+    """One paragraph: wrapped at words in a terminal, one line elsewhere."""
+    screen.print(text, soft_wrap=not screen.is_terminal)
 
 
 def _command() -> str:

@@ -52,7 +52,7 @@ class Board:
         table = Table(box=None, show_header=False, padding=(0, 1), expand=False)
         for key, (began, progress) in self.running.items():
             table.add_row(
-                self.labels[key], ProgressBar(total=1.0, completed=_share(progress), width=16), _words(progress, began)
+                self.labels[key], ProgressBar(total=1.0, completed=_share(progress), width=10), _words(progress, began)
             )
         return Group(head, table)
 
@@ -81,14 +81,14 @@ def _share(progress: Progress | None) -> float:
 def _words(progress: Progress | None, began: float) -> str:
     if progress is None:
         return "starting"
-    noun = {"train": "step", "evaluate": "evaluating item", "features": "chunk"}[progress.phase]
-    loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
+    noun = {"train": "step", "evaluate": "answer", "features": "chunk"}[progress.phase]
+    loss = f", loss {progress.loss:.2f}" if progress.loss is not None else ""
     share, spent = _share(progress), time.monotonic() - began
     return f"{noun} {progress.done}/{progress.total}{loss}" + _about(spent * (1 - share) / share if share else None)
 
 
 def _about(seconds: float | None) -> str:
-    return "" if seconds is None else f", about {clock(seconds)} left"
+    return "" if seconds is None else f", {clock(seconds)} left"
 
 
 def clock(seconds: float) -> str:

@@ -85,12 +85,6 @@ class Cell:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
-    def label(self) -> str:
-        c = self.condition
-        parts = [f"tokens {c.extra_num_query_tokens}", f"accum {c.accumulate_grad_batches}"]
-        return ", ".join([*parts, f"batch {c.micro_batch_size}", f"seed {self.seed}"])
-
-    @property
     def optimizer_steps(self) -> int:
         micro_batches = -(-self.recipe.samples // self.condition.micro_batch_size)
         return -(-micro_batches // self.condition.accumulate_grad_batches)
@@ -124,6 +118,19 @@ class Grid:
         return [
             Cell(condition, seed, block, recipe, fingerprints) for seed in self.seeds for condition, block in self.conditions()
         ]
+
+
+def labels(cells: Sequence[Cell]) -> dict[str, str]:
+    """A short name for each cell by its key: tokens, accumulation, seed, and whatever else varies among the cells."""
+    others = {"batch": "micro_batch_size", "": "mixing", "init": "extra_init"}
+    varying = [(word, axis) for word, axis in others.items() if len({getattr(c.condition, axis) for c in cells} - {"none"}) > 1]
+    out = {}
+    for cell in cells:
+        c = cell.condition
+        parts = [f"tokens {c.extra_num_query_tokens}", f"accum {c.accumulate_grad_batches}"]
+        parts += [f"{word} {getattr(c, axis)}".strip() for word, axis in varying]
+        out[cell.key] = ", ".join([*parts, f"seed {cell.seed}"])
+    return out
 
 
 def exact(share: float) -> Fraction:

@@ -174,11 +174,12 @@ def plan_sheet(sweep: Sweep, seconds: Mapping[Condition, float]) -> Sheet:
         ))  # fmt: skip
     total = sum(seconds.get(condition, 0.0) * n for condition, n in to_run.items()) / sweep.workers
     note = (
-        f"{len(sweep.cells)} cells, {to_run.total()} to run, {sweep.workers} at once, each on {sweep.recipe.samples} samples "
-        f"and {sweep.n_items} items" + (f"; about {clock(total)} in all" if seconds else "")
+        f"seconds: a cell; {len(sweep.cells)} cells, {to_run.total()} to run, {sweep.workers} at once, "
+        f"each on {sweep.recipe.samples} samples and {sweep.n_items} items"
+        + (f"; about {clock(total)} in all" if seconds else "")
     )
     columns = (
-        "extra tokens", "visual", "accum", "micro-batch", "batch", "mixing", "extra init", "steps", "cells to run", "s a cell"
+        "extra tokens", "visual", "accum", "micro-batch", "batch", "mixing", "extra init", "steps", "to run", "seconds"
     )  # fmt: skip
     return Sheet(f"Plan of {sweep.store.root}", columns, tuple(rows), note, optional=("mixing", "extra init", "visual"))
 

@@ -51,7 +51,7 @@ class Sheet:
             )  # fmt: skip
         for row in self.rows:
             table.add_row(*(Text(row[number]) for number in shown))
-        missing = f"Left out for width: {', '.join(gone)}; the files have them." if gone else ""
+        missing = f"(No room for: {', '.join(gone)}.)" if gone else ""
         note = " ".join(part for part in (self.note, missing) if part)
         return Group(Text(self.title, style="bold"), table, Text(note, style="dim"))
 

@@ -82,10 +82,7 @@ class InstructionFile:
             raise BadMedia("path leaves the root", name)
         if not path.exists():
             raise BadMedia(f"missing {medium}", str(path))
-        start, end = entry.get("start"), entry.get("end")
-        for value in (start, end):
-            if value is not None and not isinstance(value, (int, float)):
-                raise BadMedia("malformed sample", f"'start' and 'end' should be seconds, found {value!r:.40}")
-        clip = name if start is None and end is None else f"{name} [{start}-{end} s]"
-        self._media[clip] = (path, medium, Bounds(start, end))
+        bounds = Bounds.of(entry)
+        clip = bounds.named(name)
+        self._media[clip] = (path, medium, bounds)
         return Sample(f"{number}", medium, clip, tuple(pairs))

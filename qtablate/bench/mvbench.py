@@ -106,8 +106,8 @@ class MVBench:
         candidates = entry["candidates"]
         if not all(isinstance(option, str) and option.strip() for option in candidates):
             raise BadMedia("malformed item", f"candidates should be texts, are {candidates!r:.80}")
-        if len(set(candidates)) < len(candidates):
-            raise BadMedia("duplicate candidates", f"{candidates!r:.80}")
+        if candidates.count(entry["answer"]) > 1:
+            raise BadMedia("gold given twice", f"{entry['answer']!r:.40} stands more than once in {candidates!r:.80}")
         if entry["answer"] not in candidates:
             raise BadMedia("gold not among candidates", f"{entry['answer']!r:.40} is none of {candidates!r:.80}")
         clip, media = self._clip(task, entry)
@@ -115,13 +115,8 @@ class MVBench:
         return Item(f"{task}-{number:04d}", task, clip, entry["question"], tuple(candidates), answer, media=media)
 
     def _clip(self, task: str, entry: dict[str, Any]) -> tuple[str, str]:
-        """(clip, file): the path below the root with the bounds, since both decide the frames, and without them."""
-        start, end = (entry.get(name) for name in ("start", "end"))
-        for name, value in (("start", start), ("end", end)):
-            if value is not None and not isinstance(value, (int, float)):
-                raise BadMedia("malformed item", f"'{name}' should be seconds, is {value!r:.40}")
-        if start is not None and end is not None and end <= start:
-            raise BadMedia("empty bounds", f"start {start:g} s is not before end {end:g} s")
+        """(clip, file): the path below the root with the bounds and without them; the clip is made known."""
+        bounds = Bounds.of(entry)
         video = self.root / "video"
         places = [f"{folder}/{entry['video']}" for folder in (MEDIA_ROOTS.get(task), task) if folder] + [entry["video"]]
         paths = [inside(video, place) for place in places]
@@ -131,8 +126,8 @@ class MVBench:
         if path is None:
             raise BadMedia("missing video", f"{entry['video']} is at none of {', '.join(f'video/{place}' for place in places)}")
         media = path.relative_to(video).as_posix()
-        clip = media if start is None and end is None else f"{media} [{start}-{end} s]"
-        self._clips[clip] = _Clip(path, Bounds(start, end))
+        clip = bounds.named(media)
+        self._clips[clip] = _Clip(path, bounds)
         return clip, media
 
 

@@ -3,9 +3,11 @@
 Sampling and sizing follow VideoChat2's evaluation (facts: mvbench.md); decoding is PyAV's.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -25,6 +27,21 @@ class Bounds:
 
     start: float | None = None
     end: float | None = None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """The bounds in an entry of a data file. Raises BadMedia when they are no span."""
+        found = {name: entry.get(name) for name in ("start", "end")}
+        for name, value in found.items():
+            if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
+                raise BadMedia("malformed bounds", f"'{name}' should be seconds, is {value!r:.40}")
+        if found["start"] is not None and found["end"] is not None and found["end"] <= found["start"]:
+            raise BadMedia("empty bounds", f"start {found['start']:g} s is not before end {found['end']:g} s")
+        return cls(**found)
+
+    def named(self, media: str) -> str:
+        """A clip's name: its file, and the bounds where there are any, since both decide its frames."""
+        return media if self == Bounds() else f"{media} [{self.start}-{self.end} s]"
 
 
 def frame_indices(count: int, fps: float, wanted: int, bounds: Bounds = Bounds(), first: int = 0) -> list[int]:

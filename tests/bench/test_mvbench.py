@@ -1,0 +1,236 @@
+"""A folder in MVBench's format: which file is meant, which span of it, and which items are refused by name."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qtablate.bench.export import write_mp4
+from qtablate.bench.mvbench import MEDIA_ROOTS, MVBench
+from qtablate.errors import BadMedia, DataError
+
+
+def clip(path: Path, *grays: int) -> None:
+    """A video at ten frames a second, each frame one flat gray."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_mp4(path, np.stack([np.full((16, 16, 3), gray, np.uint8) for gray in grays]), scale=1, hold=1, fps=10)
+
+
+def entry(video: object = "a.mp4", **more: object) -> dict[str, object]:
+    return {"video": video, "question": "What?", "candidates": ["left", "right"], "answer": "right", **more}
+
+
+def write(folder: Path, **tasks: object) -> None:
+    (folder / "json").mkdir(exist_ok=True)
+    for task, entries in tasks.items():
+        (folder / "json" / f"{task}.json").write_text(json.dumps(entries))
+
+
+def opened(folder: Path, frames: int = 4, side: int = 8, items_a_task: int | None = None, **tasks: object) -> MVBench:
+    write(folder, **tasks)
+    return MVBench(str(folder), frames, side, items_a_task)
+
+
+def shown(bench: MVBench) -> list[list[int]]:
+    """The grays of each item's frames, to the nearest ten."""
+    return [[round(frame.mean() / 10) * 10 for frame in bench.frames(item.clip)] for item in bench.items]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With one clip, video/a.mp4, that grows brighter from 0 to 190 in two seconds."""
+    clip(tmp_path / "video/a.mp4", *range(0, 200, 10))
+    return tmp_path
+
+
+def test_an_item_is_read_as_written(folder):
+    odd = entry(fps=3, subtitle="...", question_id=7, accurate_start=0.1)
+    bench = opened(folder, mine=[entry(), {**odd, "question": "Où ?", "candidates": ["a", "b", "c"], "answer": "a"}])
+    first, second = bench.items
+    assert (first.id, first.task, first.clip, first.media) == ("mine-0000", "mine", "a.mp4", "a.mp4")
+    assert (first.question, first.options, first.answer) == ("What?", ("left", "right"), 1)
+    assert (second.id, second.question, second.options, second.answer) == ("mine-0001", "Où ?", ("a", "b", "c"), 0)
+    assert bench.problems == []
+    assert bench.clips() == ["a.mp4"]
+    assert bench.frames("a.mp4").shape == (4, 8, 8, 3)
+    assert shown(bench)[0] == [20, 70, 120, 160]  # segments of 4.75: 2.375 + (0, 5, 10, 14)
+
+
+def test_the_tasks_come_in_the_notebooks_order_and_others_after_them(folder):
+    assert len(MEDIA_ROOTS) == 20
+    names = ["zebra", "apple", "moving_count", "action_sequence", "fine_grained_pose"]
+    bench = opened(folder, **{name: [entry()] for name in names})
+    assert [item.task for item in bench.items] == ["action_sequence", "moving_count", "fine_grained_pose", "apple", "zebra"]
+
+
+def test_a_name_means_the_tasks_media_root_then_its_folder_then_video(folder):
+    clip(folder / "video/clevrer/video_validation/v.mp4", 50)
+    clip(folder / "video/perception/videos/v.mp4", 100)
+    clip(folder / "video/mine/v.mp4", 150)
+    clip(folder / "video/v.mp4", 200)
+    clip(folder / "video/state_change/w/x.mp4", 250)
+    bench = opened(
+        folder, moving_count=[entry("v.mp4")], action_count=[entry("v.mp4")], state_change=[entry("w/x.mp4")],
+        mine=[entry("v.mp4")], other=[entry("v.mp4")],
+    )  # fmt: skip
+    assert bench.problems == []
+    tasks = [item.task for item in bench.items]
+    assert dict(zip(tasks, [set(grays) for grays in shown(bench)], strict=True)) == {
+        "moving_count": {50}, "action_count": {100}, "state_change": {250}, "mine": {150}, "other": {200},
+    }  # fmt: skip
+    # one file name, four files, four clips: a cache keyed by file name would mix them
+    assert len({item.clip for item in bench.items}) == len({item.cluster for item in bench.items}) == 5
+
+
+def test_other_bounds_are_another_clip_of_the_same_cluster(folder):
+    spans = [
+        {},
+        {"start": 0.0, "end": 0.9},
+        {"start": 1.0, "end": 1.9},
+        {"start": 1.0},
+        {"end": 0.5},
+        {"start": None, "end": None},
+    ]
+    bench = opened(folder, mine=[entry(**span) for span in spans])
+    assert shown(bench) == [
+        [20, 70, 120, 160],
+        [10, 30, 50, 80],
+        [110, 130, 150, 180],
+        [110, 130, 150, 180],  # an open end is the clip's end
+        [0, 10, 20, 40],
+        [20, 70, 120, 160],
+    ]
+    clips = [item.clip for item in bench.items]
+    assert len(set(clips)) == 5
+    assert clips[0] == clips[5]
+    assert {item.cluster for item in bench.items} == {"a.mp4"}
+
+
+def test_a_folder_of_frames_is_a_clip(folder):
+    place = folder / "video/tvqa/frames_fps3_hq/scene"
+    place.mkdir(parents=True)
+    for n in range(1, 13):
+        Image.new("RGB", (20, 16), (n * 10,) * 3).save(place / f"{n:05d}.jpg", quality=95)
+    bench = opened(folder, episodic_reasoning=[entry("scene", start=1.0, end=3.0)])
+    assert shown(bench) == [[30, 50, 60, 70]]  # from 3 to 9: 3.75 + (0, round(1.5) = 2, 3, round(4.5) = 4)
+    before = bench.fingerprint
+    Image.new("RGB", (22, 16)).save(place / "00004.jpg")
+    assert opened(folder).fingerprint != before
+
+
+REFUSED = [
+    ("gold not among candidates", {"answer": "up"}),
+    ("gold not among candidates", {"candidates": []}),
+    ("duplicate candidates", {"candidates": ["right", "left", "right"]}),
+    ("missing video", {"video": "none.mp4"}),
+    ("path leaves the root", {"video": "../secret.mp4"}),
+    ("path leaves the root", {"video": "/etc/hostname"}),
+    ("path leaves the root", {"video": "link.mp4"}),
+    ("path leaves the root", {"video": "linked/secret.mp4"}),
+    ("empty bounds", {"start": 1.0, "end": 1.0}),
+    ("empty bounds", {"start": 1.5, "end": 0.5}),
+    ("malformed item", {"start": "0:01"}),
+    ("malformed item", {"end": [1]}),
+    ("malformed item", {"video": None}),
+    ("malformed item", {"question": 3}),
+    ("malformed item", {"answer": 1}),
+    ("malformed item", {"candidates": "left"}),
+    ("malformed item", {"candidates": ["left", 2, "right"]}),
+    ("malformed item", {"candidates": ["right", " "]}),
+]
+SLIPS = [{"start": float("nan")}, {"end": float("inf")}, {"start": True}, {"end": -1.0}, {"start": -5, "end": -1}, {"video": ""},
+         {"video": "a\0.mp4"}, {"video": "a" * 300 + ".mp4"}, {"video": "loop.mp4"}]  # fmt: skip
+
+
+def refusals(folder: Path, wrong: object) -> MVBench:
+    clip(folder / "secret.mp4", 0)
+    os.symlink(folder / "secret.mp4", folder / "video/link.mp4")
+    os.symlink(folder, folder / "video/linked")
+    bench = opened(folder, mine=[entry(), wrong, entry()])
+    assert [item.id for item in bench.items] == ["mine-0000", "mine-0002"]
+    assert shown(bench) == [[20, 70, 120, 160]] * 2
+    assert [problem.subject for problem in bench.problems] == ["mine-0001"]
+    return bench
+
+
+@pytest.mark.parametrize(("kind", "changes"), REFUSED)
+def test_an_unusable_item_is_named_and_the_others_stay(folder, kind, changes):
+    assert refusals(folder, {**entry(), **changes}).problems[0].kind == kind
+
+
+@pytest.mark.parametrize("wrong", [None, "a.mp4", ["a.mp4"], {}])
+def test_an_entry_of_another_kind_is_malformed(folder, wrong):
+    assert refusals(folder, wrong).problems[0].kind == "malformed item"
+
+
+@pytest.mark.xfail(
+    strict=True, reason="not noticed when the file is read: accepted, or an error of Python's stops the whole run"
+)
+@pytest.mark.parametrize("changes", SLIPS, ids=lambda changes: repr(changes)[:24])
+def test_an_unusable_item_that_slips_through(folder, changes):
+    os.symlink("loop.mp4", folder / "video/loop.mp4")
+    assert refusals(folder, {**entry(), **changes})
+
+
+def test_a_broken_clip_is_found_when_it_is_decoded(folder):
+    (folder / "video/b.mp4").write_bytes(b"no video")
+    bench = opened(folder, mine=[entry("b.mp4"), entry()])
+    with pytest.raises(BadMedia, match="broken video"):
+        bench.frames(bench.items[0].clip)
+    assert bench.frames(bench.items[1].clip).shape == (4, 8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("[{", r"mine\.json is not JSON"), ('{"a": 1}', "expected a list of questions, found dict"), ("\udcff", "is not JSON")],
+)
+def test_a_json_file_that_is_no_list_is_an_error(folder, content, message):
+    write(folder)
+    (folder / "json/mine.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(DataError, match=message):
+        opened(folder)
+
+
+def test_a_place_of_another_kind_is_an_error(folder):
+    for place in (folder, folder / "none", folder / "video/a.mp4"):
+        with pytest.raises(DataError, match="not a folder in MVBench's format"):
+            MVBench(str(place), 4, 8)
+
+
+def test_the_fingerprint_follows_texts_media_and_size(folder):
+    clip(folder / "video/unused.mp4", 0)
+    seen = [opened(folder, mine=[entry()]).fingerprint]
+    clip(folder / "video/unused.mp4", 0, 0)
+    assert opened(folder).fingerprint == seen[0]
+    seen += [opened(folder, frames=5).fingerprint, opened(folder, side=9).fingerprint]
+    clip(folder / "video/a.mp4", *range(0, 200, 20))
+    seen.append(opened(folder).fingerprint)
+    stat = (folder / "video/a.mp4").stat()
+    os.utime(folder / "video/a.mp4", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
+    seen.append(opened(folder).fingerprint)
+    seen.append(opened(folder, mine=[entry(answer="left")]).fingerprint)
+    seen.append(opened(folder, other=[entry()]).fingerprint)
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_limit_keeps_each_golds_share_of_a_sorted_file(folder):
+    shares = {"left": 0.6, "right": 0.3, "up": 0.1}
+    entries = [entry(candidates=list(shares), answer=gold) for gold in shares for _ in range(round(shares[gold] * 100))]
+    every = {item.id: item for item in opened(folder, mine=entries, other=entries[:50]).items}
+    smaller: set[str] = set()
+    for limit in (1, 2, 3, 7, 10, 20, 33, 99, 100, 500):
+        items = opened(folder, items_a_task=limit).items
+        assert items == opened(folder, items_a_task=limit).items
+        assert all(every[item.id] == item for item in items)
+        mine = [item for item in items if item.task == "mine"]
+        assert len({item.id for item in mine}) == len(mine) == min(limit, 100)
+        assert len(items) - len(mine) == min(limit, 50)
+        golds = Counter(item.options[item.answer] for item in mine)
+        assert all(abs(golds[gold] - share * len(mine)) < 1 for gold, share in shares.items())
+        assert smaller <= (smaller := {item.id for item in items})
+    ten = [item.id for item in opened(folder, items_a_task=10).items if item.task == "other"]
+    assert ten != [f"other-{n:04d}" for n in range(10)]  # of one gold alone: drawn, not the first ones
