@@ -119,10 +119,7 @@ class MVBench:
         bounds = Bounds.of(entry)
         video = self.root / "video"
         places = [f"{folder}/{entry['video']}" for folder in (MEDIA_ROOTS.get(task), task) if folder] + [entry["video"]]
-        paths = [inside(video, place) for place in places]
-        if None in paths:
-            raise BadMedia("path leaves the root", entry["video"])
-        path = next((path for path in paths if path and path.exists()), None)
+        path = next((path for path in [inside(video, place) for place in places] if path.exists()), None)
         if path is None:
             raise BadMedia("missing video", f"{entry['video']} is at none of {', '.join(f'video/{place}' for place in places)}")
         media = path.relative_to(video).as_posix()

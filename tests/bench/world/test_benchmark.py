@@ -2,7 +2,10 @@
 
 import hashlib
 import itertools
+import os
 import re
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -50,6 +53,13 @@ def test_an_id_names_the_same_item_in_a_benchmark_of_any_size():
     shared = [item for item in SMALL.items if item.id in larger]
     assert len(shared) > 0.5 * len(SMALL.items)
     assert all(larger[item.id] == item for item in shared)
+
+
+def test_same_items_in_another_process():
+    code = "from qtablate.bench.world.benchmark import WorldBench\nprint(WorldBench(24).items)"
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+    assert out.strip() == str(SMALL.items)
 
 
 def test_fingerprints_tell_benchmarks_and_splits_apart():
@@ -162,14 +172,15 @@ def digests(frames: Iterable[bytes]) -> set[str]:
 
 
 def test_splits_share_no_clip():
-    evaluation = digests(SMALL.frames(f"world/eval/video/{n}").tobytes() for n in range(300))
-    splits = [evaluation, digests(SMALL.frames(f"world/eval/image/{n}").tobytes() for n in range(300))]
+    bench = WorldBench()
+    evaluation = digests(bench.frames(clip).tobytes() for clip in bench.clips())
+    splits = [evaluation]
     for split in ("train", "pretrain"):
         data = WorldTraining(300, 300, split)
         splits.append(digests(data.frames(clip).tobytes() for clip in data.clips()))
     for a, b in itertools.combinations(splits, 2):
         assert not a & b
-    assert len(evaluation) == 300
+    assert len(evaluation) == len(bench.clips()) > 300
 
 
 def test_images_have_one_frame_and_videos_eight():

@@ -76,6 +76,26 @@ def test_every_visible_thing_is_labelled_somewhere():
     assert lost < 0.03 * seen
 
 
+def test_event_labels_say_what_the_thing_does():
+    known = {"left": 0, "right": 1, "up": 2, "down": 3}
+    seen = set()
+    for scene in SCENES:
+        labels = dense_labels(scene).reshape(FRAMES, 16, -1)
+        for thing, frame in ((thing, frame) for thing in scene.things for frame in range(FRAMES)):
+            rows = label(labels[frame], "colour") == list(COLOURS).index(thing.colour_at(frame))
+            expected = {
+                "direction": known.get(thing.direction, IGNORE),
+                "then_direction": known.get(thing.then, IGNORE),
+                "then_colour": list(COLOURS).index(thing.then) if thing.then in COLOURS else IGNORE,
+                "at": thing.at if thing.kind in ("recolour", "appear", "vanish") else IGNORE,
+                "times": thing.times if thing.kind == "blink" else IGNORE,
+            }
+            for name, value in expected.items():
+                assert (label(labels[frame], name)[rows] == value).all(), name
+                seen |= {name} if value != IGNORE and rows.any() else set()
+    assert len(seen) == 5
+
+
 def test_a_scene_by_hand():
     """One red disc that turns, in the second patch of the second row; the floor goes from black to navy in frame 1."""
     thing = Thing("red", "disc", "turn", "left", "up", x=(12, 12), y=(12, 12), radius=(3, 3), visible=(True, False))
