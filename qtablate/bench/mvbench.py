@@ -118,6 +118,8 @@ class MVBench:
         """(clip, file): the path below the root with the bounds and without them; the clip is made known."""
         bounds = Bounds.of(entry)
         video = self.root / "video"
+        if not entry["video"].strip():
+            raise BadMedia("malformed item", "'video' is empty")
         places = [f"{folder}/{entry['video']}" for folder in (MEDIA_ROOTS.get(task), task) if folder] + [entry["video"]]
         path = next((path for path in [inside(video, place) for place in places] if path.exists()), None)
         if path is None:

@@ -35,6 +35,8 @@ class Bounds:
         for name, value in found.items():
             if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
                 raise BadMedia("malformed bounds", f"'{name}' should be seconds, is {value!r:.40}")
+            if value is not None and name == "end" and value <= 0:
+                raise BadMedia("empty bounds", f"end {value:g} s is not behind the clip's beginning")
         if found["start"] is not None and found["end"] is not None and found["end"] <= found["start"]:
             raise BadMedia("empty bounds", f"start {found['start']:g} s is not before end {found['end']:g} s")
         return cls(**found)
@@ -78,7 +80,7 @@ def read_image(path: Path, side: int) -> Frames:
             return np.asarray(resized(image, side))[None]
     except FileNotFoundError:
         raise BadMedia("missing image", str(path)) from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadMedia("broken image", f"{path}: {error}") from None
 
 
@@ -121,14 +123,19 @@ def _checked(count: int, fps: float, wanted: int, bounds: Bounds, first: int, pa
 
 
 def _probe(path: Path) -> tuple[int, float]:
-    """Frames that the file promises (its header's count, else its packets) and frames a second."""
+    """Frames that the file should show, and frames a second."""
     with av.open(str(path)) as container:
         if not container.streams.video:
             return 0, 1.0
         stream = container.streams.video[0]
         fps = float(stream.average_rate or stream.guessed_rate or 0) or 1.0
-        count = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
-        return count, fps
+        # packets rather than the header's count: an edit list hides frames that the header still counts
+        count = sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
+        promised = stream.frames
+        if stream.duration and stream.time_base:
+            promised = min(promised, round(float(stream.duration * stream.time_base) * fps))
+        # a file that was cut off holds clearly less than it promises: count what should be there, so that what is not is missed
+        return (promised if count < 0.95 * promised - 1 else count), fps
 
 
 def _decode(path: Path, wanted: set[int], side: int) -> dict[int, Frames]:
