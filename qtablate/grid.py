@@ -135,7 +135,7 @@ def labels(cells: Sequence[Cell]) -> dict[str, str]:
 
 def exact(share: float) -> Fraction:
     """A share as the fraction that was meant: 0.29 of 100 is 29, which floating point makes 28."""
-    return Fraction(share).limit_denominator(10_000)
+    return Fraction(repr(share))
 
 
 def numbers(option: str, text: str, least: int) -> tuple[int, ...]:

@@ -26,8 +26,10 @@ def test_an_exported_folder_asks_the_same_and_shows_the_same(tmp_path):
             assert np.allclose(distance.diagonal(), distance.min(axis=1))  # no other frame of the clip is nearer
 
 
-def test_a_folder_that_holds_something_is_refused(tmp_path):
+def test_what_holds_something_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("mine")
-    with pytest.raises(DataError, match="is not an empty folder"):
-        export(tmp_path, 3)
+    for place in (tmp_path, tmp_path / "a.txt"):
+        with pytest.raises(DataError, match="is not an empty folder"):
+            export(place, 3)
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
     assert (tmp_path / "a.txt").read_text() == "mine"

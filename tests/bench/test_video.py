@@ -164,9 +164,10 @@ def test_an_mp4_cut_in_the_middle_is_noticed(tmp_path):
     path = encode(tmp_path / "a.mp4", noise, container={"movflags": "faststart"})
     with av.open(str(path)) as container:
         starts = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
-    content = path.read_bytes()
+    content, early = path.read_bytes(), decoded(path)[notebook(30, 10.0, 4, 0, 0.8)]
     path.write_bytes(content[: starts[18]])
     assert kind_of(path) == "truncated video"
+    assert np.array_equal(read_clip(path, 4, SIDE, Bounds(0, 0.8)), early)  # what is whole is still read
     path.write_bytes(content[: (starts[18] + starts[19]) // 2])
     assert kind_of(path) == "broken video"  # the decoder refuses the packet that was cut
 

@@ -45,8 +45,9 @@ def moving_count(scene: Scene, dice: Dice) -> list[Question]:
 def moving_attribute(scene: Scene, dice: Dice) -> list[Question]:
     out = []
     for direction in DIRECTIONS:
-        movers = [thing for thing in _of_kind(scene, "move") if thing.direction == direction]
-        if len(movers) == 1 and len(scene.things) > 1:
+        movers = [t for t in _of_kind(scene, "move", "turn") if direction in (t.direction, t.then)]
+        # a thing that turns moves that way too, so it may not be another answer
+        if len(movers) == 1 and movers[0].kind == "move" and len(scene.things) > 1:
             options = [thing.colour for thing in scene.things]
             text = f"What color is the thing that moves {direction}?"
             out.append(_ask(dice, "moving_attribute", text, options, movers[0].colour))

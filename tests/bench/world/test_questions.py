@@ -133,7 +133,6 @@ def test_the_eye_finds_every_answer_in_the_pixels(task):
         assert answer(EYES[id(scene)], question) == question.answer, question
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a thing that turns may move the asked way as well")
 def test_only_one_thing_moves_the_way_that_moving_attribute_asks_about():
     """moving_count counts things that turn as moving; here they may be a second right answer among the options."""
     for scene, question in ASKED:
