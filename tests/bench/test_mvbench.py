@@ -71,6 +71,7 @@ def test_the_tasks_come_in_the_notebooks_order_and_others_after_them(folder):
 def test_a_name_means_the_tasks_media_root_then_its_folder_then_video(folder):
     clip(folder / "video/clevrer/video_validation/v.mp4", 50)
     clip(folder / "video/perception/videos/v.mp4", 100)
+    clip(folder / "video/action_count/v.mp4", 0)  # the media root comes first
     clip(folder / "video/mine/v.mp4", 150)
     clip(folder / "video/v.mp4", 200)
     clip(folder / "video/state_change/w/x.mp4", 250)
