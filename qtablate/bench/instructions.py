@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Problem, Sample
-from qtablate.bench.paths import inside
+from qtablate.bench.paths import inside, state
 from qtablate.bench.video import Bounds, read_clip, read_image
 from qtablate.errors import BadMedia, DataError
 
@@ -48,7 +48,7 @@ class InstructionFile:
             why = f"{first.kind} ({first.subject}: {first.detail})" if first else "it is empty"
             raise DataError(f"--train: {file} holds no usable sample: {why}")
         for name, (media, _, _) in self._media.items():
-            digest.update(f"{name}/{media.stat().st_size}/{media.stat().st_mtime_ns}".encode())
+            digest.update(name.encode() + state(media))
         self.fingerprint = digest.hexdigest()[:16]
 
     def media(self) -> Mapping[str, int]:
@@ -75,12 +75,14 @@ class InstructionFile:
             if not isinstance(turn, dict) or not all(isinstance(turn.get(name), str) for name in ("q", "a")):
                 raise BadMedia("malformed sample", f"a turn of QA should hold texts 'q' and 'a', is {turn!r:.60}")
             # stage-2 captions have an empty question and their task in the instruction
-            pairs.append((turn["q"].strip() or str(turn.get("i", "")).strip(), turn["a"].strip()))
+            pairs.append((turn["q"].strip() or str(turn.get("i") or "").strip(), turn["a"].strip()))
         name = entry[medium]
         path = inside(self._root, name)
         if not path.exists():
             raise BadMedia(f"missing {medium}", str(path))
         bounds = Bounds.of(entry)
         clip = bounds.named(name)
+        if clip in self._media and self._media[clip][1] != medium:
+            clip += f" as {medium}"  # one file shown both ways is two clips
         self._media[clip] = (path, medium, bounds)
         return Sample(f"{number}", medium, clip, tuple(pairs))

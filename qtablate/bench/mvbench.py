@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qtablate.bench.items import Frames, Item, Problem
-from qtablate.bench.paths import inside
+from qtablate.bench.paths import inside, state
 from qtablate.bench.video import Bounds, read_clip
 from qtablate.errors import BadMedia, DataError
 from qtablate.seeds import Dice
@@ -73,7 +73,7 @@ class MVBench:
         used = {item.clip for item in self.items}
         for name, clip in self._clips.items():
             if name in used:
-                digest.update(name.encode() + _state(clip.path))
+                digest.update(name.encode() + state(clip.path))
         self.fingerprint = digest.hexdigest()[:16]
 
     def clips(self) -> Sequence[str]:
@@ -133,12 +133,6 @@ class MVBench:
 def _rank(task: str) -> tuple[int, str]:
     known = list(MEDIA_ROOTS)
     return (known.index(task) if task in known else len(known), task)
-
-
-def _state(path: Path) -> bytes:
-    """What changes when a file does: size and time, of a frame folder those of its files."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]).encode()
 
 
 def _stratified(items: list[Item], limit: int) -> list[Item]:

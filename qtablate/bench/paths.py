@@ -1,4 +1,4 @@
-"""Paths in data files: they may not leave their root."""
+"""Paths in data files: they may not leave their root, and what tells that a file has changed."""
 
 from pathlib import Path
 
@@ -16,3 +16,9 @@ def inside(root: Path, name: str) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise BadMedia("unusable path", f"{name!r:.60}: {error}") from None
     return path
+
+
+def state(path: Path) -> bytes:
+    """What changes when a file does: its size and time, of a frame folder those of its files."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]).encode()

@@ -125,6 +125,8 @@ def _checked(count: int, fps: float, wanted: int, bounds: Bounds, first: int, pa
 def _probe(path: Path) -> tuple[int, float]:
     """Frames that the file should show, and frames a second."""
     with av.open(str(path)) as container:
+        if container.format.name == "concat":  # a list of other files, which may lie anywhere
+            raise BadMedia("broken video", f"{path} is a list of other files")
         if not container.streams.video:
             return 0, 1.0
         stream = container.streams.video[0]

@@ -88,7 +88,6 @@ def test_fingerprint_follows_clips_and_texts(folder):
     assert opened(folder, good).fingerprint != first
 
 
-@pytest.mark.xfail(strict=True, reason="the folder's own size and time are taken, not those of its files")
 def test_fingerprint_follows_a_frame_inside_a_folder(folder):
     (folder / "frames").mkdir()
     for n in (1, 2):
@@ -98,13 +97,11 @@ def test_fingerprint_follows_a_frame_inside_a_folder(folder):
     assert opened(folder, {"video": "frames", "QA": TURNS}).fingerprint != before
 
 
-@pytest.mark.xfail(strict=True, reason="an instruction of null becomes the question 'None'")
 def test_an_instruction_of_null_is_no_text(folder):
     data = opened(folder, {"video": "a.mp4", "QA": TURNS}, {"video": "a.mp4", "QA": [{"i": None, "q": "", "a": "a disc"}]})
     assert all(question != "None" for sample in data.samples for question, _ in sample.pairs)
 
 
-@pytest.mark.xfail(strict=True, reason="clips are kept by file name: the later medium replaces the earlier one")
 def test_one_file_as_a_video_and_as_an_image_is_two_clips(folder):
     grays = [Image.new("L", (16, 16), 30 * n) for n in range(8)]
     grays[0].save(folder / "c.gif", save_all=True, append_images=grays[1:], duration=100)
