@@ -169,7 +169,10 @@ def _once(option: str, values: list[Any]) -> tuple[Any, ...]:
 
 
 def check(grid: Grid, recipe: Recipe) -> None:
-    """Refuse combinations that cannot be run. Raises GridError."""
+    """Refuse values and combinations that cannot be run. Raises GridError."""
+    for option, value in (("--lr", recipe.learning_rate), ("--max-grad-norm", recipe.max_grad_norm)):
+        if value is not None and not 0 < value < math.inf:
+            raise GridError(f"{option}: {value:g} is no positive number")
     for batch, accum in itertools.product(grid.batch_size, grid.accum):
         if grid.hold == "effective-batch" and batch % accum:
             raise GridError(

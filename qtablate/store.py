@@ -41,7 +41,10 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for writing. Raises StoreError when another sweep holds it."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"--out {self.root}: no folder can be made there ({error.strerror}); name another") from None
         with (self.root / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from qtablate.bench.items import IMAGE, VIDEO, Sample
+from qtablate.errors import DataError
 from qtablate.grid import exact
 from qtablate.seeds import Dice
 
@@ -31,6 +32,8 @@ def order(samples: Sequence[Sample], plan: Sequence[str], seed: int) -> list[Sam
     epochs = dict.fromkeys(pools, 0)
     out = []
     for medium in plan:
+        if not pools[medium]:
+            raise DataError(f"the training data holds no usable {medium}: every clip of that medium was left out")
         if not queues[medium]:
             queues[medium] = Dice(seed, "order", medium, epochs[medium]).shuffled(pools[medium])[::-1]
             epochs[medium] += 1
