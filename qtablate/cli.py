@@ -39,8 +39,8 @@ _STATUS_EVERY = 15.0  # seconds between status lines where the output is not a t
 
 def console() -> Console:
     """For tables and progress. Where the output is not a terminal, wide enough for every column."""
-    out = Console(highlight=False, soft_wrap=False)
-    return out if out.is_terminal else Console(highlight=False, width=160)
+    out = Console(highlight=False, markup=False)
+    return out if out.is_terminal else Console(highlight=False, markup=False, width=160)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from torch import Tensor
 from qtablate.analyse.rates import rate
 from qtablate.bench.items import Clips, Item
 from qtablate.bench.sources import Sources, open_benchmark, open_training
-from qtablate.errors import QtablateError
+from qtablate.errors import DataError, QtablateError
 from qtablate.evaluate.score import Scores, score
 from qtablate.execute.events import Progress
 from qtablate.grid import Cell
@@ -126,6 +126,8 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     began = time.perf_counter()
     shown = job.benchmark.read()
     items = [item for item in open_benchmark(job.sources, config).items if item.clip in shown]
+    if not items:
+        raise DataError("no item can be shown: every clip of the benchmark was left out")
     answers = evaluate(model, encoder, items, shown, lambda done: report(Progress("evaluate", done, 2 * len(items))))
     eval_seconds = time.perf_counter() - began
     rows = [_answer(control, one) for control, scores in answers.items() for one in scores]

@@ -17,7 +17,7 @@ from qtablate.analyse.tables import Sheet
 from qtablate.bench.items import Problem
 from qtablate.bench.sources import WORLD, Sources, open_benchmark, open_training
 from qtablate.display import clock
-from qtablate.errors import DataError, QtablateError
+from qtablate.errors import DataError, GridError, QtablateError
 from qtablate.execute.events import Event
 from qtablate.execute.local import run_jobs
 from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe, check
@@ -81,6 +81,9 @@ def plan(store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path
     """Read the sources, check the grid, and lay out all cells. Nothing is written. Raises QtablateError."""
     check(grid, recipe)
     config = read_config(sources.model)
+    most = recipe.longest // 2 - config["num_query_tokens"]
+    if max(grid.tokens) > most:
+        raise GridError(f"--tokens: {max(grid.tokens)} leaves no room for text in {recipe.longest} tokens; at most {most}")
     training = open_training(sources, config, recipe.samples, recipe.image_share)
     benchmark = open_benchmark(sources, config)
     if not benchmark.items:
@@ -151,6 +154,8 @@ def compute_features(sweep: Sweep, jobs: list[tuple[str, FeatureJob]]) -> Genera
 def estimate(sweep: Sweep) -> dict[Condition, float]:
     """Seconds that a cell of each condition will take, from a few timed micro-batches of each on this machine."""
     cells = {cell.condition: cell for cell in sweep.to_run()}
+    if not cells:
+        return {}
     job = ProbeJob(tuple(cells.values()), sweep.sources, sweep.n_items)
     for event in run_jobs("qtablate.run:probe", [("probe", job)], 1):
         if event.kind == "failed":

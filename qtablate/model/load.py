@@ -69,7 +69,7 @@ def load(model: str) -> tuple["VideoChat2Model", "Encoder"]:
     transformers_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()
     loaded: Any = VideoChat2Model.from_pretrained(
-        path, use_safetensors=True, output_loading_info=True, local_files_only=True, dtype="auto"
+        path, use_safetensors=True, output_loading_info=True, local_files_only=True, dtype="float32"
     )
     found, info = loaded
     wrong = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}

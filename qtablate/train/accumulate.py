@@ -95,7 +95,7 @@ def accumulate(
 def refuse_batch_statistics(model: nn.Module) -> None:
     """Raise when a layer in training mode mixes samples: its statistics would depend on the micro-batch size."""
     for name, layer in model.named_modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training and layer.track_running_stats:
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and (layer.training or not layer.track_running_stats):
             raise ModelError(
                 f"layer '{name}' is a {type(layer).__name__} in training mode: its statistics depend on the micro-batch "
                 "size, so accumulation cannot equal a larger batch. Freeze it with .eval() or use LayerNorm or GroupNorm."

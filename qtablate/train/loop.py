@@ -1,5 +1,6 @@
 """The training loop of one cell. Reads from top to bottom; what is frozen is said by `choose_trainable`."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qtablate.bench.items import Sample
+from qtablate.errors import QtablateError
 from qtablate.model.encode import Encoder
 from qtablate.model.videochat2 import VideoChat2Model
 from qtablate.train.accumulate import Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics
@@ -109,6 +111,8 @@ def train(
         scheduled += 1 if plan.rules.schedule_at == "window" else len(window)
         clear(trained)
         gradient = accumulate(window, lambda micro: loss_sum(model, micro), trained, plan.rules)
+        if gradient is not None and not math.isfinite(gradient.loss + gradient.norm):
+            raise QtablateError(f"training diverged: loss or gradient not finite at step {step}; lower --lr or clip gradients")
         if gradient is not None:
             for group in optimizer.param_groups:
                 group["lr"] = lr

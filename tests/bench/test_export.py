@@ -33,3 +33,8 @@ def test_what_holds_something_is_refused(tmp_path):
             export(place, 3)
     assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
     assert (tmp_path / "a.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_and_one_in_a_new_place_are_taken(tmp_path):
+    for place in (tmp_path, tmp_path / "video/new/one"):
+        assert export(place, 1)[1] == len(list((place / "json").iterdir()))

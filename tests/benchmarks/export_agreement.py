@@ -27,7 +27,7 @@ def main(items: str = "40") -> None:
     with tempfile.TemporaryDirectory() as folder:
         tmp = Path(folder)
         qtablate("bench", "export", str(tmp / "bench"), "--items", items)
-        grid = ["--tokens", "32", "--accum", "1", "--seeds", "1"]
+        grid = ["--tokens", "32", "--accum", "1", "--seeds", "1", "--samples", "3200", "--jobs", "1"]
         qtablate("sweep", *grid, "--items", items, "--out", str(tmp / "memory"))
         qtablate("sweep", *grid, "--bench", f"mvbench:{tmp / 'bench'}", "--out", str(tmp / "files"))
         memory, files = answers(tmp / "memory"), answers(tmp / "files")
