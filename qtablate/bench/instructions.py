@@ -77,6 +77,8 @@ class InstructionFile:
             # stage-2 captions have an empty question and their task in the instruction
             pairs.append((turn["q"].strip() or str(turn.get("i") or "").strip(), turn["a"].strip()))
         name = entry[medium]
+        if Path(name) == Path():
+            raise BadMedia("malformed sample", f"'{medium}' names no file")
         path = inside(self._root, name)
         if not path.exists():
             raise BadMedia(f"missing {medium}", str(path))

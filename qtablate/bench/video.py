@@ -3,7 +3,6 @@
 Sampling and sizing follow VideoChat2's evaluation (facts: mvbench.md); decoding is PyAV's.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ class Bounds:
         """The bounds in an entry of a data file. Raises BadMedia when they are no span."""
         found = {name: entry.get(name) for name in ("start", "end")}
         for name, value in found.items():
-            if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
+            if value is not None and not (type(value) in (int, float) and abs(value) < 1e9):
                 raise BadMedia("malformed bounds", f"'{name}' should be seconds, is {value!r:.40}")
             if value is not None and name == "end" and value <= 0:
                 raise BadMedia("empty bounds", f"end {value:g} s is not behind the clip's beginning")
@@ -132,12 +131,22 @@ def _probe(path: Path) -> tuple[int, float]:
         stream = container.streams.video[0]
         fps = float(stream.average_rate or stream.guessed_rate or 0) or 1.0
         # packets rather than the header's count: an edit list hides frames that the header still counts
-        count = sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
-        promised = stream.frames
-        if stream.duration and stream.time_base:
-            promised = min(promised, round(float(stream.duration * stream.time_base) * fps))
-        # a file that was cut off holds clearly less than it promises: count what should be there, so that what is not is missed
-        return (promised if count < 0.95 * promised - 1 else count), fps
+        flags = [packet.is_discard for packet in container.demux(stream) if packet.size]
+        hidden = sum(flags)
+        count = len(flags) - hidden
+        if _is_cut(path, stream):
+            count = max(count, stream.frames - hidden)  # what should be there, so that what is not is missed
+        return count, fps
+
+
+def _is_cut(path: Path, stream: Any) -> bool:
+    """Whether the file is shorter than its own index (mp4) or its RIFF header (avi) says."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head[:4] == b"RIFF" and int.from_bytes(head[4:], "little") + 8 > size:
+        return True
+    return any(entry.pos + entry.size > size for entry in stream.index_entries)
 
 
 def _decode(path: Path, wanted: set[int], side: int) -> dict[int, Frames]:

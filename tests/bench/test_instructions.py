@@ -109,7 +109,6 @@ def test_one_file_as_a_video_and_as_an_image_is_two_clips(folder):
     assert [len(data.frames(sample.clip)) for sample in data.samples] == [8, 1]
 
 
-@pytest.mark.xfail(strict=True, reason="an empty name is the media root itself, whose images pass for a clip's frames")
 @pytest.mark.parametrize("medium", ["video", "image"])
 @pytest.mark.parametrize("name", ["", "."])
 def test_a_name_of_no_file_is_refused(folder, medium, name):
