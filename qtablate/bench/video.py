@@ -16,7 +16,6 @@ from qtablate.bench.items import Frames
 from qtablate.errors import BadMedia
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-VIDEO_SUFFIXES = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".gif", ".m4v")
 FOLDER_FPS = 3.0  # of MVBench's frame folders
 
 

@@ -11,7 +11,7 @@ The faulty form of each rule has a name, so that its damage can be measured; it 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ M = TypeVar("M", bound=MicroBatch)
 
 
 @dataclass(frozen=True, slots=True)
-class Gradient(Generic[M]):
+class Gradient:
     """What one window left in `.grad`."""
 
     loss: float
@@ -60,7 +60,7 @@ def optimizer_steps(micro_batches: int, size: int) -> int:
 
 def accumulate(
     window: Sequence[M], loss_sum: Callable[[M], Tensor], parameters: Sequence[nn.Parameter], rules: Rules
-) -> Gradient[M] | None:
+) -> Gradient | None:
     """Leave the window's gradient in the parameters' `.grad` (which must be clear) and clip it.
 
     Args:
