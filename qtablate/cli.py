@@ -200,10 +200,13 @@ def _follow(screen: Console, board: Board, events: "Generator[Event, None, None]
 
 def _outcome(store: "Store", key: str) -> str:
     record = store.read_record(key)
-    figures = record.figures if record and record.figures else {}
+    if not record or not record.figures:
+        return "done"
+    figures = record.figures
+    loss = "no supervised token" if figures["train_loss"] is None else f"loss {figures['train_loss']:.3f}"
     return (
         f"accuracy {100 * figures['accuracy']['value']:.1f} %, blind {100 * figures['blind']['value']:.1f} %, "
-        f"loss {figures['train_loss']:.3f}, {clock(figures['train_seconds'] + figures['eval_seconds'])}"
+        f"{loss}, {clock(figures['train_seconds'] + figures['eval_seconds'])}"
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from qtablate.errors import GridError
 
-RECORD_SCHEMA = 1  # raise it when the meaning of a recorded figure changes: older cells are then run again
+RECORD_SCHEMA = 2  # raise it when the meaning of a recorded figure changes: older cells are then run again
 
 MIXINGS = ("multi", "single")
 EXTRA_INITS = ("normal", "zeros")
@@ -138,6 +138,9 @@ def exact(share: float) -> Fraction:
     return Fraction(repr(share))
 
 
+MOST = 2**32 - 1  # what every random generator takes as a seed
+
+
 def numbers(option: str, text: str, least: int) -> tuple[int, ...]:
     """A comma list of whole numbers. Raises GridError naming the value that is wrong."""
     out: list[int] = []
@@ -146,8 +149,9 @@ def numbers(option: str, text: str, least: int) -> tuple[int, ...]:
             value = int(part.strip())
         except ValueError:
             raise GridError(f"{option}: '{part.strip()}' is not a whole number; give a comma list such as 0,32,64") from None
-        if value < least:
-            raise GridError(f"{option}: {value} is too small; the least is {least}")
+        if not least <= value <= MOST:
+            size, word, bound = ("small", "least", least) if value < least else ("large", "most", MOST)
+            raise GridError(f"{option}: {value} is too {size}; the {word} is {bound}")
         out.append(value)
     return _once(option, out)
 

@@ -39,6 +39,10 @@ class Figures:
     supervised_tokens: int
     skipped_windows: int
     """Windows without a supervised token: no step was taken."""
+    samples_cut: int
+    """Conversations that were too long and lost their end."""
+    dropout: bool
+    """Whether training drew random masks."""
     train_loss: float | None
     """Token-weighted mean of the last tenth of the steps."""
     accuracy: Rate

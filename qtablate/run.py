@@ -30,7 +30,7 @@ from qtablate.model.videochat2 import VideoChat2Model
 from qtablate.records import Figures, Rate, TaskScore, of_cell
 from qtablate.store import Store
 from qtablate.train.accumulate import Rules
-from qtablate.train.loop import Plan, Step, choose_trainable, train
+from qtablate.train.loop import Plan, Step, choose_trainable, drops_out, train
 from qtablate.train.order import media, order
 
 Report = Callable[[Progress], None]
@@ -140,6 +140,8 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
         samples_seen=steps[-1].samples_seen,
         supervised_tokens=sum(step.supervised_tokens for step in steps),
         skipped_windows=sum(step.loss is None for step in steps),
+        samples_cut=sum(step.samples_cut for step in steps),
+        dropout=drops_out(model),
         train_loss=sum(step.loss * step.supervised_tokens for step in last if step.loss is not None) / tokens
         if tokens
         else None,
@@ -229,7 +231,7 @@ def summarise(scores: Sequence[Scores], blind: Sequence[Scores]) -> dict[str, An
         "accuracy_per_token": over(right_per_token, everything),
         "blind": over(right_blind, everything),
         "visual_gain": over([a - b for a, b in zip(right, right_blind, strict=True)], everything),
-        "chance": float(np.mean(chances)) if chances else 0.0,
+        "chance": float(np.mean(chances)),
         "tasks": tuple(tasks),
     }
 

@@ -82,7 +82,19 @@ class Store:
 
     def finished(self, key: str) -> bool:
         record = self.read_record(key)
-        return record is not None and record.status == "ok"
+        whole = all(self.cell_file(key, name).is_file() for name in ("train.csv", "answers.csv"))
+        return whole and record is not None and record.status == "ok"
+
+    def busy(self) -> bool:
+        """Whether a sweep is writing here now."""
+        try:
+            with (self.root / ".lock").open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
 
     def write_rows(self, path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
         """A CSV file; None is an empty field, floats keep ten digits."""

@@ -8,16 +8,18 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from qtablate.analyse.frames import write_tables
 from qtablate.analyse.tables import Sheet
 from qtablate.bench.items import Problem
 from qtablate.bench.sources import WORLD, Sources, open_benchmark, open_training
 from qtablate.display import clock
-from qtablate.errors import DataError, GridError, QtablateError
+from qtablate.errors import DataError, GridError, QtablateError, StoreError
 from qtablate.execute.events import Event
 from qtablate.execute.local import run_jobs
 from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe, check
@@ -248,22 +250,38 @@ def execute(sweep: Sweep) -> Generator[Event, None, None]:
 
 def write_sweep_file(sweep: Sweep) -> None:
     """sweep.json, then every table that the cells on disk allow."""
-    unseen = [] if sweep.benchmark.missing() else sweep.benchmark.problems()
-    lost = [Problem(item, one.kind, one.detail) for one in unseen for item in sweep.items_of[one.subject]]
-    problems = [*sweep.problems, *lost, *([] if sweep.training.missing() else sweep.training.problems())]
+    problems, items = _left_out(sweep)
     sweep.store.write_sweep({
         "grid": dataclasses.asdict(sweep.grid),
         "recipe": dataclasses.asdict(sweep.recipe),
         "sources": dataclasses.asdict(sweep.sources),
         "fingerprints": dataclasses.asdict(sweep.cells[0].fingerprints),
         "num_query_tokens": sweep.num_query_tokens,
-        "items": sweep.n_items - len(lost),
+        "items": items,
         "cells": [{"key": cell.key, "seed": cell.seed, **dataclasses.asdict(cell.condition)} for cell in sweep.cells],
-        "problems": [dataclasses.asdict(problem) for problem in problems],
+        "problems": problems,
         "versions": {name: metadata.version(name) for name in ("qtablate", "torch", "transformers", "numpy")},
         "host": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
     })  # fmt: skip
     write_tables(sweep.store)
+
+
+def _left_out(sweep: Sweep) -> tuple[list[dict[str, Any]], int]:
+    """Everything that is left out of the score, and how many items remain.
+
+    Which clips cannot be decoded is known from the cached features. Where that cache was deleted after the cells were
+    run, an earlier sweep.json of the same data and model still says it.
+    """
+    if sweep.chunks_missing():
+        with suppress(StoreError):
+            before = sweep.store.read_sweep()
+            if before["fingerprints"] == dataclasses.asdict(sweep.cells[0].fingerprints):
+                return before["problems"], before["items"]
+    unseen = [] if sweep.benchmark.missing() else sweep.benchmark.problems()
+    lost = [Problem(item, one.kind, one.detail) for one in unseen for item in sweep.items_of[one.subject]]
+    untrained = [] if sweep.training.missing() else sweep.training.problems()
+    problems = [*sweep.problems, *lost, *untrained]
+    return [dataclasses.asdict(problem) for problem in problems], sweep.n_items - len(lost)
 
 
 def _first(problems: list[Problem] | object) -> str:

@@ -1,6 +1,7 @@
 """The commands as a user meets them."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -29,6 +30,7 @@ def mvbench(folder, **changes):
 BAD = {
     "duplicate level": (["--tokens", "0,32,32"], "--tokens: 32 is given twice"),
     "negative": (["--tokens", "-1"], "--tokens: -1 is too small; the least is 0"),
+    "seed too large": (["--seeds", "4294967296"], "--seeds: 4294967296 is too large; the most is 4294967295"),
     "not a number": (["--accum", "two"], "--accum: 'two' is not a whole number"),
     "zero accumulation": (["--accum", "0"], "--accum: 0 is too small; the least is 1"),
     "unknown mixing": (["--mixing", "both"], "--mixing: unknown value 'both'; known: multi, single"),
@@ -64,6 +66,33 @@ def test_a_benchmark_without_a_usable_item_is_refused_with_the_reason(monkeypatc
     code, _, err = run(monkeypatch, capsys, "sweep", "--bench", f"mvbench:{folder}", "--out", str(tmp_path / "r"))
     assert code == 2
     assert "holds no usable question: missing video" in err or "gold not among candidates" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", "[]", "unknown model family 'None'"),
+        ("config.json", "{", "is not JSON"),
+        ("config.json", '{"model_type": "videochat2"}', "expected 'vision_config' with 'image_size'"),
+        ("config.json", '{"model_type": "videochat2", "vision_config": {}}', "expected 'vision_config' with 'image_size'"),
+        (
+            "config.json",
+            '{"model_type": "videochat2", "vision_config": {"image_size": 8}, "num_frames": "8"}',
+            "'num_frames' should be of the kind of 8, is '8'",
+        ),
+        ("model.safetensors", None, "model.safetensors cannot be read"),
+    ],
+)
+def test_a_broken_model_directory_gets_one_message(name, content, message, nano_directory, monkeypatch, capsys, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(nano_directory, model)
+    whole = (model / name).read_bytes()
+    (model / name).write_bytes(whole[: len(whole) // 2] if content is None else content.encode())
+    code, out, err = run(monkeypatch, capsys, "sweep", "--model", str(model), "--out", str(tmp_path / "r"))
+    assert code == 2
+    assert message in err.replace("\n", " ")
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "r").exists()
 
 
 def test_report_says_what_is_missing(monkeypatch, capsys, tmp_path):

@@ -30,6 +30,9 @@ def test_a_record_comes_back_as_it_was(store):
 @pytest.mark.parametrize(("status", "done"), [("ok", True), ("failed", False), ("running", False)])
 def test_only_ok_means_finished(store, status, done):
     store.write_record(Record("abc", status, {}))
+    assert not store.finished("abc")  # the files that it rests on are not there
+    for name in ("train.csv", "answers.csv"):
+        store.cell_file("abc", name).touch()
     assert store.finished("abc") is done
 
 

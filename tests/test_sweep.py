@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,7 +115,7 @@ def test_killed_and_resumed_equals_uninterrupted(finished, cache, tmp_path):
     process.wait()
     left = qtablate(cache, "report", str(tmp_path / "r"))
     assert left.returncode == 0
-    assert {row["status"] for row in rows(tmp_path / "r" / "cells.csv")} >= {"ok", "running"}
+    assert {row["status"] for row in rows(tmp_path / "r" / "cells.csv")} == {"ok", "pending"}  # nothing runs any more
     assert qtablate(cache, "sweep", *SMALL, "--out", str(tmp_path / "r")).returncode == 0
     qtablate(cache, "sweep", *SMALL, "--out", str(finished))
     wanted = set(tables(tmp_path / "r"))
@@ -152,3 +153,22 @@ def test_a_failed_cell_keeps_its_traceback_and_the_others_go_on(finished, cache,
     assert failed["accuracy"] == ""
     (out / "cells" / key / "train.csv").rmdir()
     assert qtablate(cache, "sweep", *SMALL, "--out", str(out)).returncode == 0
+
+
+def test_what_was_left_out_is_still_said_when_the_cache_is_gone(tmp_path):
+    """Which clips cannot be decoded is known from the cache; the cells that left them out are never run again."""
+    folder, cache = tmp_path / "b", tmp_path / "cache"
+    assert qtablate(cache, "bench", "export", str(folder), "--items", "2").returncode == 0
+    broken = sorted((folder / "video").iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:200])
+    words = ["sweep", "--bench", f"mvbench:{folder}", "--samples", "16", "--tokens", "0", "--accum", "1", "--seeds", "1"]
+    done = qtablate(cache, *words, "--out", str(tmp_path / "r"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    first = json.loads((tmp_path / "r/sweep.json").read_text())
+    assert broken.name in str(first["problems"])
+    assert rows(tmp_path / "r/cells.csv")[0]["n_items"] == str(first["items"])
+    shutil.rmtree(cache)
+    again = qtablate(cache, *words, "--out", str(tmp_path / "r"))
+    assert "nothing to run" in again.stdout
+    second = json.loads((tmp_path / "r/sweep.json").read_text())
+    assert (second["problems"], second["items"]) == (first["problems"], first["items"])

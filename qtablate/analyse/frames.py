@@ -15,7 +15,8 @@ AXES = ("extra_num_query_tokens", "accumulate_grad_batches", "micro_batch_size",
 
 CELL_COLUMNS = (
     "key", "status", "extra_num_query_tokens", "accumulate_grad_batches", "micro_batch_size", "effective_batch_size",
-    "mixing", "extra_init", "seed", "steps", "samples_seen", "supervised_tokens", "skipped_windows", "train_loss",
+    "mixing", "extra_init", "seed", "steps", "samples_seen", "supervised_tokens", "skipped_windows", "samples_cut",
+    "dropout", "train_loss",
     "accuracy", "accuracy_stderr", "accuracy_macro", "accuracy_per_token", "n_items", "chance", "blind_accuracy",
     "visual_gain", "visual_gain_stderr", "train_seconds", "eval_seconds", "peak_memory_mb", "visual_tokens",
     "trainable_params", "frozen_params", "error",
@@ -25,7 +26,8 @@ TASK_COLUMNS = (
 )  # fmt: skip
 SUMMARY_COLUMNS = (
     *AXES, "effective_batch_size", "visual_tokens", "seeds_done", "seeds_wanted", "steps", "samples_seen",
-    "supervised_tokens", "train_loss", "accuracy", "accuracy_seed_sd", "accuracy_item_stderr", "n_items", "n_media",
+    "supervised_tokens", "train_loss", "accuracy", "accuracy_seed_sd", "accuracy_item_stderr", "accuracy_macro",
+    "accuracy_per_token", "n_items", "n_media",
     "chance", "blind_accuracy", "visual_gain", "visual_gain_item_stderr", "train_seconds", "eval_seconds",
     "peak_memory_mb",
 )  # fmt: skip
@@ -34,8 +36,12 @@ SUMMARY_COLUMNS = (
 def cells(store: Store) -> pd.DataFrame:
     """A row a cell of the sweep, in its order; what a cell has not measured is missing."""
     rows = []
+    running = store.busy()
     for entry in store.read_sweep()["cells"]:
         record = store.read_record(entry["key"])
+        interrupted = record and record.status == "running" and not running
+        if interrupted or (record and record.status == "ok" and not store.finished(record.key)):
+            record = None  # the next sweep runs it
         row: dict[str, Any] = {name: entry[name] for name in ("key", "seed", *AXES)}
         row["effective_batch_size"] = entry["micro_batch_size"] * entry["accumulate_grad_batches"]
         row["status"] = record.status if record else "pending"
@@ -57,7 +63,7 @@ def tasks(store: Store) -> pd.DataFrame:
     """A row a finished cell and task."""
     rows = []
     for entry in store.read_sweep()["cells"]:
-        record = store.read_record(entry["key"])
+        record = store.read_record(entry["key"]) if store.finished(entry["key"]) else None
         for task in record.figures["tasks"] if record and record.figures else ():
             row = {name: entry[name] for name in ("key", "seed", *AXES)}
             row |= {
@@ -91,8 +97,8 @@ def summary(store: Store, cell_table: pd.DataFrame) -> pd.DataFrame:
             for name in ("visual_tokens", "steps", "samples_seen", "n_items", "chance"):
                 row[name] = done[name].iloc[0]
             for name in (
-                "supervised_tokens", "train_loss", "accuracy", "blind_accuracy", "visual_gain", "train_seconds",
-                "eval_seconds", "peak_memory_mb",
+                "supervised_tokens", "train_loss", "accuracy", "accuracy_macro", "accuracy_per_token", "blind_accuracy",
+                "visual_gain", "train_seconds", "eval_seconds", "peak_memory_mb",
             ):  # fmt: skip
                 row[name] = done[name].astype(float).mean()
             row["accuracy_seed_sd"] = done["accuracy"].astype(float).std(ddof=1) if len(done) > 1 else np.nan

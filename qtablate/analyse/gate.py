@@ -32,6 +32,8 @@ class Pair:
     answers_differing: int
     near_ties: int
     """Of the differing ones, how many were near-ties in the first cell."""
+    dropout: bool
+    """Random masks depend on the split: the two cannot coincide, and that they do not says nothing."""
 
     @property
     def passed(self) -> bool:
@@ -59,7 +61,7 @@ def _compare(store: Store, one: dict[Hashable, Any], two: dict[Hashable, Any]) -
     return Pair(
         int(one["extra_num_query_tokens"]), int(one["seed"]),
         (int(one["accumulate_grad_batches"]), int(two["accumulate_grad_batches"])),
-        len(losses[0]), worst, len(a), len(differing), int(ties),
+        len(losses[0]), worst, len(a), len(differing), int(ties), bool(one["dropout"]),
     )  # fmt: skip
 
 

@@ -120,6 +120,9 @@ def summary_sheet(table: pd.DataFrame) -> Sheet:
             f"standard error over items, clustered by clip; seed sd is the spread between seeds; chance is "
             f"{percent(first['chance'])}; gain = accuracy - blind. Held: {int(first['samples_seen'])} samples a cell."
         )
+        if (done["accuracy_macro"] - done["accuracy"]).abs().max() >= 0.0005:
+            macro = ", ".join(percent(value) for value in done["accuracy_macro"])
+            note += f" Mean over tasks rather than items, row by row: {macro}."
     narrow = ("train s", "loss", "seeds", "batch", "micro-batch", "steps")
     optional = tuple(name for name in narrow if name in columns)
     return Sheet("Conditions", tuple(columns), tuple(rows), note, optional=optional)
@@ -148,7 +151,7 @@ def gate_sheet(pairs: Sequence[Pair]) -> Sheet | None:
         return None
     rows = tuple(
         (str(p.extra_num_query_tokens), str(p.seed), f"{p.split[0]} and {p.split[1]}", str(p.steps), f"{p.loss_difference:.1e}",
-         f"{p.answers_differing} of {p.answers}", str(p.near_ties), "yes" if p.passed else "NO")
+         f"{p.answers_differing} of {p.answers}", str(p.near_ties), "dropout" if p.dropout else "yes" if p.passed else "NO")
         for p in pairs
     )  # fmt: skip
     columns = ("extra tokens", "seed", "accum", "steps", "loss difference", "answers differ", "near-ties", "coincide")
@@ -156,6 +159,8 @@ def gate_sheet(pairs: Sequence[Pair]) -> Sheet | None:
         f"one effective batch split in two ways must give one run: relative loss difference at most {LOSS_TOLERANCE:g} at "
         f"every step, and answers that differ only where the two best options are within {NEAR_TIE:g} nats"
     )
+    if any(p.dropout for p in pairs):
+        note += "; dropout: the model draws random masks in training, which depend on the split, so this cannot be checked"
     return Sheet("Equal effective batches", columns, rows, note)
 
 

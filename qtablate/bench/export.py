@@ -1,6 +1,7 @@
 """The procedural benchmark written as a folder in MVBench's format, with encoded mp4 files."""
 
 import json
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,16 @@ def export(directory: Path, items_a_task: int) -> tuple[int, int]:
     """Write json/ and video/ and return (clips, items). Raises DataError when the folder holds something else."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise DataError(f"{directory} is not an empty folder: name a new one")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as beside:
+        counts = _write(Path(beside) / "export", items_a_task)
+        if directory.exists():
+            directory.rmdir()
+        (Path(beside) / "export").rename(directory)  # whole or not at all
+    return counts
+
+
+def _write(directory: Path, items_a_task: int) -> tuple[int, int]:
     world = WorldBench(items_a_task)
     names = {clip: f"world_{number:05d}.mp4" for number, clip in enumerate(world.clips())}
     (directory / "video").mkdir(parents=True)

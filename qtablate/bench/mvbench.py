@@ -57,7 +57,8 @@ class MVBench:
 
     def __init__(self, directory: str, frames: int, side: int, items_a_task: int | None = None) -> None:
         self.root, self._frames, self._side = Path(directory), frames, side
-        files = sorted((self.root / "json").glob("*.json"), key=lambda path: _rank(path.stem))
+        found = [path for path in (self.root / "json").glob("*.json") if path.is_file() and not path.name.startswith(".")]
+        files = sorted(found, key=lambda path: _rank(path.stem))
         if not files:
             raise DataError(
                 f"{directory} is not a folder in MVBench's format: expected {directory}/json/TASK.json and {directory}/video/"
@@ -68,8 +69,8 @@ class MVBench:
         digest = hashlib.sha256(f"{frames}/{side}/{items_a_task}".encode())
         for file in files:
             digest.update(file.name.encode() + file.read_bytes())
-            found = list(self._read(file))
-            self.items += _stratified(found, items_a_task) if items_a_task else found
+            items = list(self._read(file))
+            self.items += _stratified(items, items_a_task) if items_a_task else items
         used = {item.clip for item in self.items}
         for name, clip in self._clips.items():
             if name in used:
@@ -120,10 +121,12 @@ class MVBench:
         video = self.root / "video"
         if not entry["video"].strip():
             raise BadMedia("malformed item", "'video' is empty")
-        places = [f"{folder}/{entry['video']}" for folder in (MEDIA_ROOTS.get(task), task) if folder] + [entry["video"]]
-        path = next((path for path in [inside(video, place) for place in places] if path.exists()), None)
+        # a media root may itself be a link to another disk; below it nothing may lead out
+        folders = [video / folder for folder in (MEDIA_ROOTS.get(task), task, ".") if folder]
+        path = next((path for path in [inside(folder, entry["video"]) for folder in folders] if path.exists()), None)
         if path is None:
-            raise BadMedia("missing video", f"{entry['video']} is at none of {', '.join(f'video/{place}' for place in places)}")
+            places = ", ".join((folder / entry["video"]).relative_to(self.root).as_posix() for folder in folders)
+            raise BadMedia("missing video", f"{entry['video']} is at none of {places}")
         media = path.relative_to(video).as_posix()
         clip = bounds.named(media)
         self._clips[clip] = _Clip(path, bounds)

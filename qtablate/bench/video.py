@@ -3,20 +3,24 @@
 Sampling and sizing follow VideoChat2's evaluation (facts: mvbench.md); decoding is PyAV's.
 """
 
+import errno
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import av
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from qtablate.bench.items import Frames
-from qtablate.errors import BadMedia
+from qtablate.errors import BadMedia, DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 FOLDER_FPS = 3.0  # of MVBench's frame folders
+_MOST_PIXELS = 1 << 26  # of a resized picture: one a pixel high and thousands wide is enlarged before its square is cut
+_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ETIMEDOUT, errno.ESTALE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +66,13 @@ def frame_indices(count: int, fps: float, wanted: int, bounds: Bounds = Bounds()
 
 
 def resized(frame: Image.Image, side: int) -> Image.Image:
-    """Bicubic resize of the short side to `side`, then the centre square."""
+    """Bicubic resize of the short side to `side`, then the centre square. Raises ValueError for a mere line."""
     width, height = frame.size
-    shorter = min(width, height)
-    size = (max(side, int(side * width / shorter)), max(side, int(side * height / shorter)))
+    size = (max(side, int(side * width / min(width, height))), max(side, int(side * height / min(width, height))))
+    if size[0] * size[1] > _MOST_PIXELS:
+        raise ValueError(f"{width} x {height} pixels is too long a strip: sized to {side} it would have {size[0] * size[1]:,}")
+    if frame.mode == "P" and "transparency" in frame.info:
+        frame = frame.convert("RGBA")
     frame = frame.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
     return frame.crop((left, top, left + side, top + side))
@@ -79,7 +86,7 @@ def read_image(path: Path, side: int) -> Frames:
     except FileNotFoundError:
         raise BadMedia("missing image", str(path)) from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadMedia("broken image", f"{path}: {error}") from None
+        _refuse("broken image", path, error)
 
 
 def read_clip(path: Path, wanted: int, side: int, bounds: Bounds = Bounds()) -> Frames:
@@ -92,11 +99,23 @@ def read_clip(path: Path, wanted: int, side: int, bounds: Bounds = Bounds()) -> 
 
 
 def _read_folder(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:
-    names = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
+    names = sorted((entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES), key=_numbered)
     if not names:
         raise BadMedia("no frames", f"{path} holds no image")
     indices = _checked(len(names), FOLDER_FPS, wanted, bounds, 1, path)
     return np.concatenate([read_image(names[index - 1], side) for index in indices])
+
+
+def _numbered(path: Path) -> list[tuple[int, str]]:
+    """For sorting: 2.jpg comes before 10.jpg, padded or not."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _refuse(kind: str, path: Path, error: Exception) -> NoReturn:
+    """A bad clip is left out by name; a machine out of files or memory says nothing about the clip and stops the run."""
+    if getattr(error, "errno", None) in _MACHINE:
+        raise DataError(f"{path} cannot be read on this machine now: {error}; the clip may be fine, run again") from None
+    raise BadMedia(kind, f"{path}: {error}") from None
 
 
 def _read_file(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:
@@ -107,7 +126,7 @@ def _read_file(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:
         indices = _checked(count, fps, wanted, bounds, 0, path)
         found = _decode(path, set(indices), side)
     except (av.FFmpegError, ValueError, OSError) as error:
-        raise BadMedia("broken video", f"{path}: {error}") from None
+        _refuse("broken video", path, error)
     lost = sorted(set(indices) - set(found))
     if lost:
         raise BadMedia("truncated video", f"{path}: frame {lost[0]} of {count} cannot be decoded")
@@ -134,18 +153,48 @@ def _probe(path: Path) -> tuple[int, float]:
         hidden = sum(flags)
         count = len(flags) - hidden
         if _is_cut(path, stream):
-            count = max(count, stream.frames - hidden)  # what should be there, so that what is not is missed
+            if stream.frames <= hidden + count:  # nothing says how many there were, so no middle can be told
+                raise BadMedia("truncated video", f"{path} ends before its own header says")
+            count = stream.frames - hidden  # what should be there, so that what is not is missed
         return count, fps
 
 
 def _is_cut(path: Path, stream: Any) -> bool:
-    """Whether the file is shorter than its own index (mp4) or its RIFF header (avi) says."""
+    """Whether the file is shorter than its own index (mp4), RIFF header (avi) or segment (mkv, webm) says, or lacks its
+    trailer (gif)."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(8)
-    if head[:4] == b"RIFF" and int.from_bytes(head[4:], "little") + 8 > size:
+        head = file.read(4096)
+        file.seek(max(0, size - 16))
+        tail = file.read()
+    if head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > size:
+        return True
+    if head[:4] == b"GIF8" and not tail.rstrip(b"\0").endswith(b"\x3b"):
+        return True
+    if head[:4] == _EBML and _segment_end(head) > size:
         return True
     return any(entry.pos + entry.size > size for entry in stream.index_entries)
+
+
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # element ids of Matroska (RFC 9559)
+
+
+def _segment_end(head: bytes) -> int:
+    """Where the segment of a Matroska file ends by its own header; 0 where it was written as a stream of unknown length."""
+    length, body = _element_size(head, 4)
+    at = body + length
+    if head[at : at + 4] != _SEGMENT:
+        return 0
+    length, body = _element_size(head, at + 4)
+    return body + length if length else 0
+
+
+def _element_size(head: bytes, at: int) -> tuple[int, int]:
+    """(size, offset of the body) of an element whose size field starts at `at`; size 0 when all its bits are set."""
+    first = head[at]
+    width = 9 - first.bit_length()
+    value = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
+    return (0 if value == (1 << 7 * width) - 1 else value), at + width
 
 
 def _decode(path: Path, wanted: set[int], side: int) -> dict[int, Frames]:

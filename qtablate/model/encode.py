@@ -46,16 +46,20 @@ class Batch:
     """(B, L), IGNORE where not supervised."""
     visual_at: Tensor
     """(B, L) bool: where the visual tokens go."""
+    cut: int
+    """Rows that were longer than allowed and lost their end."""
 
 
 def batch(encoder: Encoder, samples: Sequence[Sample], visual_tokens: int, longest: int) -> Batch:
     """Conversations as one batch; a sequence beyond `longest` tokens is cut at its end."""
     rows: list[tuple[list[int], list[int], int]] = []
+    cut = 0
     for sample in samples:
         start, _ = encoder.pieces(before_visual(encoder.form, sample.medium))
         tail = [*after_visual(encoder.form, sample.medium), *told(encoder.form, sample.pairs)]
         ids, labels = encoder.pieces(tail)
         head = len(start) + visual_tokens
+        cut += head + len(ids) > longest
         rows.append((
             (start + [0] * visual_tokens + ids)[:longest],
             ([IGNORE] * head + labels)[:longest],
@@ -69,4 +73,4 @@ def batch(encoder: Encoder, samples: Sequence[Sample], visual_tokens: int, longe
         input_ids[row, : len(ids)] = torch.tensor(ids)
         labels_out[row, : len(ids)] = torch.tensor(labels)
         visual_at[row, start_length : start_length + visual_tokens] = True
-    return Batch(input_ids, labels_out, visual_at)
+    return Batch(input_ids, labels_out, visual_at, cut)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from qtablate.model.videochat2 import VideoChat2Model
 
+FEATURES_SCHEMA = 1
+"""Raise it when decoding, sizing or encoding changes: no older file is used then."""
+
 CHUNK = 256
 _BATCH = 32  # clips in one forward pass; fixed, so that features do not depend on who computes them
 
@@ -47,13 +50,17 @@ class FeatureFiles:
         out = []
         for start in range(0, len(self.clip_names), CHUNK):
             names = self.clip_names[start : start + CHUNK]
-            text = json.dumps([self.model_fingerprint, self.data_fingerprint, names])
+            text = json.dumps([FEATURES_SCHEMA, self.model_fingerprint, self.data_fingerprint, names])
             out.append((hashlib.sha256(text.encode()).hexdigest()[:24], names))
         return out
 
     def missing(self) -> list[int]:
-        """Numbers of the chunks that are not there."""
-        return [number for number, (stem, _) in enumerate(self.chunks) if not self._note(stem).is_file()]
+        """Numbers of the chunks that are not there, or not whole."""
+        return [
+            number
+            for number, (stem, _) in enumerate(self.chunks)
+            if self._problems(stem) is None or not self._array(stem).is_file()
+        ]
 
     def _note(self, stem: str) -> Path:
         return self.folder / f"{stem}.json"
@@ -63,7 +70,14 @@ class FeatureFiles:
 
     def problems(self) -> list[Problem]:
         """Clips that could not be decoded when the features were made."""
-        return [Problem(*row) for stem, _ in self.chunks for row in json.loads(self._note(stem).read_text())]
+        return [problem for stem, _ in self.chunks for problem in self._problems(stem) or ()]
+
+    def _problems(self, stem: str) -> list[Problem] | None:
+        """What a chunk's note says; None where there is none, or a torn one."""
+        try:
+            return [Problem(*row) for row in json.loads(self._note(stem).read_text())]
+        except (OSError, ValueError, TypeError):
+            return None
 
     def compute(self, number: int, model: "VideoChat2Model", clips: Clips) -> None:
         """Decode and encode one chunk and write it."""
@@ -105,5 +119,7 @@ class FeatureFiles:
             try:
                 out.update((names[int(place)], one) for place, one in load_file(self._array(stem)).items())
             except (OSError, SafetensorError) as error:
-                raise StoreError(f"cached features {self._array(stem)} cannot be read ({error}): delete the file") from None
+                raise StoreError(
+                    f"cached features {self._array(stem)} cannot be read ({error}): delete the file, it is made again"
+                ) from None
         return out

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from safetensors import SafetensorError, safe_open
+
 from qtablate.errors import ModelError
 
 if TYPE_CHECKING:  # reading a fingerprint or a config must not cost the import of torch
@@ -14,6 +16,7 @@ if TYPE_CHECKING:  # reading a fingerprint or a config must not cost the import 
 
 NANO = Path(__file__).parent / "assets" / "nano"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+_OPTIONAL = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 PARTS = ("qformer", "query_tokens", "projection")
 """Parts that a base may leave to the cell to start anew (`fresh_parts` of its config)."""
 
@@ -36,20 +39,35 @@ def directory(model: str) -> Path:
 def read_config(model: str) -> dict[str, Any]:
     """config.json as it is, without torch."""
     try:
-        config: dict[str, Any] = json.loads((directory(model) / "config.json").read_text())
+        found = json.loads((directory(model) / "config.json").read_text())
     except ValueError as error:
         raise ModelError(f"{model}/config.json is not JSON: {error}") from None
-    if config.get("model_type") != "videochat2":
-        raise ModelError(f"unknown model family '{config.get('model_type')}' in {model}/config.json; known: videochat2")
-    return DEFAULTS | config
+    family = found.get("model_type") if isinstance(found, dict) else None
+    if family != "videochat2":
+        raise ModelError(f"unknown model family '{family}' in {model}/config.json; known: videochat2")
+    config: dict[str, Any] = DEFAULTS | found
+    vision = config.get("vision_config")
+    if not isinstance(vision, dict) or not isinstance(vision.get("image_size"), int):
+        raise ModelError(f"{model}/config.json: expected 'vision_config' with 'image_size', a whole number of pixels")
+    for name, default in DEFAULTS.items():
+        kinds = (int, float) if isinstance(default, float) else type(default)
+        if not isinstance(config[name], kinds):
+            raise ModelError(f"{model}/config.json: '{name}' should be of the kind of {default!r}, is {config[name]!r:.40}")
+    return config
 
 
 def fingerprint(model: str) -> str:
-    """Of the files' contents."""
+    """Of the files' contents. Raises ModelError when the weights' file is cut or no safetensors."""
     digest = hashlib.sha256()
-    for name in FILES:
-        with (directory(model) / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    folder = directory(model)
+    try:
+        with safe_open(folder / "model.safetensors", framework="np"):
+            pass  # its header, and that the file is as long as it says
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{model}/model.safetensors cannot be read: {error}; fetch or write it again") from None
+    for name in (*FILES, *(name for name in _OPTIONAL if (folder / name).is_file())):
+        with (folder / name).open("rb") as file:
+            digest.update(name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 

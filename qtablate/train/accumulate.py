@@ -46,6 +46,8 @@ class Gradient:
     tokens: int
     norm: float
     """Total norm before clipping at the window."""
+    scale: float
+    """What clipping at the window multiplied the gradient by; 1 where it did nothing."""
 
 
 def windows(micro_batches: Sequence[M], size: int) -> Iterator[Sequence[M]]:
@@ -89,7 +91,7 @@ def accumulate(
             nn.utils.clip_grad_norm_(parameters, rules.max_grad_norm)
     limit = math.inf if rules.max_grad_norm is None or rules.clip_at == "micro_batch" else rules.max_grad_norm
     norm = float(nn.utils.clip_grad_norm_(parameters, limit))
-    return Gradient(total / tokens, tokens, norm)
+    return Gradient(total / tokens, tokens, norm, min(1.0, limit / (norm + 1e-6)))
 
 
 def refuse_batch_statistics(model: nn.Module) -> None:

@@ -28,9 +28,12 @@ class Step:
     loss: float | None
     grad_norm: float | None
     extra_grad_norm: float | None
+    """Of the extra query tokens' own gradient, before clipping, as grad_norm is."""
     lr: float
     image_fraction: float
     seconds: float
+    samples_cut: int
+    """Conversations that were longer than `longest` tokens and lost their end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,16 @@ def choose_trainable(model: VideoChat2Model, language_model: bool) -> dict[str, 
         if trained:
             out[name] = parameter
     return out
+
+
+def drops_out(model: nn.Module) -> bool:
+    """Whether training draws random masks: they depend on how a batch is split, so that no two splits coincide."""
+    running = (layer for name, layer in model.named_modules() if not name.startswith("vision."))  # that one is cached
+    return any(_masks(layer) or getattr(layer, "attention_dropout", 0) > 0 for layer in running)
+
+
+def _masks(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0
 
 
 def optimizer_for(parameters: dict[str, nn.Parameter], plan: Plan) -> torch.optim.AdamW:
@@ -123,9 +136,12 @@ def train(
             supervised_tokens=gradient.tokens if gradient else 0,
             loss=gradient.loss if gradient else None,
             grad_norm=gradient.norm if gradient else None,
-            extra_grad_norm=float(extra.grad.norm()) if extra is not None and extra.grad is not None else None,
+            extra_grad_norm=float(extra.grad.norm()) / gradient.scale
+            if gradient and extra is not None and extra.grad is not None
+            else None,
             lr=lr,
             image_fraction=sum(micro.image_fraction * len(micro.samples) for micro in window)
             / sum(len(micro.samples) for micro in window),
             seconds=time.perf_counter() - began,
+            samples_cut=sum(micro.text.cut for micro in window),
         )

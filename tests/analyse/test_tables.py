@@ -96,6 +96,7 @@ def cell(key: str, accum: int, micro: int, status: str = "ok", mixing: str = "mu
     return {
         "key": key, "status": status, "extra_num_query_tokens": 4, "accumulate_grad_batches": accum,
         "micro_batch_size": micro, "effective_batch_size": accum * micro, "mixing": mixing, "extra_init": "normal", "seed": 1,
+        "dropout": False,
     }  # fmt: skip
 
 
@@ -120,3 +121,13 @@ def test_gate_lets_near_ties_differ(tmp_path):
     written(tmp_path, "b", [1.0], [0, 0], scores="-1.0002;-1.0001")
     [pair] = gate.pairs(Store(tmp_path), pd.DataFrame([cell("a", 1, 8), cell("b", 2, 4)]))
     assert (pair.answers_differing, pair.near_ties, pair.passed) == (1, 1, True)
+
+
+def test_gate_does_not_judge_what_draws_random_masks(tmp_path):
+    written(tmp_path, "a", [1.0], [0])
+    written(tmp_path, "b", [1.3], [1])
+    rows = [cell("a", 1, 8) | {"dropout": True}, cell("b", 2, 4) | {"dropout": True}]
+    sheet = tables.gate_sheet(gate.pairs(Store(tmp_path), pd.DataFrame(rows)))
+    assert sheet is not None
+    assert sheet.rows[0][-1] == "dropout"
+    assert "cannot be checked" in sheet.note

@@ -38,3 +38,13 @@ def test_what_holds_something_is_refused(tmp_path):
 def test_an_empty_folder_and_one_in_a_new_place_are_taken(tmp_path):
     for place in (tmp_path, tmp_path / "video/new/one"):
         assert export(place, 1)[1] == len(list((place / "json").iterdir()))
+
+
+def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qtablate.bench.export.write_mp4", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(tmp_path / "b", 1)
+    assert list(tmp_path.iterdir()) == []

@@ -229,3 +229,22 @@ def test_a_limit_keeps_each_golds_share_of_a_sorted_file(folder):
         assert smaller <= (smaller := {item.id for item in items})
     ten = [item.id for item in opened(folder, items_a_task=10).items if item.task == "other"]
     assert ten != [f"other-{n:04d}" for n in range(10)]  # of one gold alone: drawn, not the first ones
+
+
+def test_a_media_root_may_be_a_link_but_nothing_below_it_leads_out(folder, tmp_path_factory):
+    disk = tmp_path_factory.mktemp("disk")
+    clip(disk / "b.mp4", *range(0, 200, 10))
+    clip(disk.parent / "outside.mp4", *range(0, 200, 10))
+    (disk / "out.mp4").symlink_to(disk.parent / "outside.mp4")
+    (folder / "video/mine").symlink_to(disk)
+    bench = opened(folder, mine=[entry("b.mp4"), entry("out.mp4"), entry("../../a.mp4")])
+    assert [item.clip for item in bench.items] == ["mine/b.mp4"]
+    assert [problem.kind for problem in bench.problems] == ["path leaves the root"] * 2
+    assert bench.frames("mine/b.mp4").shape == (4, 8, 8, 3)
+
+
+def test_what_is_no_task_beside_the_tasks_is_passed_over(folder):
+    (folder / "json").mkdir()
+    (folder / "json/._mine.json").write_bytes(b"\0\5")
+    (folder / "json/folder.json").mkdir()
+    assert [item.task for item in opened(folder, mine=[entry()]).items] == ["mine"]

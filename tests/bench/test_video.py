@@ -1,5 +1,6 @@
 """Frames are the ones the formula names, whatever the container; media that cannot give them says why."""
 
+import errno
 import itertools
 from fractions import Fraction
 from pathlib import Path
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from qtablate.bench import video as module
 from qtablate.bench.video import Bounds, frame_indices, read_clip, read_image, resized
-from qtablate.errors import BadMedia
+from qtablate.errors import BadMedia, DataError
 
 SIDE = 8
 B_FRAMES = {"bf": "3", "g": "12", "x264-params": "b-adapt=0:scenecut=0"}
@@ -239,3 +241,57 @@ def test_an_end_too_large_to_count_is_no_crash(tmp_path, end):
     except BadMedia:
         return  # to refuse it by name is as good as to clamp it
     assert np.array_equal(frames, read_clip(path, 4, SIDE))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix"), [("a.mkv", "libx264", "yuv420p"), ("a.webm", "libvpx", "yuv420p"), ("a.gif", "gif", "gray")]
+)
+def test_a_cut_file_without_an_index_is_refused(tmp_path, name, codec, pix):
+    """Nothing says how many frames it had, so that its middle is not the middle of the clip."""
+    noise = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
+    path = encode(tmp_path / name, noise, codec, pix)
+    assert read_clip(path, 4, SIDE).shape == (4, SIDE, SIDE, 3)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: 2 * len(whole) // 3])
+    assert kind_of(path) == "truncated video"
+
+
+def test_a_matroska_stream_of_unknown_length_is_read(tmp_path):
+    """As live recordings are written: it cannot be told whether it was cut, and it may well be whole."""
+    path = encode(tmp_path / "a.mkv", grays(12), container={"live": "1"})
+    assert numbers(read_clip(path, 12, SIDE)) == notebook(12, 10.0, 12)
+
+
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    for n, gray in enumerate(grays(12), start=1):
+        Image.fromarray(gray).save(tmp_path / f"{n}.png")
+    assert numbers(read_clip(tmp_path, 11, SIDE)) == sorted(numbers(read_clip(tmp_path, 11, SIDE)))
+
+
+def test_a_machine_out_of_files_does_not_condemn_the_clip(tmp_path, monkeypatch):
+    path = encode(tmp_path / "a.mp4", grays(10))
+    picture = tmp_path / "a.png"
+    Image.fromarray(grays(1)[0]).save(picture)
+
+    def exhausted(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(module.av, "open", exhausted)
+    monkeypatch.setattr(module.Image, "open", exhausted)
+    with pytest.raises(DataError, match="may be fine"):
+        read_clip(path, 4, SIDE)
+    with pytest.raises(DataError, match="may be fine"):
+        read_image(picture, SIDE)
+
+
+def test_a_strip_that_would_fill_the_memory_is_refused(tmp_path):
+    Image.fromarray(np.zeros((1, 20000, 3), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(BadMedia, match="too long a strip"):
+        read_image(tmp_path / "a.png", 384)
+
+
+def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path):
+    image = Image.new("P", (8, 8), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    image.save(tmp_path / "a.png", transparency=b"\x00\xff")
+    assert read_image(tmp_path / "a.png", 8)[0, 4, 4].tolist() == [200, 100, 50]

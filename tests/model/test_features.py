@@ -65,3 +65,16 @@ def test_a_chunk_without_its_note_is_made_again_and_a_broken_one_is_named(tiny, 
     (files.folder / f"{stem}.safetensors").write_bytes(b"broken")
     with pytest.raises(StoreError, match=f"{stem}.safetensors cannot be read"):
         files.read()
+
+
+def test_a_torn_note_and_a_deleted_array_are_made_again(tiny, files):
+    for number in files.missing():
+        files.compute(number, tiny, FakeClips())
+    first, second = (stem for stem, _ in files.chunks)
+    (files.folder / f"{first}.json").write_text("[[")
+    (files.folder / f"{second}.safetensors").unlink()
+    assert files.missing() == [0, 1]
+    for number in files.missing():
+        files.compute(number, tiny, FakeClips())
+    assert len(files.read()) == 6
+    assert len(files.problems()) == 1

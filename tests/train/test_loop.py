@@ -1,12 +1,14 @@
 """What is trained, what is frozen, and how the optimizer treats each."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from qtablate.bench.items import VIDEO, Sample
 from qtablate.train.accumulate import Rules, clear
 from qtablate.train.batches import by_shape, loss_sum, micro_batch, visual_tokens
-from qtablate.train.loop import Plan, choose_trainable, optimizer_for, train
+from qtablate.train.loop import Plan, choose_trainable, drops_out, optimizer_for, train
 
 SAMPLES = [Sample(str(n), VIDEO, f"clip{n}", (("what moves?", "red left"),)) for n in range(4)]
 FEATURES = {s.clip: torch.randn(16, 24, generator=torch.Generator().manual_seed(n)) for n, s in enumerate(SAMPLES)}
@@ -61,3 +63,33 @@ def test_visual_tokens_keep_the_order_of_their_rows(tiny):
     alone = torch.cat([tiny.visual_tokens(one[None]) for one in mixed])
     assert torch.allclose(together, alone, atol=1e-6)
     assert not torch.allclose(together, alone[[0, 2, 1, 3]], atol=1e-3)
+
+
+def test_the_extra_tokens_norm_is_taken_before_clipping_as_the_whole_is(tiny, encoder):
+    state = {name: value.clone() for name, value in tiny.state_dict().items()}
+    parameters = choose_trainable(tiny, False)
+    [free] = train(tiny, parameters, SAMPLES[:2], FEATURES.__getitem__, encoder, PLAN)
+    tiny.load_state_dict(state)
+    clipped = replace(PLAN, rules=Rules(max_grad_norm=1e-3))
+    [held] = train(tiny, parameters, SAMPLES[:2], FEATURES.__getitem__, encoder, clipped)
+    assert held.grad_norm == pytest.approx(free.grad_norm)
+    assert held.extra_grad_norm == pytest.approx(free.extra_grad_norm, rel=1e-4)
+    assert float(tiny.extra_query_tokens.grad.norm()) < 1e-3 < held.extra_grad_norm
+
+
+def test_conversations_that_lose_their_end_are_counted(tiny, encoder):
+    short = replace(PLAN, longest=14)
+    [whole, _] = train(tiny, choose_trainable(tiny, False), SAMPLES, FEATURES.__getitem__, encoder, PLAN)
+    [cut, _] = train(tiny, choose_trainable(tiny, False), SAMPLES, FEATURES.__getitem__, encoder, short)
+    assert (whole.samples_cut, cut.samples_cut) == (0, 2)
+
+
+def test_random_masks_are_noticed_wherever_they_are(tiny):
+    assert not drops_out(tiny)
+    tiny.language_model.model.layers[0].self_attn.attention_dropout = 0.1
+    assert drops_out(tiny)
+    tiny.language_model.model.layers[0].self_attn.attention_dropout = 0.0
+    tiny.vision.encoder.layer[0].output.dropout.p = 0.1  # frozen, its features are cached
+    assert not drops_out(tiny)
+    tiny.qformer.encoder.layer[0].attention.output.dropout.p = 0.1
+    assert drops_out(tiny)

@@ -36,7 +36,8 @@ def fingerprint(*parts: object) -> str:
         clip = f"world/probe/{IMAGE if number % 4 == 0 else VIDEO}/{number}"
         scene = scene_of(clip)
         digest.update(_frames(clip).tobytes())
-        digest.update(repr((caption(scene), questions(scene, Dice(clip, "questions")))).encode())
+        asked = image_questions if number % 4 == 0 else questions
+        digest.update(repr((caption(scene), asked(scene, Dice(clip, "questions")))).encode())
     return digest.hexdigest()[:16]
 
 
