@@ -59,9 +59,9 @@ def sweep(
     max_grad_norm: Annotated[float | None, typer.Option(help="Clip each window's gradient. Default: no clipping.")] = None,
     train_lm: Annotated[bool, typer.Option("--train-lm/--freeze-lm", help="Train the language model too.")] = False,
     model: Annotated[str, typer.Option(help="nano (in the package) or a model directory.")] = "nano",
-    bench: Annotated[str, typer.Option(help="world (procedural) or mvbench:DIR.")] = "world",
-    items: Annotated[int | None, typer.Option(min=1, help="Items a task at most. Default: all (world: 150).")] = None,
-    train: Annotated[str, typer.Option(help="world (procedural) or a json file of conversations.")] = "world",
+    bench: Annotated[str, typer.Option(help="world (procedural), world:easy, world:hard or mvbench:DIR.")] = "world",
+    items: Annotated[int | None, typer.Option(min=1, help="Items a task at most. Default: all (world: 100).")] = None,
+    train: Annotated[str, typer.Option(help="world (procedural), world:LEVEL or a json file of conversations.")] = "world",
     media_root: Annotated[str, typer.Option(help="Folder that the clips in --train are named from.")] = "",
     out: Annotated[Path | None, typer.Option(help="Results folder. Default: results/MODEL-BENCH.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: the cores at hand.")] = None,
@@ -94,7 +94,8 @@ def sweep(
     )  # fmt: skip
     sources = Sources(model, bench, train, media_root, items)
     recipe = sweeps.recipe_for(sources, samples, image_share, lr, warm_up, max_grad_norm, train_lm)
-    name = "smoke" if smoke else f"{Path(model).name}-{bench.partition(':')[0]}"
+    kind, _, where = bench.partition(":")
+    name = "smoke" if smoke else "-".join(part for part in (Path(model).name, kind, Path(where).name) if part)
     store = Store(out or RESULTS / name)
     planned = sweeps.plan(store, sources, grid, recipe, default_cache() / "features", jobs or cores())
 
@@ -139,6 +140,21 @@ def bench_export(
 
     clips, questions = export(directory, items)
     console().print(f"{questions} items and {clips} clips in {directory}: qtablate sweep --bench mvbench:{directory}")
+
+
+@bench_app.command("preview")
+def bench_preview(
+    directory: Annotated[Path, typer.Argument(help="Folder to write TASK.png into.")],
+    items: Annotated[int, typer.Option(min=1, help="Items a task.")] = 6,
+    level: Annotated[str, typer.Option(help="How hard: easy, normal or hard.")] = "normal",
+) -> None:
+    """Draw contact sheets of the procedural benchmark: each task's clips, questions and answers."""
+    from qtablate.bench.preview import preview
+    from qtablate.bench.world.stories import LEVELS
+    from qtablate.grid import words
+
+    written = preview(directory, items, words("--level", level, tuple(LEVELS))[0])
+    console().print(f"{len(written)} contact sheets in {directory}")
 
 
 def _run(screen: Console, planned: "Sweep") -> None:
@@ -246,6 +262,9 @@ def main() -> None:
     except QtablateError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", style="red", markup=False)
         sys.exit(2)
+    except KeyboardInterrupt:  # before a sweep has begun, or outside of one
+        Console(stderr=True).print("Stopped.")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

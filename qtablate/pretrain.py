@@ -13,7 +13,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,26 +22,29 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import InstructBlipQFormerConfig, LlamaConfig, VideoMAEConfig
 
-from qtablate.bench.items import IMAGE, VIDEO, Sample
+from qtablate.bench.items import IMAGE, VIDEO, Clips, Sample
 from qtablate.bench.prompts import FORMATS
-from qtablate.bench.world.benchmark import WorldTraining
+from qtablate.bench.world.benchmark import ITEMS_A_TASK, WorldBench, WorldTraining
 from qtablate.bench.world.labels import CLASSES, dense_labels
-from qtablate.bench.world.scene import FRAMES, SIDE, render, simulate
+from qtablate.bench.world.scene import FRAMES, SIDE, render
+from qtablate.bench.world.stories import simulate, still_life
+from qtablate.evaluate.score import score
 from qtablate.model.encode import Encoder
 from qtablate.model.initialise import initialise, normal
 from qtablate.model.pixels import normalised
 from qtablate.model.tokenizer import build, world_words
 from qtablate.model.videochat2 import VideoChat2Config, VideoChat2Model
 from qtablate.seeds import Dice
-from qtablate.train.accumulate import token_loss_sum
-from qtablate.train.batches import micro_batch, visual_tokens
+from qtablate.train.batches import micro_batch, text_loss_sum, visual_tokens
 
 WIDTH = 96
-QUERIES = (4, 8, 16, 32, 64)
+QUERIES = (4, 8, 16, 32, 64)  # of which one number is drawn at each step
+BASE_QUERIES = 2
+REPORTED = 32  # queries of the base whose scores are shipped with it
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
 
-def config(vocabulary: int, num_query_tokens: int = 2) -> VideoChat2Config:
+def config(vocabulary: int, num_query_tokens: int) -> VideoChat2Config:
     """nano's shape. Few base queries, so that no extra ones is a true bottleneck."""
     return VideoChat2Config(
         vision_config=VideoMAEConfig(
@@ -81,9 +84,8 @@ def train_vision(model: VideoChat2Model, steps: int, clips: int, peak: float, se
     model.vision.train()
     for step in range(steps):
         frames = 1 if step % 8 == 7 else FRAMES  # images too: VideoChat2 sees both media
-        scenes = [
-            simulate(Dice("pretrain", "vision", seed, step, i), frames) for i in range(clips if frames > 1 else clips * 2)
-        ]
+        dice = [Dice("pretrain", "vision", seed, step, i) for i in range(clips if frames > 1 else 2 * clips)]
+        scenes = [simulate(one, even=True) if frames > 1 else still_life(one) for one in dice]
         labels = torch.from_numpy(np.stack([dense_labels(scene, frames) for scene in scenes]))  # (B, N, heads)
         features = model.vision_features(normalised([render(scene, frames) for scene in scenes], MEAN, STD))
         loss, right = torch.zeros(()), {}
@@ -104,20 +106,25 @@ def train_vision(model: VideoChat2Model, steps: int, clips: int, peak: float, se
             yield {"step": step, "loss": loss.item(), **right}
 
 
+def frozen_features(model: VideoChat2Model, source: Clips, media: Sequence[str]) -> dict[str, Tensor]:
+    """Features of every clip; those whose names hold the same mark are of one size and go together."""
+    out: dict[str, Tensor] = {}
+    for medium in media:
+        clips = [clip for clip in source.clips() if medium in clip]
+        for start in range(0, len(clips), 32):
+            names = clips[start : start + 32]
+            with torch.no_grad():
+                found = model.vision_features(normalised([source.frames(name) for name in names], MEAN, STD))
+            out |= dict(zip(names, found, strict=True))
+    return out
+
+
 class Pool:
     """Clips of the pretraining split with their frozen features; conversations are told anew at each visit."""
 
     def __init__(self, model: VideoChat2Model, videos: int, images: int) -> None:
-        self.world = WorldTraining(videos, images, "pretrain")
-        self.features: dict[str, Tensor] = {}
-        clips = self.world.clips()
-        with torch.no_grad():
-            for start in range(0, len(clips), 32):
-                for medium in (VIDEO, IMAGE):
-                    names = [clip for clip in clips[start : start + 32] if f"/{medium}/" in clip]
-                    if names:
-                        x = normalised([self.world.frames(name) for name in names], MEAN, STD)
-                        self.features |= dict(zip(names, model.vision_features(x), strict=True))
+        self.world = WorldTraining(videos, images, split="pretrain")
+        self.features = frozen_features(model, self.world, [f"/{VIDEO}/", f"/{IMAGE}/"])
 
     def samples(self, dice: Dice, n: int) -> list[Sample]:
         images = n // 8
@@ -134,7 +141,7 @@ def train_language(
 ) -> Iterator[dict[str, float]]:
     """Stages 2 and 3: captions and conversations through a Q-Former whose number of queries is drawn at each step, so
     that the language model learns to read visual prefixes of any length and no number is its favourite."""
-    table = nn.Parameter(normal((1, QUERIES[-1], WIDTH), 1.0, "init", seed, "queries"))
+    table = model.query_tokens
     parts = (model.qformer, model.projection, model.language_model)
     parameters = [table, *(p for part in parts for p in part.parameters())]
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.02)
@@ -143,15 +150,28 @@ def train_language(
         n = dice.pick(QUERIES)
         micro = micro_batch(pool.samples(dice, clips), pool.features.__getitem__, encoder, n, 1024)
         tokens = visual_tokens(model, micro.features, table[:, :n])
-        embeds = model.embed(micro.text.input_ids, tokens, micro.text.visual_at)
-        logits = model.language_model(inputs_embeds=embeds, use_cache=False).logits
-        loss = token_loss_sum(logits, micro.text.labels) / micro.supervised_tokens
+        loss = text_loss_sum(model, micro.text, tokens) / micro.supervised_tokens
         optimizer.param_groups[0]["lr"] = one_cycle(step, steps, peak)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         yield {"step": step, "queries": n, "length": micro.text.input_ids.shape[1], "loss": loss.item()}
+
+
+def base_scores(model: VideoChat2Model, encoder: Encoder, bench: WorldBench) -> dict[str, dict[str, float]]:
+    """Accuracy of the pretrained base on the default benchmark, by number of queries and task."""
+    shown = frozen_features(model, bench, [f"/{VIDEO}/"])
+    table, out = model.query_tokens.data, {}
+    for n in QUERIES:
+        model.query_tokens.data = table[:, :n]
+        right: dict[str, list[bool]] = {}
+        for group in score(model, encoder, bench.items, shown.__getitem__):
+            for one in group:
+                right.setdefault(one.item.task, []).append(one.predicted == one.item.answer)
+        out[str(n)] = {task: sum(right[task]) / len(right[task]) for task in bench.tasks}
+    model.query_tokens.data = table
+    return out
 
 
 def _log(path: Path, stage: str, rows: Iterator[dict[str, float]], every: int) -> None:
@@ -170,16 +190,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=20261124)
-    parser.add_argument("--vision-steps", type=int, default=4000)
-    parser.add_argument("--language-steps", type=int, default=4000)
+    parser.add_argument("--vision-steps", type=int, default=7000)
+    parser.add_argument("--language-steps", type=int, default=5000)
+    parser.add_argument("--pool", type=int, default=16000, help="clips and images that the language stage draws from")
+    parser.add_argument("--items", type=int, default=ITEMS_A_TASK, help="items a task that the base is scored on")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     log = out / "log.jsonl"
     tokenizer = build(world_words())
-    model = VideoChat2Model(config(len(tokenizer)))
+    model = VideoChat2Model(config(len(tokenizer), QUERIES[-1]))
     initialise(model, arguments.seed, "model")
+    model.query_tokens.data = normal(tuple(model.query_tokens.shape), 1.0, "init", arguments.seed, "queries")
 
     seen = out / "vision.safetensors"  # a stage that is done is not done again
     if not seen.exists():
@@ -188,13 +211,25 @@ def main() -> None:
     model.vision.load_state_dict(load_file(seen))
 
     encoder = Encoder(tokenizer, FORMATS["nano"])
-    pool = Pool(model, 14000, 2000)
-    _log(log, "language", train_language(model, pool, encoder, arguments.language_steps, 32, 2e-3, arguments.seed), 50)
-    for part in (model.qformer, model.projection):  # what a cell makes anew anyway: ship plain initial values
-        initialise(part, arguments.seed, "shipped")
-    model.query_tokens.data = normal(tuple(model.query_tokens.shape), 1.0, "init", arguments.seed, "shipped")
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    whole = out / "whole.safetensors"
+    if not whole.exists():
+        images = arguments.pool // 8
+        pool = Pool(model, arguments.pool - images, images)
+        _log(log, "language", train_language(model, pool, encoder, arguments.language_steps, 32, 2e-3, arguments.seed), 50)
+        save_file({name: value.clone() for name, value in model.state_dict().items()}, whole)  # tied ones apart
+    model.load_state_dict(load_file(whole))
+    bench = WorldBench(arguments.items)
+    scores = base_scores(model, encoder, bench)
+    shipped = VideoChat2Model(config(len(tokenizer), BASE_QUERIES))
+    initialise(shipped, arguments.seed, "shipped")  # what a cell makes anew anyway ships with plain initial values
+    shipped.query_tokens.data = normal(tuple(shipped.query_tokens.shape), 1.0, "init", arguments.seed, "shipped")
+    shipped.vision.load_state_dict(model.vision.state_dict())
+    shipped.language_model.load_state_dict(model.language_model.state_dict())
+    shipped.save_pretrained(out / "nano")
+    tokenizer.save_pretrained(out / "nano")
+    for name, note in (("nano/scores.json", scores[str(REPORTED)]), ("scores.json", scores)):
+        text = json.dumps({"benchmark": bench.fingerprint, "accuracy": note}, indent=1)
+        (out / name).write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ def plan_of(cell: Cell) -> Plan:
 def evaluate(
     model: VideoChat2Model, encoder: Encoder, items: Sequence[Item], features: dict[str, Tensor], report: Callable[[int], None]
 ) -> dict[str, list[Scores]]:
-    """Scores of every item as it is, and blind: every item sees the same clip of the mean color and no other."""
+    """Scores of every item, in their order, as it is and blind: every item sees the same clip of the mean color."""
     done = 0
     out: dict[str, list[Scores]] = {NONE: [], BLIND: []}
     for group in score(model, encoder, items, features.__getitem__):
@@ -191,7 +191,8 @@ def evaluate(
         out[BLIND] += [replace(one, item=real[one.item.id]) for one in group]
         done += len(group)
         report(done)
-    return out
+    place = {item.id: number for number, item in enumerate(items)}
+    return {control: sorted(scores, key=lambda one: place[one.item.id]) for control, scores in out.items()}
 
 
 def blank_features(model: VideoChat2Model, medium: str) -> Tensor:

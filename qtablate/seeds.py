@@ -27,6 +27,10 @@ class Dice:
         """A whole number in 0 .. n-1."""
         return int(self._random() * n)
 
+    def share(self) -> float:
+        """A number in [0, 1)."""
+        return self._random()
+
     def chance(self, probability: float) -> bool:
         return self._random() < probability
 

@@ -17,7 +17,7 @@ from typing import Any
 from qtablate.analyse.frames import write_tables
 from qtablate.analyse.tables import Sheet
 from qtablate.bench.items import Problem
-from qtablate.bench.sources import WORLD, Sources, open_benchmark, open_training
+from qtablate.bench.sources import Sources, is_world, open_benchmark, open_training
 from qtablate.display import clock
 from qtablate.errors import DataError, GridError, QtablateError, StoreError
 from qtablate.execute.events import Event
@@ -25,7 +25,7 @@ from qtablate.execute.local import run_jobs
 from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe, check
 from qtablate.jobs import CellJob, FeatureJob, ProbeJob
 from qtablate.model.features import FeatureFiles
-from qtablate.model.load import fingerprint, read_config
+from qtablate.model.load import base_scores, fingerprint, read_config
 from qtablate.records import of_cell
 from qtablate.store import Store
 
@@ -121,7 +121,7 @@ def recipe_for(
     config = read_config(sources.model)
     if image_share is None:
         found = open_training(sources, config, 8, 0.5).media()
-        image_share = WORLD_IMAGES if sources.train == WORLD else found.get("image", 0) / sum(found.values())
+        image_share = WORLD_IMAGES if is_world(sources.train) else found.get("image", 0) / sum(found.values())
     return Recipe(
         samples=samples or SAMPLES,
         image_share=image_share,
@@ -257,6 +257,7 @@ def write_sweep_file(sweep: Sweep) -> None:
         "sources": dataclasses.asdict(sweep.sources),
         "fingerprints": dataclasses.asdict(sweep.cells[0].fingerprints),
         "num_query_tokens": sweep.num_query_tokens,
+        "base": base_scores(sweep.sources.model, sweep.cells[0].fingerprints.benchmark),
         "items": items,
         "cells": [{"key": cell.key, "seed": cell.seed, **dataclasses.asdict(cell.condition)} for cell in sweep.cells],
         "problems": problems,

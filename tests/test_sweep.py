@@ -126,7 +126,10 @@ def test_interrupt_says_how_to_go_on(cache, tmp_path):
     env = os.environ | {"QTABLATE_CACHE": str(cache)}
     words = command("sweep", *SMALL[2:], "--samples", "6400", "--jobs", "1", "--out", str(tmp_path / "r"))
     process = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    time.sleep(6)
+    for _ in range(1200):
+        if list((tmp_path / "r").rglob("record.json")):
+            break
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 130, out

@@ -23,7 +23,7 @@ def report(store: Store) -> Report:
     task_table = frames.tasks(store)
     sheets = [tables.summary_sheet(frames.summary(store, cells))]
     if len(task_table):
-        sheets.append(tables.task_sheet(task_table))
+        sheets.append(tables.task_sheet(task_table, sweep.get("base") or {}))
     coincide = tables.gate_sheet(gate.pairs(store, cells))
     sheets += [s for s in (coincide, tables.failure_sheet(cells), tables.problem_sheet(sweep["problems"])) if s]
     path = store.table_file("report.md")

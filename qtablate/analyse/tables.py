@@ -1,6 +1,6 @@
 """Frames -> tables for eyes: rich for a terminal, Markdown for a file. Both show the same cells of text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,8 +128,8 @@ def summary_sheet(table: pd.DataFrame) -> Sheet:
     return Sheet("Conditions", tuple(columns), tuple(rows), note, optional=optional)
 
 
-def task_sheet(table: pd.DataFrame) -> Sheet:
-    """A row a task, a column a condition: accuracy averaged over the seeds."""
+def task_sheet(table: pd.DataFrame, base: Mapping[str, float]) -> Sheet:
+    """A row a task, a column a condition: accuracy averaged over the seeds. `base`: what the untouched base scored."""
     axes = _shown_axes(table)
     labels = table[axes].astype(str).agg("/".join, axis=1)
     order = list(dict.fromkeys(labels))
@@ -137,12 +137,16 @@ def task_sheet(table: pd.DataFrame) -> Sheet:
     rows = []
     for task, group in grouped:
         means = group.groupby("label")["accuracy"].mean()
+        untouched = [percent(base.get(str(task)))] if base else []
         rows.append((
             str(task), number(group["n_items"].iloc[0]), percent(group["chance"].iloc[0]),
-            percent(group["blind_accuracy"].mean()), *(percent(means.get(label)) for label in order),
+            percent(group["blind_accuracy"].mean()), *untouched, *(percent(means.get(label)) for label in order),
         ))  # fmt: skip
     note = "accuracy %, mean of the seeds; columns are " + "/".join(NAMES[axis] for axis in axes)
-    return Sheet("Tasks", ("task", "n", "chance", "blind", *order), tuple(rows), note, left=1, optional=("n", "chance"))
+    if base:
+        note += "; base is the pretrained model with its own bridge, which every cell makes anew"
+    columns = ("task", "n", "chance", "blind", *(["base"] if base else []), *order)
+    return Sheet("Tasks", columns, tuple(rows), note, left=1, optional=("n", "chance"))
 
 
 def gate_sheet(pairs: Sequence[Pair]) -> Sheet | None:

@@ -15,9 +15,9 @@ class Sources:
 
     model: str = "nano"
     bench: str = WORLD
-    """`world` or `mvbench:DIR`."""
+    """`world`, `world:LEVEL` or `mvbench:DIR`."""
     train: str = WORLD
-    """`world` or a json file of conversations."""
+    """`world`, `world:LEVEL` or a json file of conversations."""
     media_root: str = ""
     """The folder that the file's clips are named from."""
     items_a_task: int | None = None
@@ -26,24 +26,39 @@ class Sources:
 def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
     """The benchmark, its clips at the model's size. Raises DataError."""
     kind, _, path = sources.bench.partition(":")
-    if kind == WORLD and not path:
+    if kind == WORLD:
         from qtablate.bench.world.benchmark import ITEMS_A_TASK, WorldBench
 
-        return WorldBench(sources.items_a_task or ITEMS_A_TASK)
+        return WorldBench(sources.items_a_task or ITEMS_A_TASK, _level("--bench", sources.bench))
     if kind == "mvbench" and path:
         from qtablate.bench.mvbench import MVBench
 
         return MVBench(path, model["num_frames"], model["vision_config"]["image_size"], sources.items_a_task)
-    raise DataError(f"--bench: unknown benchmark '{sources.bench}'; expected world or mvbench:DIR")
+    raise DataError(f"--bench: unknown benchmark '{sources.bench}'; expected world, world:LEVEL or mvbench:DIR")
 
 
 def open_training(sources: Sources, model: dict[str, Any], samples: int, image_share: float) -> TrainingData:
     """Training data with enough clips for a budget, its clips at the model's size. Raises DataError."""
-    if sources.train == WORLD:
+    if is_world(sources.train):
         from qtablate.bench.world.benchmark import WorldTraining
 
         images = round(samples * image_share)
-        return WorldTraining(samples - images, images)
+        return WorldTraining(samples - images, images, _level("--train", sources.train))
     from qtablate.bench.instructions import InstructionFile
 
     return InstructionFile(sources.train, sources.media_root, model["num_frames"], model["vision_config"]["image_size"])
+
+
+def is_world(source: str) -> bool:
+    return source.partition(":")[0] == WORLD
+
+
+def _level(option: str, source: str) -> str:
+    """The level in `world:LEVEL`. Raises DataError when there is no such level."""
+    from qtablate.bench.world.benchmark import NORMAL
+    from qtablate.bench.world.stories import LEVELS
+
+    level = source.partition(":")[2] or NORMAL
+    if level not in LEVELS:
+        raise DataError(f"{option}: unknown level '{level}' of the world; known: {', '.join(LEVELS)}")
+    return level

@@ -1,22 +1,23 @@
 """Multiple choice by option likelihood, from one visual prefix a clip.
 
-The visual tokens of a clip and what stands before the first question pass the language model once; all questions and
-options of the clip continue from its cache. Equal to scoring each option alone, to rounding.
+The visual tokens of a clip and what stands before the first question pass the language model once, all questions of the
+clip continue from its cache, and all options of a question from the question's. Equal to scoring each option alone, to
+rounding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache
 
 from qtablate.bench.items import Item
 from qtablate.bench.prompts import after_visual, answered, asked, before_visual
-from qtablate.model.encode import IGNORE, Encoder
+from qtablate.model.encode import Encoder
 from qtablate.model.videochat2 import VideoChat2Model
 
-CLIPS_AT_ONCE = 32
+CLIPS_AT_ONCE = 128
 ROWS_AT_ONCE = 192
 
 
@@ -40,12 +41,18 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    item: int
-    option: int
-    clip: int
-    ids: list[int]
-    labels: list[int]
+class _Cache:
+    """Keys and values of each layer after some text, a row each, and how many tokens that text has."""
+
+    layers: list[tuple[Tensor, Tensor]]
+    length: int
+
+    def rows(self, which: Sequence[int]) -> DynamicCache:
+        """A copy of some rows to continue from; a row may be named several times."""
+        out, index = DynamicCache(), torch.tensor(which)
+        for layer, (key, value) in enumerate(self.layers):
+            out.update(key[index], value[index], layer)
+        return out
 
 
 def score(
@@ -68,56 +75,76 @@ def score(
 
 
 def _score_clips(model: VideoChat2Model, encoder: Encoder, items: list[list[Item]], features: Tensor) -> list[Scores]:
-    keys, length = _prefix(model, encoder, features, items[0][0].medium)
+    prefix = _prefix(model, encoder, features, items[0][0].medium)
     flat = [(item, clip) for clip, group in enumerate(items) for item in group]
-    rows = []
-    for number, (item, clip) in enumerate(flat):
-        for option, text in enumerate(item.options):
-            ids, labels = encoder.pieces([*asked(encoder.form, item.question), *answered(encoder.form, text)])
-            rows.append(_Row(number, option, clip, ids, labels))
-    rows.sort(key=lambda row: (len(row.ids), row.item, row.option))  # rows of one length together: little padding
-    sums: dict[tuple[int, int], tuple[float, int]] = {}
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        some = rows[start : start + ROWS_AT_ONCE]
-        for row, total in zip(some, _continue(model, keys, length, some), strict=True):
-            sums[row.item, row.option] = (total, sum(label != IGNORE for label in row.labels))
-    out = []
-    for number, (item, _) in enumerate(flat):
-        found = [sums[number, option] for option in range(len(item.options))]
-        out.append(Scores(item, tuple(total for total, _ in found), tuple(tokens for _, tokens in found)))
-    return out
+    questions = [encoder.pieces(asked(encoder.form, item.question))[0] for item, _ in flat]
+    by_length: dict[int, list[int]] = {}  # questions of one length together: what is cached holds no padding
+    for number, ids in enumerate(questions):
+        by_length.setdefault(len(ids), []).append(number)
+    found: dict[int, Scores] = {}
+    for length, numbers in by_length.items():
+        for start in range(0, len(numbers), ROWS_AT_ONCE):
+            some = numbers[start : start + ROWS_AT_ONCE]
+            cache, first = _ask(model, prefix, [questions[n] for n in some], [flat[n][1] for n in some], length)
+            scores = _answer(model, encoder, cache, first, [flat[n][0] for n in some])
+            found.update(zip(some, scores, strict=True))
+    return [found[number] for number in range(len(flat))]
 
 
-def _prefix(model: VideoChat2Model, encoder: Encoder, features: Tensor, medium: str) -> tuple[list[tuple[Tensor, Tensor]], int]:
-    """Keys and values of each layer for [opening, visual tokens, closing] of each clip, and their length."""
+def _prefix(model: VideoChat2Model, encoder: Encoder, features: Tensor, medium: str) -> _Cache:
+    """[opening, visual tokens, closing] of each clip."""
     visual = model.visual_tokens(features)  # (clip, Q, D)
     ends = [encoder.pieces(pieces(encoder.form, medium))[0] for pieces in (before_visual, after_visual)]
     first, last = (model.embed(torch.tensor([ids])).expand(len(visual), -1, -1) for ids in ends)
     embeds = torch.cat([first, visual.to(first.dtype), last], dim=1)
-    cache = model.language_model(inputs_embeds=embeds, use_cache=True).past_key_values
-    return [(layer.keys, layer.values) for layer in cache.layers], embeds.shape[1]
+    hidden = torch.zeros(embeds.shape[:2], dtype=torch.bool)
+    _, cache = model.logits_at(embeds, hidden, use_cache=True)
+    return _Cache([(layer.keys, layer.values) for layer in cache.layers], embeds.shape[1])
 
 
-def _continue(model: VideoChat2Model, keys: list[tuple[Tensor, Tensor]], length: int, rows: list[_Row]) -> list[float]:
-    """Summed log-likelihood of each row's labelled tokens, from its clip's cache."""
-    clips = torch.tensor([row.clip for row in rows])
-    cache = DynamicCache()
-    for layer, (key, value) in enumerate(keys):
-        cache.update(key[clips], value[clips], layer)
-    longest = max(len(row.ids) for row in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    labels = torch.full((len(rows), longest), IGNORE, dtype=torch.long)
-    for number, row in enumerate(rows):
-        ids[number, : len(row.ids)] = torch.tensor(row.ids)
-        labels[number, : len(row.ids)] = torch.tensor(row.labels)
-    positions = torch.arange(length, length + longest)[None]
-    logits = model.language_model(
-        inputs_embeds=model.embed(ids), past_key_values=cache, position_ids=positions, use_cache=True
-    ).logits
-    wanted = labels[:, 1:] != IGNORE  # the first token of a row is a turn marker, never labelled
-    picked = logits[:, :-1][wanted]
-    picked = picked if picked.dtype == torch.float64 else picked.float()
-    losses = nn.functional.cross_entropy(picked, labels[:, 1:][wanted], reduction="none")
-    which = torch.arange(len(rows))[:, None].expand_as(wanted)[wanted]
-    sums = torch.zeros(len(rows), dtype=torch.float64).index_add_(0, which, losses.double())
-    return [-float(total) for total in sums]
+def _ask(
+    model: VideoChat2Model, prefix: _Cache, questions: list[list[int]], clips: list[int], length: int
+) -> tuple[_Cache, Tensor]:
+    """Questions of one length after their clips: the cache, and (row, vocabulary) log-probabilities of the next token."""
+    ids = torch.tensor(questions)
+    last = torch.zeros_like(ids, dtype=torch.bool)
+    last[:, -1] = True
+    logits, cache = model.logits_at(model.embed(ids), last, past_key_values=prefix.rows(clips), use_cache=True)
+    layers = [(layer.keys, layer.values) for layer in cache.layers]
+    return _Cache(layers, prefix.length + length), _log_probabilities(logits)
+
+
+def _answer(model: VideoChat2Model, encoder: Encoder, cache: _Cache, first: Tensor, items: list[Item]) -> list[Scores]:
+    """Scores of every option of the items, a row of the cache each."""
+    options = [
+        (row, encoder.pieces(answered(encoder.form, text))[0]) for row, item in enumerate(items) for text in item.options
+    ]
+    totals = [float(first[row, ids[0]]) for row, ids in options]
+    ordered = sorted(range(len(options)), key=lambda n: len(options[n][1]))  # of one length together: little padding
+    for start in range(0, len(ordered), ROWS_AT_ONCE):
+        some = [n for n in ordered[start : start + ROWS_AT_ONCE] if len(options[n][1]) > 1]
+        if not some:
+            continue
+        longest = max(len(options[n][1]) for n in some)
+        ids = torch.zeros(len(some), longest, dtype=torch.long)
+        for place, n in enumerate(some):
+            ids[place, : len(options[n][1])] = torch.tensor(options[n][1])
+        lengths = torch.tensor([len(options[n][1]) for n in some])
+        wanted = torch.arange(longest - 1)[None] < lengths[:, None] - 1  # each of these tells the token behind it
+        rows = cache.rows([options[n][0] for n in some])
+        logits, _ = model.logits_at(model.embed(ids[:, :-1]), wanted, past_key_values=rows, use_cache=True)
+        told = _log_probabilities(logits).gather(1, ids[:, 1:][wanted][:, None])[:, 0]
+        which = torch.arange(len(some))[:, None].expand_as(wanted)[wanted]
+        sums = torch.zeros(len(some), dtype=torch.float64).index_add_(0, which, told.double())
+        for n, total in zip(some, sums, strict=True):
+            totals[n] += float(total)
+    out, at = [], 0
+    for item in items:
+        span = range(at, at + len(item.options))
+        out.append(Scores(item, tuple(totals[n] for n in span), tuple(len(options[n][1]) for n in span)))
+        at = span.stop
+    return out
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
+    return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)

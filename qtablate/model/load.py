@@ -71,6 +71,16 @@ def fingerprint(model: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def base_scores(model: str, benchmark: str) -> dict[str, float]:
+    """Accuracy by task that the base had on the benchmark of this fingerprint, before any ablation, where its directory
+    says so; else empty."""
+    try:
+        note = json.loads((directory(model) / "scores.json").read_text())
+        return dict(note["accuracy"]) if note["benchmark"] == benchmark else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def load(model: str) -> tuple["VideoChat2Model", "Encoder"]:
     """The model and its encoder, on the CPU, from safetensors only."""
     from transformers import PreTrainedTokenizerFast

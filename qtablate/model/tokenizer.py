@@ -10,8 +10,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from qtablate.bench.prompts import DESCRIBE, FORMATS
-from qtablate.bench.world.questions import caption, image_questions, questions
-from qtablate.bench.world.scene import FRAMES, simulate
+from qtablate.bench.world.captions import caption
+from qtablate.bench.world.questions import image_questions, questions
+from qtablate.bench.world.stories import simulate, still_life
 from qtablate.seeds import Dice
 
 SPECIAL = ("<s>", "</s>", "<video>", "</video>", "<image>", "</image>", "<q>", "<a>")
@@ -22,10 +23,10 @@ def world_words() -> list[str]:
     texts = [DESCRIBE]
     for number in range(3000):
         dice = Dice("pretrain", "words", number)
-        frames = 1 if number % 4 == 0 else FRAMES
-        scene = simulate(dice, frames)
+        still = number % 4 == 0
+        scene = still_life(dice) if still else simulate(dice)
         texts.append(caption(scene))
-        for question in image_questions(scene, dice) if frames == 1 else questions(scene, dice):
+        for question in image_questions(scene, dice) if still else questions(scene, dice):
             texts += [question.text, *question.options]
     splitter = pre_tokenizers.ByteLevel(add_prefix_space=True)
     return sorted({word for text in set(texts) for word, _ in splitter.pre_tokenize_str(text.lower())})

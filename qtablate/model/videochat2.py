@@ -55,6 +55,10 @@ class VideoChat2Config(PreTrainedConfig):
     """Parts that a cell starts anew, from its seed (an alignment-stage base); empty: all parts come from the file."""
 
 
+PLAIN_HEADS = ("llama", "mistral", "qwen2", "phi3")
+"""Language models whose logits are a linear map of their last hidden state, nothing scaled or capped."""
+
+
 class VideoChat2Model(PreTrainedModel):
     """The model. Its visual tokens do not depend on the question."""
 
@@ -109,6 +113,19 @@ class VideoChat2Model(PreTrainedModel):
         if visual is None or at is None:
             return embeds
         return embeds.masked_scatter(at[..., None], visual.to(embeds.dtype))
+
+    def logits_at(self, embeds: Tensor, at: Tensor, **arguments: Any) -> tuple[Tensor, Any]:
+        """(B, L, D) embeddings, (B, L) bool -> (n, V) logits of the marked places, row by row, and the cache if asked for.
+
+        A vocabulary is wide and few places are wanted: where the language model is known to end in a plain linear head,
+        only these places pass it. Others give all logits, of which these are picked.
+        """
+        inner = self.language_model
+        if inner.config.model_type in PLAIN_HEADS:
+            out = inner.get_decoder()(inputs_embeds=embeds, **arguments)
+            return cast(Tensor, inner.get_output_embeddings()(out.last_hidden_state[at])), out.past_key_values
+        out = inner(inputs_embeds=embeds, **arguments)
+        return cast(Tensor, out.logits[at]), out.past_key_values
 
     def _positions(self, frames: int, height: int, width: int) -> Tensor:
         """Position table (1, T * h * w, D), kept a size. It is in no state dict, so it is made here when first needed."""

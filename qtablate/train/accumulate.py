@@ -110,7 +110,6 @@ def clear(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def token_loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
-    """Summed next-token loss: (B, L, V) logits against (B, L) labels, one place to the left, in at least fp32."""
-    flat = logits[:, :-1].flatten(0, 1)
-    flat = flat if flat.dtype == torch.float64 else flat.float()
-    return nn.functional.cross_entropy(flat, labels[:, 1:].flatten(), ignore_index=-100, reduction="sum")
+    """Summed token loss: (n, V) logits against the (n,) tokens that they should tell, in at least fp32."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return nn.functional.cross_entropy(logits, labels, reduction="sum")

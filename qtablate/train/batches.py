@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from qtablate.bench.items import IMAGE, Sample
-from qtablate.model.encode import Batch, Encoder, batch
+from qtablate.model.encode import IGNORE, Batch, Encoder, batch
 from qtablate.model.videochat2 import VideoChat2Model
 from qtablate.train.accumulate import token_loss_sum
 
@@ -21,7 +21,7 @@ class MicroBatch:
 
     @property
     def supervised_tokens(self) -> int:
-        return int((self.text.labels[:, 1:] >= 0).sum())
+        return int((self.text.labels[:, 1:] != IGNORE).sum())
 
     @property
     def image_fraction(self) -> float:
@@ -51,6 +51,13 @@ def visual_tokens(model: VideoChat2Model, groups: Sequence[tuple[Tensor, Tensor]
 
 def loss_sum(model: VideoChat2Model, micro: MicroBatch) -> Tensor:
     """Summed token loss of a micro-batch, with its graph."""
-    embeds = model.embed(micro.text.input_ids, visual_tokens(model, micro.features), micro.text.visual_at)
-    logits = model.language_model(inputs_embeds=embeds, use_cache=False).logits
-    return token_loss_sum(logits, micro.text.labels)
+    return text_loss_sum(model, micro.text, visual_tokens(model, micro.features))
+
+
+def text_loss_sum(model: VideoChat2Model, text: Batch, visual: Tensor) -> Tensor:
+    """Summed next-token loss of conversations that see these visual tokens; each place tells the one behind it."""
+    embeds = model.embed(text.input_ids, visual, text.visual_at)
+    told = text.labels[:, 1:]
+    wanted = told != IGNORE
+    logits, _ = model.logits_at(embeds[:, :-1], wanted, use_cache=False)
+    return token_loss_sum(logits, told[wanted])

@@ -131,3 +131,16 @@ def test_gate_does_not_judge_what_draws_random_masks(tmp_path):
     assert sheet is not None
     assert sheet.rows[0][-1] == "dropout"
     assert "cannot be checked" in sheet.note
+
+
+@pytest.mark.parametrize("base", [{}, {"a": 0.75}])
+def test_tasks_show_what_the_base_scored_where_it_is_known(base):
+    row = {
+        "extra_num_query_tokens": 0, "accumulate_grad_batches": 1, "micro_batch_size": 8, "mixing": "multi",
+        "extra_init": "none", "n_items": 4, "accuracy": 0.5, "blind_accuracy": 0.25, "chance": 0.25,
+    }  # fmt: skip
+    sheet = tables.task_sheet(pd.DataFrame([row | {"task": "a"}, row | {"task": "b"}]), base)
+    assert ("base" in sheet.columns) == bool(base)
+    if base:
+        at = sheet.columns.index("base")
+        assert [r[at] for r in sheet.rows] == ["75.0", ""]

@@ -111,3 +111,16 @@ def test_nano_loads_and_is_small(nano_directory):
     assert isinstance(model, VideoChat2Model)
     assert sum(file.stat().st_size for file in nano_directory.iterdir()) < 10e6
     assert model.config.num_query_tokens == 2
+
+
+def test_logits_of_a_few_places_are_those_of_the_whole_forward_pass(tiny, monkeypatch):
+    """Only the wanted places pass the vocabulary; a language model that is not known to allow this gives all."""
+    embeds, at = torch.randn(2, 7, 24, generator=torch.Generator().manual_seed(1)), torch.zeros(2, 7, dtype=torch.bool)
+    at[0, 2] = at[1, 5] = at[1, 6] = True
+    whole = tiny.language_model(inputs_embeds=embeds, use_cache=False).logits[at]
+    few, cache = tiny.logits_at(embeds, at, use_cache=True)
+    assert torch.allclose(few, whole, atol=1e-6)
+    assert cache.get_seq_length() == 7
+    monkeypatch.setattr("qtablate.model.videochat2.PLAIN_HEADS", ())
+    picked, _ = tiny.logits_at(embeds, at, use_cache=False)
+    assert torch.equal(picked, whole)

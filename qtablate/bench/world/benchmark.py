@@ -1,6 +1,7 @@
 """The world as a benchmark and as training data. Nothing is stored: a clip's name says which dice made it.
 
 The splits `pretrain`, `train` and `eval` draw from streams of different names, so they are disjoint by construction.
+A clip's name is world/LEVEL/SPLIT/MEDIUM/NUMBER.
 """
 
 import hashlib
@@ -10,34 +11,38 @@ from functools import cached_property
 
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Item, Problem, Sample
 from qtablate.bench.prompts import DESCRIBE
-from qtablate.bench.world.questions import TASKS, caption, image_questions, questions
-from qtablate.bench.world.scene import FRAMES, Scene, render, simulate
+from qtablate.bench.world.captions import caption
+from qtablate.bench.world.questions import TASKS, image_questions, questions
+from qtablate.bench.world.scene import FRAMES, Scene, render
+from qtablate.bench.world.stories import LEVELS, STORIES, simulate, still_life, tell
 from qtablate.seeds import Dice
 
-ITEMS_A_TASK = 150
+ITEMS_A_TASK = 100
+NORMAL = "normal"
 ITEMS_A_CLIP = 4
 PAIRS_A_SAMPLE = 6
 _CAPTIONS = 0.5  # share of samples that ask for everything at once, the lever of alignment
 
 
 def scene_of(clip: str) -> Scene:
-    """The scene behind a clip's name, such as `world/eval/video/17`."""
-    return simulate(Dice(clip), 1 if f"/{IMAGE}/" in clip else FRAMES)
+    """The scene behind a clip's name, such as `world/normal/eval/video/17`."""
+    level = LEVELS[clip.split("/")[1]]
+    return (still_life if f"/{IMAGE}/" in clip else simulate)(Dice(clip), level)
 
 
 def _frames(clip: str) -> Frames:
     return render(scene_of(clip), 1 if f"/{IMAGE}/" in clip else FRAMES)
 
 
-def fingerprint(*parts: object) -> str:
-    """Of what is asked for, and of a few clips and texts as this code makes them, so that a changed world is a new one."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode())
-    for number in range(16):
-        clip = f"world/probe/{IMAGE if number % 4 == 0 else VIDEO}/{number}"
-        scene = scene_of(clip)
-        digest.update(_frames(clip).tobytes())
-        asked = image_questions if number % 4 == 0 else questions
-        digest.update(repr((caption(scene), asked(scene, Dice(clip, "questions")))).encode())
+def fingerprint(level: str, *parts: object) -> str:
+    """Of what is asked for, and of clips and texts of every story as this code makes them: a changed world is a new one."""
+    digest = hashlib.sha256("/".join(map(str, (level, *parts))).encode())
+    for number in range(4):
+        dice = Dice("probe", number)
+        scenes = [(tell(story, dice, LEVELS[level]), FRAMES) for story in STORIES] + [(still_life(dice, LEVELS[level]), 1)]
+        for scene, frames in scenes:
+            asked = image_questions if frames == 1 else questions
+            digest.update(render(scene, frames).tobytes() + repr((caption(scene), asked(scene, dice))).encode())
     return digest.hexdigest()[:16]
 
 
@@ -46,13 +51,15 @@ class WorldBench:
 
     problems: Sequence[Problem] = ()
 
-    def __init__(self, items_a_task: int = ITEMS_A_TASK, tasks: Sequence[str] = tuple(TASKS)) -> None:
-        self.items_a_task = items_a_task
+    def __init__(
+        self, items_a_task: int = ITEMS_A_TASK, level: str = NORMAL, tasks: Sequence[str] = tuple(TASKS), split: str = "eval"
+    ) -> None:
+        self.items_a_task, self.level, self.split = items_a_task, level, split
         self.tasks = tuple(tasks)
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint("bench", self.items)
+        return fingerprint(self.level, "bench", self.items)
 
     @cached_property
     def items(self) -> Sequence[Item]:
@@ -63,7 +70,7 @@ class WorldBench:
         out: list[Item] = []
         number = 0
         while left.total():
-            clip = f"world/eval/{VIDEO}/{number}"
+            clip = f"world/{self.level}/{self.split}/{VIDEO}/{number}"
             asked: set[str] = set()
             taken = 0
             for question in questions(scene_of(clip), Dice(clip, "questions")):
@@ -77,7 +84,7 @@ class WorldBench:
                 taken += 1
                 left[task] -= 1
                 golds[gold] += 1
-                name = f"{task}-{number:05d}"
+                name = f"{task}-{number:05d}" if self.level == NORMAL else f"{task}-{self.level}-{number:05d}"
                 out.append(Item(name, task, clip, question.text, question.options, question.options.index(question.answer)))
             number += 1
         return sorted(out, key=lambda item: (self.tasks.index(item.task), item.id))
@@ -94,12 +101,12 @@ class WorldTraining:
 
     problems: Sequence[Problem] = ()
 
-    def __init__(self, videos: int, images: int, split: str = "train") -> None:
-        self.videos, self.images, self.split = videos, images, split
+    def __init__(self, videos: int, images: int, level: str = NORMAL, split: str = "train") -> None:
+        self.videos, self.images, self.level, self.split = videos, images, level, split
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint("train", self.split, PAIRS_A_SAMPLE, _CAPTIONS)
+        return fingerprint(self.level, "train", self.split, PAIRS_A_SAMPLE, _CAPTIONS)
 
     @cached_property
     def samples(self) -> Sequence[Sample]:
@@ -110,7 +117,7 @@ class WorldTraining:
 
     def sample(self, medium: str, number: int, visit: int = 0) -> Sample:
         """One clip's conversation; another visit tells another one."""
-        clip = f"world/{self.split}/{medium}/{number}"
+        clip = f"world/{self.level}/{self.split}/{medium}/{number}"
         scene, dice = scene_of(clip), Dice(clip, "conversation", visit)
         if dice.chance(_CAPTIONS):
             pairs = [(DESCRIBE, caption(scene))]
@@ -120,7 +127,7 @@ class WorldTraining:
         return Sample(clip, medium, clip, tuple(pairs))
 
     def clips(self) -> Sequence[str]:
-        return [f"world/{self.split}/{medium}/{n}" for medium, count in self.media().items() for n in range(count)]
+        return [f"world/{self.level}/{self.split}/{medium}/{n}" for medium, count in self.media().items() for n in range(count)]
 
     def frames(self, clip: str) -> Frames:
         return _frames(clip)

@@ -3,69 +3,104 @@
 Features keep only what their labels ask for, so every fact that a question may need is here.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from qtablate.bench.world.scene import BACKGROUNDS, COLOURS, DIRECTIONS, FRAMES, KINDS, SHAPES, SIDE, Scene, Thing
+from qtablate.bench.world.deeds import DEEDS
+from qtablate.bench.world.scene import (
+    BACKGROUNDS,
+    CAMERA,
+    COLOURS,
+    DIRECTIONS,
+    FORMS,
+    FRAMES,
+    GESTURES,
+    SIDE,
+    Scene,
+    Thing,
+)  # fmt: skip
 
 IGNORE = -100
-CLASSES: dict[str, int] = {
-    "colour": len(COLOURS),
-    "shape": len(SHAPES),
-    "kind": len(KINDS) + 1,  # the last class: no thing in this patch
-    "direction": len(DIRECTIONS),
-    "then_direction": len(DIRECTIONS),
-    "then_colour": len(COLOURS),
-    "at": FRAMES,
-    "times": 4,
+ALL_DEEDS = (*DEEDS, *GESTURES, "roll", "cross", "hit", "held", "cup")
+
+Fact = Callable[[Scene, int, Thing, int], int]
+"""(scene, number of the thing, thing, frame) -> class, or IGNORE where it does not apply."""
+
+
+def _index(names: tuple[str, ...], value: str) -> int:
+    return names.index(value) if value in names else IGNORE
+
+
+_COLOURS, _DIRECTIONS, _BACKGROUNDS = tuple(COLOURS), tuple(DIRECTIONS), tuple(BACKGROUNDS)
+OF_THINGS: dict[str, tuple[int, Fact]] = {
+    "colour": (len(COLOURS), lambda scene, n, thing, frame: _index(_COLOURS, thing.colour_at(frame))),
+    "first_colour": (len(COLOURS), lambda scene, n, thing, frame: _index(_COLOURS, thing.colour)),
+    "form": (len(FORMS), lambda scene, n, thing, frame: _index(FORMS, thing.form_at(frame))),
+    "deed": (len(ALL_DEEDS), lambda scene, n, thing, frame: _index(ALL_DEEDS, thing.deed)),
+    "direction": (len(DIRECTIONS), lambda scene, n, thing, frame: _index(_DIRECTIONS, thing.direction)),
+    "then_direction": (len(DIRECTIONS), lambda scene, n, thing, frame: _index(_DIRECTIONS, thing.then)),
+    "then_colour": (len(COLOURS), lambda scene, n, thing, frame: _index(_COLOURS, thing.then)),
+    "at": (FRAMES, lambda scene, n, thing, frame: thing.at or IGNORE),
+    "times": (4, lambda scene, n, thing, frame: thing.times or IGNORE),
+    "partner": (len(COLOURS), lambda scene, n, thing, frame: _index(_COLOURS, thing.partner)),
+    "odd": (2, lambda scene, n, thing, frame: int(n == scene.odd) if scene.odd >= 0 else IGNORE),
+    "origin": (3, lambda scene, n, thing, frame: n if thing.form == "cup" else IGNORE),
+    "coin": (2, lambda scene, n, thing, frame: int(n == scene.coin) if scene.coin >= 0 else IGNORE),
+}
+"""Labels of a patch that shows a thing: how many classes, and which one."""
+OF_ALL = {
+    "thing": 2,
     "background": len(BACKGROUNDS),
     "background_first": len(BACKGROUNDS),
     "background_last": len(BACKGROUNDS),
+    "camera": len(CAMERA) + 1,
     "frame": FRAMES,
     "place": 16,
 }
+"""Labels of every patch."""
+CLASSES: dict[str, int] = {name: classes for name, (classes, _) in OF_THINGS.items()} | OF_ALL
 _LEAST_SHARE = 0.4  # of a thing's area: a patch that shows less of it is not asked what it shows
 
 
 def dense_labels(scene: Scene, frames: int = FRAMES, patch: int = 8) -> NDArray[np.int64]:
     """Labels as (frames * (SIDE / patch)^2, len(CLASSES)), IGNORE where a label does not apply."""
     grid = SIDE // patch
-    colours, shapes, backgrounds, directions = map(list, (COLOURS, SHAPES, BACKGROUNDS, DIRECTIONS))
-    names = list(CLASSES)
-    out = np.full((frames, grid, grid, len(names)), IGNORE, dtype=np.int64)
-    out[..., names.index("kind")] = len(KINDS)
-    out[..., names.index("background_first")] = backgrounds.index(scene.background)
-    out[..., names.index("background_last")] = backgrounds.index(scene.background_then)
-    out[..., names.index("place")] = np.arange(grid * grid).reshape(grid, grid)
+    column = {name: number for number, name in enumerate(CLASSES)}
+    out = np.full((frames, grid, grid, len(CLASSES)), IGNORE, dtype=np.int64)
+    out[..., column["thing"]] = 0
+    out[..., column["background_first"]] = _BACKGROUNDS.index(scene.background)
+    out[..., column["background_last"]] = _BACKGROUNDS.index(scene.background_then)
+    out[..., column["camera"]] = CAMERA.index(scene.camera) if scene.camera else len(CAMERA)
+    out[..., column["place"]] = np.arange(grid * grid).reshape(grid, grid)
     for frame in range(frames):
-        out[frame, ..., names.index("background")] = backgrounds.index(scene.background_in(frame))
-        out[frame, ..., names.index("frame")] = frame
-
-    def facts(thing: Thing, frame: int) -> dict[str, int]:
-        return {
-            "colour": colours.index(thing.colour_at(frame)),
-            "shape": shapes.index(thing.shape),
-            "kind": KINDS.index(thing.kind),
-            "direction": directions.index(thing.direction) if thing.direction else IGNORE,
-            "then_direction": directions.index(thing.then) if thing.kind == "turn" else IGNORE,
-            "then_colour": colours.index(thing.then) if thing.kind == "recolour" else IGNORE,
-            "at": thing.at if thing.at else IGNORE,
-            "times": thing.times if thing.times else IGNORE,
-        }
-
+        out[frame, ..., column["background"]] = _BACKGROUNDS.index(scene.background_in(frame))
+        out[frame, ..., column["frame"]] = frame
+    of_things = len(OF_THINGS)  # their columns come first
     most = np.zeros((frames, grid, grid), dtype=np.int64)
-    for thing in scene.things:
+    for number, thing in enumerate(scene.things):
+        facts: dict[tuple[str, str], list[int]] = {}
         for frame in range(frames):
             if not thing.visible[frame]:
                 continue
-            area = np.zeros((SIDE, SIDE), dtype=np.int64)
             x, y, r = thing.x[frame], thing.y[frame], thing.radius[frame]
-            area[y - r : y + r + 1, x - r : x + r + 1] = 1
-            pixels = area.reshape(grid, patch, grid, patch).sum(axis=(1, 3))
+            pixels = np.outer(_overlap(y, r, grid, patch), _overlap(x, r, grid, patch))
             mine = pixels > most[frame]
             most[frame][mine] = pixels[mine]
-            sure = mine & (pixels >= min(_LEAST_SHARE * area.sum(), pixels.max()))
-            for name, value in facts(thing, frame).items():
-                out[frame, ..., names.index(name)][mine] = IGNORE
-                out[frame, ..., names.index(name)][sure] = value
-    return out.reshape(frames * grid * grid, len(names))
+            sure = mine & (pixels >= min(_LEAST_SHARE * (2 * r + 1) ** 2, pixels.max()))
+            out[frame, mine, :of_things] = IGNORE
+            out[frame, mine, column["thing"]] = IGNORE
+            look = (thing.colour_at(frame), thing.form_at(frame))  # all that changes from frame to frame
+            if look not in facts:
+                facts[look] = [fact(scene, number, thing, frame) for _, fact in OF_THINGS.values()]
+            out[frame, sure, :of_things] = facts[look]
+            out[frame, sure, column["thing"]] = 1
+    return out.reshape(frames * grid * grid, len(CLASSES))
+
+
+def _overlap(centre: int, radius: int, grid: int, patch: int) -> NDArray[np.int64]:
+    """How many pixels of a thing lie in each row, or column, of patches."""
+    low = np.arange(grid) * patch
+    covered: NDArray[np.int64] = np.minimum(centre + radius + 1, low + patch) - np.maximum(centre - radius, low)
+    return covered.clip(0)

@@ -1,6 +1,6 @@
-"""The world: short clips of coloured shapes that act on a 32 x 32 floor, and the log of what happened.
+"""What there is in the world and what it looks like: coloured things on a 32 x 32 floor, eight frames long.
 
-A scene is decided by its dice alone; frames, questions and dense labels all follow from the log.
+A scene is the log of everything that happens; frames, questions, captions and dense labels all follow from it.
 """
 
 from dataclasses import dataclass
@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qtablate.seeds import Dice
-
 FRAMES = 8
 SIDE = 32  # pixels
 FPS = 2.0  # a clip lasts four seconds
-CELLS = (4, 12, 20, 28)  # where things start: the middles of the encoder's patches, so that one patch shows a shape whole
-SPEED = 2  # pixels a frame
+CELLS = (4, 12, 20, 28)  # where things start: the middles of the encoder's patches, so that one patch shows a thing whole
+MARGIN = 16  # pixels around the floor, where things are that a moving camera does not see
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (225, 35, 35),
@@ -33,14 +31,28 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "brown": (85, 55, 30),
 }
 SHAPES = ("square", "disc", "triangle", "cross")
+LETTERS = ("T", "L", "H", "X", "U", "E")
+POSES = ("down", "out", "up")  # of a figure's arms
+FORMS = (*SHAPES, *LETTERS, *POSES, "cup")
+"""Everything that a thing can look like in a frame."""
+
 DIRECTIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
+CAMERA = ("left", "right", "forward", "back")
+PLACES = ("left", "middle", "right")
 WHEN = {1: "early", 2: "early", 3: "midway", 4: "midway", 5: "late", 6: "late"}  # frame of an event -> the word for it
 
-KINDS = ("still", "move", "turn", "blink", "recolour", "grow", "shrink", "appear", "vanish")
-THEMES: tuple[tuple[str, ...], ...] = (KINDS, KINDS, ("move", "still", "turn"), ("appear",))
+_GESTURES = {  # what the arms of a figure show in each frame
+    "raise": ("down", "down", "out", "out", "out", "up", "up", "up"),
+    "lower": ("up", "up", "up", "out", "out", "out", "down", "down"),
+    "wave": ("up", "out", "up", "out", "up", "out", "up", "out"),
+    "flap": ("down", "out", "down", "out", "down", "out", "down", "out"),
+}
+GESTURES = tuple(_GESTURES)
+_COIN = (255, 215, 0)
+_COIN_FRAMES = 2  # in how many frames the coin is seen before its cup covers it
 
-_COLOUR_NAMES, _BACKGROUND_NAMES, _DIRECTION_NAMES = tuple(COLOURS), tuple(BACKGROUNDS), tuple(DIRECTIONS)
+_BACKGROUND_NAMES, _COLOUR_NAMES = tuple(BACKGROUNDS), tuple(COLOURS)
 _COLOUR_RGB = np.array(list(COLOURS.values()), dtype=np.uint8)
 _BACKGROUND_RGB = np.array(list(BACKGROUNDS.values()), dtype=np.uint8)
 
@@ -50,17 +62,21 @@ class Thing:
     """One object and what it does: an entry of the event log."""
 
     colour: str
-    shape: str
-    kind: str
-    """One of KINDS."""
+    form: str
+    """A shape, a letter, `figure` or `cup`."""
+    deed: str
+    """What it does, one of deeds.DEEDS, stories' own (`roll`, `hit`, `held`, `cup`) or a gesture."""
     direction: str = ""
-    """Where it moves; for `turn`, where it moves first."""
+    """Where it moves; where it moves first when it turns."""
     then: str = ""
-    """`turn`: where it moves in the second half; `recolour`: the colour it ends with."""
+    """Where a turning thing moves in the second half, or a patrolling one will go next; the colour that a recoloured one
+    ends with."""
     at: int = 0
     """The first frame of its new state (recolour, appear, vanish)."""
     times: int = 0
     """How often it blinks."""
+    partner: str = ""
+    """The colour of the thing that it hits or that hits it."""
     x: tuple[int, ...] = ()
     y: tuple[int, ...] = ()
     radius: tuple[int, ...] = ()
@@ -68,122 +84,85 @@ class Thing:
 
     @property
     def name(self) -> str:
-        return f"{self.colour} {self.shape}"
+        return f"{self.colour} {self.form}"
 
     def colour_at(self, frame: int) -> str:
-        return self.then if self.kind == "recolour" and frame >= self.at else self.colour
+        return self.then if self.deed == "recolour" and frame >= self.at else self.colour
+
+    def form_at(self, frame: int) -> str:
+        return _GESTURES[self.deed][frame] if self.form == "figure" else self.form
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
+    story: str
+    """Which of stories.STORIES it is."""
     things: tuple[Thing, ...]
     background: str
     background_then: str
     """Equal to `background` where the scene does not change."""
-    background_at: int
+    background_at: int = 0
+    camera: str = ""
+    """Where the camera goes, one of CAMERA; empty when it rests."""
+    coin: int = -1
+    """Number of the cup that holds the coin."""
+    odd: int = -1
+    """Number of the thing that does not do what the others do."""
+    stars: tuple[tuple[tuple[int, int], ...], ...] = ()
+    """For each frame the places of the dots on the floor that show how the camera moves."""
 
     def background_in(self, frame: int) -> str:
         return self.background_then if frame >= self.background_at else self.background
 
 
-def simulate(dice: Dice, frames: int = FRAMES) -> Scene:
-    """Draw a scene of 2 to 4 things, fewer where one finds no place. One frame gives an image: things that are simply there."""
-    theme = dice.pick(THEMES) if frames > 1 else ("still",)
-    wanted = 2 + dice.below(3)
-    colours = dice.shuffled(_COLOUR_NAMES)
-    arrivals = dice.shuffled(tuple(WHEN))
-    things: list[Thing] = []
-    for number in range(wanted):
-        kind = dice.pick(theme)
-        for _ in range(12):  # a place that keeps clear of the others; a thing that finds none is left out
-            thing = _thing(dice, kind, colours[number], colours[wanted + number], arrivals[number], frames)
-            if all(_apart(thing, other) for other in things):
-                things.append(thing)
-                break
-    background = dice.pick(_BACKGROUND_NAMES)
-    changes = frames > 1 and dice.chance(0.4)
-    then = dice.pick([name for name in _BACKGROUND_NAMES if name != background]) if changes else background
-    return Scene(tuple(things), background, then, dice.pick(tuple(WHEN)) if changes else 0)
-
-
-def _thing(dice: Dice, kind: str, colour: str, other_colour: str, arrival: int, frames: int) -> Thing:
-    direction = then = ""
-    at = times = 0
-    visible = [True] * frames
-    radius = [3] * frames
-    dx, dy = [0] * frames, [0] * frames
-    if kind in ("move", "turn"):
-        direction = dice.pick(_DIRECTION_NAMES)
-        legs = [direction] * frames
-        if kind == "turn":
-            across = [name for name in _DIRECTION_NAMES if name not in (direction, OPPOSITE[direction])]
-            then = dice.pick(across)
-            legs = [direction] * (frames // 2 + 1) + [then] * (frames - frames // 2 - 1)  # a whole cell, then most of one
-        for frame in range(1, frames):
-            step = DIRECTIONS[legs[frame]]
-            dx[frame] = dx[frame - 1] + SPEED * step[0]
-            dy[frame] = dy[frame - 1] + SPEED * step[1]
-    elif kind == "blink":
-        times = 1 + dice.below(3)
-        for frame in dice.sample((1, 3, 5), times):
-            visible[frame + dice.below(2) if times == 1 else frame] = False
-    elif kind == "recolour":
-        then, at = other_colour, dice.pick(tuple(WHEN))
-    elif kind == "grow":
-        radius = [2 + round(3 * frame / (frames - 1)) for frame in range(frames)]
-    elif kind == "shrink":
-        radius = [5 - round(3 * frame / (frames - 1)) for frame in range(frames)]
-    elif kind in ("appear", "vanish"):
-        at = arrival
-        visible = [(frame >= at) == (kind == "appear") for frame in range(frames)]
-    x0 = dice.pick([x for x in CELLS if _inside(x, dx, radius)])
-    y0 = dice.pick([y for y in CELLS if _inside(y, dy, radius)])
-    return Thing(
-        colour, dice.pick(SHAPES), kind, direction, then, at, times,
-        tuple(x0 + d for d in dx), tuple(y0 + d for d in dy), tuple(radius), tuple(visible),
-    )  # fmt: skip
-
-
-def _inside(start: int, path: list[int], radius: list[int]) -> bool:
-    """Whether a thing that starts at this coordinate stays on the floor."""
-    return all(r <= start + step < SIDE - r for step, r in zip(path, radius, strict=True))
-
-
-def _apart(a: Thing, b: Thing) -> bool:
-    """Whether two things never touch, seen or not."""
-    return all(
-        max(abs(ax - bx), abs(ay - by)) > ar + br
-        for ax, ay, ar, bx, by, br in zip(a.x, a.y, a.radius, b.x, b.y, b.radius, strict=True)
-    )
-
-
-def _mask(shape: str, radius: int) -> NDArray[np.bool_]:
+def _shape(form: str, radius: int) -> NDArray[np.bool_]:
     axis = np.arange(-radius, radius + 1)
     x, y = np.meshgrid(axis, axis)
-    inside: dict[str, NDArray[np.bool_]] = {
+    third, arm = radius // 3, abs(abs(x) - abs(y)) == 0
+    ends_left, ends_right, top, bottom = x <= -radius + third, x >= radius - third, y <= -radius + third, y >= radius - third
+    bar_x, bar_y = np.abs(y) <= third, np.abs(x) <= third
+    body = (np.abs(x) <= 0) | ((np.abs(x) <= 1) & (y <= -radius + 1))
+    masks: dict[str, NDArray[np.bool_]] = {
         "square": np.ones_like(x, dtype=np.bool_),
         "disc": x * x + y * y <= radius * radius + 1,
         "triangle": 2 * np.abs(x) <= y + radius,
-        "cross": (np.abs(x) <= radius // 3) | (np.abs(y) <= radius // 3),
+        "cross": bar_x | bar_y,
+        "T": top | bar_y,
+        "L": ends_left | bottom,
+        "H": ends_left | ends_right | bar_x,
+        "X": np.abs(np.abs(x) - np.abs(y)) <= third - 1 if third > 1 else np.abs(x) == np.abs(y),
+        "U": ends_left | ends_right | bottom,
+        "E": ends_left | top | bottom | (y == 0),
+        "down": body | (arm & (y >= 0)),
+        "out": body | (y == 0),
+        "up": body | (arm & (y <= 0)),
+        "cup": top | ends_left | ends_right | (np.abs(x) + np.abs(y) <= 1),
     }
-    return inside[shape]
+    return masks[form]
 
 
-_MASKS = {(shape, radius): _mask(shape, radius) for shape in SHAPES for radius in range(1, 7)}
+_MASKS = {(form, radius): _shape(form, radius) for form in FORMS for radius in range(1, 7)}
 
 
 def render(scene: Scene, frames: int = FRAMES) -> NDArray[np.uint8]:
     """The clip as (frames, SIDE, SIDE, 3) RGB bytes."""
-    out = np.empty((frames, SIDE, SIDE, 3), dtype=np.uint8)
+    whole = np.empty((frames, SIDE + 2 * MARGIN, SIDE + 2 * MARGIN, 3), dtype=np.uint8)
     for frame in range(frames):
-        out[frame] = _BACKGROUND_RGB[_BACKGROUND_NAMES.index(scene.background_in(frame))]
-        for thing in scene.things:
+        floor = _BACKGROUND_RGB[_BACKGROUND_NAMES.index(scene.background_in(frame))]
+        whole[frame] = floor
+        for x, y in scene.stars[frame] if scene.stars else ():
+            whole[frame, y + MARGIN, x + MARGIN] = floor + 60
+        for number, thing in enumerate(scene.things):
             if thing.visible[frame]:
                 rgb = _COLOUR_RGB[_COLOUR_NAMES.index(thing.colour_at(frame))]
-                _window(out[frame], thing, frame)[_MASKS[thing.shape, thing.radius[frame]]] = rgb
-    return out
+                window(whole[frame], thing, frame)[_MASKS[thing.form_at(frame), thing.radius[frame]]] = rgb
+                if number == scene.coin and frame < _COIN_FRAMES:
+                    x, y = thing.x[frame] + MARGIN, thing.y[frame] + MARGIN
+                    whole[frame, y - 1 : y + 2, x - 1 : x + 2] = _COIN
+    return np.ascontiguousarray(whole[:, MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
-def _window(plane: NDArray[np.uint8], thing: Thing, frame: int) -> NDArray[np.uint8]:
-    x, y, r = thing.x[frame], thing.y[frame], thing.radius[frame]
+def window(plane: NDArray[np.uint8], thing: Thing, frame: int) -> NDArray[np.uint8]:
+    """The part of a plane with margins that a thing covers in a frame."""
+    x, y, r = thing.x[frame] + MARGIN, thing.y[frame] + MARGIN, thing.radius[frame]
     return plane[y - r : y + r + 1, x - r : x + r + 1]

@@ -1,0 +1,303 @@
+"""For how many tasks does one frame not suffice? Trains an oracle that reads one frame's log instead of its pixels.
+
+    python tests/benchmarks/single_frame.py [--train 5000] [--items 1000] [--epochs 5] [--out results/nano/single_frame.csv]
+
+The oracle is a small transformer over one token for the question, one for each option, one for each thing that is seen
+and one for the rest of the frame. Of a thing it is told color, form as seen, place and radius to the pixel, whether the
+coin is on it, and whether its color and form of this moment are named in the question or in an option; of the rest the
+background and how many of the floor's dots are seen (not where they are). One oracle learns all eight frames and is told
+which one it sees; it is scored on each. The frame reported is the one that is best on other questions than those
+reported, so that its luck is not counted.
+
+A second oracle of the same shape reads the logs of all eight frames, things followed through time. Where that one is weak
+too, nothing is shown. An oracle may miss what a longer training would find: one frame gives away at least what is reported.
+
+Bound, stated before any result was seen: one frame does not suffice where its accuracy is at most chance plus half of the
+way to 100 %.
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from qtablate.bench.items import Item
+from qtablate.bench.prompts import FORMATS
+from qtablate.bench.world.benchmark import WorldBench, scene_of
+from qtablate.bench.world.questions import TASKS
+from qtablate.bench.world.scene import BACKGROUNDS, COLOURS, FORMS, FRAMES, LETTERS, SHAPES, SIDE, Scene, render
+from qtablate.model.encode import Encoder
+from qtablate.model.initialise import initialise
+from qtablate.model.tokenizer import build, world_words
+from qtablate.pretrain import one_cycle
+from qtablate.seeds import Dice, derive
+
+SEED = 1
+WIDTH, LAYERS, HEADS = 96, 3, 4
+BATCH, PEAK = 128, 1.5e-3
+THINGS, OPTIONS, WORDS, WORDS_IN_OPTION, EDGE, DOTS = 5, 4, 14, 4, 8, 25  # the most of each
+CHOICE = 400  # questions a task that only choose the frame
+_COLOURS, _BACKGROUNDS = tuple(COLOURS), tuple(BACKGROUNDS)
+
+OF_THING = (len(COLOURS), len(FORMS), SIDE + 2 * EDGE, SIDE + 2 * EDGE, 8, 2)
+"""Sizes of what is told of a thing in a frame: color, form, column, row, radius, coin."""
+OF_FRAME = (len(BACKGROUNDS), DOTS)
+
+
+FIGURE = len(SHAPES) + len(LETTERS)  # what a figure's poses are called in texts, behind the forms that are called as they look
+NAMES = {name: number for number, name in enumerate((*(form.lower() for form in (*SHAPES, *LETTERS)), "figure"))}
+ROLES = 2 + OPTIONS
+"""Where a thing may be named: first or second in the question, in an option."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Questions with the logs of their clips as arrays, a row each."""
+
+    question: NDArray[np.int64]
+    """Tokens of the question, 0 behind the last."""
+    options: NDArray[np.int64]
+    """(row, OPTIONS, tokens), 0 behind the last."""
+    named: NDArray[np.int64]
+    """(row, ROLES, 2): color and form named there, -1 where there is none."""
+    gold: NDArray[np.int64]
+    things: NDArray[np.int8]
+    """(row, THINGS, FRAMES, facts), -1 where a thing is not seen."""
+    frames: NDArray[np.int8]
+    """(row, FRAMES, facts)."""
+
+
+def log_of(scene: Scene, pixels: int) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """What is told of the things and of the frames; places are told to so many pixels."""
+    things = np.full((THINGS, FRAMES, len(OF_THING)), -1, dtype=np.int8)
+    frames = np.zeros((FRAMES, len(OF_FRAME)), dtype=np.int8)
+    clip = render(scene) if scene.coin >= 0 else None
+    for frame in range(FRAMES):
+        dots = sum(0 <= x < SIDE and 0 <= y < SIDE for x, y in scene.stars[frame]) if scene.stars else 0
+        frames[frame] = _BACKGROUNDS.index(scene.background_in(frame)), dots
+        for number, thing in enumerate(scene.things):
+            x, y, r = thing.x[frame], thing.y[frame], thing.radius[frame]
+            if not thing.visible[frame] or not all(-r <= place < SIDE + r for place in (x, y)):
+                continue
+            colour = thing.colour_at(frame)
+            coin = clip is not None and tuple(clip[frame, y, x]) != COLOURS[colour]
+            column, row = ((place + EDGE) // pixels * pixels for place in (x, y))
+            things[number, frame] = _COLOURS.index(colour), FORMS.index(thing.form_at(frame)), column, row, r, coin
+    return things, frames
+
+
+def names_in(text: str) -> list[tuple[int, int]]:
+    """(color, form) of what a text names; -1 for a form that it does not name."""
+    words = text.lower().replace("?", "").replace(",", "").split()
+    behind = [*words[1:], ""]
+    return [(_COLOURS.index(a), NAMES.get(b, -1)) for a, b in zip(words, behind, strict=True) if a in COLOURS]
+
+
+def examples(encoder: Encoder, items: Sequence[Item], pixels: int) -> Examples:
+    question, options = np.zeros((len(items), WORDS), np.int64), np.zeros((len(items), OPTIONS, WORDS_IN_OPTION), np.int64)
+    named = np.full((len(items), ROLES, 2), -1)
+    for row, item in enumerate(items):
+        for role, name in enumerate(names_in(item.question)):
+            named[row, role] = name
+        ids = encoder.ids(item.question)
+        question[row, : len(ids)] = ids
+        for number, option in enumerate(item.options):
+            ids = encoder.ids(option)
+            options[row, number, : len(ids)] = ids
+            for name in names_in(option):
+                named[row, 2 + number] = name
+    logs = {clip: log_of(scene_of(clip), pixels) for clip in {item.clip for item in items}}
+    things, frames = (np.stack([logs[item.clip][n] for item in items]) for n in range(2))
+    return Examples(question, options, named, np.array([item.answer for item in items]), things, frames)
+
+
+class Words(nn.Module):
+    """A short text -> one vector: the sum of what each word means at its place."""
+
+    def __init__(self, vocabulary: int, longest: int) -> None:
+        super().__init__()
+        self.vocabulary, self.table = vocabulary, nn.Embedding(vocabulary * longest, WIDTH)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        vectors = self.table(ids + self.vocabulary * torch.arange(ids.shape[-1]))
+        out: Tensor = (vectors * (ids > 0)[..., None]).sum(-2)
+        return out
+
+
+class Facts(nn.Module):
+    """Facts of some frames -> one vector. Frames that are not told are all zeros."""
+
+    def __init__(self, sizes: Sequence[int], numbers: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes, self.numbers = sizes, list(numbers)
+        self.first = nn.Linear(FRAMES * (sum(sizes) + len(numbers)), 2 * WIDTH)
+        self.norm, self.second = nn.LayerNorm(2 * WIDTH), nn.Linear(2 * WIDTH, WIDTH)
+
+    def forward(self, facts: Tensor, told: Tensor) -> Tensor:
+        """(..., FRAMES, facts), (..., FRAMES) bool -> (..., WIDTH)."""
+        known = facts.clamp(min=0)
+        columns = [nn.functional.one_hot(known[..., n], size).float() for n, size in enumerate(self.sizes)]
+        columns.append(known[..., self.numbers].float() / SIDE)  # places and sizes as numbers too, so that they compare
+        x = torch.cat(columns, -1) * told[..., None]
+        hidden = nn.functional.gelu(self.norm(self.first(x.flatten(-2))))
+        out: Tensor = self.second(hidden)
+        return out
+
+
+def roles(named: Tensor, things: Tensor, seen: Tensor) -> Tensor:
+    """(row, THINGS, 2 * ROLES): whether a thing has, in a frame that is told, the color and the form named at each place."""
+    forms = things[..., 1].clamp(max=FIGURE)
+    looks = torch.stack([things[..., 0], forms], -1)[:, :, None]  # (row, THINGS, 1, FRAMES, 2)
+    wanted = named[:, None, :, None]  # (row, 1, ROLES, 1, 2)
+    return ((looks == wanted) & (wanted >= 0) & seen[:, :, None, :, None]).any(3).flatten(2).float()
+
+
+class Oracle(nn.Module):
+    """Texts and logs -> a score an option. Things have no order."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.question, self.option = Words(vocabulary, WORDS), Words(vocabulary, WORDS_IN_OPTION)
+        self.number = nn.Embedding(OPTIONS, WIDTH)
+        self.thing, self.frame = Facts(OF_THING, (2, 3, 4)), Facts(OF_FRAME, (1,))
+        self.role = nn.Linear(2 * ROLES, WIDTH)
+        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 2 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.body = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
+        self.score = nn.Linear(WIDTH, 1)
+
+    def forward(self, question: Tensor, options: Tensor, named: Tensor, things: Tensor, frames: Tensor, told: Tensor) -> Tensor:
+        """`told` is (row, FRAMES) bool: which frames' logs may be read."""
+        seen = (things[..., 0] >= 0) & told[:, None]
+        asked, absent = self.question(question)[:, None], options[..., 0] == 0
+        offered = self.option(options) + self.number.weight + asked
+        there = self.thing(things, seen) + self.role(roles(named, things, seen)) + asked
+        x = torch.cat([offered, there, self.frame(frames, told)[:, None] + asked], 1)
+        hidden = torch.cat([absent, ~seen.any(-1), torch.zeros_like(told[:, :1])], 1)
+        scores: Tensor = self.score(self.body(x, src_key_padding_mask=hidden)[:, :OPTIONS])[..., 0]
+        return scores.masked_fill(absent, -math.inf)
+
+
+def rows_of(data: Examples, rows: NDArray[np.int64]) -> list[Tensor]:
+    """The oracle's inputs but for `told`."""
+    columns = (data.question, data.options, data.named, data.things, data.frames)
+    return [torch.from_numpy(column[rows].astype(np.int64)) for column in columns]
+
+
+def told_frames(frame: NDArray[np.int64]) -> Tensor:
+    """One row each: only that frame, or all of them where it is -1."""
+    return torch.from_numpy((np.arange(FRAMES) == frame[:, None]) | (frame[:, None] < 0))
+
+
+def trained(data: Examples, vocabulary: int, one_frame: bool, epochs: int, say: Callable[[str], None]) -> Oracle:
+    oracle = Oracle(vocabulary)
+    initialise(oracle, SEED, "oracle")
+    optimizer = torch.optim.AdamW(oracle.parameters(), betas=(0.9, 0.98), weight_decay=0.02)
+    generator = np.random.Generator(np.random.Philox(derive("single-frame", SEED)))
+    n = len(data.gold)
+    order = np.concatenate([generator.permutation(n) for _ in range(epochs)])
+    shown = generator.integers(0, FRAMES, len(order)) if one_frame else np.full(len(order), -1)
+    steps, recent = len(order) // BATCH, 0.0
+    for step in range(steps):
+        span = slice(step * BATCH, (step + 1) * BATCH)
+        scores = oracle(*rows_of(data, order[span]), told_frames(shown[span]))
+        loss = nn.functional.cross_entropy(scores, torch.from_numpy(data.gold[order[span]]))
+        optimizer.param_groups[0]["lr"] = one_cycle(step, steps, PEAK)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(oracle.parameters(), 1.0)
+        optimizer.step()
+        recent += loss.item()
+        if step % 200 == 199:
+            say(f"step {step + 1} of {steps}, loss {recent / 200:.4f}")
+            recent = 0.0
+    return oracle
+
+
+@torch.inference_mode()
+def correct(oracle: Oracle, data: Examples, frame: int) -> NDArray[np.bool_]:
+    oracle.eval()
+    found = []
+    for rows in np.array_split(np.arange(len(data.gold)), len(data.gold) // 500 + 1):
+        scores = oracle(*rows_of(data, rows), told_frames(np.full(len(rows), frame)))
+        found.append(scores.argmax(1).numpy() == data.gold[rows])
+    return np.concatenate(found)
+
+
+def verdict(chance: float, one: float, every: float) -> str:
+    bound = chance + (100 - chance) / 2
+    if one > bound:
+        return "suffices"
+    return "does not suffice" if every > bound else "unclear"
+
+
+def table(items: Sequence[Item], each: Sequence[NDArray[np.bool_]], every: NDArray[np.bool_]) -> pd.DataFrame:
+    """`each` is what is right from each frame alone, `every` what is right from all of them."""
+    rows = []
+    for task in TASKS:
+        mine = Dice("single-frame", task).shuffled([n for n, item in enumerate(items) if item.task == task])
+        choice, scored = mine[:CHOICE], mine[CHOICE:]
+        best = max(range(FRAMES), key=lambda frame: each[frame][choice].mean())
+        chance = 100 * float(np.mean([1 / len(items[n].options) for n in scored]))
+        one, all_frames = 100 * each[best][scored].mean(), 100 * every[scored].mean()
+        rows.append({
+            "task": task, "n": len(scored), "chance": chance, "one frame": one,
+            "se": math.sqrt(one * (100 - one) / len(scored)), "frame": best, "all frames": all_frames,
+            "bound": chance + (100 - chance) / 2, "one frame is": verdict(chance, one, all_frames),
+            **{f"frame {frame}": 100 * each[frame][scored].mean() for frame in range(FRAMES)},
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    cells = [[f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row] for row in frame.itertuples(index=False)]
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *cells]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", type=int, default=5000)
+    parser.add_argument("--items", type=int, default=1000)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--pixels", type=int, default=1, help="places are told to so many pixels, 1 for exactly")
+    parser.add_argument("--out", type=Path, default=Path("results/nano/single_frame.csv"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+
+    def say(text: str) -> None:
+        print(f"{time.perf_counter() - start:6.0f} s  {text}", flush=True)
+
+    tokenizer = build(world_words())
+    encoder = Encoder(tokenizer, FORMATS["nano"])
+    train = WorldBench(arguments.train, split="singleframe").items
+    held_out = WorldBench(arguments.items + CHOICE, split="singleframeheldout").items
+    learned, scored = (examples(encoder, items, arguments.pixels) for items in (train, held_out))
+    say(f"{len(train)} questions to learn from, {len(held_out)} to score")
+    oracles = []
+    for name, one_frame in (("one frame", True), ("all frames", False)):
+        say(f"an oracle that reads {name}")
+        oracles.append(trained(learned, len(tokenizer), one_frame, arguments.epochs, say))
+    each = [correct(oracles[0], scored, frame) for frame in range(FRAMES)]
+    every = correct(oracles[1], scored, -1)
+    say(f"new questions: one frame {100 * np.mean(each):.1f} %, all frames {100 * every.mean():.1f} %")
+    out = table(held_out, each, every)
+    short = out.drop(columns=[f"frame {frame}" for frame in range(FRAMES)])
+    enough = (out["one frame is"] == "does not suffice").sum()
+    text = f"{markdown(short)}\nOne frame does not suffice for {enough} of {len(out)} tasks.\n"
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    out.round(4).to_csv(arguments.out, index=False)
+    arguments.out.with_suffix(".md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
