@@ -43,7 +43,11 @@ BAD = {
     "negative clipping": (["--max-grad-norm", "-1"], "--max-grad-norm: -1 is no positive number"),
     "out under a file": (["--out", "/dev/null/x"], "no folder can be made there"),
     "no model": (["--model", "nowhere"], "'nowhere' is not a model directory"),
-    "unknown benchmark": (["--bench", "mmbench:x"], "unknown benchmark 'mmbench:x'; expected world or mvbench:DIR"),
+    "unknown benchmark": (
+        ["--bench", "mmbench:x"],
+        "unknown benchmark 'mmbench:x'; expected world, world:LEVEL or mvbench:DIR",
+    ),
+    "unknown level": (["--bench", "world:odd"], "unknown level 'odd' of the world; known: easy, normal, hard"),
     "no benchmark folder": (["--bench", "mvbench:nowhere"], "nowhere is not a folder in MVBench's format"),
     "no training file": (["--train", "nothing.json"], "--train: no file nothing.json"),
     "smoke with a grid": (["--smoke", "--tokens", "0,4"], "--smoke has a grid of its own: leave out --tokens"),
