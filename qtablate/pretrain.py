@@ -13,7 +13,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from qtablate.bench.world.scene import FRAMES, SIDE, render
 from qtablate.bench.world.stories import simulate, still_life
 from qtablate.evaluate.score import score
 from qtablate.model.encode import Encoder
+from qtablate.model.features import CHUNK, encoded
 from qtablate.model.initialise import initialise, normal
 from qtablate.model.pixels import normalised
 from qtablate.model.tokenizer import build, world_words
@@ -75,12 +76,26 @@ def one_cycle(step: int, steps: int, peak: float, warm_up: float = 0.1) -> float
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))))
 
 
+def adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.AdamW:
+    """The optimizer of every stage; `descend` sets its rate."""
+    return torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.02)
+
+
+def descend(optimizer: torch.optim.AdamW, loss: Tensor, rate: float) -> None:
+    """One step down the loss at this rate, the gradient clipped at 1."""
+    [group] = optimizer.param_groups
+    group["lr"] = rate
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(group["params"], 1.0)
+    optimizer.step()
+
+
 def train_vision(model: VideoChat2Model, steps: int, clips: int, peak: float, seed: int) -> Iterator[dict[str, float]]:
     """Stage 1: every patch token names the thing it shows, what that thing does in the whole clip, and where it is."""
     heads = nn.ModuleDict({name: nn.Linear(WIDTH, n) for name, n in CLASSES.items()})
     initialise(heads, seed, "heads")
-    parameters = [*model.vision.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.02)
+    optimizer = adamw([*model.vision.parameters(), *heads.parameters()])
     model.vision.train()
     for step in range(steps):
         frames = 1 if step % 8 == 7 else FRAMES  # images too: VideoChat2 sees both media
@@ -97,25 +112,16 @@ def train_vision(model: VideoChat2Model, steps: int, clips: int, peak: float, se
             logits = head(features.flatten(0, 1)[known])
             loss = loss + nn.functional.cross_entropy(logits, gold[known])
             right[name] = (logits.argmax(-1) == gold[known]).float().mean().item()
-        optimizer.param_groups[0]["lr"] = one_cycle(step, steps, peak)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        descend(optimizer, loss, one_cycle(step, steps, peak))
         if frames > 1:
             yield {"step": step, "loss": loss.item(), **right}
 
 
-def frozen_features(model: VideoChat2Model, source: Clips, media: Sequence[str]) -> dict[str, Tensor]:
-    """Features of every clip; those whose names hold the same mark are of one size and go together."""
-    out: dict[str, Tensor] = {}
-    for medium in media:
-        clips = [clip for clip in source.clips() if medium in clip]
-        for start in range(0, len(clips), 32):
-            names = clips[start : start + 32]
-            with torch.no_grad():
-                found = model.vision_features(normalised([source.frames(name) for name in names], MEAN, STD))
-            out |= dict(zip(names, found, strict=True))
+def frozen_features(model: VideoChat2Model, source: Clips) -> dict[str, Tensor]:
+    """Features of every clip, a few hundred clips' frames at a time."""
+    clips, out = source.clips(), dict[str, Tensor]()
+    for start in range(0, len(clips), CHUNK):
+        out |= encoded(model, {name: source.frames(name) for name in clips[start : start + CHUNK]})
     return out
 
 
@@ -124,7 +130,7 @@ class Pool:
 
     def __init__(self, model: VideoChat2Model, videos: int, images: int) -> None:
         self.world = WorldTraining(videos, images, split="pretrain")
-        self.features = frozen_features(model, self.world, [f"/{VIDEO}/", f"/{IMAGE}/"])
+        self.features = frozen_features(model, self.world)
 
     def samples(self, dice: Dice, n: int) -> list[Sample]:
         images = n // 8
@@ -143,25 +149,20 @@ def train_language(
     that the language model learns to read visual prefixes of any length and no number is its favourite."""
     table = model.query_tokens
     parts = (model.qformer, model.projection, model.language_model)
-    parameters = [table, *(p for part in parts for p in part.parameters())]
-    optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.02)
+    optimizer = adamw([table, *(p for part in parts for p in part.parameters())])
     for step in range(steps):
         dice = Dice("pretrain", "language", seed, step)
         n = dice.pick(QUERIES)
         micro = micro_batch(pool.samples(dice, clips), pool.features.__getitem__, encoder, n, 1024)
         tokens = visual_tokens(model, micro.features, table[:, :n])
         loss = text_loss_sum(model, micro.text, tokens) / micro.supervised_tokens
-        optimizer.param_groups[0]["lr"] = one_cycle(step, steps, peak)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        descend(optimizer, loss, one_cycle(step, steps, peak))
         yield {"step": step, "queries": n, "length": micro.text.input_ids.shape[1], "loss": loss.item()}
 
 
 def base_scores(model: VideoChat2Model, encoder: Encoder, bench: WorldBench) -> dict[str, dict[str, float]]:
     """Accuracy of the pretrained base on the default benchmark, by number of queries and task."""
-    shown = frozen_features(model, bench, [f"/{VIDEO}/"])
+    shown = frozen_features(model, bench)
     table, out = model.query_tokens.data, {}
     for n in QUERIES:
         model.query_tokens.data = table[:, :n]

@@ -81,9 +81,16 @@ class Store:
             return None
 
     def finished(self, key: str) -> bool:
+        return self.read_finished(key) is not None
+
+    def read_finished(self, key: str) -> Record | None:
+        """The record of a cell that is finished and whose other files are there."""
         record = self.read_record(key)
-        whole = all(self.cell_file(key, name).is_file() for name in ("train.csv", "answers.csv"))
-        return whole and record is not None and record.status == "ok"
+        return record if record is not None and record.status == "ok" and self.whole(key) else None
+
+    def whole(self, key: str) -> bool:
+        """Whether the files that a finished cell's record rests on are there."""
+        return all(self.cell_file(key, name).is_file() for name in ("train.csv", "answers.csv"))
 
     def busy(self) -> bool:
         """Whether a sweep is writing here now."""

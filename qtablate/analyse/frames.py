@@ -40,7 +40,7 @@ def cells(store: Store) -> pd.DataFrame:
     for entry in store.read_sweep()["cells"]:
         record = store.read_record(entry["key"])
         interrupted = record and record.status == "running" and not running
-        if interrupted or (record and record.status == "ok" and not store.finished(record.key)):
+        if interrupted or (record and record.status == "ok" and not store.whole(record.key)):
             record = None  # the next sweep runs it
         row: dict[str, Any] = {name: entry[name] for name in ("key", "seed", *AXES)}
         row["effective_batch_size"] = entry["micro_batch_size"] * entry["accumulate_grad_batches"]
@@ -63,7 +63,7 @@ def tasks(store: Store) -> pd.DataFrame:
     """A row a finished cell and task."""
     rows = []
     for entry in store.read_sweep()["cells"]:
-        record = store.read_record(entry["key"]) if store.finished(entry["key"]) else None
+        record = store.read_finished(entry["key"])
         for task in record.figures["tasks"] if record and record.figures else ():
             row = {name: entry[name] for name in ("key", "seed", *AXES)}
             row |= {

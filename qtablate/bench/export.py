@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 
 from qtablate.bench.items import Frames
+from qtablate.bench.video import enlarged
 from qtablate.bench.world.benchmark import WorldBench
 from qtablate.bench.world.scene import FPS
 from qtablate.errors import DataError
@@ -56,7 +56,7 @@ def write_mp4(path: Path, frames: Frames, scale: int = SCALE, hold: int = HOLD, 
         stream.height, stream.width = frames.shape[1] * scale, frames.shape[2] * scale
         stream.pix_fmt = "yuv420p"
         for frame in frames:
-            large = np.repeat(np.repeat(frame, scale, axis=0), scale, axis=1)
+            large = enlarged(frame, scale)
             for _ in range(hold):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(large, format="rgb24")))
         container.mux(stream.encode(None))

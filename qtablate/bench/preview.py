@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from qtablate.bench.items import Item
+from qtablate.bench.video import enlarged
 from qtablate.bench.world.benchmark import WorldBench
 from qtablate.errors import DataError
 from qtablate.files import aside
@@ -41,8 +41,7 @@ def sheet(world: WorldBench, items: Sequence[Item]) -> Image.Image:
     for number, (item, clip) in enumerate(zip(items, rows, strict=True)):
         top = _GAP + number * row_height
         for place, frame in enumerate(clip):
-            large = np.repeat(np.repeat(frame, _SCALE, axis=0), _SCALE, axis=1)
-            page.paste(Image.fromarray(large), (_GAP + place * (side + _GAP), top))
+            page.paste(Image.fromarray(enlarged(frame, _SCALE)), (_GAP + place * (side + _GAP), top))
         draw.text((_GAP, top + side + 2), f"{item.id}: {item.question}", fill=_INK, font=font)
         left = float(_GAP)
         for place, option in enumerate(item.options):

@@ -25,11 +25,11 @@ class Sources:
 
 def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
     """The benchmark, its clips at the model's size. Raises DataError."""
-    kind, _, path = sources.bench.partition(":")
-    if kind == WORLD:
+    if is_world(sources.bench):
         from qtablate.bench.world.benchmark import ITEMS_A_TASK, WorldBench
 
         return WorldBench(sources.items_a_task or ITEMS_A_TASK, _level("--bench", sources.bench))
+    kind, _, path = sources.bench.partition(":")
     if kind == "mvbench" and path:
         from qtablate.bench.mvbench import MVBench
 

@@ -68,7 +68,8 @@ def frame_indices(count: int, fps: float, wanted: int, bounds: Bounds = Bounds()
 def resized(frame: Image.Image, side: int) -> Image.Image:
     """Bicubic resize of the short side to `side`, then the centre square. Raises ValueError for a mere line."""
     width, height = frame.size
-    size = (max(side, int(side * width / min(width, height))), max(side, int(side * height / min(width, height))))
+    shorter = min(width, height)
+    size = (max(side, int(side * width / shorter)), max(side, int(side * height / shorter)))
     if size[0] * size[1] > _MOST_PIXELS:
         raise ValueError(f"{width} x {height} pixels is too long a strip: sized to {side} it would have {size[0] * size[1]:,}")
     if frame.mode == "P" and "transparency" in frame.info:
@@ -76,6 +77,11 @@ def resized(frame: Image.Image, side: int) -> Image.Image:
     frame = frame.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
     return frame.crop((left, top, left + side, top + side))
+
+
+def enlarged(frame: Frames, scale: int) -> Frames:
+    """Each pixel as a square of scale x scale."""
+    return np.repeat(np.repeat(frame, scale, axis=-3), scale, axis=-2)
 
 
 def read_image(path: Path, side: int) -> Frames:

@@ -7,6 +7,7 @@ rounding.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -46,6 +47,10 @@ class _Cache:
 
     layers: list[tuple[Tensor, Tensor]]
     length: int
+
+    @classmethod
+    def after(cls, cache: Any, length: int) -> Self:
+        return cls([(layer.keys, layer.values) for layer in cache.layers], length)
 
     def rows(self, which: Sequence[int]) -> DynamicCache:
         """A copy of some rows to continue from; a row may be named several times."""
@@ -97,9 +102,9 @@ def _prefix(model: VideoChat2Model, encoder: Encoder, features: Tensor, medium: 
     ends = [encoder.pieces(pieces(encoder.form, medium))[0] for pieces in (before_visual, after_visual)]
     first, last = (model.embed(torch.tensor([ids])).expand(len(visual), -1, -1) for ids in ends)
     embeds = torch.cat([first, visual.to(first.dtype), last], dim=1)
-    hidden = torch.zeros(embeds.shape[:2], dtype=torch.bool)
-    _, cache = model.logits_at(embeds, hidden, use_cache=True)
-    return _Cache([(layer.keys, layer.values) for layer in cache.layers], embeds.shape[1])
+    nowhere = torch.zeros(embeds.shape[:2], dtype=torch.bool)  # nothing is told yet
+    _, cache = model.logits_at(embeds, nowhere, use_cache=True)
+    return _Cache.after(cache, embeds.shape[1])
 
 
 def _ask(
@@ -110,8 +115,7 @@ def _ask(
     last = torch.zeros_like(ids, dtype=torch.bool)
     last[:, -1] = True
     logits, cache = model.logits_at(model.embed(ids), last, past_key_values=prefix.rows(clips), use_cache=True)
-    layers = [(layer.keys, layer.values) for layer in cache.layers]
-    return _Cache(layers, prefix.length + length), _log_probabilities(logits)
+    return _Cache.after(cache, prefix.length + length), _log_probabilities(logits)
 
 
 def _answer(model: VideoChat2Model, encoder: Encoder, cache: _Cache, first: Tensor, items: list[Item]) -> list[Scores]:

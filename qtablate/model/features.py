@@ -8,6 +8,7 @@ last: a note means that the chunk is whole.
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,26 @@ def default_cache() -> Path:
     """QTABLATE_CACHE, or the user's cache folder."""
     own = os.environ.get("QTABLATE_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qtablate"
+
+
+def encoded(model: "VideoChat2Model", shown: Mapping[str, Frames]) -> "dict[str, torch.Tensor]":
+    """Frozen features (N, D) of clips by name. Clips of one size pass the encoder together."""
+    import torch
+
+    from qtablate.model.pixels import normalised
+
+    by_shape: dict[tuple[int, ...], list[str]] = {}
+    for name, frames in shown.items():
+        by_shape.setdefault(frames.shape, []).append(name)
+    out: dict[str, torch.Tensor] = {}
+    mean, std = model.config.image_mean, model.config.image_std
+    with torch.inference_mode():
+        for names in by_shape.values():
+            for start in range(0, len(names), _BATCH):
+                some = names[start : start + _BATCH]
+                features = model.vision_features(normalised([shown[name] for name in some], mean, std))
+                out.update((name, one.clone()) for name, one in zip(some, features, strict=True))
+    return out
 
 
 @dataclass(frozen=True)
@@ -81,32 +102,18 @@ class FeatureFiles:
 
     def compute(self, number: int, model: "VideoChat2Model", clips: Clips) -> None:
         """Decode and encode one chunk and write it."""
-        import torch
         from safetensors.torch import save_file
-
-        from qtablate.model.pixels import normalised
 
         stem, names = self.chunks[number]
         problems: list[Problem] = []
-        by_shape: dict[tuple[int, ...], dict[int, Frames]] = {}
+        shown: dict[str, Frames] = {}
         for place, name in enumerate(names):
             try:
-                frames = clips.frames(name)
+                shown[str(place)] = clips.frames(name)
             except BadMedia as error:
                 problems.append(Problem(name, error.kind, error.detail))
-            else:
-                by_shape.setdefault(frames.shape, {})[place] = frames
-        features: dict[str, torch.Tensor] = {}
-        mean, std = model.config.image_mean, model.config.image_std
-        with torch.inference_mode():
-            for same in by_shape.values():
-                places = list(same)
-                for start in range(0, len(places), _BATCH):
-                    some = places[start : start + _BATCH]
-                    out = model.vision_features(normalised([same[place] for place in some], mean, std))
-                    features.update((str(place), one.clone()) for place, one in zip(some, out, strict=True))
         with aside(self._array(stem)) as path:
-            save_file(features, path)
+            save_file(encoded(model, shown), path)
         write_text(self._note(stem), json.dumps([[p.subject, p.kind, p.detail] for p in problems]))
 
     def read(self) -> dict[str, "torch.Tensor"]:

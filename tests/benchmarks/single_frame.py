@@ -16,16 +16,14 @@ Bound, stated before any result was seen: one frame does not suffice where its a
 way to 100 %.
 """
 
-import argparse
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from learner import SEED, WIDTH, Say, body, clock, correct, fit, markdown, options, write
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -37,12 +35,8 @@ from qtablate.bench.world.scene import BACKGROUNDS, COLOURS, FORMS, FRAMES, LETT
 from qtablate.model.encode import Encoder
 from qtablate.model.initialise import initialise
 from qtablate.model.tokenizer import build, world_words
-from qtablate.pretrain import one_cycle
 from qtablate.seeds import Dice, derive
 
-SEED = 1
-WIDTH, LAYERS, HEADS = 96, 3, 4
-BATCH, PEAK = 128, 1.5e-3
 THINGS, OPTIONS, WORDS, WORDS_IN_OPTION, EDGE, DOTS = 5, 4, 14, 4, 8, 25  # the most of each
 CHOICE = 400  # questions a task that only choose the frame
 _COLOURS, _BACKGROUNDS = tuple(COLOURS), tuple(BACKGROUNDS)
@@ -169,8 +163,7 @@ class Oracle(nn.Module):
         self.number = nn.Embedding(OPTIONS, WIDTH)
         self.thing, self.frame = Facts(OF_THING, (2, 3, 4)), Facts(OF_FRAME, (1,))
         self.role = nn.Linear(2 * ROLES, WIDTH)
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 2 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.body = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
+        self.body = body()
         self.score = nn.Linear(WIDTH, 1)
 
     def forward(self, question: Tensor, options: Tensor, named: Tensor, things: Tensor, frames: Tensor, told: Tensor) -> Tensor:
@@ -196,39 +189,24 @@ def told_frames(frame: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy((np.arange(FRAMES) == frame[:, None]) | (frame[:, None] < 0))
 
 
-def trained(data: Examples, vocabulary: int, one_frame: bool, epochs: int, say: Callable[[str], None]) -> Oracle:
+def trained(data: Examples, vocabulary: int, one_frame: bool, epochs: int, say: Say) -> Oracle:
     oracle = Oracle(vocabulary)
     initialise(oracle, SEED, "oracle")
-    optimizer = torch.optim.AdamW(oracle.parameters(), betas=(0.9, 0.98), weight_decay=0.02)
     generator = np.random.Generator(np.random.Philox(derive("single-frame", SEED)))
-    n = len(data.gold)
-    order = np.concatenate([generator.permutation(n) for _ in range(epochs)])
+    order = np.concatenate([generator.permutation(len(data.gold)) for _ in range(epochs)])
     shown = generator.integers(0, FRAMES, len(order)) if one_frame else np.full(len(order), -1)
-    steps, recent = len(order) // BATCH, 0.0
-    for step in range(steps):
-        span = slice(step * BATCH, (step + 1) * BATCH)
+
+    def loss(span: slice) -> Tensor:
         scores = oracle(*rows_of(data, order[span]), told_frames(shown[span]))
-        loss = nn.functional.cross_entropy(scores, torch.from_numpy(data.gold[order[span]]))
-        optimizer.param_groups[0]["lr"] = one_cycle(step, steps, PEAK)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(oracle.parameters(), 1.0)
-        optimizer.step()
-        recent += loss.item()
-        if step % 200 == 199:
-            say(f"step {step + 1} of {steps}, loss {recent / 200:.4f}")
-            recent = 0.0
+        return nn.functional.cross_entropy(scores, torch.from_numpy(data.gold[order[span]]))
+
+    fit(oracle, loss, len(order), say)
     return oracle
 
 
-@torch.inference_mode()
-def correct(oracle: Oracle, data: Examples, frame: int) -> NDArray[np.bool_]:
-    oracle.eval()
-    found = []
-    for rows in np.array_split(np.arange(len(data.gold)), len(data.gold) // 500 + 1):
-        scores = oracle(*rows_of(data, rows), told_frames(np.full(len(rows), frame)))
-        found.append(scores.argmax(1).numpy() == data.gold[rows])
-    return np.concatenate(found)
+def read(oracle: Oracle, data: Examples, frame: int) -> NDArray[np.bool_]:
+    """Which questions the oracle answers right from this frame's log, or from all where it is -1."""
+    return correct(oracle, lambda rows: oracle(*rows_of(data, rows), told_frames(np.full(len(rows), frame))), data.gold)
 
 
 def verdict(chance: float, one: float, every: float) -> str:
@@ -256,26 +234,11 @@ def table(items: Sequence[Item], each: Sequence[NDArray[np.bool_]], every: NDArr
     return pd.DataFrame(rows)
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    cells = [[f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row] for row in frame.itertuples(index=False)]
-    rows = [list(frame.columns), ["---"] * len(frame.columns), *cells]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=int, default=5000)
-    parser.add_argument("--items", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser = options(__doc__, "results/nano/single_frame.csv", 5000, 1000, 5)
     parser.add_argument("--pixels", type=int, default=1, help="places are told to so many pixels, 1 for exactly")
-    parser.add_argument("--out", type=Path, default=Path("results/nano/single_frame.csv"))
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    start = time.perf_counter()
-
-    def say(text: str) -> None:
-        print(f"{time.perf_counter() - start:6.0f} s  {text}", flush=True)
-
+    say = clock()
     tokenizer = build(world_words())
     encoder = Encoder(tokenizer, FORMATS["nano"])
     train = WorldBench(arguments.train, split="singleframe").items
@@ -286,17 +249,13 @@ def main() -> None:
     for name, one_frame in (("one frame", True), ("all frames", False)):
         say(f"an oracle that reads {name}")
         oracles.append(trained(learned, len(tokenizer), one_frame, arguments.epochs, say))
-    each = [correct(oracles[0], scored, frame) for frame in range(FRAMES)]
-    every = correct(oracles[1], scored, -1)
+    each = [read(oracles[0], scored, frame) for frame in range(FRAMES)]
+    every = read(oracles[1], scored, -1)
     say(f"new questions: one frame {100 * np.mean(each):.1f} %, all frames {100 * every.mean():.1f} %")
     out = table(held_out, each, every)
     short = out.drop(columns=[f"frame {frame}" for frame in range(FRAMES)])
     enough = (out["one frame is"] == "does not suffice").sum()
-    text = f"{markdown(short)}\nOne frame does not suffice for {enough} of {len(out)} tasks.\n"
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    out.round(4).to_csv(arguments.out, index=False)
-    arguments.out.with_suffix(".md").write_text(text)
-    print(text)
+    write(arguments.out, out, f"{markdown(short, 1)}\nOne frame does not suffice for {enough} of {len(out)} tasks.\n")
 
 
 if __name__ == "__main__":

@@ -10,17 +10,15 @@ Bound: a task holds when the reader is within 2 points of chance, or further off
 with three leaks planted in the texts. A planted leak counts as found when the reader gets at least half of what it gives.
 """
 
-import argparse
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from learner import SEED, WIDTH, Say, body, clock, correct, fit, markdown, options, write
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -32,12 +30,8 @@ from qtablate.bench.world.scene import COLOURS
 from qtablate.model.encode import Encoder
 from qtablate.model.initialise import initialise
 from qtablate.model.tokenizer import build, world_words
-from qtablate.pretrain import one_cycle
 from qtablate.seeds import Dice, derive
 
-SEED = 1
-WIDTH, LAYERS, HEADS = 96, 3, 4
-BATCH, PEAK = 128, 1.5e-3
 POINTS, ERRORS = 2.0, 2.5
 
 
@@ -83,8 +77,7 @@ class Reader(nn.Module):
         super().__init__()
         self.word, self.place = nn.Embedding(vocabulary, WIDTH), nn.Embedding(longest, WIDTH)
         self.part = nn.Embedding(options + 1, WIDTH)
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 2 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.body = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
+        self.body = body()
         self.score = nn.Linear(WIDTH, 1)
 
     def forward(self, ids: Tensor, parts: Tensor, markers: Tensor) -> Tensor:
@@ -94,44 +87,30 @@ class Reader(nn.Module):
         return chosen.masked_fill(markers < 0, -math.inf)
 
 
-def rows_of(texts: Texts, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def rows_of(texts: Texts, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+    """The reader's inputs, no longer than their longest."""
     longest = int((texts.parts[rows] >= 0).sum(1).max())
     ids, parts = texts.ids[rows, :longest], texts.parts[rows, :longest]
-    ids_t, parts_t, markers, gold = (torch.from_numpy(x) for x in (ids, parts, texts.markers[rows], texts.gold[rows]))
-    return ids_t, parts_t, markers, gold
+    return torch.from_numpy(ids), torch.from_numpy(parts), torch.from_numpy(texts.markers[rows])
 
 
-def trained(texts: Texts, vocabulary: int, epochs: int, say: Callable[[str], None]) -> Reader:
+def trained(texts: Texts, vocabulary: int, epochs: int, say: Say) -> Reader:
     reader = Reader(vocabulary, texts.ids.shape[1] + 8, texts.markers.shape[1])
     initialise(reader, SEED, "reader")
-    optimizer = torch.optim.AdamW(reader.parameters(), betas=(0.9, 0.98), weight_decay=0.02)
     generator = np.random.Generator(np.random.Philox(derive("text-only", SEED)))
-    n = len(texts.gold)
-    order = np.concatenate([generator.permutation(n) for _ in range(epochs)])
-    steps, recent = len(order) // BATCH, 0.0
-    for step in range(steps):
-        *inputs, gold = rows_of(texts, order[step * BATCH : (step + 1) * BATCH])
-        loss = nn.functional.cross_entropy(reader(*inputs), gold)
-        optimizer.param_groups[0]["lr"] = one_cycle(step, steps, PEAK)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
-        optimizer.step()
-        recent += loss.item()
-        if step % 200 == 199:
-            say(f"step {step + 1} of {steps}, loss {recent / 200:.4f}")
-            recent = 0.0
+    order = np.concatenate([generator.permutation(len(texts.gold)) for _ in range(epochs)])
+
+    def loss(span: slice) -> Tensor:
+        rows = order[span]
+        return nn.functional.cross_entropy(reader(*rows_of(texts, rows)), torch.from_numpy(texts.gold[rows]))
+
+    fit(reader, loss, len(order), say)
     return reader
 
 
-@torch.inference_mode()
-def correct(reader: Reader, texts: Texts) -> NDArray[np.bool_]:
-    reader.eval()
-    found = []
-    for rows in np.array_split(np.arange(len(texts.gold)), len(texts.gold) // 500 + 1):
-        *inputs, gold = rows_of(texts, rows)
-        found.append((reader(*inputs).argmax(1) == gold).numpy())
-    return np.concatenate(found)
+def read(reader: Reader, texts: Texts) -> NDArray[np.bool_]:
+    """Which questions the reader answers right."""
+    return correct(reader, lambda rows: reader(*rows_of(texts, rows)), texts.gold)
 
 
 def by_colour(item: Item) -> Item:
@@ -201,25 +180,9 @@ def table(texts: str, items: Sequence[Item], right: NDArray[np.bool_]) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    cells = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in frame.itertuples(index=False)]
-    rows = [list(frame.columns), ["---"] * len(frame.columns), *cells]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=int, default=2500)
-    parser.add_argument("--items", type=int, default=6000)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--out", type=Path, default=Path("results/nano/text_only.csv"))
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    start = time.perf_counter()
-
-    def say(text: str) -> None:
-        print(f"{time.perf_counter() - start:6.0f} s  {text}", flush=True)
-
+    arguments = options(__doc__, "results/nano/text_only.csv", 2500, 6000, 6).parse_args()
+    say = clock()
     splits = ("textonly", "textonlyheldout")
     counts = (arguments.train, arguments.items)
     train, held_out = (WorldBench(n, split=split).items for split, n in zip(splits, counts, strict=True))
@@ -231,14 +194,11 @@ def main() -> None:
         say(f"texts {texts}")
         learned, scored = encoded(encoder, spoil(train)), spoil(held_out)
         reader = trained(learned, len(tokenizer), arguments.epochs, say)
-        right = correct(reader, encoded(encoder, scored))
-        say(f"seen questions {100 * correct(reader, learned).mean():.1f} %, new questions {100 * right.mean():.1f} %")
+        right = read(reader, encoded(encoder, scored))
+        say(f"seen questions {100 * read(reader, learned).mean():.1f} %, new questions {100 * right.mean():.1f} %")
         frames.append(table(texts, scored, right))
     out = pd.concat(frames, ignore_index=True)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    out.round(4).to_csv(arguments.out, index=False)
-    arguments.out.with_suffix(".md").write_text(markdown(out))
-    print(markdown(out))
+    write(arguments.out, out, markdown(out, 2))
 
 
 if __name__ == "__main__":

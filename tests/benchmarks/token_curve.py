@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from qtablate.analyse.frames import answers, cells
+from qtablate.analyse.rates import rate
 from qtablate.store import Store
 
 
@@ -30,9 +31,8 @@ def right_answers(store: Store, keys: list[str]) -> pd.DataFrame:
 def interval(difference: NDArray[np.float64], clips: list[str]) -> tuple[float, float, float]:
     """Mean of an (item, seed) array of differences and its 95 % interval."""
     mean = float(difference.mean())
-    by_clip = pd.Series(difference.mean(axis=1) - mean).groupby(clips).sum()
-    groups, seeds = len(by_clip), difference.shape[1]
-    of_clips = groups / (groups - 1) * float((by_clip**2).sum()) / len(difference) ** 2
+    groups, seeds = len(set(clips)), difference.shape[1]
+    of_clips = (rate(list(difference.mean(axis=1)), clips).stderr or 0.0) ** 2
     of_seeds = float(difference.mean(axis=0).var(ddof=1)) / seeds
     freedom = (of_clips + of_seeds) ** 2 / (of_clips**2 / (groups - 1) + of_seeds**2 / (seeds - 1))
     half = float(stats.t.ppf(0.975, freedom)) * (of_clips + of_seeds) ** 0.5

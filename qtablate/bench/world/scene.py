@@ -115,14 +115,15 @@ class Scene:
         return self.background_then if frame >= self.background_at else self.background
 
 
-def _shape(form: str, radius: int) -> NDArray[np.bool_]:
+def _shapes(radius: int) -> dict[str, NDArray[np.bool_]]:
+    """The pixels of every form of FORMS at one size."""
     axis = np.arange(-radius, radius + 1)
     x, y = np.meshgrid(axis, axis)
-    third, arm = radius // 3, abs(abs(x) - abs(y)) == 0
+    third, diagonal = radius // 3, np.abs(np.abs(x) - np.abs(y))
     ends_left, ends_right, top, bottom = x <= -radius + third, x >= radius - third, y <= -radius + third, y >= radius - third
     bar_x, bar_y = np.abs(y) <= third, np.abs(x) <= third
-    body = (np.abs(x) <= 0) | ((np.abs(x) <= 1) & (y <= -radius + 1))
-    masks: dict[str, NDArray[np.bool_]] = {
+    body, arm = (x == 0) | ((np.abs(x) <= 1) & (y <= -radius + 1)), diagonal == 0
+    return {
         "square": np.ones_like(x, dtype=np.bool_),
         "disc": x * x + y * y <= radius * radius + 1,
         "triangle": 2 * np.abs(x) <= y + radius,
@@ -130,7 +131,7 @@ def _shape(form: str, radius: int) -> NDArray[np.bool_]:
         "T": top | bar_y,
         "L": ends_left | bottom,
         "H": ends_left | ends_right | bar_x,
-        "X": np.abs(np.abs(x) - np.abs(y)) <= third - 1 if third > 1 else np.abs(x) == np.abs(y),
+        "X": diagonal <= max(0, third - 1),
         "U": ends_left | ends_right | bottom,
         "E": ends_left | top | bottom | (y == 0),
         "down": body | (arm & (y >= 0)),
@@ -138,10 +139,9 @@ def _shape(form: str, radius: int) -> NDArray[np.bool_]:
         "up": body | (arm & (y <= 0)),
         "cup": top | ends_left | ends_right | (np.abs(x) + np.abs(y) <= 1),
     }
-    return masks[form]
 
 
-_MASKS = {(form, radius): _shape(form, radius) for form in FORMS for radius in range(1, 7)}
+_MASKS = {(form, radius): mask for radius in range(1, 7) for form, mask in _shapes(radius).items()}
 
 
 def render(scene: Scene, frames: int = FRAMES) -> NDArray[np.uint8]:
