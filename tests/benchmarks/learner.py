@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qtablate.pretrain import adamw, descend, one_cycle
+from qtablate.pretrain import Descent, trapezoid
 
 SEED = 1
 WIDTH = 96
@@ -28,11 +28,11 @@ def body() -> nn.TransformerEncoder:
 
 def fit(model: nn.Module, loss: Callable[[slice], Tensor], examples: int, say: Say) -> None:
     """Train on so many examples in batches; `loss` is that of the examples at these places of the caller's order."""
-    optimizer = adamw(model.parameters())
+    descent = Descent(model.parameters(), PEAK)
     steps, recent = examples // BATCH, 0.0
     for step in range(steps):
         found = loss(slice(step * BATCH, (step + 1) * BATCH))
-        descend(optimizer, found, one_cycle(step, steps, PEAK))
+        descent.step(found, trapezoid(step, steps))
         recent += found.item()
         if step % 200 == 199:
             say(f"step {step + 1} of {steps}, loss {recent / 200:.4f}")

@@ -1,13 +1,14 @@
 """What one thing can do by itself: how its place, size and visibility go over the frames of a clip."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from qtablate.bench.world.scene import CELLS, DIRECTIONS, FRAMES, OPPOSITE, SIDE, WHEN, Thing
+from qtablate.bench.world.scene import DIRECTIONS, FRAMES, OPPOSITE, POSES, SIDE, SPOTS, WHEN, Thing
 from qtablate.seeds import Dice
 
 SPEED = 2  # pixels a frame
 RADIUS = 3
+SIZES = (2, 5)  # least and most radius
 _SWING = (0, 2, 0, -2, 0, 2, 0, -2)
 _DIRECTIONS = tuple(DIRECTIONS)
 
@@ -24,6 +25,7 @@ class Track:
     then: str = ""
     at: int = 0
     times: int = 0
+    poses: tuple[str, ...] = ()
 
 
 def _legs(directions: tuple[str, ...], speed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -82,11 +84,11 @@ def _blink(dice: Dice) -> Track:
 
 
 def _grow(dice: Dice) -> Track:
-    return Track(radius=tuple(2 + round(3 * frame / (FRAMES - 1)) for frame in range(FRAMES)))
+    return Track(radius=tuple(2 + round(2 * frame / (FRAMES - 1)) for frame in range(FRAMES)))
 
 
 def _shrink(dice: Dice) -> Track:
-    return Track(radius=tuple(5 - round(3 * frame / (FRAMES - 1)) for frame in range(FRAMES)))
+    return Track(radius=tuple(4 - round(2 * frame / (FRAMES - 1)) for frame in range(FRAMES)))
 
 
 def _recolour(dice: Dice) -> Track:
@@ -99,6 +101,20 @@ def appear(at: int) -> Track:
 
 def vanish(at: int) -> Track:
     return Track(visible=tuple(frame < at for frame in range(FRAMES)), at=at)
+
+
+def gesture(dice: Dice, deed: str) -> Track:
+    """Arms that go up or down once, by one pose or by two, or that go to and fro."""
+    if deed in ("wave", "flap"):
+        ends = dice.shuffled(("out", "up" if deed == "wave" else "down"))
+        return Track(poses=tuple(ends[frame % 2] for frame in range(FRAMES)))
+    way = POSES if deed == "raise" else POSES[::-1]
+    through = dice.pick((way, way[:2], way[1:]))
+    first = 1 + dice.below(4)
+    starts = (0, first, first + 1 + dice.below(FRAMES - 2 - first))  # the frame in which each pose begins
+    return Track(poses=tuple(
+        [pose for pose, start in zip(through, starts, strict=False) if start <= frame][-1] for frame in range(FRAMES)
+    ))  # fmt: skip
 
 
 DEEDS: dict[str, Callable[[Dice], Track]] = {
@@ -119,13 +135,18 @@ DEEDS: dict[str, Callable[[Dice], Track]] = {
 }
 
 
-def placed(dice: Dice, thing: Thing, track: Track) -> Thing:
-    """The thing on its track, from a cell that keeps it on the floor."""
-    x = dice.pick([x for x in CELLS if _inside(x, track.dx, track.radius)])
-    y = dice.pick([y for y in CELLS if _inside(y, track.dy, track.radius)])
+def placed(dice: Dice, thing: Thing, track: Track, spots: Sequence[int] = SPOTS, one_size: bool = False) -> Thing:
+    """The thing on its track, of any size, from a spot that keeps it on the floor."""
+    low, high = min(track.radius), max(track.radius)
+    least = SIZES[0] + bool(track.poses)  # arms want room
+    larger = 0 if one_size else dice.pick(range(least - low, SIZES[1] - high + 1))
+    track = replace(track, radius=tuple(radius + larger for radius in track.radius))
+    x = dice.pick([x for x in spots if _inside(x, track.dx, track.radius)])
+    y = dice.pick([y for y in spots if _inside(y, track.dy, track.radius)])
     return replace(
         thing, direction=track.direction, then=thing.then or track.then, at=track.at, times=track.times,
         x=tuple(x + d for d in track.dx), y=tuple(y + d for d in track.dy), radius=track.radius, visible=track.visible,
+        poses=track.poses,
     )  # fmt: skip
 
 
@@ -134,8 +155,8 @@ def _inside(start: int, path: tuple[int, ...], radius: tuple[int, ...]) -> bool:
 
 
 def apart(a: Thing, b: Thing) -> bool:
-    """Whether two things never touch, seen or not."""
+    """Whether a line of floor is always between two things, seen or not."""
     return all(
-        max(abs(ax - bx), abs(ay - by)) > ar + br
+        max(abs(ax - bx), abs(ay - by)) > ar + br + 1
         for ax, ay, ar, bx, by, br in zip(a.x, a.y, a.radius, b.x, b.y, b.radius, strict=True)
     )

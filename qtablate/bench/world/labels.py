@@ -4,6 +4,7 @@ Features keep only what their labels ask for, so every fact that a question may 
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,12 @@ from qtablate.bench.world.scene import (
     FORMS,
     FRAMES,
     GESTURES,
+    MARGIN,
+    MASKS,
     SIDE,
     Scene,
     Thing,
+    window,
 )  # fmt: skip
 
 IGNORE = -100
@@ -47,7 +51,7 @@ OF_THINGS: dict[str, tuple[int, Fact]] = {
     "partner": (len(COLOURS), lambda scene, n, thing, frame: _index(_COLOURS, thing.partner)),
     "odd": (2, lambda scene, n, thing, frame: int(n == scene.odd) if scene.odd >= 0 else IGNORE),
     "origin": (3, lambda scene, n, thing, frame: n if thing.form == "cup" else IGNORE),
-    "coin": (2, lambda scene, n, thing, frame: int(n == scene.coin) if scene.coin >= 0 else IGNORE),
+    "coin": (2, lambda scene, n, thing, frame: int(n == scene.coin) if thing.form == "cup" else IGNORE),
 }
 """Labels of a patch that shows a thing: how many classes, and which one."""
 OF_ALL = {
@@ -61,7 +65,8 @@ OF_ALL = {
 }
 """Labels of every patch."""
 CLASSES: dict[str, int] = {name: classes for name, (classes, _) in OF_THINGS.items()} | OF_ALL
-_LEAST_SHARE = 0.4  # of a thing's area: a patch that shows less of it is not asked what it shows
+_LEAST_SHARE = 0.4
+"""Of a thing's area: a patch that shows less of it is not asked what it shows, nor is any where half of it is out of view."""
 
 
 def dense_labels(scene: Scene, frames: int = FRAMES, patch: int = 8) -> NDArray[np.int64]:
@@ -84,14 +89,15 @@ def dense_labels(scene: Scene, frames: int = FRAMES, patch: int = 8) -> NDArray[
         for frame in range(frames):
             if not thing.visible[frame]:
                 continue
-            x, y, r = thing.x[frame], thing.y[frame], thing.radius[frame]
-            pixels = np.outer(_overlap(y, r, grid, patch), _overlap(x, r, grid, patch))
+            form, r = thing.form_at(frame), thing.radius[frame]
+            pixels = _covered(form, r, thing.x[frame], thing.y[frame], patch)
             mine = pixels > most[frame]
             most[frame][mine] = pixels[mine]
-            sure = mine & (pixels >= min(_LEAST_SHARE * (2 * r + 1) ** 2, pixels.max()))
+            area = MASKS[form, r].sum()
+            sure = mine & (pixels >= min(_LEAST_SHARE * area, pixels.max())) & (2 * pixels.sum() > area)
             out[frame, mine, :of_things] = IGNORE
             out[frame, mine, column["thing"]] = IGNORE
-            look = (thing.colour_at(frame), thing.form_at(frame))  # all that changes from frame to frame
+            look = (thing.colour_at(frame), form)  # all that changes from frame to frame
             if look not in facts:
                 facts[look] = [fact(scene, number, thing, frame) for _, fact in OF_THINGS.values()]
             out[frame, sure, :of_things] = facts[look]
@@ -99,8 +105,11 @@ def dense_labels(scene: Scene, frames: int = FRAMES, patch: int = 8) -> NDArray[
     return out.reshape(frames * grid * grid, len(CLASSES))
 
 
-def _overlap(centre: int, radius: int, grid: int, patch: int) -> NDArray[np.int64]:
-    """How many pixels of a thing lie in each row, or column, of patches."""
-    low = np.arange(grid) * patch
-    covered: NDArray[np.int64] = np.minimum(centre + radius + 1, low + patch) - np.maximum(centre - radius, low)
-    return covered.clip(0)
+@cache
+def _covered(form: str, radius: int, x: int, y: int, patch: int) -> NDArray[np.int64]:
+    """How many pixels of a thing each patch shows, as (rows, columns) of patches."""
+    plane = np.zeros((SIDE + 2 * MARGIN, SIDE + 2 * MARGIN), dtype=np.bool_)
+    window(plane, x, y, radius)[MASKS[form, radius]] = True
+    grid = SIDE // patch
+    covered: NDArray[np.int64] = plane[MARGIN:-MARGIN, MARGIN:-MARGIN].reshape(grid, patch, grid, patch).sum((1, 3))
+    return covered

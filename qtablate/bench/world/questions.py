@@ -105,7 +105,7 @@ def object_existence(scene: Scene, dice: Dice) -> list[Question]:
         return []
     there = dice.chance(0.5)
     absent = [name for name in COLOURS if name not in moving and name not in near]
-    colour = dice.pick(moving if there else near if dice.chance(0.7) else absent)
+    colour = dice.pick(moving if there else near if dice.chance(0.8) else absent)
     text = f"Is there a {colour} thing that moves?"
     return [_ask(dice, "object_existence", text, ["yes", "no"], "yes" if there else "no")]
 
@@ -154,8 +154,8 @@ def scene_transition(scene: Scene, dice: Dice) -> list[Question]:
     a, b = scene.background, scene.background_then
     if a == b:
         return []
-    c, d = (name for name in BACKGROUNDS if name not in (a, b))
-    options = [f"{p} to {q}" for p, q in ((a, b), (b, a), (c, d), (d, c))]
+    c, d = dice.shuffled([name for name in BACKGROUNDS if name not in (a, b)])
+    options = [f"{p} to {q}" for p in (a, c) for q in (b, d)]
     return [_ask(dice, "scene_transition", "How does the background change?", options, options[0])]
 
 
@@ -190,7 +190,7 @@ def state_change(scene: Scene, dice: Dice) -> list[Question]:
     for thing in _of_deed(scene, "recolour"):
         near = dice.shuffled(sorted({color for other in scene.things for color in _colours(other)} - _colours(thing)))
         far = dice.shuffled([color for color in COLOURS if color not in near and color not in _colours(thing)])
-        text = f"What color does the {thing.name} become?"
+        text = f"What color does the {thing.colour} thing become?"  # its form would tell which one it is at the end
         out.append(_ask(dice, "state_change", text, [thing.then, *[*near, *far][:3]], thing.then))
     return out
 
@@ -201,11 +201,12 @@ def _colours(thing: Thing) -> set[str]:
 
 def character_order(scene: Scene, dice: Dice) -> list[Question]:
     arrivals = sorted(_of_deed(scene, "appear"), key=lambda thing: thing.at)
-    if scene.story != "letters" or len(arrivals) < 2:
+    if scene.story != "letters" or len(arrivals) < 3:
         return []
     names = [thing.name for thing in arrivals]
     return [
         _ask(dice, "character_order", "Which letter appears first?", names, names[0]),
+        _ask(dice, "character_order", "Which letter appears second?", names, names[1]),
         _ask(dice, "character_order", "Which letter appears last?", names, names[-1]),
     ]
 

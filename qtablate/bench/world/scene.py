@@ -4,6 +4,7 @@ A scene is the log of everything that happens; frames, questions, captions and d
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 FRAMES = 8
 SIDE = 32  # pixels
 FPS = 2.0  # a clip lasts four seconds
-CELLS = (4, 12, 20, 28)  # where things start: the middles of the encoder's patches, so that one patch shows a thing whole
+CELLS = (4, 12, 20, 28)  # the middles of the encoder's patches
+SPOTS = range(4, 29, 2)
+"""Where things start. Patch middles alone would not do: a place between them would tell from one frame how a thing moves."""
 MARGIN = 16  # pixels around the floor, where things are that a moving camera does not see
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -42,13 +45,7 @@ CAMERA = ("left", "right", "forward", "back")
 PLACES = ("left", "middle", "right")
 WHEN = {1: "early", 2: "early", 3: "midway", 4: "midway", 5: "late", 6: "late"}  # frame of an event -> the word for it
 
-_GESTURES = {  # what the arms of a figure show in each frame
-    "raise": ("down", "down", "out", "out", "out", "up", "up", "up"),
-    "lower": ("up", "up", "up", "out", "out", "out", "down", "down"),
-    "wave": ("up", "out", "up", "out", "up", "out", "up", "out"),
-    "flap": ("down", "out", "down", "out", "down", "out", "down", "out"),
-}
-GESTURES = tuple(_GESTURES)
+GESTURES = ("raise", "lower", "wave", "flap")
 _COIN = (255, 215, 0)
 _COIN_FRAMES = 2  # in how many frames the coin is seen before its cup covers it
 
@@ -81,6 +78,8 @@ class Thing:
     y: tuple[int, ...] = ()
     radius: tuple[int, ...] = ()
     visible: tuple[bool, ...] = ()
+    poses: tuple[str, ...] = ()
+    """Of a figure's arms, a frame."""
 
     @property
     def name(self) -> str:
@@ -90,7 +89,7 @@ class Thing:
         return self.then if self.deed == "recolour" and frame >= self.at else self.colour
 
     def form_at(self, frame: int) -> str:
-        return _GESTURES[self.deed][frame] if self.form == "figure" else self.form
+        return self.poses[frame] if self.poses else self.form
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,7 @@ def _shapes(radius: int) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-_MASKS = {(form, radius): mask for radius in range(1, 7) for form, mask in _shapes(radius).items()}
+MASKS = {(form, radius): mask for radius in range(1, 7) for form, mask in _shapes(radius).items()}
 
 
 def render(scene: Scene, frames: int = FRAMES) -> NDArray[np.uint8]:
@@ -154,15 +153,15 @@ def render(scene: Scene, frames: int = FRAMES) -> NDArray[np.uint8]:
             whole[frame, y + MARGIN, x + MARGIN] = floor + 60
         for number, thing in enumerate(scene.things):
             if thing.visible[frame]:
-                rgb = _COLOUR_RGB[_COLOUR_NAMES.index(thing.colour_at(frame))]
-                window(whole[frame], thing, frame)[_MASKS[thing.form_at(frame), thing.radius[frame]]] = rgb
+                radius, rgb = thing.radius[frame], _COLOUR_RGB[_COLOUR_NAMES.index(thing.colour_at(frame))]
+                window(whole[frame], thing.x[frame], thing.y[frame], radius)[MASKS[thing.form_at(frame), radius]] = rgb
                 if number == scene.coin and frame < _COIN_FRAMES:
                     x, y = thing.x[frame] + MARGIN, thing.y[frame] + MARGIN
                     whole[frame, y - 1 : y + 2, x - 1 : x + 2] = _COIN
     return np.ascontiguousarray(whole[:, MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
-def window(plane: NDArray[np.uint8], thing: Thing, frame: int) -> NDArray[np.uint8]:
-    """The part of a plane with margins that a thing covers in a frame."""
-    x, y, r = thing.x[frame] + MARGIN, thing.y[frame] + MARGIN, thing.radius[frame]
-    return plane[y - r : y + r + 1, x - r : x + r + 1]
+def window(plane: NDArray[Any], x: int, y: int, radius: int) -> NDArray[Any]:
+    """The part of a plane with margins that the box around a thing covers."""
+    x, y = x + MARGIN, y + MARGIN
+    return plane[y - radius : y + radius + 1, x - radius : x + radius + 1]

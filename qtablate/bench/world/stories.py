@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from qtablate.bench.world.deeds import DEEDS, RADIUS, SPEED, Track, apart, appear, move, placed, vanish
+from qtablate.bench.world.deeds import DEEDS, RADIUS, SPEED, Track, apart, appear, gesture, move, placed, vanish
 from qtablate.bench.world.scene import (
     BACKGROUNDS,
     CAMERA,
@@ -17,6 +17,7 @@ from qtablate.bench.world.scene import (
     MARGIN,
     SHAPES,
     SIDE,
+    SPOTS,
     WHEN,
     Scene,
     Thing,
@@ -24,6 +25,7 @@ from qtablate.bench.world.scene import (
 from qtablate.seeds import Dice
 
 _COLOURS, _BACKGROUNDS, _DIRECTIONS = tuple(COLOURS), tuple(BACKGROUNDS), tuple(DIRECTIONS)
+_DOTS = (8, 16, 32)  # how many there may be on a floor that the camera shows a quarter of
 _CHANGES = 0.4  # share of scenes whose background changes
 
 
@@ -37,6 +39,8 @@ class Level:
     """Of the cups that hide a coin."""
     crowd: int
     """Most things among which one is odd."""
+    aligned: bool = False
+    """Whether things start on the middles of the encoder's patches, all of one size."""
 
 
 LEVELS = {
@@ -44,6 +48,8 @@ LEVELS = {
     "normal": Level((2, 4), (1, 2), 4),
     "hard": Level((3, 5), (2, 2), 5),
 }
+PRIMER = replace(LEVELS["normal"], aligned=True)
+"""What the vision encoder learns first: one frame often tells how a thing moves, so no benchmark is made of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +63,10 @@ class Parts:
     stars: tuple[tuple[tuple[int, int], ...], ...] = ()
 
 
-def _try_place(dice: Dice, things: list[Thing], thing: Thing, track: Track, tries: int = 12) -> bool:
+def _try_place(dice: Dice, level: Level, things: list[Thing], thing: Thing, track: Track, tries: int = 12) -> bool:
     """Find the thing a place that keeps clear of the others; a thing that finds none is left out."""
     for _ in range(tries):
-        found = placed(dice, thing, track)
+        found = placed(dice, thing, track, CELLS if level.aligned else SPOTS, one_size=level.aligned)
         if all(apart(found, other) for other in things):
             things.append(found)
             return True
@@ -84,7 +90,7 @@ def _cast(dice: Dice, level: Level, deeds: Sequence[str], forms: Sequence[str] =
         if deed in ("appear", "vanish"):  # at different times, so that one is first
             track = (appear if deed == "appear" else vanish)(times[number])
         then = spare[number] if deed == "recolour" else ""
-        _try_place(dice, things, Thing(colours[number], dice.pick(forms), deed, then=then), track)
+        _try_place(dice, level, things, Thing(colours[number], dice.pick(forms), deed, then=then), track)
     return things
 
 
@@ -101,7 +107,7 @@ def _fidgets(dice: Dice, level: Level) -> Parts:
 
 
 def _letters(dice: Dice, level: Level) -> Parts:
-    return Parts(_cast(dice, level, ("appear",), LETTERS))
+    return Parts(_cast(dice, replace(level, things=(3, max(3, level.things[1]))), ("appear",), LETTERS))
 
 
 def _patrol(dice: Dice, level: Level) -> Parts:
@@ -111,7 +117,8 @@ def _patrol(dice: Dice, level: Level) -> Parts:
 def _figures(dice: Dice, level: Level) -> Parts:
     things: list[Thing] = []
     for colour in dice.shuffled(_COLOURS)[: _between(dice, level.things)]:
-        _try_place(dice, things, Thing(colour, "figure", dice.pick(GESTURES)), Track())
+        deed = dice.pick(GESTURES)
+        _try_place(dice, level, things, Thing(colour, "figure", deed), gesture(dice, deed))
     return Parts(things)
 
 
@@ -130,7 +137,7 @@ def _crowd(dice: Dice, level: Level) -> Parts:
         for number, colour in enumerate(dice.shuffled(_COLOURS)[:wanted]):
             deed = other if number == odd else usual
             track = move(drift if number == odd else flow) if deed == "move" else DEEDS[deed](dice)
-            if not _try_place(dice, things, Thing(colour, dice.pick(SHAPES), deed), track):
+            if not _try_place(dice, level, things, Thing(colour, dice.pick(SHAPES), deed), track):
                 break
         else:
             return Parts(things, odd=odd)
@@ -146,10 +153,10 @@ def _episode(dice: Dice, level: Level) -> Parts:
             at = first + dice.below(2)
             track = {"appear": appear(at), "vanish": vanish(at), "recolour": Track(at=at)}[deed]
             thing = Thing(colours[number], dice.pick(SHAPES), deed, then=colours[-1 - number] if deed == "recolour" else "")
-            _try_place(dice, things, thing, track)
+            _try_place(dice, level, things, thing, track)
         if len(things) == 3:
             if dice.chance(0.5):
-                _try_place(dice, things, Thing(colours[3], dice.pick(SHAPES), "still"), Track())
+                _try_place(dice, level, things, Thing(colours[3], dice.pick(SHAPES), "still"), Track())
             return Parts(things)
 
 
@@ -176,8 +183,8 @@ class Roll:
 
 
 def roll(bodies: Sequence[Body | None], frames: int = FRAMES) -> list[Roll | None]:
-    """Let bodies go at 2 * SPEED. One that runs into another stops, and the other goes on instead of it; the edge of the
-    floor stops everything. A body that is None is not there: this is how a counterfactual is told."""
+    """Let bodies go at 2 * SPEED. One that runs into others stops, and they go on instead of it; the edge of the floor
+    stops everything. A body that is None is not there: this is how a counterfactual is told."""
     going = [body.direction if body else "" for body in bodies]
     at = [(body.x, body.y) if body else (0, 0) for body in bodies]
     went = [""] * len(bodies)
@@ -196,8 +203,10 @@ def roll(bodies: Sequence[Body | None], frames: int = FRAMES) -> list[Roll | Non
             ]  # fmt: skip
             if met:
                 hit[n] = met[0] if hit[n] < 0 else hit[n]
-                hit_by[met[0]] = n if hit_by[met[0]] < 0 else hit_by[met[0]]
-                going[met[0]], going[n] = going[n], ""
+                for m in met:
+                    hit_by[m] = n if hit_by[m] < 0 else hit_by[m]
+                    going[m] = going[n]
+                going[n] = ""
             elif RADIUS <= x < SIDE - RADIUS and RADIUS <= y < SIDE - RADIUS:
                 at[n], went[n] = (x, y), going[n]
             else:
@@ -218,6 +227,15 @@ def bodies_of(scene: Scene, without: int = -1) -> list[Body | None]:
     ]
 
 
+def _near(dice: Dice, place: int) -> int:
+    """Beside the middle of a patch, or on it."""
+    return min(max(place + dice.pick((-2, 0, 2)), SPOTS[0]), SPOTS[-1])
+
+
+def _touch(a: Body, b: Body) -> bool:
+    return max(abs(a.x - b.x), abs(a.y - b.y)) <= 2 * RADIUS
+
+
 def _push(dice: Dice, level: Level) -> Parts:
     """One thing runs into another, which goes on or is held by a third; others stand or pass by."""
     while True:
@@ -228,16 +246,23 @@ def _push(dice: Dice, level: Level) -> Parts:
         def cell(place: int, across: int, d: str = direction, cells: tuple[int, ...] = along) -> tuple[int, int]:
             return (cells[place], CELLS[across]) if DIRECTIONS[d][1] == 0 else (CELLS[across], cells[place])
 
-        bodies = [Body(*cell(0, lane), direction), Body(*cell(2, lane))]
-        if dice.chance(0.4):
-            bodies.append(Body(*cell(3, lane)))  # holds the second
-        taken = {(body.x, body.y) for body in bodies}
-        free = [(x, y) for x in CELLS for y in CELLS if (x, y) not in taken]
-        for number in range(max(1, _between(dice, level.things) - 2)):
-            x, y = free.pop(dice.below(len(free)))
-            bodies.append(Body(x, y, dice.pick(_DIRECTIONS) if number == 0 and dice.chance(0.5) else ""))
+        cells = [cell(0, lane), cell(2, lane)]
+        held = dice.chance(0.4)
+        if held:
+            cells.append(cell(3, lane))  # by this one
+        cast = len(cells)
+        free = [(x, y) for x in CELLS for y in CELLS if (x, y) not in cells]
+        cells += dice.sample(free, max(1, _between(dice, level.things) - 2))
+        ways = [direction] + [""] * (len(cells) - 1)
+        if dice.chance(0.5):
+            ways[cast] = dice.pick(_DIRECTIONS)
+        if not level.aligned:
+            cells = [(_near(dice, x), _near(dice, y)) for x, y in cells]
+        bodies = [Body(x, y, way) for (x, y), way in zip(cells, ways, strict=True)]
+        if any(_touch(a, b) for a, b in itertools.combinations(bodies, 2)):
+            continue
         rolls = [one for one in roll(bodies) if one]
-        extra = rolls[2:] if len(bodies) < 3 or (bodies[2].x, bodies[2].y) != cell(3, lane) else rolls[3:]
+        extra = rolls[cast:]
         # what passes by may touch nothing, or the story would be another one
         if rolls[0].hit != 1 or any(one.hit >= 0 or one.hit_by >= 0 for one in extra) or rolls[0].hit_by >= 0:
             continue
@@ -260,9 +285,10 @@ def _push(dice: Dice, level: Level) -> Parts:
 
 
 def _cups(dice: Dice, level: Level) -> Parts:
-    """Three cups of one color; a coin goes under one, then neighbours change places."""
-    row, left = dice.pick(CELLS[1:3]), dice.below(2)
-    xs = [CELLS[left + number] for number in range(3)]
+    """Three cups of one color; a coin goes under one, then neighbours change places. Something else may stand by."""
+    row, left = (dice.pick([spot for spot in (CELLS if level.aligned else SPOTS) if low <= spot <= high])
+                 for low, high in ((8, 24), (4, 12)))  # fmt: skip
+    xs = [left + 8 * number for number in range(3)]
     order = [0, 1, 2]  # which cup stands at each place
     paths = [[(x, row)] for x in xs]
     swaps = {2: dice.below(2), 5: dice.below(2)}
@@ -276,33 +302,53 @@ def _cups(dice: Dice, level: Level) -> Parts:
             middle = (xs[at] + xs[at + 1]) // 2
             paths[order[at]][-1], paths[order[at + 1]][-1] = (middle, row - 4), (middle, row + 4)
             order[at], order[at + 1] = order[at + 1], order[at]
-    colour = dice.pick(_COLOURS)
+    colour, *others = dice.shuffled(_COLOURS)
     things = [
         Thing(colour, "cup", "cup", x=tuple(x for x, _ in path), y=tuple(y for _, y in path),
               radius=(RADIUS,) * FRAMES, visible=(True,) * FRAMES)
         for path in paths
     ]  # fmt: skip
-    return Parts(things, coin=dice.below(3))
+    coin = dice.below(3)
+    for other in others[: 1 + dice.below(2)]:
+        _try_place(dice, level, things, Thing(other, dice.pick(SHAPES), "still"), Track())
+    return Parts(things, coin=coin)
 
 
 def _camera(dice: Dice, level: Level) -> Parts:
     """Nothing moves but the camera: things and the dots on the floor shift, or spread from the middle."""
     way = dice.pick(CAMERA)
-    points = [(dice.below(2 * SIDE) - MARGIN, dice.below(2 * SIDE) - MARGIN) for _ in range(24)]
-    colours = dice.shuffled(_COLOURS)
+    # as many as may be, so that their number does not tell how far the camera has come
+    points = [(dice.below(2 * SIDE) - MARGIN, dice.below(2 * SIDE) - MARGIN) for _ in range(dice.pick(_DOTS))]
     things: list[Thing] = []
-    for number in range(_between(dice, level.things)):
-        _try_place(dice, things, Thing(colours[number], dice.pick(SHAPES), "still"), Track())
-    seen = []
-    for thing in things:
-        path = [_viewed(way, frame, thing.x[0], thing.y[0]) for frame in range(FRAMES)]
-        radius = tuple(round(RADIUS * _zoom(way, frame)) for frame in range(FRAMES))
-        seen.append(replace(thing, x=tuple(x for x, _ in path), y=tuple(y for _, y in path), radius=radius))
+    wanted = _between(dice, level.things)
+    colours = dice.shuffled(_COLOURS)
+    while len(things) < wanted:
+        x, y = (dice.below(2 * SIDE - 2) - MARGIN + 1 for _ in range(2))  # some come into view, some leave it
+        radius = dice.pick((2, 3)) if way not in DIRECTIONS else 2 + dice.below(4)
+        thing = _filmed(way, Thing(colours[len(things)], dice.pick(SHAPES), "still"), x, y, radius)
+        if sum(thing.visible) >= FRAMES // 2 and all(apart(thing, other) for other in things):
+            things.append(thing)
+    if any(all(_held(thing, frame) for thing in things) for frame in range(1, FRAMES)):
+        return _camera(dice, level)  # in some frame nothing would be seen to move
     stars = []
     for frame in range(FRAMES):
         places = (_viewed(way, frame, x, y) for x, y in points)
         stars.append(tuple((x, y) for x, y in places if min(x, y) >= -MARGIN and max(x, y) < SIDE + MARGIN))
-    return Parts(seen, camera=way, stars=tuple(stars))
+    return Parts(things, camera=way, stars=tuple(stars))
+
+
+def _filmed(way: str, thing: Thing, x: int, y: int, radius: int) -> Thing:
+    """A thing that stands at (x, y) as the camera shows it, as long as any of its box is in view."""
+    path = [_viewed(way, frame, x, y) for frame in range(FRAMES)]
+    radii = tuple(round(radius * _zoom(way, frame)) for frame in range(FRAMES))
+    visible = tuple(-r <= min(place) and max(place) < SIDE + r for place, r in zip(path, radii, strict=True))
+    return replace(thing, x=tuple(x for x, _ in path), y=tuple(y for _, y in path), radius=radii, visible=visible)
+
+
+def _held(thing: Thing, frame: int) -> bool:
+    """Whether a thing is out of view, or looks as it did in the frame before."""
+    seen = thing.visible[frame - 1] and thing.visible[frame]
+    return not seen or (thing.x[frame - 1], thing.y[frame - 1]) == (thing.x[frame], thing.y[frame])
 
 
 def _zoom(way: str, frame: int) -> float:

@@ -291,7 +291,6 @@ def digests(frames: Iterable[bytes]) -> set[str]:
     return {hashlib.sha256(clip).hexdigest() for clip in frames}
 
 
-@pytest.mark.xfail(strict=True, reason="cups have too few distinct clips: some of them stand in two splits (results/nano)")
 def test_splits_share_no_clip():
     """Not even by chance: a clip of few parts may be drawn twice. Some hundred clips a split are enough to see it."""
     bench = DEFAULT

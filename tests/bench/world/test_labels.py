@@ -1,5 +1,7 @@
 """Dense labels say of each patch what its pixels show."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -82,7 +84,6 @@ def test_every_class_of_every_label_occurs():
         assert seen[name] == set(range(classes)) - left_out.get(name, set()), name
 
 
-@pytest.mark.xfail(strict=True, reason="a thing that the camera nearly lost is labelled though no pixel shows (results/nano)")
 def test_a_patchs_colour_is_in_its_pixels():
     colours, seen, missing = list(COLOURS.values()), 0, []
     for scene in SCENES:
@@ -169,19 +170,20 @@ def test_deeds_have_numbers_of_their_own():
 
 
 def test_cups_are_told_by_the_coin_and_by_where_they_began_wherever_they_go():
-    """The middles of cups that are not swapped are those of patches; half-way each cup lies in several."""
+    """A cup on a patch's middle is told there; of what stands by nothing of the sort is told."""
     cups = [scene for scene in SCENES if scene.story == "cups"]
     assert len(cups) > 10
     for scene in cups:
-        labels, places = by_frame(scene), sorted(thing.x[0] for thing in scene.things)
-        for number, thing in enumerate(scene.things):
+        labels, places = by_frame(scene), sorted(thing.x[0] for thing in scene.things[:3])
+        for number, thing in enumerate(scene.things[:3]):
             for frame in range(FRAMES):
                 patch = thing.y[frame] // 8 * 4 + thing.x[frame] // 8
                 if thing.x[frame] % 8 == thing.y[frame] % 8 == 4:
                     assert label(labels[frame], "coin")[patch] == int(number == scene.coin)
                     assert label(labels[frame], "origin")[patch] == places.index(thing.x[0])
         for name in ("coin", "origin"):
-            assert ((label(labels, name) != IGNORE) == (label(labels, "thing") == 1)).all()
+            of_cups = label(labels, "form") == FORMS.index("cup")
+            assert ((label(labels, name) != IGNORE) == of_cups).all()
         assert (label(labels, "coin") == 1).any(axis=1).all()  # in every frame, though the coin is seen in two
 
 
@@ -239,16 +241,17 @@ def test_a_change_by_hand():
 
 def test_partners_the_odd_one_and_the_camera_by_hand():
     red = square("red", 4, deed="roll", direction="right", partner="blue")
-    blue, green = square("blue", 12, deed="hit", direction="right", partner="red"), square("green", 20)
+    blue, green = square("blue", 12, deed="hit", direction="right", partner="red"), replace(square("green", 20), form="cup")
     first = dense_labels(by_hand(red, blue, green, odd=1, coin=2, camera="back"), frames=1)[:4]
     told = {name: label(first, name).tolist() for name in ("partner", "odd", "coin", "camera")}
     assert told == {
-        "partner": [2, 0, IGNORE, IGNORE], "odd": [0, 1, 0, IGNORE], "coin": [0, 0, 1, IGNORE], "camera": [3] * 4,
+        "partner": [2, 0, IGNORE, IGNORE], "odd": [0, 1, 0, IGNORE], "coin": [IGNORE, IGNORE, 1, IGNORE], "camera": [3] * 4,
     }  # fmt: skip
 
 
 def test_a_figures_form_is_its_pose():
-    thing = Thing("red", "figure", "raise", x=(4,) * 8, y=(4,) * 8, radius=(3,) * 8, visible=(True,) * 8)
+    poses = ("down",) * 2 + ("out",) * 3 + ("up",) * 3
+    thing = Thing("red", "figure", "raise", x=(4,) * 8, y=(4,) * 8, radius=(3,) * 8, visible=(True,) * 8, poses=poses)
     forms = [FORMS[value] for value in label(dense_labels(by_hand(thing))[::16], "form")]
     assert forms == ["down", "down", "out", "out", "out", "up", "up", "up"]
 
@@ -285,7 +288,6 @@ def test_a_patch_of_two_things_belongs_to_the_larger_part(large_first):
     assert label(labels, "thing").tolist() == [0, 1, 1, IGNORE]
 
 
-@pytest.mark.xfail(strict=True, reason="a thing that the camera nearly lost is labelled though no pixel shows (results/nano)")
 def test_what_is_out_of_view_has_no_label():
     """A disc beyond the corner: its box reaches into the picture, its pixels do not."""
     thing = Thing("red", "disc", "still", x=(-4,), y=(-4,), radius=(5,), visible=(True,))

@@ -107,13 +107,14 @@ class Eye:
         corners = it[0, 0], it[-1, 0]
         if all(corners):
             return "X"
-        if any(corners) or (len(it) == 7 and it[:, 0].sum() == 1):
+        if any(corners) or (it[:, 0].sum() == 1 and it[0].sum() == 3):
             return "figure"
         return "cross" if it[0].sum() == it[1].sum() else "disc"
 
     def arms(self, colour: str) -> list[str]:
         """Of a figure: the hands are where the left edge of its box is touched."""
-        return [{0: "up", 3: "out", 6: "down"}[int(self.pixels(colour, n)[:, 0].argmax())] for n in range(len(self.clip))]
+        boxes = [self.pixels(colour, n) for n in range(len(self.clip))]
+        return [{0: "up", len(it) // 2: "out", len(it) - 1: "down"}[int(it[:, 0].argmax())] for it in boxes]
 
     def becomes(self, colour: str) -> tuple[str, int]:
         """The colour that stands in the last frame where this one stood first, and the frame in which it came."""
@@ -138,10 +139,11 @@ class Eye:
         seen, widths, path = self.seen(colour), self.widths(colour), self.path(colour)
         if self.form(colour) == "figure":
             arms = self.arms(colour)
-            if {arms[0], arms[-1]} == {"up", "down"}:
-                return "raises" if arms[-1] == "up" else "lowers"
-            assert all(a != b for a, b in itertools.pairwise(arms))
-            return "waves" if "up" in arms else "flaps"
+            if all(a != b for a, b in itertools.pairwise(arms)):
+                return "waves" if "up" in arms else "flaps"
+            heights = [("down", "out", "up").index(pose) for pose in arms]
+            assert heights in (sorted(heights), sorted(heights)[::-1])
+            return "raises" if heights[-1] > heights[0] else "lowers"
         if not seen[0]:
             return "appears"
         if not seen[-1]:
@@ -191,15 +193,16 @@ class Eye:
         if aside:
             (way,) = aside
             return way
-        far = []
-        for frame in (0, -1):
-            # from the middle to the nearest edge of each thing; what is out of view is far
-            boxes = {name: self.boxes[name][frame] for name in self.colours}
-            far.append([max(b[0] - 16, 16 - b[1], b[2] - 16, 16 - b[3]) if b else SIDE for b in boxes.values()])
-        spread = np.subtract(far[1], far[0])
-        if not self.colours:  # dots alone: fewer are in view before a camera that is near
+        spread = []
+        for boxes in self.boxes.values():
+            whole = [b for b in boxes if b and min(b) > 0 and max(b) < SIDE - 1]
+            if whole:  # how far its middle is from that of the picture, and how large it is
+                ends = [max(abs(b[0] + b[1] - SIDE), abs(b[2] + b[3] - SIDE)) + b[1] - b[0] for b in (whole[0], whole[-1])]
+                spread.append(ends[1] - ends[0])
+        if not any(spread):  # things at the edge alone: fewer dots are in view before a camera that is near
             floors = [np.unique(self.packed[frame], return_counts=True)[1].max() for frame in (0, -1)]
-            spread = np.subtract(floors[1:], floors[:1])
+            spread = [floors[1] - floors[0]]
+        spread = np.array(spread)
         assert (spread > 0).any() != (spread < 0).any()
         return "forward" if (spread > 0).any() else "back"
 
@@ -270,20 +273,19 @@ class Eye:
             handed = {}
             for n in waiting:
                 if square(n, *speed[n]).size == 49:
-                    (other,) = met(n)
-                    handed[names[other]] = speed[n]
+                    handed |= {names[other]: speed[n] for other in met(n)}
                 speed[n] = (0, 0)
             speed |= handed
         return went
 
 
-NAMED = re.compile(r"\b[Tt]he (\w+) (square|disc|triangle|cross|[TLHXUE]|figure)\b")
+NAMED = re.compile(r"\b[Tt]he (\w+) (square|disc|triangle|cross|[TLHXUE]|figure|thing)\b")
 
 
 def answer(eye: Eye, question: Question) -> str:
     """The answer that the eye gives."""
     named = NAMED.findall(question.text)
-    assert all(eye.form(colour) == form for colour, form in named)
+    assert all(form in ("thing", eye.form(colour)) for colour, form in named)
     colour = named[-1][0] if named else ""
     match question.task:
         case "moving_direction":
@@ -325,7 +327,8 @@ def answer(eye: Eye, question: Question) -> str:
             arrived = {f"{name} {eye.form(name)}": eye.seen(name).index(True) for name in eye.colours}
             assert set(arrived) == set(question.options)
             assert len(set(arrived.values())) == len(arrived)
-            return (max if "last" in question.text else min)(arrived, key=arrived.__getitem__)
+            place = {"first": 0, "second": 1, "last": -1}[question.text.removesuffix("?").split()[-1]]
+            return sorted(arrived, key=arrived.__getitem__)[place]
         case "egocentric_navigation":
             return eye.camera()
         case "episodic_reasoning":
@@ -419,7 +422,7 @@ def test_named_things_are_in_the_clip():
     for scene, question in ASKED:
         eye, named = EYES[id(scene)], NAMED.findall(question.text)
         assert len({colour for colour, _ in named}) == len(named)
-        assert all(eye.form(colour) == form for colour, form in named), question
+        assert all(form in ("thing", eye.form(colour)) for colour, form in named), question
 
 
 def test_options_that_are_colours_are_in_the_clip_where_a_thing_is_asked_for():
@@ -488,9 +491,9 @@ def deed_told(eye: Eye, colour: str, pushed: bool) -> str:
         return f"goes {first} hits {hit}"
     if colour == hit:
         return f"goes {eye.way(colour)} after {pusher}" if eye.moves(hit) else f"stays after {pusher}"
-    # what stands right behind a thing that was hit holds it
-    behind = tuple(8 * part for part in STEP[eye.way(pusher, 0, 1)])
-    if not eye.moves(hit) and tuple(np.subtract(path[0], eye.path(hit)[0])) == behind:
+    # what a thing that was hit would touch with its next step holds it
+    onward = np.add(eye.path(hit)[0], [4 * part for part in STEP[eye.way(pusher, 0, 1)]])
+    if not (first or eye.moves(hit)) and max(abs(onward - path[0])) < 7:
         return f"stays after {hit}"
     return f"goes {first}" if first else "stays"
 
