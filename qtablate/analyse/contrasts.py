@@ -1,0 +1,248 @@
+"""What the data support: every level of every axis against its baseline, pairs of axes, and all of it again a task.
+
+A contrast is a weighted sum of conditions whose weights cancel, taken item by item and seed by seed over the seeds that
+have finished all of them. Families for Holm's adjustment: the contrasts of one axis and kind, the interactions, and the
+tasks of one contrast.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qtablate.analyse.estimate import Estimate, Floats, SeedNoise, detectable, estimate, holm, seed_noise, to_decide
+from qtablate.analyse.frames import AXES, answers
+from qtablate.errors import QtablateError
+from qtablate.store import Store
+
+SIMPLE, MAIN, INTERACTION = "simple", "main", "interaction"
+"""Kinds: at one level of the other axes; averaged over their levels; how a difference itself differs."""
+BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
+ALL = "all"  # tasks
+COLUMNS = (
+    "kind", "axis", "level", "baseline", "other_axis", "other_level", "other_baseline", "at", "task", "difference", "stderr",
+    "low", "high", "freedom", "p", "p_holm", "p_equivalent", "margin", "verdict", "detectable", "seeds_to_decide",
+    "items_to_decide", "seeds", "n_items", "n_media", "uncertainty",
+)  # fmt: skip
+
+Condition = tuple[Any, ...]
+"""Levels in the order of the axes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    kind: str
+    axis: str
+    level: Any
+    baseline: Any
+    weights: Mapping[Condition, float]
+    at: str = ""
+    """Levels of the other axes."""
+    other_axis: str = ""
+    other_level: Any = None
+    other_baseline: Any = None
+
+    @property
+    def family(self) -> tuple[str, str]:
+        return (self.kind, self.axis if self.kind != INTERACTION else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Right and wrong of all finished cells."""
+
+    axes: tuple[str, ...]
+    right: Mapping[tuple[Condition, int], Floats]
+    """(condition, seed) -> 1 and 0 an item."""
+    clips: np.ndarray[Any, np.dtype[np.int64]]
+    tasks: np.ndarray[Any, np.dtype[np.str_]]
+    items_left_out: int
+    """Items that not every cell has answered."""
+
+    @property
+    def conditions(self) -> list[Condition]:
+        return list(dict.fromkeys(condition for condition, _ in self.right))
+
+    def seeds_of(self, condition: Condition) -> list[int]:
+        return [seed for one, seed in self.right if one == condition]
+
+
+def axes_of(hold: str) -> tuple[str, ...]:
+    """The axes that may vary one at a time: where a batch is split, its parts follow from the accumulation."""
+    return tuple("effective_batch_size" if hold == "effective-batch" and a == "micro_batch_size" else a for a in AXES)
+
+
+def read(store: Store, cells: pd.DataFrame, hold: str) -> Answers:
+    """Of the finished cells of a table."""
+    axes = axes_of(hold)
+    done = cells[cells["status"] == "ok"]
+    given = answers(store, list(done["key"]))
+    if given.empty:
+        return Answers(axes, {}, np.zeros(0, np.int64), np.zeros(0, np.str_), 0)
+    table = given[given["control"] == "none"].pivot(index=["item", "media", "task"], columns="key", values="correct")
+    whole = table.dropna()
+    columns = {str(row["key"]): (tuple(row[axis] for axis in axes), int(row["seed"])) for _, row in done.iterrows()}
+    index = whole.index
+    return Answers(
+        axes,
+        {columns[str(key)]: whole[key].to_numpy(np.float64) for key in done["key"]},
+        pd.factorize(index.get_level_values("media"))[0].astype(np.int64),
+        index.get_level_values("task").to_numpy(dtype=np.str_),
+        len(table) - len(whole),
+    )  # fmt: skip
+
+
+def baselines(given: Answers, asked: Mapping[str, str]) -> dict[str, Any]:
+    """The level of each axis that others are compared with: what was asked for, else 0 extra tokens, no accumulation,
+    and the first level of every other axis. Raises QtablateError for an axis or a level that is not there."""
+    for name in asked:
+        if name not in given.axes:
+            raise QtablateError(f"--baseline: unknown axis '{name}'; known: {', '.join(given.axes)}")
+    out = {}
+    for place, axis in enumerate(given.axes):
+        levels = [level for level in dict.fromkeys(one[place] for one in given.conditions) if level != "none"]
+        if axis in asked:
+            named = [level for level in levels if str(level) == asked[axis]]
+            if not named:
+                raise QtablateError(f"--baseline {axis}={asked[axis]}: the levels are {', '.join(map(str, levels))}")
+            out[axis] = named[0]
+        elif levels:
+            out[axis] = min(levels) if axis in AXES[:2] else levels[0]
+    return out
+
+
+def contrasts(given: Answers, base: Mapping[str, Any]) -> list[Contrast]:
+    """All that the finished conditions allow."""
+    conditions = given.conditions
+    out: list[Contrast] = []
+    for place, axis in enumerate(given.axes):
+        simple = []
+        for one in conditions:
+            if one[place] in (base.get(axis), "none"):
+                continue
+            start = _moved(given, conditions, one, {axis: base[axis]})
+            if start:
+                at = ", ".join(f"{given.axes[n]}={one[n]}" for n in _varying(given, conditions) if n != place)
+                simple.append(Contrast(SIMPLE, axis, one[place], base[axis], {one: 1.0, start: -1.0}, at))
+        out += simple
+        for level, group in itertools.groupby(sorted(simple, key=lambda c: str(c.level)), key=lambda c: c.level):
+            some = list(group)
+            if len(some) > 1:
+                out.append(Contrast(MAIN, axis, level, base[axis], _mean([one.weights for one in some]), _averaged(some)))
+    return out + list(_interactions(given, conditions, base))
+
+
+def _interactions(given: Answers, conditions: Sequence[Condition], base: Mapping[str, Any]) -> Iterator[Contrast]:
+    for (a, one), (b, two) in itertools.combinations(enumerate(given.axes), 2):
+        for corner in conditions:
+            if corner[a] in (base.get(one), "none") or corner[b] in (base.get(two), "none"):
+                continue
+            others = {axis: base[axis] for n, axis in enumerate(given.axes) if n not in (a, b) and axis in base}
+            if any(corner[given.axes.index(axis)] != level for axis, level in others.items()):
+                continue  # the other axes rest at their baselines
+            sides = [_moved(given, conditions, corner, move) for move in ({one: base[one]}, {two: base[two]})]
+            start = _moved(given, conditions, corner, {one: base[one], two: base[two]})
+            if start and sides[0] and sides[1] and len({corner, start, *sides}) == 4:
+                weights = {corner: 1.0, sides[0]: -1.0, sides[1]: -1.0, start: 1.0}
+                yield Contrast(INTERACTION, one, corner[a], base[one], weights, "", two, corner[b], base[two])
+
+
+def _moved(
+    given: Answers, conditions: Sequence[Condition], one: Condition, levels: Mapping[str, Any]
+) -> Condition | None:  # fmt: skip
+    """The condition that has these levels and is like this one otherwise; without extra tokens they have no initial value."""
+    named = dict(zip(given.axes, one, strict=True)) | levels
+    if named["extra_num_query_tokens"] == 0:
+        named["extra_init"] = "none"
+    found = tuple(named[axis] for axis in given.axes)
+    return found if found in conditions else None
+
+
+def _varying(given: Answers, conditions: Sequence[Condition]) -> list[int]:
+    return [n for n in range(len(given.axes)) if len({one[n] for one in conditions} - {"none"}) > 1]
+
+
+def _mean(weights: Sequence[Mapping[Condition, float]]) -> dict[Condition, float]:
+    out: dict[Condition, float] = {}
+    for one in weights:
+        for condition, weight in one.items():
+            out[condition] = out.get(condition, 0.0) + weight / len(weights)
+    return out
+
+
+def _averaged(some: Sequence[Contrast]) -> str:
+    return "mean of " + "; ".join(one.at for one in some)
+
+
+def table(given: Answers, wanted: Sequence[Contrast], margin: float, tasks: bool = True) -> pd.DataFrame:
+    """A row a contrast, over all items and then a task at a time. Differences are shares, as accuracies are."""
+    found: list[tuple[Contrast, str, Estimate]] = []
+    everything = np.ones(len(given.clips), dtype=np.bool_)
+    for task in (ALL, *(dict.fromkeys(given.tasks.tolist()) if tasks else ())):
+        which = everything if task == ALL else given.tasks == task
+        noise = _noise(given, which)
+        found += [(one, task, _estimated(given, one, which, noise)) for one in wanted]
+    rows = pd.DataFrame([_row(one, task, value, margin) for one, task, value in found], columns=list(COLUMNS))
+    families: dict[Any, list[int]] = {}
+    for number, (one, task, _) in enumerate(found):
+        name = one.family if task == ALL else (id(one), "tasks")
+        families.setdefault(name, []).append(number)
+    equivalent = [math.nan] * len(rows)
+    for members in families.values():
+        for column, into in (("p", "p_holm"), ("p_equivalent", "")):
+            adjusted = holm([float(rows.at[n, column]) for n in members])
+            for n, value in zip(members, adjusted, strict=True):
+                if into:
+                    rows.at[n, into] = value
+                else:
+                    equivalent[n] = value
+    rows["p_equivalent"] = equivalent
+    rows["verdict"] = [verdict(*triple) for triple in zip(rows["difference"], rows["p_holm"], equivalent, strict=True)]
+    rows["detectable"] = detectable(rows["stderr"].to_numpy(np.float64), rows["freedom"].to_numpy(np.float64))
+    for number in np.flatnonzero((rows["verdict"] == UNDECIDED) & (rows["task"] == ALL)):
+        rows.loc[number, ["seeds_to_decide", "items_to_decide"]] = to_decide(found[number][2], margin)
+    return rows
+
+
+def _noise(given: Answers, which: "np.ndarray[Any, np.dtype[np.bool_]]") -> SeedNoise | None:
+    conditions, seeds = given.conditions, list(dict.fromkeys(seed for _, seed in given.right))
+    accuracies = np.full((len(conditions), len(seeds)), np.nan)
+    for (condition, seed), right in given.right.items():
+        accuracies[conditions.index(condition), seeds.index(seed)] = right[which].mean()
+    return seed_noise(accuracies)
+
+
+def _estimated(
+    given: Answers, one: Contrast, which: "np.ndarray[Any, np.dtype[np.bool_]]", noise: SeedNoise | None
+) -> Estimate:
+    seeds = [s for s in given.seeds_of(next(iter(one.weights))) if all((c, s) in given.right for c in one.weights)]
+    columns = [sum(weight * given.right[c, seed][which] for c, weight in one.weights.items()) for seed in seeds]
+    difference = np.stack(columns, axis=1) if columns else np.zeros((int(which.sum()), 0))
+    return estimate(difference, given.clips[which], noise, sum(weight**2 for weight in one.weights.values()))
+
+
+def _row(one: Contrast, task: str, value: Estimate, margin: float) -> dict[str, Any]:
+    low, high = value.interval()
+    return {
+        "kind": one.kind, "axis": one.axis, "level": one.level, "baseline": one.baseline, "other_axis": one.other_axis,
+        "other_level": one.other_level, "other_baseline": one.other_baseline, "at": one.at, "task": task,
+        "difference": value.value, "stderr": value.stderr, "low": low, "high": high, "freedom": value.freedom,
+        "p": value.p, "p_equivalent": value.p_beyond(margin), "margin": margin, "seeds": value.seeds,
+        "n_items": value.items, "n_media": value.clips,
+        "uncertainty": "" if math.isnan(value.stderr) else "items and seeds" if value.parts else "items only",
+    }  # fmt: skip
+
+
+def verdict(difference: float, p: float, p_equivalent: float) -> str:
+    """In a word. What is surely smaller than the margin is equivalent, even where it is surely not nothing."""
+    if math.isnan(p):
+        return ""
+    if p_equivalent < 0.05:
+        return EQUIVALENT
+    if p < 0.05:
+        return BETTER if difference > 0 else WORSE
+    return UNDECIDED
