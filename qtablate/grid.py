@@ -165,6 +165,19 @@ def words(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
     return _once(option, out)
 
 
+def levels(option: str, text: str) -> dict[str, str]:
+    """`tokens=0,accum=1` as a level an axis, by the option's name. Raises GridError for what has another form."""
+    out: dict[str, str] = {}
+    for part in text.split(",") if text else ():
+        name, equals, level = (piece.strip() for piece in part.partition("="))
+        if not (name and equals and level):
+            raise GridError(f"{option}: '{part.strip()}' is no axis and level; give a comma list such as tokens=0,accum=1")
+        if name in out:
+            raise GridError(f"{option}: {name} is given twice")
+        out[name] = level
+    return out
+
+
 def _once(option: str, values: list[Any]) -> tuple[Any, ...]:
     for value in values:
         if values.count(value) > 1:

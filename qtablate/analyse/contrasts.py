@@ -29,6 +29,9 @@ COLUMNS = (
     "items_to_decide", "seeds", "n_items", "n_media", "uncertainty",
 )  # fmt: skip
 
+OPTIONS = ("tokens", "accum", "batch-size", "mixing", "extra-init")
+"""What the axes are called on the command line."""
+
 Condition = tuple[Any, ...]
 """Levels in the order of the axes."""
 
@@ -40,8 +43,8 @@ class Contrast:
     level: Any
     baseline: Any
     weights: Mapping[Condition, float]
-    at: str = ""
-    """Levels of the other axes."""
+    at: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    """The other axes that vary, each with the level, or the levels that are averaged."""
     other_axis: str = ""
     other_level: Any = None
     other_baseline: Any = None
@@ -83,8 +86,9 @@ def read(store: Store, cells: pd.DataFrame, hold: str) -> Answers:
     given = answers(store, list(done["key"]))
     if given.empty:
         return Answers(axes, {}, np.zeros(0, np.int64), np.zeros(0, np.str_), 0)
-    table = given[given["control"] == "none"].pivot(index=["item", "media", "task"], columns="key", values="correct")
-    whole = table.dropna()
+    given = given[given["control"] == "none"]
+    table = given.pivot(index=["item", "media", "task"], columns="key", values="correct")
+    whole = table.dropna().reindex(given["item"].unique(), level="item")  # in the order of the answers
     columns = {str(row["key"]): (tuple(row[axis] for axis in axes), int(row["seed"])) for _, row in done.iterrows()}
     index = whole.index
     return Answers(
@@ -99,16 +103,19 @@ def read(store: Store, cells: pd.DataFrame, hold: str) -> Answers:
 def baselines(given: Answers, asked: Mapping[str, str]) -> dict[str, Any]:
     """The level of each axis that others are compared with: what was asked for, else 0 extra tokens, no accumulation,
     and the first level of every other axis. Raises QtablateError for an axis or a level that is not there."""
+    known = dict(zip(OPTIONS, given.axes, strict=True))
     for name in asked:
-        if name not in given.axes:
-            raise QtablateError(f"--baseline: unknown axis '{name}'; known: {', '.join(given.axes)}")
+        if name not in known and given.conditions:
+            raise QtablateError(f"--baseline: unknown axis '{name}'; known: {', '.join(known)}")
+    asked = {known[name]: level for name, level in asked.items() if name in known}
     out = {}
     for place, axis in enumerate(given.axes):
         levels = [level for level in dict.fromkeys(one[place] for one in given.conditions) if level != "none"]
         if axis in asked:
             named = [level for level in levels if str(level) == asked[axis]]
             if not named:
-                raise QtablateError(f"--baseline {axis}={asked[axis]}: the levels are {', '.join(map(str, levels))}")
+                there = ", ".join(map(str, levels))
+                raise QtablateError(f"--baseline {OPTIONS[place]}={asked[axis]}: no finished cell has it; there are {there}")
             out[axis] = named[0]
         elif levels:
             out[axis] = min(levels) if axis in AXES[:2] else levels[0]
@@ -124,13 +131,13 @@ def contrasts(given: Answers, base: Mapping[str, Any]) -> list[Contrast]:
         for one in conditions:
             if one[place] in (base.get(axis), "none"):
                 continue
-            start = _moved(given, conditions, one, {axis: base[axis]})
+            start = _moved(given, conditions, one, {axis: base[axis]}, base)
             if start:
-                at = ", ".join(f"{given.axes[n]}={one[n]}" for n in _varying(given, conditions) if n != place)
+                at = tuple((given.axes[n], (one[n],)) for n in _varying(given, conditions) if n != place)
                 simple.append(Contrast(SIMPLE, axis, one[place], base[axis], {one: 1.0, start: -1.0}, at))
         out += simple
-        for level, group in itertools.groupby(sorted(simple, key=lambda c: str(c.level)), key=lambda c: c.level):
-            some = list(group)
+        for level in dict.fromkeys(one.level for one in simple):
+            some = [one for one in simple if one.level == level]
             if len(some) > 1:
                 out.append(Contrast(MAIN, axis, level, base[axis], _mean([one.weights for one in some]), _averaged(some)))
     return out + list(_interactions(given, conditions, base))
@@ -144,20 +151,22 @@ def _interactions(given: Answers, conditions: Sequence[Condition], base: Mapping
             others = {axis: base[axis] for n, axis in enumerate(given.axes) if n not in (a, b) and axis in base}
             if any(corner[given.axes.index(axis)] != level for axis, level in others.items()):
                 continue  # the other axes rest at their baselines
-            sides = [_moved(given, conditions, corner, move) for move in ({one: base[one]}, {two: base[two]})]
-            start = _moved(given, conditions, corner, {one: base[one], two: base[two]})
+            sides = [_moved(given, conditions, corner, move, base) for move in ({one: base[one]}, {two: base[two]})]
+            start = _moved(given, conditions, corner, {one: base[one], two: base[two]}, base)
             if start and sides[0] and sides[1] and len({corner, start, *sides}) == 4:
                 weights = {corner: 1.0, sides[0]: -1.0, sides[1]: -1.0, start: 1.0}
-                yield Contrast(INTERACTION, one, corner[a], base[one], weights, "", two, corner[b], base[two])
+                yield Contrast(INTERACTION, one, corner[a], base[one], weights, (), two, corner[b], base[two])
 
 
 def _moved(
-    given: Answers, conditions: Sequence[Condition], one: Condition, levels: Mapping[str, Any]
-) -> Condition | None:  # fmt: skip
+    given: Answers, conditions: Sequence[Condition], one: Condition, levels: Mapping[str, Any], base: Mapping[str, Any]
+) -> Condition | None:
     """The condition that has these levels and is like this one otherwise; without extra tokens they have no initial value."""
-    named = dict(zip(given.axes, one, strict=True)) | levels
+    named: dict[str, Any] = {**dict(zip(given.axes, one, strict=True)), **levels}
     if named["extra_num_query_tokens"] == 0:
         named["extra_init"] = "none"
+    elif named["extra_init"] == "none":
+        named["extra_init"] = base["extra_init"]
     found = tuple(named[axis] for axis in given.axes)
     return found if found in conditions else None
 
@@ -174,8 +183,11 @@ def _mean(weights: Sequence[Mapping[Condition, float]]) -> dict[Condition, float
     return out
 
 
-def _averaged(some: Sequence[Contrast]) -> str:
-    return "mean of " + "; ".join(one.at for one in some)
+def _averaged(some: Sequence[Contrast]) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    levels: dict[str, dict[Any, None]] = {}
+    for axis, found in itertools.chain.from_iterable(one.at for one in some):
+        levels.setdefault(axis, {}).update(dict.fromkeys(found))
+    return tuple((axis, tuple(found)) for axis, found in levels.items())
 
 
 def table(given: Answers, wanted: Sequence[Contrast], margin: float, tasks: bool = True) -> pd.DataFrame:
@@ -191,20 +203,17 @@ def table(given: Answers, wanted: Sequence[Contrast], margin: float, tasks: bool
     for number, (one, task, _) in enumerate(found):
         name = one.family if task == ALL else (id(one), "tasks")
         families.setdefault(name, []).append(number)
-    equivalent = [math.nan] * len(rows)
     for members in families.values():
-        for column, into in (("p", "p_holm"), ("p_equivalent", "")):
-            adjusted = holm([float(rows.at[n, column]) for n in members])
-            for n, value in zip(members, adjusted, strict=True):
-                if into:
-                    rows.at[n, into] = value
-                else:
-                    equivalent[n] = value
-    rows["p_equivalent"] = equivalent
-    rows["verdict"] = [verdict(*triple) for triple in zip(rows["difference"], rows["p_holm"], equivalent, strict=True)]
+        rows.loc[members, "p_holm"] = holm(list(rows.loc[members, "p"].astype(float)))
+        rows.loc[members, "p_equivalent"] = holm(list(rows.loc[members, "p_equivalent"].astype(float)))
+    judged = zip(rows["difference"], rows["p_holm"], rows["p_equivalent"], strict=True)
+    rows["verdict"] = [verdict(*(float(one) for one in triple)) for triple in judged]
     rows["detectable"] = detectable(rows["stderr"].to_numpy(np.float64), rows["freedom"].to_numpy(np.float64))
-    for number in np.flatnonzero((rows["verdict"] == UNDECIDED) & (rows["task"] == ALL)):
-        rows.loc[number, ["seeds_to_decide", "items_to_decide"]] = to_decide(found[number][2], margin)
+    decided = [
+        to_decide(value, margin) if task == ALL and word == UNDECIDED else (None, None)
+        for (_, task, value), word in zip(found, rows["verdict"], strict=True)
+    ]
+    rows["seeds_to_decide"], rows["items_to_decide"] = zip(*decided, strict=True) if decided else ((), ())
     return rows
 
 
@@ -229,7 +238,8 @@ def _row(one: Contrast, task: str, value: Estimate, margin: float) -> dict[str, 
     low, high = value.interval()
     return {
         "kind": one.kind, "axis": one.axis, "level": one.level, "baseline": one.baseline, "other_axis": one.other_axis,
-        "other_level": one.other_level, "other_baseline": one.other_baseline, "at": one.at, "task": task,
+        "other_level": one.other_level, "other_baseline": one.other_baseline, "task": task,
+        "at": "; ".join(f"{axis}={'+'.join(map(str, levels))}" for axis, levels in one.at),
         "difference": value.value, "stderr": value.stderr, "low": low, "high": high, "freedom": value.freedom,
         "p": value.p, "p_equivalent": value.p_beyond(margin), "margin": margin, "seeds": value.seeds,
         "n_items": value.items, "n_media": value.clips,

@@ -117,10 +117,14 @@ def write_tables(store: Store) -> list[Path]:
     cell_table = cells(store)
     out = []
     for name, table in (("cells", cell_table), ("tasks", tasks(store)), ("summary", summary(store, cell_table))):
-        path = store.table_file(f"{name}.csv")
-        store.write_rows(path, _plain(table), list(table.columns))
-        out.append(path)
+        out.append(write_table(store, name, table))
     return out
+
+
+def write_table(store: Store, name: str, table: pd.DataFrame) -> Path:
+    path = store.table_file(f"{name}.csv")
+    store.write_rows(path, _plain(table), list(table.columns))
+    return path
 
 
 def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,12 +1,17 @@
 """The report of a results folder, from files alone: sheets for the terminal, CSV and Markdown for the disk."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from qtablate.analyse import frames, gate, tables
+from qtablate.analyse import contrasts, frames, gate, tables
 from qtablate.files import write_text
 from qtablate.store import Store
+
+MARGIN = 0.02
+"""Differences below this share are of no importance unless the user says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,17 +20,22 @@ class Report:
     files: tuple[Path, ...]
 
 
-def report(store: Store) -> Report:
-    """Read a folder, write its tables, and return what to show. Raises StoreError when it is no sweep's."""
+def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), margin: float = MARGIN) -> Report:
+    """Read a folder, write its tables, and return what to show. `baseline` names levels of axes, `margin` is a share.
+    Raises StoreError when the folder is no sweep's, and QtablateError for a baseline that is not there."""
     sweep = store.read_sweep()
-    files = frames.write_tables(store)
     cells = frames.cells(store)
+    answers = contrasts.read(store, cells, sweep["grid"]["hold"])
+    differences = contrasts.table(answers, contrasts.contrasts(answers, contrasts.baselines(answers, baseline)), margin)
+    files = [*frames.write_tables(store), frames.write_table(store, "contrasts", differences)]
     task_table = frames.tasks(store)
     sheets = [tables.summary_sheet(frames.summary(store, cells))]
+    supported = tables.contrast_sheet(differences)
+    sheets += [supported] if supported else []
     if len(task_table):
         sheets.append(tables.task_sheet(task_table, sweep.get("base") or {}))
-    coincide = tables.gate_sheet(gate.pairs(store, cells))
-    sheets += [s for s in (coincide, tables.failure_sheet(cells), tables.problem_sheet(sweep["problems"])) if s]
+    by_task, coincide = tables.task_contrast_sheet(differences), tables.gate_sheet(gate.pairs(store, cells))
+    sheets += [s for s in (by_task, coincide, tables.failure_sheet(cells), tables.problem_sheet(sweep["problems"])) if s]
     path = store.table_file("report.md")
     write_text(path, _markdown(store.root.name, sweep, sheets))
     return Report(tuple(sheets), (*files, path))

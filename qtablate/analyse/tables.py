@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qtablate.analyse.contrasts import ALL, INTERACTION, MAIN, UNDECIDED
 from qtablate.analyse.frames import AXES
 from qtablate.analyse.gate import LOSS_TOLERANCE, NEAR_TIE, Pair
 
@@ -17,6 +18,7 @@ NAMES = {
     "extra_num_query_tokens": "extra tokens",
     "accumulate_grad_batches": "accum",
     "micro_batch_size": "micro-batch",
+    "effective_batch_size": "batch",
     "mixing": "mixing",
     "extra_init": "extra init",
 }
@@ -147,6 +149,101 @@ def task_sheet(table: pd.DataFrame, base: Mapping[str, float]) -> Sheet:
         note += "; base is the pretrained model with its own bridge, which every cell makes anew"
     columns = ("task", "n", "chance", "blind", *(["base"] if base else []), *order)
     return Sheet("Tasks", columns, tuple(rows), note, left=1, optional=("n", "chance"))
+
+
+def points(value: Any, sign: bool = True) -> str:
+    """A share as percentage points."""
+    return "" if pd.isna(value) else f"{100 * float(value):{'+' if sign else ''}.1f}"
+
+
+def compared(row: Mapping[str, Any]) -> str:
+    """What a contrast compares, in words."""
+    axis = f"{NAMES[row['axis']]} {row['level']} - {row['baseline']}"
+    if row["kind"] != INTERACTION:
+        return axis
+    other = f"{NAMES[row['other_axis']]} {_level(row['other_level'])}"
+    return f"({axis}) at {other} - at {_level(row['other_baseline'])}"
+
+
+def where(row: Mapping[str, Any]) -> str:
+    """At which levels of the other axes."""
+    parts = [part.split("=") for part in str(row["at"]).split("; ") if part]
+    return ", ".join(f"{'mean of ' if row['kind'] == MAIN else ''}{NAMES[axis]} {levels}" for axis, levels in parts)
+
+
+def _level(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _probability(value: Any) -> str:
+    return "" if pd.isna(value) else f"{float(value):.1e}" if float(value) < 0.0005 else f"{float(value):.3f}"
+
+
+def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
+    """What the data support: a row a contrast over all items."""
+    table = table[table["task"] == ALL]
+    if table.empty:
+        return None
+    rows = []
+    for row in _records(table):
+        decide = [
+            f"{word} {int(row[name])}" for word, name in (("seeds", "seeds_to_decide"), ("items", "items_to_decide"))
+            if not pd.isna(row[name])
+        ]  # fmt: skip
+        undecided = row["verdict"] == UNDECIDED
+        rows.append((
+            compared(row), where(row), points(row["difference"]),
+            "" if pd.isna(row["low"]) else f"{points(row['low'])} to {points(row['high'])}", _probability(row["p_holm"]),
+            str(row["verdict"]), points(row["detectable"], sign=False),
+            (" or ".join(decide) or ("more of both" if row["seeds"] > 1 else "2 seeds or more")) if undecided else "",
+        ))  # fmt: skip
+    margin = points(table["margin"].iloc[0], sign=False)
+    seeds, items, clips = (sorted({int(n) for n in table[name]}) for name in ("seeds", "n_items", "n_media"))
+    note = (
+        f"paired by item and seed over {_range(items)} items of {_range(clips)} clips and {_range(seeds)} seeds; intervals "
+        "by clips and seeds; p adjusted (Holm) over the contrasts of an axis of one kind, or over the interactions; "
+        f"equivalent: surely within ±{margin} points (--margin); detectable: the true difference found in 80 % of all "
+        f"repetitions; to decide: what would make {margin} points detectable"
+    )
+    if (table["uncertainty"] == "items only").any():
+        note += ". ONE SEED: the intervals hold item uncertainty only, what another seed would change is not in them"
+    columns = ("comparison", "where", "points", "95\N{NO-BREAK SPACE}% interval", "p", "verdict", "detectable", "to decide")
+    return Sheet("What the data support", columns, tuple(rows), note, left=2, optional=("to decide", "detectable", "p"))
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def task_contrast_sheet(table: pd.DataFrame) -> Sheet | None:
+    """A row a task, a column a contrast of the first axis: averaged over the other axes where they vary."""
+    first = table[(table["axis"] == AXES[0]) & (table["kind"] != INTERACTION) & (table["task"] != ALL)]
+    kind = MAIN if (first["kind"] == MAIN).any() else "simple"
+    shown = first[first["kind"] == kind]
+    if shown.empty:
+        return None
+    names = list(dict.fromkeys(shown["level"]))
+    rows = []
+    for task, group in shown.groupby("task", sort=False):
+        cells = []
+        for level in names:
+            [one] = _records(group[group["level"] == level])[:1]
+            half = (one["high"] - one["low"]) / 2
+            mark = {"better": "*", "worse": "*", "equivalent": "="}.get(str(one["verdict"]), "")
+            cells.append("" if pd.isna(half) else f"{points(one['difference'])} ±{points(half, sign=False)}{mark or ' '}")
+        rows.append((str(task), str(int(group["n_items"].iloc[0])), *cells))
+    first_row = _records(shown)[0]
+    baseline = first_row["baseline"]
+    note = (
+        f"points against {baseline} extra tokens{', ' + where(first_row) if kind == MAIN else ''}; ± is half of the 95 % "
+        f"interval; * differs after Holm's adjustment over the {len(rows)} tasks, = equivalent"
+    )
+    columns = ("task", "n", *(f"{level} - {baseline}" for level in names))
+    return Sheet("A task at a time", columns, tuple(rows), note, left=1, optional=("n",))
 
 
 def gate_sheet(pairs: Sequence[Pair]) -> Sheet | None:

@@ -147,7 +147,8 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     table.round(4).to_csv(arguments.out / "calibration.csv", index=False)
     shown = table.assign(**{name: 100 * table[name] for name in table.columns[4:]})
-    text = f"`python tests/benchmarks/calibration.py --runs {arguments.runs}`; everything from `seed_sd` on in percent or points\n\n"
+    command = f"python tests/benchmarks/calibration.py --runs {arguments.runs}"
+    text = f"`{command}`; everything from `seed_sd` on in percent or points\n\n"
     (arguments.out / "calibration.md").write_text(text + markdown(shown, 1))
 
 

@@ -1,0 +1,226 @@
+"""Which comparisons a grid allows, what they hold, and what is said of them."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from qtablate.analyse import tables
+from qtablate.analyse.contrasts import (
+    ALL,
+    INTERACTION,
+    MAIN,
+    SIMPLE,
+    Answers,
+    axes_of,
+    baselines,
+    contrasts,
+    table,
+    verdict,
+)
+from qtablate.errors import QtablateError
+
+AXES = axes_of("micro-batch")
+ITEMS = 200
+
+
+def condition(tokens, accum=1, init=None, batch=8):
+    return (tokens, accum, batch, "multi", ("none" if tokens == 0 else "normal") if init is None else init)
+
+
+def given(effects, seeds=(1, 2, 3), missing=(), items=ITEMS):
+    """Answers of conditions that are right with a probability of .5 plus their effect; common random numbers by item."""
+    random = np.random.default_rng(1)
+    draws = {seed: random.uniform(size=items) for seed in seeds}
+    right = {
+        (one, seed): (0.7 * draws[seed] + 0.3 * random.uniform(size=items) < 0.5 + effect).astype(float)
+        for one, effect in effects.items()
+        for seed in seeds
+        if (one, seed) not in missing
+    }
+    tasks = np.array(["a", "b"])[np.arange(items) % 2]
+    return Answers(AXES, right, np.arange(items) // 2, tasks, 0)
+
+
+GRID = {condition(tokens, accum): 0.0 for tokens in (0, 32, 64) for accum in (1, 4)}
+
+
+def made(answers, margin=0.02, **asked):
+    wanted = contrasts(answers, baselines(answers, asked))
+    return wanted, table(answers, wanted, margin)
+
+
+def test_a_grid_of_two_axes_has_simple_and_averaged_contrasts_and_interactions():
+    wanted, _ = made(given(GRID))
+    names = {(one.kind, one.axis, one.level, one.at, one.other_level) for one in wanted}
+    t, a = "extra_num_query_tokens", "accumulate_grad_batches"
+    assert names == {
+        *((SIMPLE, t, level, ((a, (accum,)),), None) for level in (32, 64) for accum in (1, 4)),
+        *((MAIN, t, level, ((a, (1, 4)),), None) for level in (32, 64)),
+        *((SIMPLE, a, 4, ((t, (tokens,)),), None) for tokens in (0, 32, 64)),
+        (MAIN, a, 4, ((t, (0, 32, 64)),), None),
+        *((INTERACTION, t, level, (), 4) for level in (32, 64)),
+    }
+    for one in wanted:
+        assert sum(one.weights.values()) == pytest.approx(0)
+        assert sum(weight for weight in one.weights.values() if weight > 0) == pytest.approx(
+            2 if one.kind == INTERACTION else 1
+        )
+
+
+def test_differences_are_those_of_the_answers():
+    answers = given({one: 0.05 * number for number, one in enumerate(GRID)})
+    _, rows = made(answers)
+    mean = {one: np.mean([right for (c, _), right in answers.right.items() if c == one]) for one in GRID}
+    row = rows[(rows["kind"] == SIMPLE) & (rows["level"] == 64) & (rows["at"] == "accumulate_grad_batches=4")].iloc[0]
+    assert row["difference"] == pytest.approx(mean[condition(64, 4)] - mean[condition(0, 4)])
+    row = rows[(rows["kind"] == INTERACTION) & (rows["level"] == 32)].iloc[0]
+    corners = [mean[condition(t, a)] for t, a in ((32, 4), (0, 4), (32, 1), (0, 1))]
+    assert row["difference"] == pytest.approx(corners[0] - corners[1] - corners[2] + corners[3])
+    row = rows[(rows["kind"] == MAIN) & (rows["axis"] == "accumulate_grad_batches") & (rows["task"] == ALL)].iloc[0]
+    fours, ones = (np.mean([mean[condition(t, a)] for t in (0, 32, 64)]) for a in (4, 1))
+    assert row["difference"] == pytest.approx(fours - ones)
+    a_task = rows[(rows["task"] == "b") & (rows["kind"] == MAIN) & (rows["level"] == 32)].iloc[0]
+    which = answers.tasks == "b"
+    part = {one: np.mean([right[which] for (c, _), right in answers.right.items() if c == one]) for one in GRID}
+    assert a_task["difference"] == pytest.approx(
+        np.mean([part[condition(32, a)] - part[condition(0, a)] for a in (1, 4)])
+    )  # fmt: skip
+    assert a_task["n_items"] == ITEMS / 2
+
+
+def test_an_effect_is_found_and_none_is_not():
+    _, rows = made(given({condition(0): 0.0, condition(32): 0.15, condition(64): -0.15, condition(96): 0.0}, items=1000))
+    verdicts = rows[rows["task"] == ALL].set_index("level")["verdict"].to_dict()
+    assert (verdicts[32], verdicts[64]) == ("better", "worse")
+    assert verdicts[96] in ("equivalent", "undecided")
+    _, wide = made(given({condition(0): 0.0, condition(96): 0.0}, items=1000), margin=0.2)
+    assert set(wide[wide["task"] == ALL]["verdict"]) == {"equivalent"}
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "p_equivalent", "word"),
+    [
+        (0.1, 0.01, 0.9, "better"), (-0.1, 0.01, 0.9, "worse"), (0.1, 0.2, 0.9, "undecided"), (0.001, 0.9, 0.01, "equivalent"),
+        (0.001, 0.01, 0.01, "equivalent"), (0.1, math.nan, math.nan, ""),
+    ],
+)  # fmt: skip
+def test_verdicts(difference, p, p_equivalent, word):
+    assert verdict(difference, p, p_equivalent) == word
+
+
+def test_zeros_and_normal_have_one_baseline_without_extra_tokens():
+    effects = {condition(0): 0.0} | {condition(t, init=i): 0.1 for t in (32, 64) for i in ("normal", "zeros")}
+    wanted, rows = made(given(effects))
+    tokens = [one for one in wanted if one.axis == "extra_num_query_tokens" and one.kind == SIMPLE]
+    assert {(one.level, one.at) for one in tokens} == {
+        (level, (("extra_init", (init,)),)) for level in (32, 64) for init in ("normal", "zeros")
+    }
+    assert all(condition(0) in one.weights for one in tokens)
+    inits = [one for one in wanted if one.axis == "extra_init" and one.kind == SIMPLE]
+    assert [(one.level, one.baseline, one.at) for one in inits] == [
+        ("zeros", "normal", (("extra_num_query_tokens", (level,)),)) for level in (32, 64)
+    ]
+    assert not [one for one in wanted if one.kind == INTERACTION]  # 0 tokens with zeros is not another condition
+    main = next(one for one in wanted if one.kind == MAIN and one.level == 32)
+    assert main.weights[condition(0)] == pytest.approx(-1)
+    assert rows["difference"].notna().all()
+
+
+def test_another_baseline():
+    wanted, _ = made(given(GRID), tokens="64", accum="4")
+    assert {one.level for one in wanted if one.axis == "extra_num_query_tokens"} == {0, 32}
+    assert {one.baseline for one in wanted if one.axis == "accumulate_grad_batches"} == {4}
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [({"token": "0"}, "unknown axis 'token'; known: tokens, accum"), ({"tokens": "7"}, "tokens=7: no finished cell has it; ")],
+)
+def test_a_baseline_that_is_not_there(asked, words):
+    with pytest.raises(QtablateError, match=words):
+        baselines(given(GRID), asked)
+
+
+def test_only_seeds_that_finished_both_arms_count():
+    answers = given(GRID, missing={(condition(64, 4), 3), (condition(0, 4), 2)})
+    _, rows = made(answers)
+    rows = rows[(rows["task"] == ALL) & (rows["kind"] == SIMPLE)]
+    seeds = {(row["axis"], row["level"], row["at"]): row["seeds"] for _, row in rows.iterrows()}
+    assert seeds["extra_num_query_tokens", 64, "accumulate_grad_batches=4"] == 1
+    assert seeds["extra_num_query_tokens", 64, "accumulate_grad_batches=1"] == 3
+    assert seeds["extra_num_query_tokens", 32, "accumulate_grad_batches=4"] == 2
+
+
+def test_a_condition_without_a_finished_seed_is_no_contrast():
+    answers = given(GRID, missing={(condition(64, 4), seed) for seed in (1, 2, 3)})
+    wanted, _ = made(answers)
+    assert not any(condition(64, 4) in one.weights for one in wanted)
+    assert [one for one in wanted if one.kind == INTERACTION and one.level == 64] == []
+
+
+def test_arms_that_share_no_seed_are_left_empty():
+    answers = given(
+        {condition(0): 0.0, condition(32): 0.1}, missing={(condition(0), 1), (condition(32), 2), (condition(32), 3)}
+    )
+    _, rows = made(answers)
+    row = rows[rows["task"] == ALL].iloc[0]
+    assert (row["seeds"], row["verdict"], row["uncertainty"]) == (0, "", "")
+    assert pd.isna(row["difference"])
+    sheet = tables.contrast_sheet(rows)
+    assert sheet.rows[0][2:7] == ("", "", "", "", "")
+
+
+def test_one_seed_says_so():
+    _, rows = made(given(GRID, seeds=(1,)))
+    assert set(rows["uncertainty"]) == {"items only"}
+    sheet = tables.contrast_sheet(rows)
+    assert "ONE SEED" in sheet.note
+    _, more = made(given(GRID))
+    assert set(more["uncertainty"]) == {"items and seeds"}
+    assert "ONE SEED" not in tables.contrast_sheet(more).note
+
+
+def test_no_finished_cell_and_a_single_condition_have_no_contrasts():
+    nothing = Answers(AXES, {}, np.zeros(0, np.int64), np.zeros(0, np.str_), 0)
+    for answers in (nothing, given({condition(0): 0.0})):
+        wanted, rows = made(answers)
+        assert wanted == []
+        assert rows.empty
+        assert tables.contrast_sheet(rows) is None
+        assert tables.task_contrast_sheet(rows) is None
+
+
+def test_a_batch_that_is_split_is_an_axis_of_whole_batches():
+    axes = axes_of("effective-batch")
+    assert "micro_batch_size" not in axes
+    right = {((32, accum, 32, "multi", "normal"), 1): np.ones(4) for accum in (1, 4)}
+    answers = Answers(axes, right, np.arange(4), np.array(["a"] * 4), 0)
+    wanted = contrasts(answers, baselines(answers, {}))
+    assert [(one.axis, one.level) for one in wanted] == [("accumulate_grad_batches", 4)]
+
+
+def test_each_axis_has_a_family_of_its_own():
+    """Holm's adjustment counts the contrasts of one axis and kind, and the tasks of one contrast."""
+    _, rows = made(given(GRID))
+    whole = rows[rows["task"] == ALL]
+    for (kind, axis), group in whole.groupby(["kind", "axis"]):
+        smallest = group.loc[group["p"].idxmin()]
+        members = len(whole[whole["kind"] == kind]) if kind == INTERACTION else len(group)
+        assert smallest["p_holm"] == pytest.approx(min(1, members * smallest["p"])), axis
+    one = rows[(rows["task"] != ALL) & (rows["kind"] == MAIN) & (rows["level"] == 32)]
+    assert len(one) == 2
+    assert one["p_holm"].min() == pytest.approx(min(1, 2 * one["p"].min()))
+
+
+def test_sheets_say_what_is_compared():
+    _, rows = made(given(GRID))
+    sheet = tables.contrast_sheet(rows)
+    names = [row[:2] for row in sheet.rows]
+    assert names[0] == ("extra tokens 32 - 0", "accum 1")
+    assert ("accum 4 - 1", "mean of extra tokens 0+32+64") in names
+    assert names[-1] == ("(extra tokens 64 - 0) at accum 4 - at 1", "")
+    tasks = tables.task_contrast_sheet(rows)
+    assert tasks.columns == ("task", "n", "32 - 0", "64 - 0")
+    assert [row[:2] for row in tasks.rows] == [("a", "100"), ("b", "100")]
