@@ -33,6 +33,7 @@ bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: write the proced
 app.add_typer(bench_app, name="bench")
 
 RESULTS = Path("results")
+CONTROLS = "blind,middle,shuffled,reversed,other"
 TOKENS, ACCUM, SEEDS = "0,32,64", "1,4", "1,2,3"
 _STATUS_EVERY = 15.0  # seconds between status lines where the output is not a terminal
 
@@ -63,6 +64,7 @@ def sweep(
     items: Annotated[int | None, typer.Option(min=1, help="Items a task at most. Default: all (world: 100).")] = None,
     train: Annotated[str, typer.Option(help="world (procedural), world:LEVEL or a json file of conversations.")] = "world",
     media_root: Annotated[str, typer.Option(help="Folder that the clips in --train are named from.")] = "",
+    controls: Annotated[str, typer.Option(help=f"What items are asked under too: {CONTROLS}, or blind alone.")] = CONTROLS,
     out: Annotated[Path | None, typer.Option(help="Results folder. Default: results/MODEL-BENCH.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: the cores at hand.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="The ablation that CI runs: two by two cells, a minute.")] = False,
@@ -93,7 +95,10 @@ def sweep(
         cast("Hold", words("--hold", hold, HOLDS)[0]),
     )  # fmt: skip
     sources = Sources(model, bench, train, media_root, items)
-    recipe = sweeps.recipe_for(sources, samples, image_share, lr, warm_up, max_grad_norm, train_lm)
+    asked_under = words("--controls", controls, CONTROLS.split(","))
+    if "blind" not in asked_under:
+        raise QtablateError("--controls: blind must be among them, since no score means anything without it")
+    recipe = sweeps.recipe_for(sources, samples, image_share, lr, warm_up, max_grad_norm, train_lm, asked_under)
     kind, _, where = bench.partition(":")
     name = "smoke" if smoke else "-".join(part for part in (Path(model).name, kind, Path(where).name) if part)
     store = Store(out or RESULTS / name)
@@ -224,8 +229,8 @@ def _outcome(store: "Store", key: str) -> str:
     figures = record.figures
     loss = "no supervised token" if figures["train_loss"] is None else f"loss {figures['train_loss']:.3f}"
     return (
-        f"accuracy {100 * figures['accuracy']['value']:.1f} %, blind {100 * figures['blind']['value']:.1f} %, "
-        f"{loss}, {clock(figures['train_seconds'] + figures['eval_seconds'])}"
+        f"accuracy {100 * figures['accuracy']['value']:.1f} %, blind {100 * figures['controls']['blind']['value']:.1f} %, "
+        f"{loss}, {clock(figures['train_seconds'] + figures['eval_seconds'] + figures['control_seconds'])}"
     )
 
 

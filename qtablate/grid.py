@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from qtablate.errors import GridError
 
-RECORD_SCHEMA = 2  # raise it when the meaning of a recorded figure changes: older cells are then run again
+RECORD_SCHEMA = 3  # raise it when the meaning of a recorded figure changes: older cells are then run again
 
 MIXINGS = ("multi", "single")
 EXTRA_INITS = ("normal", "zeros")
@@ -56,6 +56,8 @@ class Recipe:
     train_language_model: bool
     longest: int
     """Tokens in a training sequence at most."""
+    controls: tuple[str, ...] = ("blind",)
+    """What every item is asked with less to see under, one of evaluate.controls.CONTROLS each."""
 
 
 @dataclass(frozen=True, slots=True)

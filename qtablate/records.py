@@ -6,7 +6,7 @@ from typing import Any
 
 from qtablate.grid import Cell
 
-MEASURED = ("train_seconds", "eval_seconds", "peak_memory_mb")
+MEASURED = ("train_seconds", "eval_seconds", "control_seconds", "peak_memory_mb")
 """Figures that the machine decides: the only columns that may differ between two runs of one cell."""
 
 
@@ -26,7 +26,8 @@ class TaskScore:
     accuracy: Rate
     per_token: Rate
     """By mean log-likelihood a token instead of the sum."""
-    blind: Rate
+    controls: dict[str, Rate]
+    """Accuracy under each control."""
     chance: float
 
 
@@ -49,9 +50,12 @@ class Figures:
     accuracy_macro: float | None
     """Mean over tasks; `accuracy` is over items."""
     accuracy_per_token: Rate
-    blind: Rate
+    controls: dict[str, Rate]
+    """Accuracy under each control."""
     visual_gain: Rate
     """Score minus blind score, paired by item."""
+    temporal_gain: Rate
+    """Score minus the score on shuffled frames, paired by item; empty where that control was not run."""
     chance: float
     tasks: tuple[TaskScore, ...]
     visual_tokens: int
@@ -61,6 +65,8 @@ class Figures:
     """What surgery did to them."""
     train_seconds: float
     eval_seconds: float
+    """Without the controls."""
+    control_seconds: float
     peak_memory_mb: float
 
 

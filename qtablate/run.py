@@ -6,7 +6,7 @@ A cell is a pure function of its configuration; where it runs decides nothing bu
 import resource
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from qtablate.analyse.rates import rate
+from qtablate.bench.altered import SHUFFLED
 from qtablate.bench.items import Clips, Item
 from qtablate.bench.sources import Sources, open_benchmark, open_training
 from qtablate.errors import DataError, QtablateError
+from qtablate.evaluate.controls import BLIND, NONE, Features, shown
 from qtablate.evaluate.score import Scores, score
 from qtablate.execute.events import Progress
 from qtablate.grid import Cell
@@ -42,7 +44,6 @@ ANSWER_COLUMNS = (
     "control", "item", "task", "media", "gold", "predicted", "predicted_per_token", "correct", "correct_per_token",
     "options", "scores", "tokens",
 )  # fmt: skip
-NONE, BLIND = "none", "blind"  # controls
 
 
 def one_thread() -> None:
@@ -83,7 +84,9 @@ def probe(job: ProbeJob, report: Report) -> list[float]:
             train(model, parameters, samples, features.__getitem__, encoder, replace(plan_of(cell), accumulate_grad_batches=1))
         )
         began = time.perf_counter()
-        evaluate(model, encoder, items, {item.clip: blank_features(model, item.medium) for item in items}, lambda _: None)
+        empty = {item.clip: blank_features(model, item.medium) for item in items}
+        for control in (NONE, *recipe.controls):
+            ask(model, encoder, items, control, lambda _, seen=empty: seen, lambda _: None)  # type: ignore[misc]
         an_item = (time.perf_counter() - began) / len(items)
         timed = [step.seconds for step in steps[1:]] or [steps[0].seconds]
         out.append(sum(timed) / len(timed) * recipe.samples / size + an_item * job.n_items)
@@ -123,13 +126,24 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     train_seconds = time.perf_counter() - began
     store.write_rows(store.cell_file(cell.key, "train.csv"), _as_rows(steps), TRAIN_COLUMNS)
 
-    began = time.perf_counter()
-    shown = job.benchmark.read()
-    items = [item for item in open_benchmark(job.sources, config).items if item.clip in shown]
+    plain = job.benchmark.read()
+    items = [item for item in open_benchmark(job.sources, config).items if item.clip in plain]
     if not items:
         raise DataError("no item can be shown: every clip of the benchmark was left out")
-    answers = evaluate(model, encoder, items, shown, lambda done: report(Progress("evaluate", done, 2 * len(items))))
-    eval_seconds = time.perf_counter() - began
+    answers: dict[str, list[Scores]] = {}
+    seconds: dict[str, float] = {}
+    in_all = (1 + len(recipe.controls)) * len(items)
+
+    def features_of(control: str) -> Features:
+        return plain if control == NONE else job.benchmark.read(control)
+
+    def told(done: int) -> None:
+        report(Progress("evaluate", len(answers) * len(items) + done, in_all))
+
+    for control in (NONE, *recipe.controls):
+        began = time.perf_counter()
+        answers[control] = ask(model, encoder, items, control, features_of, told)
+        seconds[control] = time.perf_counter() - began
     rows = [_answer(control, one) for control, scores in answers.items() for one in scores]
     store.write_rows(store.cell_file(cell.key, "answers.csv"), rows, ANSWER_COLUMNS)
 
@@ -150,9 +164,10 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
         frozen_params=sum(p.numel() for p in model.parameters() if not p.requires_grad),
         extra_query_tokens=surgery,
         train_seconds=train_seconds,
-        eval_seconds=eval_seconds,
+        eval_seconds=seconds.pop(NONE),
+        control_seconds=sum(seconds.values()),
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        **summarise(answers[NONE], answers[BLIND]),
+        **summarise(answers),
     )
 
 
@@ -174,25 +189,22 @@ def plan_of(cell: Cell) -> Plan:
     )  # fmt: skip
 
 
-def evaluate(
-    model: VideoChat2Model, encoder: Encoder, items: Sequence[Item], features: dict[str, Tensor], report: Callable[[int], None]
-) -> dict[str, list[Scores]]:
-    """Scores of every item, in their order, as it is and blind: every item sees the same clip of the mean color."""
-    done = 0
-    out: dict[str, list[Scores]] = {NONE: [], BLIND: []}
-    for group in score(model, encoder, items, features.__getitem__):
-        out[NONE] += group
-        done += len(group)
-        report(done)
-    blank = {item.medium: blank_features(model, item.medium) for item in items}
-    unseen = [replace(item, clip=item.medium) for item in items]
+def ask(
+    model: VideoChat2Model,
+    encoder: Encoder,
+    items: Sequence[Item],
+    control: str,
+    features: Callable[[str], Features],
+    report: Callable[[int], None],
+) -> list[Scores]:
+    """Scores of every item under a control, in their order."""
+    asked, seen = shown(control, items, features, lambda medium: blank_features(model, medium))
     real = {item.id: item for item in items}
-    for group in score(model, encoder, unseen, blank.__getitem__):
-        out[BLIND] += [replace(one, item=real[one.item.id]) for one in group]
-        done += len(group)
-        report(done)
-    place = {item.id: number for number, item in enumerate(items)}
-    return {control: sorted(scores, key=lambda one: place[one.item.id]) for control, scores in out.items()}
+    found: dict[str, Scores] = {}
+    for group in score(model, encoder, asked, seen.__getitem__):
+        found |= {one.item.id: replace(one, item=real[one.item.id]) for one in group}
+        report(len(found))
+    return [found[item.id] for item in items]
 
 
 def blank_features(model: VideoChat2Model, medium: str) -> Tensor:
@@ -205,33 +217,41 @@ def blank_features(model: VideoChat2Model, medium: str) -> Tensor:
         return model.vision_features(normalised([clip], model.config.image_mean, model.config.image_std))[0]
 
 
-def summarise(scores: Sequence[Scores], blind: Sequence[Scores]) -> dict[str, Any]:
-    """Accuracies of a cell, over items, over tasks and a task."""
-    unseen = {one.item.id: one for one in blind}
-    right = [float(one.predicted == one.item.answer) for one in scores]
+def summarise(answers: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
+    """Accuracies of a cell, over items, over tasks and a task, as it is and under every control."""
+    scores = answers[NONE]
+    right = {control: [float(one.predicted == one.item.answer) for one in given] for control, given in answers.items()}
     right_per_token = [float(one.predicted_per_token == one.item.answer) for one in scores]
-    right_blind = [float(unseen[one.item.id].predicted == one.item.answer) for one in scores]
     clusters = [one.item.cluster for one in scores]
     chances = [1 / len(one.item.options) for one in scores]
 
     def over(values: Sequence[float], rows: Sequence[int]) -> Rate:
         return rate([values[row] for row in rows], [clusters[row] for row in rows])
 
+    def controls(rows: Sequence[int]) -> dict[str, Rate]:
+        return {control: over(values, rows) for control, values in right.items() if control != NONE}
+
+    def gain(control: str) -> Rate:
+        if control not in right:
+            return Rate(None, None, 0)
+        return over([a - b for a, b in zip(right[NONE], right[control], strict=True)], everything)
+
     everything = range(len(scores))
     tasks = []
     for task in dict.fromkeys(one.item.task for one in scores):
         rows = [row for row in everything if scores[row].item.task == task]
         tasks.append(TaskScore(
-            task, over(right, rows), over(right_per_token, rows), over(right_blind, rows),
+            task, over(right[NONE], rows), over(right_per_token, rows), controls(rows),
             float(np.mean([chances[row] for row in rows])),
         ))  # fmt: skip
     macro = [task.accuracy.value for task in tasks if task.accuracy.value is not None]
     return {
-        "accuracy": over(right, everything),
+        "accuracy": over(right[NONE], everything),
         "accuracy_macro": float(np.mean(macro)) if macro else None,
         "accuracy_per_token": over(right_per_token, everything),
-        "blind": over(right_blind, everything),
-        "visual_gain": over([a - b for a, b in zip(right, right_blind, strict=True)], everything),
+        "controls": controls(everything),
+        "visual_gain": gain(BLIND),
+        "temporal_gain": gain(SHUFFLED),
         "chance": float(np.mean(chances)),
         "tasks": tuple(tasks),
     }

@@ -16,6 +16,7 @@ from typing import Any
 
 from qtablate.analyse.frames import write_tables
 from qtablate.analyse.tables import Sheet
+from qtablate.bench.altered import ALTERED
 from qtablate.bench.items import Problem
 from qtablate.bench.sources import Sources, is_world, open_benchmark, open_training
 from qtablate.display import clock
@@ -103,7 +104,9 @@ def plan(store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path
     return Sweep(
         store, sources, grid, recipe, grid.cells(recipe, prints),
         FeatureFiles(cache, prints.model, prints.training, tuple(training.clips())),
-        FeatureFiles(cache, prints.model, prints.benchmark, tuple(benchmark.clips())),
+        FeatureFiles(
+            cache, prints.model, prints.benchmark, tuple(benchmark.clips()), tuple(c for c in ALTERED if c in recipe.controls)
+        ),
         [*benchmark.problems, *training.problems], items_of, config["num_query_tokens"], workers,
     )  # fmt: skip
 
@@ -116,6 +119,7 @@ def recipe_for(
     warm_up: float,
     max_grad_norm: float | None,
     train_language_model: bool,
+    controls: tuple[str, ...],
 ) -> Recipe:
     """Fill what the user left open. The learning rate is the model's own; images have a part where the data has any."""
     config = read_config(sources.model)
@@ -133,6 +137,7 @@ def recipe_for(
         max_grad_norm=max_grad_norm,
         train_language_model=train_language_model,
         longest=LONGEST,
+        controls=controls,
     )
 
 

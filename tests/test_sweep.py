@@ -68,17 +68,19 @@ def test_files_and_columns(finished):
     for cell in sweep["cells"]:
         folder = finished / "cells" / cell["key"]
         answers = rows(folder / "answers.csv")
-        assert len(answers) == 2 * sweep["items"]
-        assert {row["control"] for row in answers} == {"none", "blind"}
+        assert len(answers) == 6 * sweep["items"]
+        assert {row["control"] for row in answers} == {"none", "blind", "middle", "shuffled", "reversed", "other"}
         assert {path.name for path in folder.iterdir()} == {"record.json", "train.csv", "answers.csv"}
 
 
 def test_accuracy_in_the_table_is_that_of_the_answers(finished):
     for row in rows(finished / "cells.csv"):
         answers = rows(finished / "cells" / row["key"] / "answers.csv")
-        for control, column in (("none", "accuracy"), ("blind", "blind_accuracy")):
+        for control in dict.fromkeys(a["control"] for a in answers):
+            column = "accuracy" if control == "none" else f"{control}_accuracy"
             mine = [int(a["gold"] == a["predicted"]) for a in answers if a["control"] == control]
             assert float(row[column]) == pytest.approx(sum(mine) / len(mine))
+        assert float(row["temporal_gain"]) == pytest.approx(float(row["accuracy"]) - float(row["shuffled_accuracy"]))
 
 
 def test_the_same_command_runs_nothing_and_is_quick(finished, cache):

@@ -13,23 +13,29 @@ from qtablate.store import Store
 AXES = ("extra_num_query_tokens", "accumulate_grad_batches", "micro_batch_size", "mixing", "extra_init")
 """What names a condition."""
 
+CONTROLS = ("blind", "middle", "shuffled", "reversed", "other")
+GAINS = {"visual_gain": "blind", "temporal_gain": "shuffled"}
+"""What is gained over which control."""
+
 CELL_COLUMNS = (
     "key", "status", "extra_num_query_tokens", "accumulate_grad_batches", "micro_batch_size", "effective_batch_size",
     "mixing", "extra_init", "seed", "steps", "samples_seen", "supervised_tokens", "skipped_windows", "samples_cut",
     "dropout", "train_loss",
     "accuracy", "accuracy_stderr", "accuracy_macro", "accuracy_per_token", "n_items", "chance", "blind_accuracy",
-    "visual_gain", "visual_gain_stderr", "train_seconds", "eval_seconds", "peak_memory_mb", "visual_tokens",
-    "trainable_params", "frozen_params", "error",
+    "visual_gain", "visual_gain_stderr", "temporal_gain", "temporal_gain_stderr",
+    *(f"{control}_accuracy" for control in CONTROLS[1:]), "train_seconds", "eval_seconds", "control_seconds",
+    "peak_memory_mb", "visual_tokens", "trainable_params", "frozen_params", "error",
 )  # fmt: skip
 TASK_COLUMNS = (
-    "key", *AXES, "seed", "task", "n_items", "accuracy", "accuracy_stderr", "accuracy_per_token", "blind_accuracy", "chance"
+    "key", *AXES, "seed", "task", "n_items", "accuracy", "accuracy_stderr", "accuracy_per_token",
+    *(f"{control}_accuracy" for control in CONTROLS), "chance",
 )  # fmt: skip
 SUMMARY_COLUMNS = (
     *AXES, "effective_batch_size", "visual_tokens", "seeds_done", "seeds_wanted", "steps", "samples_seen",
     "supervised_tokens", "train_loss", "accuracy", "accuracy_seed_sd", "accuracy_item_stderr", "accuracy_macro",
     "accuracy_per_token", "n_items", "n_media",
-    "chance", "blind_accuracy", "visual_gain", "visual_gain_item_stderr", "train_seconds", "eval_seconds",
-    "peak_memory_mb",
+    "chance", "blind_accuracy", "visual_gain", "visual_gain_item_stderr", "temporal_gain", "temporal_gain_item_stderr",
+    *(f"{control}_accuracy" for control in CONTROLS[1:]), "train_seconds", "eval_seconds", "control_seconds", "peak_memory_mb",
 )  # fmt: skip
 
 
@@ -52,8 +58,8 @@ def cells(store: Store) -> pd.DataFrame:
             row |= {
                 "accuracy": f["accuracy"]["value"], "accuracy_stderr": f["accuracy"]["stderr"],
                 "accuracy_per_token": f["accuracy_per_token"]["value"], "n_items": f["accuracy"]["n"],
-                "blind_accuracy": f["blind"]["value"], "visual_gain": f["visual_gain"]["value"],
-                "visual_gain_stderr": f["visual_gain"]["stderr"],
+                **{f"{gain}{part}": f[gain][name] for gain in GAINS for part, name in (("", "value"), ("_stderr", "stderr"))},
+                **{f"{control}_accuracy": one["value"] for control, one in f["controls"].items()},
             }  # fmt: skip
         rows.append(row)
     return pd.DataFrame(rows, columns=list(CELL_COLUMNS))
@@ -69,7 +75,7 @@ def tasks(store: Store) -> pd.DataFrame:
             row |= {
                 "task": task["task"], "n_items": task["accuracy"]["n"], "accuracy": task["accuracy"]["value"],
                 "accuracy_stderr": task["accuracy"]["stderr"], "accuracy_per_token": task["per_token"]["value"],
-                "blind_accuracy": task["blind"]["value"], "chance": task["chance"],
+                **{f"{control}_accuracy": one["value"] for control, one in task["controls"].items()}, "chance": task["chance"],
             }  # fmt: skip
             rows.append(row)
     return pd.DataFrame(rows, columns=list(TASK_COLUMNS))
@@ -97,8 +103,9 @@ def summary(store: Store, cell_table: pd.DataFrame) -> pd.DataFrame:
             for name in ("visual_tokens", "steps", "samples_seen", "n_items", "chance"):
                 row[name] = done[name].iloc[0]
             for name in (
-                "supervised_tokens", "train_loss", "accuracy", "accuracy_macro", "accuracy_per_token", "blind_accuracy",
-                "visual_gain", "train_seconds", "eval_seconds", "peak_memory_mb",
+                "supervised_tokens", "train_loss", "accuracy", "accuracy_macro", "accuracy_per_token",
+                *(f"{control}_accuracy" for control in CONTROLS), *GAINS, "train_seconds", "eval_seconds",
+                "control_seconds", "peak_memory_mb",
             ):  # fmt: skip
                 row[name] = done[name].astype(float).mean()
             row["accuracy_seed_sd"] = done["accuracy"].astype(float).std(ddof=1) if len(done) > 1 else np.nan
@@ -107,7 +114,9 @@ def summary(store: Store, cell_table: pd.DataFrame) -> pd.DataFrame:
             media = list(table.index.get_level_values("media"))
             row["n_media"] = len(set(media))
             row["accuracy_item_stderr"] = rate(list(table["none"]), media).stderr
-            row["visual_gain_item_stderr"] = rate(list(table["none"] - table["blind"]), media).stderr
+            for gain, control in GAINS.items():
+                if control in table:
+                    row[f"{gain}_item_stderr"] = rate(list(table["none"] - table[control]), media).stderr
         rows.append(row)
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 

@@ -29,9 +29,9 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
     differences = contrasts.table(answers, contrasts.contrasts(answers, contrasts.baselines(answers, baseline)), margin)
     files = [*frames.write_tables(store), frames.write_table(store, "contrasts", differences)]
     task_table = frames.tasks(store)
-    sheets = [tables.summary_sheet(frames.summary(store, cells))]
-    supported = tables.contrast_sheet(differences)
-    sheets += [supported] if supported else []
+    conditions = frames.summary(store, cells)
+    sheets = [tables.summary_sheet(conditions)]
+    sheets += [s for s in (tables.contrast_sheet(differences), tables.control_sheet(conditions)) if s]
     if len(task_table):
         sheets.append(tables.task_sheet(task_table, sweep.get("base") or {}))
     by_task, coincide = tables.task_contrast_sheet(differences), tables.gate_sheet(gate.pairs(store, cells))

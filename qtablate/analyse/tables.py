@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qtablate.analyse.contrasts import ALL, INTERACTION, MAIN, UNDECIDED
-from qtablate.analyse.frames import AXES
+from qtablate.analyse.frames import AXES, CONTROLS
 from qtablate.analyse.gate import LOSS_TOLERANCE, NEAR_TIE, Pair
 
 NAMES = {
@@ -102,7 +102,7 @@ def summary_sheet(table: pd.DataFrame) -> Sheet:
     """The main table: a row a condition."""
     axes = _shown_axes(table)
     columns = [NAMES[axis] for axis in axes] + [
-        "batch", "steps", "loss", "accuracy %", "seed sd", "blind %", "gain", "train s", "seeds",
+        "batch", "steps", "loss", "accuracy %", "seed sd", "blind %", "visual gain", "temporal gain", "train s", "seeds",
     ]  # fmt: skip
     rows = []
     for _, row in table.iterrows():
@@ -111,7 +111,8 @@ def summary_sheet(table: pd.DataFrame) -> Sheet:
             *(str(row[axis]) for axis in axes), number(row["effective_batch_size"]), number(row["steps"]),
             number(row["train_loss"], 3), percent(row["accuracy"], row["accuracy_item_stderr"]),
             percent(row["accuracy_seed_sd"]), percent(row["blind_accuracy"]),
-            percent(row["visual_gain"], row["visual_gain_item_stderr"]), number(row["train_seconds"]), seeds,
+            percent(row["visual_gain"], row["visual_gain_item_stderr"]),
+            percent(row["temporal_gain"], row["temporal_gain_item_stderr"]), number(row["train_seconds"]), seeds,
         ))  # fmt: skip
     done = table[table["seeds_done"] > 0]
     note = "no cell has finished"
@@ -120,7 +121,8 @@ def summary_sheet(table: pd.DataFrame) -> Sheet:
         note = (
             f"accuracy over {int(first['n_items'])} items of {int(first['n_media'])} clips, mean of the seeds; ± is the "
             f"standard error over items, clustered by clip; seed sd is the spread between seeds; chance is "
-            f"{percent(first['chance'])}; gain = accuracy - blind. Held: {int(first['samples_seen'])} samples a cell."
+            f"{percent(first['chance'])}; visual gain = accuracy - blind, temporal gain = accuracy - that on shuffled frames. "
+            f"Held: {int(first['samples_seen'])} samples a cell."
         )
         if (done["accuracy_macro"] - done["accuracy"]).abs().max() >= 0.0005:
             macro = ", ".join(percent(value) for value in done["accuracy_macro"])
@@ -128,6 +130,29 @@ def summary_sheet(table: pd.DataFrame) -> Sheet:
     narrow = ("train s", "loss", "seeds", "batch", "micro-batch", "steps")
     optional = tuple(name for name in narrow if name in columns)
     return Sheet("Conditions", tuple(columns), tuple(rows), note, optional=optional)
+
+
+def control_sheet(table: pd.DataFrame) -> Sheet | None:
+    """A row a condition: its accuracy with less and less to see."""
+    done = table[table["seeds_done"] > 0]
+    ran = [control for control in CONTROLS if done[f"{control}_accuracy"].notna().any()]
+    if len(ran) < 2:  # blind stands in the main table
+        return None
+    axes = _shown_axes(table)
+    rows = [
+        (*(str(row[axis]) for axis in axes), percent(row["accuracy"]),
+         *(percent(row[f"{control}_accuracy"]) for control in ran),
+         *(number(row[name], 1) for name in ("eval_seconds", "control_seconds")))
+        for row in _records(done)
+    ]  # fmt: skip
+    says = {
+        "blind": "a clip of the mean color", "middle": "the middle frame throughout", "shuffled": "frames in another order",
+        "reversed": "the clip backwards", "other": "another item's clip",
+    }  # fmt: skip
+    note = "accuracy % of the same items shown " + ", ".join(f"{says[name]} ({name})" for name in ran)
+    note += "; mean of the seeds. Seconds: scoring a cell as it is, and under all controls."
+    columns = (*(NAMES[axis] for axis in axes), "accuracy %", *ran, "eval s", "controls s")
+    return Sheet("Controls", columns, tuple(rows), note, optional=("eval s", "controls s"))
 
 
 def task_sheet(table: pd.DataFrame, base: Mapping[str, float]) -> Sheet:

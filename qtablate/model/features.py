@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qtablate.bench.altered import altered
 from qtablate.bench.items import Clips, Frames, Problem
 from qtablate.errors import BadMedia, StoreError
 from qtablate.files import aside, write_text
@@ -56,6 +57,10 @@ def encoded(model: "VideoChat2Model", shown: Mapping[str, Frames]) -> "dict[str,
     return out
 
 
+def _key(place: int, control: str) -> str:
+    return f"{place}/{control}" if control else str(place)
+
+
 @dataclass(frozen=True)
 class FeatureFiles:
     """Where the features of one set of clips under one model lie."""
@@ -64,6 +69,8 @@ class FeatureFiles:
     model_fingerprint: str
     data_fingerprint: str
     clip_names: tuple[str, ...]
+    altered: tuple[str, ...] = ()
+    """Controls (bench/altered.py) under which each clip is encoded too, from one decoding."""
 
     @cached_property
     def chunks(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -71,7 +78,7 @@ class FeatureFiles:
         out = []
         for start in range(0, len(self.clip_names), CHUNK):
             names = self.clip_names[start : start + CHUNK]
-            text = json.dumps([FEATURES_SCHEMA, self.model_fingerprint, self.data_fingerprint, names])
+            text = json.dumps([FEATURES_SCHEMA, self.model_fingerprint, self.data_fingerprint, names, *self.altered])
             out.append((hashlib.sha256(text.encode()).hexdigest()[:24], names))
         return out
 
@@ -109,22 +116,27 @@ class FeatureFiles:
         shown: dict[str, Frames] = {}
         for place, name in enumerate(names):
             try:
-                shown[str(place)] = clips.frames(name)
+                frames = clips.frames(name)
             except BadMedia as error:
                 problems.append(Problem(name, error.kind, error.detail))
+                continue
+            shown[str(place)] = frames
+            shown |= {_key(place, control): altered(control, name, frames) for control in self.altered}
         with aside(self._array(stem)) as path:
             save_file(encoded(model, shown), path)
         write_text(self._note(stem), json.dumps([[p.subject, p.kind, p.detail] for p in problems]))
 
-    def read(self) -> dict[str, "torch.Tensor"]:
-        """All features by clip, (N, D) each, mapped from the files; clips with problems are absent."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    def read(self, control: str = "") -> dict[str, "torch.Tensor"]:
+        """All features by clip, (N, D) each, of the clips as they are or under a control; clips with problems are absent."""
+        from safetensors import SafetensorError, safe_open
 
         out: dict[str, torch.Tensor] = {}
         for stem, names in self.chunks:
             try:
-                out.update((names[int(place)], one) for place, one in load_file(self._array(stem)).items())
+                with safe_open(self._array(stem), "pt") as file:
+                    held = set(file.keys())
+                    keys = {name: _key(place, control) for place, name in enumerate(names)}
+                    out.update((name, file.get_tensor(key)) for name, key in keys.items() if key in held)
             except (OSError, SafetensorError) as error:
                 raise StoreError(
                     f"cached features {self._array(stem)} cannot be read ({error}): delete the file, it is made again"

@@ -1,0 +1,106 @@
+"""What each control shows, and that controls bite: a model that needs the video, or its time, does worse without."""
+
+import pytest
+import torch
+
+from qtablate.analyse.frames import CONTROLS as COLUMNS
+from qtablate.bench.altered import ALTERED
+from qtablate.bench.items import Item
+from qtablate.cli import CONTROLS as NAMED
+from qtablate.evaluate.controls import BLIND, CONTROLS, NONE, OTHER, shown
+from qtablate.evaluate.score import Scores
+from qtablate.run import ask, summarise
+
+
+def item(number: int, clip: str, task: str = "a", media: str = "", medium: str = "video") -> Item:
+    return Item(f"{task}-{number}", task, clip, "Which?", ("left", "right"), number % 2, medium, media)
+
+
+ITEMS = [
+    item(0, "x 0-4", media="x"),
+    item(1, "x 4-8", media="x"),
+    item(2, "y", media="y"),
+    item(3, "z", "b"),
+    item(4, "z", "b"),
+]
+
+
+def features(control: str) -> dict[str, torch.Tensor]:
+    return {one.clip: torch.full((1,), float(ord(one.clip[0]) + 1000 * (control != NONE))) for one in ITEMS}
+
+
+def blank(medium: str) -> torch.Tensor:
+    return torch.zeros(1)
+
+
+def test_the_controls_have_one_list():
+    assert list(COLUMNS) == NAMED.split(",") == list(CONTROLS)
+
+
+def test_as_it_is_and_altered():
+    for control in (NONE, *ALTERED):
+        asked, seen = shown(control, ITEMS, features, blank)
+        assert list(asked) == ITEMS
+        assert {name: value.item() for name, value in seen.items()} == {
+            name: value.item() for name, value in features(control).items()
+        }
+
+
+def test_blind_items_see_the_empty_clip_of_their_medium():
+    asked, seen = shown(BLIND, [*ITEMS, item(5, "i", medium="image")], features, blank)
+    assert {one.clip for one in asked} == set(seen) == {"video", "image"}
+    assert all((value == 0).all() for value in seen.values())
+    assert [one.id for one in asked][:5] == [one.id for one in ITEMS]
+
+
+def test_another_items_clip_is_of_another_file_and_of_the_same_task_where_it_can_be():
+    asked, seen = shown(OTHER, ITEMS, features, blank)
+    assert [one.id for one in asked] == [one.id for one in ITEMS]
+    clips = [one.clip for one in asked]
+    assert clips[:2] == ["y", "y"]  # not the other part of the same file
+    assert clips[2] in ("x 0-4", "x 4-8")
+    assert set(clips[3:]) <= {"x 0-4", "x 4-8", "y"}  # task b has one file
+    assert [one.clip for one in shown(OTHER, ITEMS, features, blank)[0]] == clips
+    assert set(clips) <= set(seen)
+
+
+def test_a_single_file_has_no_other():
+    alone = [item(0, "x"), item(1, "x")]
+    assert list(shown(OTHER, alone, features, blank)[0]) == alone
+
+
+def test_an_answer_is_the_real_items(tiny, encoder):
+    """Scores come in the items' order and name the item, not what it was shown."""
+    real = {one.clip: torch.randn(8, 24, generator=torch.Generator().manual_seed(n)) for n, one in enumerate(ITEMS)}
+    for control in (NONE, BLIND, OTHER):
+        given = ask(tiny, encoder, ITEMS, control, lambda _: real, lambda _: None)
+        assert [one.item for one in given] == ITEMS
+    blind = ask(tiny, encoder, ITEMS, BLIND, lambda _: real, lambda _: None)
+    assert blind[0].total == pytest.approx(blind[1].total)  # the same question of the same nothing
+
+
+def scores(right: list[bool]) -> list[Scores]:
+    out = []
+    for one, good in zip(ITEMS, right, strict=True):
+        chosen = one.answer if good else 1 - one.answer
+        out.append(Scores(one, tuple(-1.0 if n == chosen else -2.0 for n in range(2)), (1, 1)))
+    return out
+
+
+def test_gains_are_paired_differences():
+    found = summarise({
+        NONE: scores([True, True, True, False, True]), BLIND: scores([False, True, False, False, True]),
+        "shuffled": scores([True, False, True, True, True]),
+    })  # fmt: skip
+    assert found["accuracy"].value == pytest.approx(0.8)
+    assert {name: one.value for name, one in found["controls"].items()} == {BLIND: pytest.approx(0.4), "shuffled": 0.8}
+    assert found["visual_gain"].value == pytest.approx(0.4)
+    assert found["temporal_gain"].value == pytest.approx(0)
+    assert found["temporal_gain"].stderr > 0
+    assert {task.task: task.controls["shuffled"].value for task in found["tasks"]} == {"a": pytest.approx(2 / 3), "b": 1.0}
+
+
+def test_a_control_that_was_not_run_is_missing_and_never_zero():
+    found = summarise({NONE: scores([True] * 5), BLIND: scores([False] * 5)})
+    assert found["temporal_gain"].value is None
+    assert set(found["controls"]) == {BLIND}
