@@ -65,6 +65,7 @@ def sweep(
     train: Annotated[str, typer.Option(help="world (procedural), world:LEVEL or a json file of conversations.")] = "world",
     media_root: Annotated[str, typer.Option(help="Folder that the clips in --train are named from.")] = "",
     controls: Annotated[str, typer.Option(help=f"What items are asked under too: {CONTROLS}, or blind alone.")] = CONTROLS,
+    diagnose: Annotated[bool, typer.Option("--diagnose", help="Look at what the visual tokens hold, too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Results folder. Default: results/MODEL-BENCH.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: the cores at hand.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="The ablation that CI runs: two by two cells, a minute.")] = False,
@@ -98,7 +99,7 @@ def sweep(
     asked_under = words("--controls", controls, CONTROLS.split(","))
     if "blind" not in asked_under:
         raise QtablateError("--controls: blind must be among them, since no score means anything without it")
-    recipe = sweeps.recipe_for(sources, samples, image_share, lr, warm_up, max_grad_norm, train_lm, asked_under)
+    recipe = sweeps.recipe_for(sources, samples, image_share, lr, warm_up, max_grad_norm, train_lm, asked_under, diagnose)
     kind, _, where = bench.partition(":")
     name = "smoke" if smoke else "-".join(part for part in (Path(model).name, kind, Path(where).name) if part)
     store = Store(out or RESULTS / name)

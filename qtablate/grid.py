@@ -58,6 +58,8 @@ class Recipe:
     """Tokens in a training sequence at most."""
     controls: tuple[str, ...] = ("blind",)
     """What every item is asked with less to see under, one of evaluate.controls.CONTROLS each."""
+    diagnose: bool = False
+    """Whether to look at what the visual tokens hold (evaluate/tokens.py)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from qtablate.grid import Cell
 
-MEASURED = ("train_seconds", "eval_seconds", "control_seconds", "peak_memory_mb")
+MEASURED = ("train_seconds", "eval_seconds", "control_seconds", "token_seconds", "peak_memory_mb")
 """Figures that the machine decides: the only columns that may differ between two runs of one cell."""
 
 
@@ -29,6 +29,23 @@ class TaskScore:
     controls: dict[str, Rate]
     """Accuracy under each control."""
     chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How alike the extra tokens are at the end of training."""
+
+    query_rank: float
+    """Effective rank of the learned queries: as many as there are when orthogonal, 1 for copies of one."""
+    query_cosine: float | None
+    """Mean over pairs; None for a single token."""
+    output_rank: float
+    """Of what leaves the Q-Former for one clip, mean over clips."""
+    output_cosine: float | None
+    moved: float
+    """Mean distance from where they started."""
+    moved_relative: float
+    """As a share of their length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +80,14 @@ class Figures:
     frozen_params: int
     extra_query_tokens: str
     """What surgery did to them."""
+    likeness: Likeness | None
+    """Of the extra tokens, where they were looked at."""
     train_seconds: float
     eval_seconds: float
     """Without the controls."""
     control_seconds: float
+    token_seconds: float
+    """Looking at what the tokens hold."""
     peak_memory_mb: float
 
 

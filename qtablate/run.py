@@ -19,6 +19,7 @@ from qtablate.bench.altered import SHUFFLED
 from qtablate.bench.items import Clips, Item
 from qtablate.bench.sources import Sources, open_benchmark, open_training
 from qtablate.errors import DataError, QtablateError
+from qtablate.evaluate import tokens
 from qtablate.evaluate.controls import BLIND, NONE, Features, shown
 from qtablate.evaluate.score import Scores, score
 from qtablate.execute.events import Progress
@@ -29,7 +30,7 @@ from qtablate.model.load import load, read_config, start_anew
 from qtablate.model.pixels import CLIP_MEAN, normalised
 from qtablate.model.surgery import resize_extra
 from qtablate.model.videochat2 import VideoChat2Model
-from qtablate.records import Figures, Rate, TaskScore, of_cell
+from qtablate.records import Figures, Likeness, Rate, TaskScore, of_cell
 from qtablate.store import Store
 from qtablate.train.accumulate import Rules
 from qtablate.train.loop import Plan, Step, choose_trainable, drops_out, train
@@ -44,6 +45,9 @@ ANSWER_COLUMNS = (
     "control", "item", "task", "media", "gold", "predicted", "predicted_per_token", "correct", "correct_per_token",
     "options", "scores", "tokens",
 )  # fmt: skip
+
+
+HELD_COLUMNS = ("what", "start", "end", "n_items", "accuracy", "accuracy_stderr", "change", "change_stderr")
 
 
 def one_thread() -> None:
@@ -113,6 +117,7 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     torch.manual_seed(cell.seed)  # dropout, where a model has any
     model, encoder, surgery, parameters = prepare_model(cell, job.sources)
     config = read_config(job.sources.model)
+    started = model.extra_query_tokens.detach().clone() if condition.extra_num_query_tokens else None
 
     training = open_training(job.sources, config, recipe.samples, recipe.image_share)
     features = job.training.read()
@@ -147,8 +152,12 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     rows = [_answer(control, one) for control, scores in answers.items() for one in scores]
     store.write_rows(store.cell_file(cell.key, "answers.csv"), rows, ANSWER_COLUMNS)
 
+    began = time.perf_counter()
+    likeness = _look(model, encoder, items, plain, started, store, cell.key, report) if recipe.diagnose else None
+    token_seconds = time.perf_counter() - began
+
     last = [step for step in steps[-max(1, len(steps) // 10) :] if step.loss is not None]
-    tokens = sum(step.supervised_tokens for step in last)
+    supervised = sum(step.supervised_tokens for step in last)
     return Figures(
         steps=sum(step.loss is not None for step in steps),
         samples_seen=steps[-1].samples_seen,
@@ -156,19 +165,54 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
         skipped_windows=sum(step.loss is None for step in steps),
         samples_cut=sum(step.samples_cut for step in steps),
         dropout=drops_out(model),
-        train_loss=sum(step.loss * step.supervised_tokens for step in last if step.loss is not None) / tokens
-        if tokens
+        train_loss=sum(step.loss * step.supervised_tokens for step in last if step.loss is not None) / supervised
+        if supervised
         else None,
         visual_tokens=model.num_visual_tokens,
         trainable_params=sum(p.numel() for p in parameters.values()),
         frozen_params=sum(p.numel() for p in model.parameters() if not p.requires_grad),
         extra_query_tokens=surgery,
+        likeness=likeness,
         train_seconds=train_seconds,
         eval_seconds=seconds.pop(NONE),
         control_seconds=sum(seconds.values()),
+        token_seconds=token_seconds,
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         **summarise(answers),
     )
+
+
+def _look(
+    model: VideoChat2Model, encoder: Encoder, items: Sequence[Item], shown: Features, started: Tensor | None,
+    store: Store, key: str, report: Report,
+) -> Likeness | None:  # fmt: skip
+    """Write held.csv and looks.csv, what the tokens hold and where they look; the extra ones' likeness is returned."""
+    some = tokens.sample(items)
+    held = tokens.curve(model, encoder, some, shown, lambda done, of: report(Progress("tokens", done, of)))
+    store.write_rows(
+        store.cell_file(key, "held.csv"),
+        [{
+            "what": one.what, "start": one.tokens[0], "end": one.tokens[1], "n_items": one.accuracy.n,
+            "accuracy": one.accuracy.value, "accuracy_stderr": one.accuracy.stderr, "change": one.change.value,
+            "change_stderr": one.change.stderr,
+        } for one in held],
+        HELD_COLUMNS,
+    )  # fmt: skip
+    one_medium = [item for item in some if shown[item.clip].shape == shown[some[0].clip].shape]
+    looked = tokens.looks(model, encoder, one_medium[:: max(1, len(one_medium) // tokens.LOOKED_AT)], shown)
+    places = {place: "place_{}_{}_{}".format(*place) for place in looked[0].places}  # frame, row, column
+    store.write_rows(
+        store.cell_file(key, "looks.csv"),
+        [{
+            "token": one.token, "extra": int(one.extra), "from_question": one.from_question, "from_answer": one.from_answer,
+            **{places[place]: share for place, share in one.places.items()},
+        } for one in looked],
+        ("token", "extra", "from_question", "from_answer", *places.values()),
+    )  # fmt: skip
+    if started is None:
+        return None
+    clips = dict.fromkeys(item.clip for item in one_medium)
+    return tokens.likeness(model, started, torch.stack([shown[clip] for clip in clips]))
 
 
 def prepare_model(cell: Cell, sources: Sources) -> tuple[VideoChat2Model, Encoder, str, dict[str, torch.nn.Parameter]]:

@@ -120,6 +120,7 @@ def recipe_for(
     max_grad_norm: float | None,
     train_language_model: bool,
     controls: tuple[str, ...],
+    diagnose: bool,
 ) -> Recipe:
     """Fill what the user left open. The learning rate is the model's own; images have a part where the data has any."""
     config = read_config(sources.model)
@@ -138,6 +139,7 @@ def recipe_for(
         train_language_model=train_language_model,
         longest=LONGEST,
         controls=controls,
+        diagnose=diagnose,
     )
 
 

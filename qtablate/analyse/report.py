@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qtablate.analyse import contrasts, frames, gate, tables
+from qtablate.analyse import contrasts, frames, gate, held, plots, tables
 from qtablate.files import write_text
 from qtablate.store import Store
 
@@ -28,14 +28,19 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
     answers = contrasts.read(store, cells, sweep["grid"]["hold"])
     differences = contrasts.table(answers, contrasts.contrasts(answers, contrasts.baselines(answers, baseline)), margin)
     files = [*frames.write_tables(store), frames.write_table(store, "contrasts", differences)]
+    tokens = held.table(store, cells, margin)
+    if held.diagnosed(store, cells):
+        files += [frames.write_table(store, "tokens", tokens), frames.write_table(store, "held", held.parts(store, cells))]
     task_table = frames.tasks(store)
     conditions = frames.summary(store, cells)
     sheets = [tables.summary_sheet(conditions)]
-    sheets += [s for s in (tables.contrast_sheet(differences), tables.control_sheet(conditions)) if s]
+    supported, controls = tables.contrast_sheet(differences), tables.control_sheet(conditions)
+    sheets += [s for s in (supported, controls, tables.held_sheet(tokens, margin)) if s]
     if len(task_table):
         sheets.append(tables.task_sheet(task_table, sweep.get("base") or {}))
     by_task, coincide = tables.task_contrast_sheet(differences), tables.gate_sheet(gate.pairs(store, cells))
     sheets += [s for s in (by_task, coincide, tables.failure_sheet(cells), tables.problem_sheet(sweep["problems"])) if s]
+    files += plots.look_pictures(store, cells)
     path = store.table_file("report.md")
     write_text(path, _markdown(store.root.name, sweep, sheets))
     return Report(tuple(sheets), (*files, path))

@@ -155,6 +155,43 @@ def control_sheet(table: pd.DataFrame) -> Sheet | None:
     return Sheet("Controls", columns, tuple(rows), note, optional=("eval s", "controls s"))
 
 
+def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
+    """A row a condition with extra tokens: how alike they are and what they are worth."""
+    if table.empty:
+        return None
+    axes = _shown_axes(table)
+    rows = [
+        (*(str(row[axis]) for axis in axes), number(row["query_rank"], 1), number(row["query_cosine"], 2),
+         number(row["output_rank"], 1), number(row["output_cosine"], 2), percent(row["moved_relative"], digits=0),
+         percent(row["attention_base"]), percent(row["attention_extra"]), points(row["change_without_extra"]),
+         points(row["change_without_base"]), str(row["first_that_do"]), str(row["named"]))
+        for row in _records(table)
+    ]  # fmt: skip
+    columns = (
+        *(NAMES[axis] for axis in axes), "query rank", "query cosine", "output rank", "output cosine", "moved %",
+        "attention to base %", "attention to extra %", "without extra", "without base", "first that do", "named",
+    )  # fmt: skip
+    note = (
+        "rank: effective rank (exp of the entropy of the singular values), of the learned queries and of what leaves the "
+        "Q-Former for one clip; cosine: mean over pairs; moved: from the initial value, as a share of the length; attention: "
+        "of the answer's positions; without: points lost or won on a sample of the items when those tokens go (extra) or are "
+        f"the same for every clip (base), nothing trained anew; first that do: so many of the first extra tokens keep that "
+        f"sample within {points(margin, sign=False)} points. " + " ".join(_in_words(row) for row in _records(table))
+    )
+    optional = ("query cosine", "output cosine", "without base", "attention to base %", "moved %", "query rank")
+    return Sheet("What the extra tokens hold", columns, tuple(rows), note, optional=optional)
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
+    others = [f"{NAMES[axis]} {row[axis]}" for axis in AXES[1:2]] + ([str(row["extra_init"])])
+    what = f"{row[AXES[0]]} extra tokens ({', '.join(others)})"
+    if row["named"] == "frozen":
+        return f"{what} are frozen: they stay where they began."
+    if row["named"] == "copies":
+        return f"{what} are copies of one another and behave like {number(row['output_rank'])}; --extra-init normal mends that."
+    return f"{what} behave like {number(row['output_rank'])}."
+
+
 def task_sheet(table: pd.DataFrame, base: Mapping[str, float]) -> Sheet:
     """A row a task, a column a condition: accuracy averaged over the seeds. `base`: what the untouched base scored."""
     axes = _shown_axes(table)
