@@ -10,6 +10,7 @@ that a cell is an alignment-stage run (starting from converged queries, extra on
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -77,9 +78,15 @@ def trapezoid(step: int, steps: int) -> float:
     return min(1.0, up, 0.02 + 0.98 * down)
 
 
+def one_cycle(step: int, steps: int) -> float:
+    """Share of the peak rate: up over a tenth of the steps, then a cosine to a hundredth."""
+    done = (step + 1) / steps
+    return done / 0.1 if done < 0.1 else 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
+
+
 class Descent:
-    """AdamW, and Muon for the matrices of layers: it taught the vision encoder the same in less than half of the steps
-    (results/nano). One step is one gradient, clipped at 1."""
+    """AdamW, and Muon for the matrices of layers where there are any: it taught the vision encoder the same in less than
+    half of the steps, and the language model more slowly (results/nano). One step is one gradient, clipped at 1."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], peak: float, layers: Sequence[nn.Module] = ()) -> None:
         parameters = list(parameters)
@@ -170,14 +177,14 @@ def train_language(
     that the language model learns to read visual prefixes of any length and no number is its favourite."""
     table = model.query_tokens
     parts = (model.qformer, model.projection, model.language_model)
-    descent = Descent([table, *(p for part in parts for p in part.parameters())], peak, parts)
+    descent = Descent([table, *(p for part in parts for p in part.parameters())], peak)
     for step in range(steps):
         dice = Dice("pretrain", "language", seed, step)
         n = dice.pick(QUERIES)
         micro = micro_batch(pool.samples(dice, clips), pool.features.__getitem__, encoder, n, 1024)
         tokens = visual_tokens(model, micro.features, table[:, :n])
         loss = text_loss_sum(model, micro.text, tokens) / micro.supervised_tokens
-        descent.step(loss, trapezoid(step, steps))
+        descent.step(loss, one_cycle(step, steps))
         yield {"step": step, "queries": n, "length": micro.text.input_ids.shape[1], "loss": loss.item()}
 
 

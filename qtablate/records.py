@@ -44,8 +44,8 @@ class Likeness:
     output_cosine: float | None
     moved: float
     """Mean distance from where they started."""
-    moved_relative: float
-    """As a share of their length."""
+    moved_base: float
+    """That of the base queries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     torch.manual_seed(cell.seed)  # dropout, where a model has any
     model, encoder, surgery, parameters = prepare_model(cell, job.sources)
     config = read_config(job.sources.model)
-    started = model.extra_query_tokens.detach().clone() if condition.extra_num_query_tokens else None
+    started = model.queries().detach().clone()
 
     training = open_training(job.sources, config, recipe.samples, recipe.image_share)
     features = job.training.read()
@@ -183,7 +183,7 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
 
 
 def _look(
-    model: VideoChat2Model, encoder: Encoder, items: Sequence[Item], shown: Features, started: Tensor | None,
+    model: VideoChat2Model, encoder: Encoder, items: Sequence[Item], shown: Features, started: Tensor,
     store: Store, key: str, report: Report,
 ) -> Likeness | None:  # fmt: skip
     """Write held.csv and looks.csv, what the tokens hold and where they look; the extra ones' likeness is returned."""
@@ -209,7 +209,7 @@ def _look(
         } for one in looked],
         ("token", "extra", "from_question", "from_answer", *places.values()),
     )  # fmt: skip
-    if started is None:
+    if not model.config.extra_num_query_tokens:
         return None
     clips = dict.fromkeys(item.clip for item in one_medium)
     return tokens.likeness(model, started, torch.stack([shown[clip] for clip in clips]))

@@ -7,13 +7,13 @@ import pandas as pd
 from qtablate.analyse.frames import AXES
 from qtablate.store import Store
 
-FROZEN = 0.01
-"""Mean relative movement below which extra tokens are called frozen."""
+FROZEN = 0.1
+"""Extra tokens that moved less than this share of how far the base ones did are called frozen."""
 COPIES = 0.95
 """Mean cosine of pairs above which they are called copies of one another."""
-LIKENESS = ("query_rank", "query_cosine", "output_rank", "output_cosine", "moved", "moved_relative")
+LIKENESS = ("query_rank", "query_cosine", "output_rank", "output_cosine", "moved", "moved_base")
 COLUMNS = (
-    *AXES, "seeds", *LIKENESS, "attention_base", "attention_extra", "first_that_do", "change_without_extra",
+    *AXES, "seeds", *LIKENESS, "moved_relative", "attention_base", "attention_extra", "first_that_do", "change_without_extra",
     "change_without_base", "named",
 )  # fmt: skip
 
@@ -60,14 +60,15 @@ def table(store: Store, cells: pd.DataFrame, margin: float) -> pd.DataFrame:
         row["first_that_do"] = int(enough["end"].iloc[0] - first["start"].iloc[0]) if len(enough) else row[AXES[0]]
         row["change_without_extra"] = first["change"].iloc[0]
         row["change_without_base"] = mine.loc[(mine["what"] == "mean") & (mine["start"] == 0), "change"].iloc[0]
+        row["moved_relative"] = row["moved"] / row["moved_base"] if row["moved_base"] else None
         row["named"] = named(row["moved_relative"], row["query_cosine"])
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def named(moved_relative: float, query_cosine: float | None) -> str:
+def named(moved_relative: float | None, query_cosine: float | None) -> str:
     """What extra tokens that are no use are called; empty for sound ones."""
-    if moved_relative < FROZEN:
+    if moved_relative is not None and moved_relative < FROZEN:
         return "frozen"
     return "copies" if query_cosine is not None and query_cosine > COPIES else ""
 

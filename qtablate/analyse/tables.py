@@ -173,10 +173,11 @@ def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
     )  # fmt: skip
     note = (
         "rank: effective rank (exp of the entropy of the singular values), of the learned queries and of what leaves the "
-        "Q-Former for one clip; cosine: mean over pairs; moved: from the initial value, as a share of the length; attention: "
-        "of the answer's positions; without: points lost or won on a sample of the items when those tokens go (extra) or are "
-        f"the same for every clip (base), nothing trained anew; first that do: so many of the first extra tokens keep that "
-        f"sample within {points(margin, sign=False)} points. " + " ".join(_in_words(row) for row in _records(table))
+        "Q-Former for one clip; cosine: mean over pairs; moved: from the start, in percent of how far the base queries went; "
+        "attention: of the answer's positions; without: points lost or won on a sample of the items when those tokens go "
+        "(extra) or are the same for every clip (base), nothing trained anew; first that do: so many of the first extra "
+        f"tokens keep that sample within {points(margin, sign=False)} points. "
+        + " ".join(_in_words(row) for row in _records(table))
     )
     optional = ("query cosine", "output cosine", "without base", "attention to base %", "moved %", "query rank")
     return Sheet("What the extra tokens hold", columns, tuple(rows), note, optional=optional)

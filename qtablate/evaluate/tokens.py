@@ -70,14 +70,16 @@ def cosine(rows: Tensor) -> float | None:
 
 
 def likeness(model: VideoChat2Model, started: Tensor, features: Tensor) -> Likeness:
-    """Of the extra tokens: their queries (`started` as they began) and what leaves the Q-Former for these clips (B, N, D)."""
+    """Of the extra tokens: their queries and what leaves the Q-Former for these clips (B, N, D). `started` (1, Q, D) is
+    what all queries began with."""
+    base = model.config.num_query_tokens
     table = model.extra_query_tokens.detach()[0]
     with torch.inference_mode():
-        out = model.visual_tokens(features)[:, model.config.num_query_tokens :]
-    moved = (table - started[0]).norm(dim=-1)
+        out = model.visual_tokens(features)[:, base:]
+    moved = (model.queries().detach() - started)[0].norm(dim=-1)
     return Likeness(
         effective_rank(table), cosine(table), effective_rank(out), cosine(out),
-        float(moved.mean()), float((moved / table.norm(dim=-1).clamp(min=1e-12)).mean()),
+        float(moved[base:].mean()), float(moved[:base].mean()),
     )  # fmt: skip
 
 

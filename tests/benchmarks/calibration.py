@@ -45,7 +45,7 @@ DESIGNS = [
     Design(conditions, seeds, clips, items, seed_sd, 0.1)
     for conditions, seeds in ((2, 3), (2, 5), (3, 3), (6, 2), (6, 3), (8, 5))
     for clips, items in ((600, 3), (100, 5))
-    for seed_sd in (0.0, 0.01, 0.03)
+    for seed_sd in (0.0, 0.02)
 ]
 
 

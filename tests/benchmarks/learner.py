@@ -1,7 +1,6 @@
 """What the studies of the world share: a small transformer that chooses an option is trained, asked, and told in a table."""
 
 import argparse
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,20 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qtablate.pretrain import Descent
+from qtablate.pretrain import Descent, one_cycle
 
 SEED = 1
 WIDTH = 96
 BATCH, PEAK = 128, 1.5e-3
 
 Say = Callable[[str], None]
-
-
-def one_cycle(step: int, steps: int) -> float:
-    """Share of the peak rate: linear warm-up over a tenth of the steps, then a cosine to a hundredth. A short warm-up left the
-    readers of one frame at the answers' prior."""
-    done = (step + 1) / steps
-    return done / 0.1 if done < 0.1 else 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
 
 
 def body() -> nn.TransformerEncoder:

@@ -50,10 +50,12 @@ def test_copies_are_told_from_tokens_that_differ(tiny, seen):
     clips = torch.stack(list(seen.values()))
     resize_extra(tiny, 0, "normal", 1)
     resize_extra(tiny, 6, "normal", 1)
-    started = tiny.extra_query_tokens.detach().clone()
+    started = tiny.queries().detach().clone()
     apart = likeness(tiny, started, clips)
     assert apart.query_rank > 4.5
-    assert apart.moved == 0
+    assert apart.moved == apart.moved_base == 0
+    tiny.query_tokens.data = tiny.query_tokens.data + 1
+    assert likeness(tiny, started, clips).moved_base == pytest.approx(math.sqrt(24))
     tiny.extra_query_tokens.data = tiny.extra_query_tokens.data[:, :1].repeat(1, 6, 1)
     same = likeness(tiny, started, clips)
     assert (same.query_rank, same.query_cosine) == (pytest.approx(1, abs=1e-4), pytest.approx(1))
