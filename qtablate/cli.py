@@ -7,7 +7,7 @@ qtablate bench export DIR
 
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -131,12 +131,16 @@ def report(
     results: Annotated[Path | None, typer.Argument(help="A results folder. Default: the newest under results/.")] = None,
     baseline: Annotated[str, typer.Option(help="What is compared with, such as tokens=0,accum=1 (the default).")] = "",
     margin: Annotated[float, typer.Option(min=0, help="Points below which a difference does not matter to you.")] = 2.0,
+    at: Annotated[
+        str, typer.Option(help="Language model to tell costs for: 7b, 13b, mistral-7b, phi-3-mini, a config.json.")
+    ] = "7b",
 ) -> None:
     """Show the tables of a sweep, finished or not, and write them as CSV and Markdown."""
     from qtablate.grid import levels
     from qtablate.store import Store, newest
 
-    _show_report(console(), Store(results) if results else newest(RESULTS), levels("--baseline", baseline), margin / 100)
+    store = Store(results) if results else newest(RESULTS)
+    _show_report(console(), store, baseline=levels("--baseline", baseline), margin=margin / 100, at=at)
 
 
 @bench_app.command("export")
@@ -245,13 +249,10 @@ def _show_plan(screen: Console, planned: "Sweep") -> None:
         _say(screen, line)
 
 
-def _show_report(
-    screen: Console, store: "Store", baseline: Mapping[str, str] | None = None, margin: float | None = None
-) -> None:
-    from qtablate.analyse.report import MARGIN
+def _show_report(screen: Console, store: "Store", **asked: Any) -> None:
     from qtablate.analyse.report import report as build
 
-    built = build(store, baseline or {}, MARGIN if margin is None else margin)
+    built = build(store, **asked)
     for sheet in built.sheets:
         screen.print(sheet.rich(screen.width))
         screen.print()

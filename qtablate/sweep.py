@@ -23,7 +23,7 @@ from qtablate.display import clock
 from qtablate.errors import DataError, GridError, QtablateError, StoreError
 from qtablate.execute.events import Event
 from qtablate.execute.local import run_jobs
-from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe, check
+from qtablate.grid import RECORD_SCHEMA, Cell, Condition, Fingerprints, Grid, Recipe, check
 from qtablate.jobs import CellJob, FeatureJob, ProbeJob
 from qtablate.model.features import FeatureFiles
 from qtablate.model.load import base_scores, fingerprint, read_config
@@ -259,6 +259,7 @@ def write_sweep_file(sweep: Sweep) -> None:
     """sweep.json, then every table that the cells on disk allow."""
     problems, items = _left_out(sweep)
     sweep.store.write_sweep({
+        "schema": RECORD_SCHEMA,
         "grid": dataclasses.asdict(sweep.grid),
         "recipe": dataclasses.asdict(sweep.recipe),
         "sources": dataclasses.asdict(sweep.sources),

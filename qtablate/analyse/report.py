@@ -6,12 +6,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qtablate.analyse import contrasts, frames, gate, held, plots, tables
+from qtablate.analyse import contrasts, cost, frames, gate, held, plots, tables
+from qtablate.errors import StoreError
 from qtablate.files import write_text
+from qtablate.grid import RECORD_SCHEMA
 from qtablate.store import Store
 
 MARGIN = 0.02
 """Differences below this share are of no importance unless the user says otherwise."""
+AT = "7b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +23,14 @@ class Report:
     files: tuple[Path, ...]
 
 
-def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), margin: float = MARGIN) -> Report:
-    """Read a folder, write its tables, and return what to show. `baseline` names levels of axes, `margin` is a share.
-    Raises StoreError when the folder is no sweep's, and QtablateError for a baseline that is not there."""
+def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), margin: float = MARGIN, at: str = AT) -> Report:
+    """Read a folder, write its tables, and return what to show. `baseline` names levels of axes, `margin` is a share, `at`
+    the language model that costs are told for. Raises StoreError when the folder is no sweep's, and QtablateError for a
+    baseline or a model that is not there."""
+    model = cost.decoder(at)
     sweep = store.read_sweep()
+    if sweep.get("schema") != RECORD_SCHEMA:
+        raise StoreError(f"{store.root} was written by another version of qtablate: run its sweep again to report on it")
     cells = frames.cells(store)
     answers = contrasts.read(store, cells, sweep["grid"]["hold"])
     differences = contrasts.table(answers, contrasts.contrasts(answers, contrasts.baselines(answers, baseline)), margin)
@@ -33,9 +40,13 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
         files += [frames.write_table(store, "tokens", tokens), frames.write_table(store, "held", held.parts(store, cells))]
     task_table = frames.tasks(store)
     conditions = frames.summary(store, cells)
+    costs = cost.costs(conditions, answers, model, margin)
+    files.append(frames.write_table(store, "cost", costs))
     sheets = [tables.summary_sheet(conditions)]
     supported, controls = tables.contrast_sheet(differences), tables.control_sheet(conditions)
     sheets += [s for s in (supported, controls, tables.held_sheet(tokens, margin)) if s]
+    priced = tables.cost_sheet(costs, cost.TEXT, cost.advice(costs, margin))
+    sheets += [priced] if priced else []
     if len(task_table):
         sheets.append(tables.task_sheet(task_table, sweep.get("base") or {}))
     by_task, coincide = tables.task_contrast_sheet(differences), tables.gate_sheet(gate.pairs(store, cells))

@@ -193,6 +193,33 @@ def _in_words(row: Mapping[str, Any]) -> str:
     return f"{what} behave like {number(row['output_rank'])}."
 
 
+def cost_sheet(table: pd.DataFrame, text_tokens: int, advice: str) -> Sheet | None:
+    """A row a condition: what it costs and whether it is worth it."""
+    if table.empty:
+        return None
+    axes = _shown_axes(table)
+    rows = []
+    for row in _records(table):
+        fronts = [word for word, name in (("tokens", "cheapest_by_tokens"), ("time", "cheapest_by_time")) if row[name]]
+        text_alone = row["prefill_gflops"] - row["prefill_gflops_added"]
+        rows.append((
+            *(str(row[axis]) for axis in axes), number(row["visual_tokens"]), number(row["prefill_gflops"]),
+            number(100 * row["prefill_gflops_added"] / text_alone), number(row["cache_mb"]),
+            number(row["step_seconds"], 3), number(row["item_milliseconds"], 1), number(row["peak_memory_mb"]),
+            percent(row["accuracy"]), ", ".join(fronts), str(row["as_good_as_best"]),
+        ))  # fmt: skip
+    columns = (
+        *(NAMES[axis] for axis in axes), "visual tokens", "prefill GFLOPs", "more %", "KV cache MB", "step s", "item ms",
+        "memory MB", "accuracy %", "front", "as good",
+    )  # fmt: skip
+    note = (
+        f"prefill and KV cache (bf16): {table['language_model'].iloc[0]} reading {text_tokens} tokens of text and the visual "
+        "ones, by formula (--at names another model), more: than the text alone; step, item and memory: measured here; "
+        "front: nothing with as few visual tokens, or as little training time, scores higher. " + advice
+    )
+    return Sheet("Cost", columns, tuple(rows), note, optional=("memory MB", "item ms", "more %", "step s"))
+
+
 def task_sheet(table: pd.DataFrame, base: Mapping[str, float]) -> Sheet:
     """A row a task, a column a condition: accuracy averaged over the seeds. `base`: what the untouched base scored."""
     axes = _shown_axes(table)

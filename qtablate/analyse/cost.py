@@ -1,0 +1,142 @@
+"""What a condition costs: in a language model of the user's size, and as measured here; and which ones are worth it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from qtablate.analyse.contrasts import ALL, EQUIVALENT, SIMPLE, Answers, Contrast, table
+from qtablate.analyse.frames import AXES
+from qtablate.errors import QtablateError
+
+TEXT = 64  # tokens of prompt and question that stand beside the visual ones
+BYTES = 2  # a number in the cache, bf16
+COLUMNS = (
+    *AXES, "visual_tokens", "language_model", "prefill_gflops", "prefill_gflops_added", "cache_mb", "cache_mb_added",
+    "step_seconds", "item_milliseconds", "peak_memory_mb", "train_seconds", "accuracy", "cheapest_by_tokens",
+    "cheapest_by_time", "as_good_as_best",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """The shape of a decoder-only language model with gated feed-forward layers."""
+
+    name: str
+    layers: int
+    width: int
+    heads: int
+    key_value_heads: int
+    inner: int
+    head_width: int
+
+    @property
+    def weights(self) -> int:
+        """Of the linear layers that every token passes."""
+        attention = 2 * self.width * self.head_width * (self.heads + self.key_value_heads)
+        return self.layers * (attention + 3 * self.width * self.inner)
+
+    def prefill_flops(self, tokens: int) -> float:
+        """Of reading so many tokens at once: two a weight and token, and attention over all pairs, as PyTorch's flop
+        counter has it (nothing saved for causality, no vocabulary)."""
+        return 2.0 * self.weights * tokens + 4.0 * self.layers * self.heads * self.head_width * tokens**2
+
+    def cache_bytes(self, tokens: int) -> int:
+        """Keys and values of every layer."""
+        return 2 * self.layers * self.key_value_heads * self.head_width * BYTES * tokens
+
+
+DECODERS = {
+    "7b": Decoder("Vicuna-7B", 32, 4096, 32, 32, 11008, 128),
+    "13b": Decoder("Vicuna-13B", 40, 5120, 40, 40, 13824, 128),
+    "mistral-7b": Decoder("Mistral-7B", 32, 4096, 32, 8, 14336, 128),
+    "phi-3-mini": Decoder("Phi-3-mini", 32, 3072, 32, 32, 8192, 96),
+}
+"""The language models of VideoChat2's variants, from their published config.json."""
+
+
+def decoder(name: str) -> Decoder:
+    """One of DECODERS, or the model that a config.json, or the directory that holds one, describes."""
+    if name in DECODERS:
+        return DECODERS[name]
+    path = Path(name) / "config.json" if Path(name).is_dir() else Path(name)
+    try:
+        config = json.loads(path.read_text())
+        config = config.get("text_config") or config
+        heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
+        called = path.parent.name if path.name == "config.json" else path.stem
+        return Decoder(
+            called, int(config["num_hidden_layers"]), width, heads,
+            int(config.get("num_key_value_heads") or heads), int(config["intermediate_size"]),
+            int(config.get("head_dim") or width // heads),
+        )  # fmt: skip
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        why = f"no {error}" if isinstance(error, KeyError) else str(error)
+        known = ", ".join(DECODERS)
+        raise QtablateError(f"--at {name}: neither one of {known} nor a language model's config.json ({why})") from None
+
+
+def costs(conditions: pd.DataFrame, given: Answers, model: Decoder, margin: float) -> pd.DataFrame:
+    """A row a finished condition of the summary. Two fronts: no condition with fewer visual tokens, or with less training
+    time, scores as high."""
+    done = conditions[conditions["seeds_done"] > 0]
+    rows = []
+    for row in done.to_dict("records"):
+        tokens = int(row["visual_tokens"])
+        flops, cache = model.prefill_flops(TEXT + tokens), model.cache_bytes(TEXT + tokens)
+        rows.append({
+            **{axis: row[axis] for axis in AXES}, "visual_tokens": tokens, "language_model": model.name,
+            "prefill_gflops": flops / 1e9, "prefill_gflops_added": (flops - model.prefill_flops(TEXT)) / 1e9,
+            "cache_mb": cache / 1e6, "cache_mb_added": model.cache_bytes(tokens) / 1e6,
+            "step_seconds": row["train_seconds"] / row["steps"] if row["steps"] else None,
+            "item_milliseconds": 1000 * row["eval_seconds"] / row["n_items"], "peak_memory_mb": row["peak_memory_mb"],
+            "train_seconds": row["train_seconds"], "accuracy": row["accuracy"],
+        })  # fmt: skip
+    out = pd.DataFrame(rows, columns=list(COLUMNS))
+    for column, cost in (("cheapest_by_tokens", "visual_tokens"), ("cheapest_by_time", "train_seconds")):
+        out[column] = front(list(out[cost]), list(out["accuracy"]))
+    out["as_good_as_best"] = as_good(out, given, margin)
+    return out
+
+
+def front(cost: Sequence[float], value: Sequence[float]) -> list[bool]:
+    """Which points nothing beats: no other is as cheap and better, or cheaper and as good."""
+    points = list(zip(cost, value, strict=True))
+    return [not any((c <= mine and v > good) or (c < mine and v >= good) for c, v in points) for mine, good in points]
+
+
+def as_good(out: pd.DataFrame, given: Answers, margin: float) -> list[str]:
+    """`best`, `equivalent` where a condition is surely within the margin of it (Holm over the conditions), else empty."""
+    if out.empty or not given.right:
+        return [""] * len(out)
+    mean = {one: sum(given.right[one, s].mean() for s in given.seeds_of(one)) for one in given.conditions}
+    best = max(mean, key=lambda one: mean[one] / len(given.seeds_of(one)))
+    others = [one for one in given.conditions if one != best]
+    wanted = [Contrast(SIMPLE, "condition", number, "best", {one: 1.0, best: -1.0}) for number, one in enumerate(others)]
+    rows = table(given, wanted, margin, tasks=False)
+    verdicts = {others[int(row["level"])]: row["verdict"] for _, row in rows[rows["task"] == ALL].iterrows()}
+    words = {best: "best"} | {one: "equivalent" for one, verdict in verdicts.items() if verdict == EQUIVALENT}
+    keys = dict(zip(given.axes, range(len(given.axes)), strict=True))
+    found = []
+    for row in out.to_dict("records"):
+        mine = [one for one in given.conditions if all(one[keys[axis]] == row[axis] for axis in AXES if axis in keys)]
+        found.append(next((words[one] for one in mine if one in words), ""))
+    return found
+
+
+def advice(out: pd.DataFrame, margin: float) -> str:
+    """The cheapest condition that is as good as the best, in words."""
+    if out.empty or not (out["as_good_as_best"] == "best").any():
+        return ""
+    best = out[out["as_good_as_best"] == "best"].iloc[0]
+    good = out[out["as_good_as_best"] != ""].sort_values(["visual_tokens", "train_seconds"], kind="stable").iloc[0]
+    names = {key: f"{row[AXES[0]]} extra tokens, accumulation {row[AXES[1]]}" for key, row in (("best", best), ("good", good))}
+    text = f"Best here: {names['best']} ({100 * best['accuracy']:.1f} %). "
+    if good.name == best.name:
+        return text + f"No cheaper condition is surely within {100 * margin:g} points of it."
+    return text + (
+        f"Cheapest that is surely within {100 * margin:g} points of it: {names['good']} ({100 * good['accuracy']:.1f} %), "
+        f"{int(good['visual_tokens'])} instead of {int(best['visual_tokens'])} visual tokens."
+    )

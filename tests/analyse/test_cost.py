@@ -1,0 +1,121 @@
+"""Costs by formula against PyTorch's own counting, and which conditions are worth it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig, LlamaModel
+
+from qtablate.analyse.contrasts import Answers, axes_of
+from qtablate.analyse.cost import DECODERS, Decoder, advice, costs, decoder, front
+from qtablate.errors import QtablateError
+
+TINY = Decoder("tiny", 2, 32, 4, 2, 48, 8)
+
+
+def tiny() -> LlamaModel:
+    config = LlamaConfig(
+        vocab_size=10, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48,
+        attn_implementation="eager",
+    )  # fmt: skip
+    return LlamaModel(config)
+
+
+@pytest.mark.parametrize("tokens", [7, 40])
+def test_prefill_is_what_pytorch_counts(tokens):
+    counter = FlopCounterMode(display=False)
+    with counter, torch.inference_mode():
+        tiny()(inputs_embeds=torch.zeros(1, tokens, 32))
+    assert counter.get_total_flops() == TINY.prefill_flops(tokens)
+
+
+def test_the_cache_is_what_a_model_keeps():
+    with torch.inference_mode():
+        cache = tiny().bfloat16()(inputs_embeds=torch.zeros(1, 9, 32, dtype=torch.bfloat16), use_cache=True).past_key_values
+    kept = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
+    assert TINY.cache_bytes(9) == 2 * kept
+
+
+@pytest.mark.parametrize(("name", "billions"), [("7b", 6.48), ("13b", 12.69), ("mistral-7b", 6.98), ("phi-3-mini", 3.62)])
+def test_known_models_have_their_weights(name, billions):
+    """All weights of the layers: published sizes less the two vocabulary tables (6.74 - .26, 13.02 - .33, ...)."""
+    assert DECODERS[name].weights / 1e9 == pytest.approx(billions, abs=0.01)
+
+
+def test_a_config_json_is_a_model(tmp_path):
+    config = {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48
+    }  # fmt: skip
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"text_config": config}))
+    for name in (folder, folder / "config.json"):
+        found = decoder(str(name))
+        assert (found.name, found.prefill_flops(5)) == ("mine", TINY.prefill_flops(5))
+    del config["hidden_size"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(QtablateError, match="no 'hidden_size'"):
+        decoder(str(folder))
+    for text in ("[]", "{", '{"hidden_size": "x"}'):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(QtablateError, match="--at"):
+            decoder(str(folder))
+    with pytest.raises(QtablateError, match="neither one of 7b, 13b"):
+        decoder("8b")
+
+
+def test_nothing_beats_what_is_on_the_front():
+    assert front([1, 2, 3, 3], [0.5, 0.4, 0.6, 0.7]) == [True, False, False, True]
+    assert front([1, 1], [0.5, 0.5]) == [True, True]
+    assert front([], []) == []
+
+
+def summary(accuracies):
+    rows = [
+        {
+            "extra_num_query_tokens": tokens, "accumulate_grad_batches": 1, "micro_batch_size": 8, "mixing": "multi",
+            "extra_init": "normal" if tokens else "none", "seeds_done": 2, "visual_tokens": 2 + tokens, "steps": 100,
+            "train_seconds": 10.0 + tokens, "eval_seconds": 4.0, "n_items": 400, "peak_memory_mb": 500.0, "accuracy": accuracy,
+        }
+        for tokens, accuracy in accuracies.items()
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def given(effects, items=4000):
+    random = np.random.default_rng(1)
+    draws = random.uniform(size=(2, items))
+    right = {
+        ((tokens, 1, 8, "multi", "normal" if tokens else "none"), seed): (draws[seed] < 0.5 + effect).astype(float)
+        for tokens, effect in effects.items()
+        for seed in (0, 1)
+    }
+    return Answers(axes_of("micro-batch"), right, np.arange(items), np.array(["a"] * items), 0)
+
+
+def test_the_cheapest_that_is_as_good_is_advised():
+    table = costs(summary({0: 0.5, 8: 0.695, 64: 0.7}), given({0: 0.0, 8: 0.195, 64: 0.2}), DECODERS["7b"], 0.02)
+    assert list(table["as_good_as_best"]) == ["", "equivalent", "best"]
+    assert list(table["cheapest_by_tokens"]) == [True, True, True]
+    assert list(table["prefill_gflops_added"] > 0) == [True] * 3
+    assert table["step_seconds"].tolist() == [0.1, 0.18, 0.74]
+    assert table["item_milliseconds"].tolist() == [10.0] * 3
+    text = advice(table, 0.02)
+    assert "Best here: 64 extra tokens" in text
+    assert "8 extra tokens, accumulation 1 (69.5 %), 10 instead of 66 visual tokens" in text
+
+
+def test_where_nothing_cheaper_is_surely_as_good_it_is_said():
+    table = costs(summary({0: 0.5, 8: 0.6, 64: 0.7}), given({0: 0.0, 8: 0.1, 64: 0.2}), DECODERS["7b"], 0.02)
+    assert list(table["as_good_as_best"]) == ["", "", "best"]
+    assert "No cheaper condition is surely within 2 points" in advice(table, 0.02)
+
+
+def test_no_finished_condition_costs_nothing_and_advises_nothing():
+    empty = Answers(axes_of("micro-batch"), {}, np.zeros(0, np.int64), np.zeros(0, np.str_), 0)
+    table = costs(summary({0: 0.5}).assign(seeds_done=0), empty, DECODERS["7b"], 0.02)
+    assert table.empty
+    assert advice(table, 0.02) == ""
