@@ -129,16 +129,24 @@ def sweep(
 @app.command()
 def report(
     results: Annotated[Path | None, typer.Argument(help="A results folder. Default: the newest under results/.")] = None,
+    other: Annotated[Path | None, typer.Argument(help="Another one to compare with the first, condition by condition.")] = None,
     baseline: Annotated[str, typer.Option(help="What is compared with, such as tokens=0,accum=1 (the default).")] = "",
     margin: Annotated[float, typer.Option(min=0, help="Points below which a difference does not matter to you.")] = 2.0,
     at: Annotated[
         str, typer.Option(help="Language model to tell costs for: 7b, 13b, mistral-7b, phi-3-mini, a config.json.")
     ] = "7b",
 ) -> None:
-    """Show the tables of a sweep, finished or not, and write them as CSV and Markdown."""
+    """Show the tables of a sweep, finished or not, and write them as CSV and Markdown; or two sweeps against each other."""
     from qtablate.grid import levels
     from qtablate.store import Store, newest
 
+    if results and other:
+        from qtablate.analyse.compare import compare
+        from qtablate.analyse.tables import comparison_sheet
+
+        screen = console()
+        screen.print(comparison_sheet(compare(Store(results), Store(other), margin / 100)).rich(screen.width))
+        return
     store = Store(results) if results else newest(RESULTS)
     _show_report(console(), store, baseline=levels("--baseline", baseline), margin=margin / 100, at=at)
 

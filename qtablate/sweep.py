@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qtablate.analyse.frames import write_tables
-from qtablate.analyse.tables import Sheet
+from qtablate.analyse.sheet import Sheet
 from qtablate.bench.altered import ALTERED
 from qtablate.bench.items import Problem
 from qtablate.bench.sources import Sources, is_world, open_benchmark, open_training

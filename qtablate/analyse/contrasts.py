@@ -63,8 +63,8 @@ class Answers:
     """(condition, seed) -> 1 and 0 an item."""
     clips: np.ndarray[Any, np.dtype[np.int64]]
     tasks: np.ndarray[Any, np.dtype[np.str_]]
-    items_left_out: int
-    """Items that not every cell has answered."""
+    items: "np.ndarray[Any, np.dtype[np.str_]]"
+    """Their names. Items that not every cell has answered are not among them."""
 
     @property
     def conditions(self) -> list[Condition]:
@@ -85,7 +85,7 @@ def read(store: Store, cells: pd.DataFrame, hold: str) -> Answers:
     done = cells[cells["status"] == "ok"]
     given = answers(store, list(done["key"]))
     if given.empty:
-        return Answers(axes, {}, np.zeros(0, np.int64), np.zeros(0, np.str_), 0)
+        return Answers(axes, {}, np.zeros(0, np.int64), np.zeros(0, np.str_), np.zeros(0, np.str_))
     given = given[given["control"] == "none"]
     table = given.pivot(index=["item", "media", "task"], columns="key", values="correct")
     whole = table.dropna().reindex(given["item"].unique(), level="item")  # in the order of the answers
@@ -96,7 +96,7 @@ def read(store: Store, cells: pd.DataFrame, hold: str) -> Answers:
         {columns[str(key)]: whole[key].to_numpy(np.float64) for key in done["key"]},
         pd.factorize(index.get_level_values("media"))[0].astype(np.int64),
         index.get_level_values("task").to_numpy(dtype=np.str_),
-        len(table) - len(whole),
+        index.get_level_values("item").to_numpy(dtype=np.str_),
     )  # fmt: skip
 
 
@@ -196,7 +196,7 @@ def table(given: Answers, wanted: Sequence[Contrast], margin: float, tasks: bool
     everything = np.ones(len(given.clips), dtype=np.bool_)
     for task in (ALL, *(dict.fromkeys(given.tasks.tolist()) if tasks else ())):
         which = everything if task == ALL else given.tasks == task
-        noise = _noise(given, which)
+        noise = noise_of(given, which)
         found += [(one, task, _estimated(given, one, which, noise)) for one in wanted]
     rows = pd.DataFrame([_row(one, task, value, margin) for one, task, value in found], columns=list(COLUMNS))
     families: dict[Any, list[int]] = {}
@@ -217,7 +217,8 @@ def table(given: Answers, wanted: Sequence[Contrast], margin: float, tasks: bool
     return rows
 
 
-def _noise(given: Answers, which: "np.ndarray[Any, np.dtype[np.bool_]]") -> SeedNoise | None:
+def noise_of(given: Answers, which: "np.ndarray[Any, np.dtype[np.bool_]]") -> SeedNoise | None:
+    """What differs from seed to seed on these items, pooled over all conditions."""
     conditions, seeds = given.conditions, list(dict.fromkeys(seed for _, seed in given.right))
     accuracies = np.full((len(conditions), len(seeds)), np.nan)
     for (condition, seed), right in given.right.items():

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from qtablate.analyse.rates import rate
+from qtablate.errors import StoreError
+from qtablate.grid import RECORD_SCHEMA
 from qtablate.store import Store
 
 AXES = ("extra_num_query_tokens", "accumulate_grad_batches", "micro_batch_size", "mixing", "extra_init")
@@ -37,6 +39,14 @@ SUMMARY_COLUMNS = (
     "chance", "blind_accuracy", "visual_gain", "visual_gain_item_stderr", "temporal_gain", "temporal_gain_item_stderr",
     *(f"{control}_accuracy" for control in CONTROLS[1:]), "train_seconds", "eval_seconds", "control_seconds", "peak_memory_mb",
 )  # fmt: skip
+
+
+def checked(store: Store) -> dict[str, Any]:
+    """sweep.json. Raises StoreError when the folder is no sweep's, or another version's."""
+    sweep = store.read_sweep()
+    if sweep.get("schema") != RECORD_SCHEMA:
+        raise StoreError(f"{store.root} was written by another version of qtablate: run its sweep again to report on it")
+    return sweep
 
 
 def cells(store: Store) -> pd.DataFrame:

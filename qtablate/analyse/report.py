@@ -7,9 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from qtablate.analyse import contrasts, cost, frames, gate, held, plots, tables
-from qtablate.errors import StoreError
+from qtablate.analyse.sheet import Sheet
 from qtablate.files import write_text
-from qtablate.grid import RECORD_SCHEMA
 from qtablate.store import Store
 
 MARGIN = 0.02
@@ -19,7 +18,7 @@ AT = "7b"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    sheets: tuple[tables.Sheet, ...]
+    sheets: tuple[Sheet, ...]
     files: tuple[Path, ...]
 
 
@@ -28,9 +27,7 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
     the language model that costs are told for. Raises StoreError when the folder is no sweep's, and QtablateError for a
     baseline or a model that is not there."""
     model = cost.decoder(at)
-    sweep = store.read_sweep()
-    if sweep.get("schema") != RECORD_SCHEMA:
-        raise StoreError(f"{store.root} was written by another version of qtablate: run its sweep again to report on it")
+    sweep = frames.checked(store)
     cells = frames.cells(store)
     answers = contrasts.read(store, cells, sweep["grid"]["hold"])
     differences = contrasts.table(answers, contrasts.contrasts(answers, contrasts.baselines(answers, baseline)), margin)
@@ -57,7 +54,7 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
     return Report(tuple(sheets), (*files, path))
 
 
-def _markdown(name: str, sweep: dict[str, Any], sheets: list[tables.Sheet]) -> str:
+def _markdown(name: str, sweep: dict[str, Any], sheets: list[Sheet]) -> str:
     recipe, sources = sweep["recipe"], sweep["sources"]
     lines = [
         f"# qtablate: {name}",

@@ -1,18 +1,15 @@
-"""Frames -> tables for eyes: rich for a terminal, Markdown for a file. Both show the same cells of text."""
+"""Frames -> sheets: what each table of the report shows and what its note says. A new table is one function."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
+from qtablate.analyse.compare import Comparison
 from qtablate.analyse.contrasts import ALL, INTERACTION, MAIN, UNDECIDED
 from qtablate.analyse.frames import AXES, CONTROLS
 from qtablate.analyse.gate import LOSS_TOLERANCE, NEAR_TIE, Pair
+from qtablate.analyse.sheet import Sheet, number, percent, points
 
 NAMES = {
     "extra_num_query_tokens": "extra tokens",
@@ -22,73 +19,6 @@ NAMES = {
     "mixing": "mixing",
     "extra_init": "extra init",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """A table as text."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-    left: int = 0
-    """How many columns from the left hold words rather than figures."""
-    optional: tuple[str, ...] = ()
-    """Columns that a narrow terminal may lack, the first to go first."""
-
-    def rich(self, width: int = 160) -> RenderableType:
-        """For a terminal of so many columns: headers break at spaces, figures never do, optional columns go."""
-        shown, gone = list(range(len(self.columns))), []
-        for name in self.optional:
-            if self._width(shown) > width:
-                shown.remove(self.columns.index(name))
-                gone.append(name)
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-        for number in shown:
-            words = number < self.left
-            table.add_column(
-                self.columns[number].replace(" ", "\n"), justify="left" if words else "right",
-                vertical="bottom", no_wrap=not words, overflow="fold",
-            )  # fmt: skip
-        for row in self.rows:
-            table.add_row(*(Text(row[number]) for number in shown))
-        missing = f"(No room for: {', '.join(gone)}.)" if gone else ""
-        note = " ".join(part for part in (self.note, missing) if part)
-        return Group(Text(self.title, style="bold"), table, Text(note, style="dim"))
-
-    def _width(self, shown: Sequence[int]) -> int:
-        longest = [
-            max(
-                len(word)
-                for text in (self.columns[n].replace(" ", "\n"), *(row[n] for row in self.rows))
-                for word in text.split("\n")
-            )
-            for n in shown
-        ]
-        return sum(longest) + 3 * len(longest)
-
-    def markdown(self) -> str:
-        lines = [f"## {self.title}", "", _line(self.columns)]
-        lines.append(_line(["---" if number < self.left else "---:" for number in range(len(self.columns))]))
-        lines += [_line(row) for row in self.rows]
-        return "\n".join([*lines, *(["", self.note] if self.note else [])])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def percent(value: Any, stderr: Any = None, digits: int = 1) -> str:
-    """A share in percent, with its standard error where there is one; empty when missing."""
-    if pd.isna(value):
-        return ""
-    text = f"{100 * float(value):.{digits}f}"
-    return text if pd.isna(stderr) else f"{text} ±{100 * float(stderr):.{digits}f}"
-
-
-def number(value: Any, digits: int = 0) -> str:
-    return "" if pd.isna(value) else f"{float(value):,.{digits}f}"
 
 
 def _shown_axes(table: pd.DataFrame) -> list[str]:
@@ -241,11 +171,6 @@ def task_sheet(table: pd.DataFrame, base: Mapping[str, float]) -> Sheet:
     return Sheet("Tasks", columns, tuple(rows), note, left=1, optional=("n", "chance"))
 
 
-def points(value: Any, sign: bool = True) -> str:
-    """A share as percentage points."""
-    return "" if pd.isna(value) else f"{100 * float(value):{'+' if sign else ''}.1f}"
-
-
 def compared(row: Mapping[str, Any]) -> str:
     """What a contrast compares, in words."""
     axis = f"{NAMES[row['axis']]} {row['level']} - {row['baseline']}"
@@ -263,6 +188,13 @@ def where(row: Mapping[str, Any]) -> str:
 
 def _level(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+_INTERVAL = "95\N{NO-BREAK SPACE}% interval"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return "" if pd.isna(row["low"]) else f"{points(row['low'])} to {points(row['high'])}"
 
 
 def _probability(value: Any) -> str:
@@ -283,7 +215,7 @@ def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
         undecided = row["verdict"] == UNDECIDED
         rows.append((
             compared(row), where(row), points(row["difference"]),
-            "" if pd.isna(row["low"]) else f"{points(row['low'])} to {points(row['high'])}", _probability(row["p_holm"]),
+            _interval(row), _probability(row["p_holm"]),
             str(row["verdict"]), points(row["detectable"], sign=False),
             (" or ".join(decide) or ("more of both" if row["seeds"] > 1 else "2 seeds or more")) if undecided else "",
         ))  # fmt: skip
@@ -297,7 +229,7 @@ def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     )
     if (table["uncertainty"] == "items only").any():
         note += ". ONE SEED: the intervals hold item uncertainty only, what another seed would change is not in them"
-    columns = ("comparison", "where", "points", "95\N{NO-BREAK SPACE}% interval", "p", "verdict", "detectable", "to decide")
+    columns = ("comparison", "where", "points", _INTERVAL, "p", "verdict", "detectable", "to decide")
     return Sheet("What the data support", columns, tuple(rows), note, left=2, optional=("to decide", "detectable", "p"))
 
 
@@ -334,6 +266,29 @@ def task_contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     )
     columns = ("task", "n", *(f"{level} - {baseline}" for level in names))
     return Sheet("A task at a time", columns, tuple(rows), note, left=1, optional=("n",))
+
+
+def comparison_sheet(found: Comparison) -> Sheet:
+    """The second folder minus the first, a row a condition that both have finished."""
+    axes = _shown_axes(found.table)
+    rows = [
+        (*(str(row[axis]) for axis in axes), percent(row["accuracy_first"]), percent(row["accuracy_second"]),
+         points(row["difference"]), _interval(row), _probability(row["p_holm"]), str(row["verdict"]),
+         f"{row['seeds_first']} and {row['seeds_second']}")
+        for row in _records(found.table)
+    ]  # fmt: skip
+    first = _records(found.table)[0]
+    margin = points(first["margin"], sign=False)
+    notes = [
+        "paired item by item" if first["paired"] else "not the same items: two independent means",
+        f"p adjusted (Holm) over the rows; equivalent: surely within ±{margin} points (--margin)",
+        f"what differs: {'; '.join(found.differing)}" if found.differing else "nothing differs in what they are made of",
+    ]
+    if any(found.only):
+        notes.append(f"not compared: {found.only[0]} conditions of the first alone and {found.only[1]} of the second")
+    columns = (*(NAMES[axis] for axis in axes), "first %", "second %", "points", _INTERVAL, "p", "verdict", "seeds")
+    title = f"{found.second} against {found.first}"
+    return Sheet(title, columns, tuple(rows), "; ".join(notes), optional=("seeds", "p"))
 
 
 def gate_sheet(pairs: Sequence[Pair]) -> Sheet | None:

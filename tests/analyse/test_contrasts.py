@@ -40,7 +40,7 @@ def given(effects, seeds=(1, 2, 3), missing=(), items=ITEMS):
         if (one, seed) not in missing
     }
     tasks = np.array(["a", "b"])[np.arange(items) % 2]
-    return Answers(AXES, right, np.arange(items) // 2, tasks, 0)
+    return Answers(AXES, right, np.arange(items) // 2, tasks, np.arange(items).astype(str))
 
 
 GRID = {condition(tokens, accum): 0.0 for tokens in (0, 32, 64) for accum in (1, 4)}
@@ -183,7 +183,7 @@ def test_one_seed_says_so():
 
 
 def test_no_finished_cell_and_a_single_condition_have_no_contrasts():
-    nothing = Answers(AXES, {}, np.zeros(0, np.int64), np.zeros(0, np.str_), 0)
+    nothing = Answers(AXES, {}, np.zeros(0, np.int64), np.zeros(0, np.str_), np.zeros(0, np.str_))
     for answers in (nothing, given({condition(0): 0.0})):
         wanted, rows = made(answers)
         assert wanted == []
@@ -196,7 +196,7 @@ def test_a_batch_that_is_split_is_an_axis_of_whole_batches():
     axes = axes_of("effective-batch")
     assert "micro_batch_size" not in axes
     right = {((32, accum, 32, "multi", "normal"), 1): np.ones(4) for accum in (1, 4)}
-    answers = Answers(axes, right, np.arange(4), np.array(["a"] * 4), 0)
+    answers = Answers(axes, right, np.arange(4), np.array(["a"] * 4), np.arange(4).astype(str))
     wanted = contrasts(answers, baselines(answers, {}))
     assert [(one.axis, one.level) for one in wanted] == [("accumulate_grad_batches", 4)]
 

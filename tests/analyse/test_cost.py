@@ -93,7 +93,7 @@ def given(effects, items=4000):
         for tokens, effect in effects.items()
         for seed in (0, 1)
     }
-    return Answers(axes_of("micro-batch"), right, np.arange(items), np.array(["a"] * items), 0)
+    return Answers(axes_of("micro-batch"), right, np.arange(items), np.array(["a"] * items), np.arange(items).astype(str))
 
 
 def test_the_cheapest_that_is_as_good_is_advised():
@@ -115,7 +115,7 @@ def test_where_nothing_cheaper_is_surely_as_good_it_is_said():
 
 
 def test_no_finished_condition_costs_nothing_and_advises_nothing():
-    empty = Answers(axes_of("micro-batch"), {}, np.zeros(0, np.int64), np.zeros(0, np.str_), 0)
+    empty = Answers(axes_of("micro-batch"), {}, np.zeros(0, np.int64), np.zeros(0, np.str_), np.zeros(0, np.str_))
     table = costs(summary({0: 0.5}).assign(seeds_done=0), empty, DECODERS["7b"], 0.02)
     assert table.empty
     assert advice(table, 0.02) == ""

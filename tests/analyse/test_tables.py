@@ -9,7 +9,7 @@ from rich.console import Console
 
 from qtablate.analyse import gate, tables
 from qtablate.analyse.frames import SUMMARY_COLUMNS
-from qtablate.analyse.tables import Sheet, number, percent
+from qtablate.analyse.sheet import Sheet, number, percent
 from qtablate.store import Store
 
 SHEET = Sheet(

@@ -1,0 +1,115 @@
+"""Two results folders against each other: another model, benchmark, recipe or version, condition by condition.
+
+Where both asked the same items, the difference is taken item by item and seed by seed; elsewhere the two are independent.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qtablate.analyse.contrasts import Answers, Condition, noise_of, read, verdict
+from qtablate.analyse.estimate import Estimate, Floats, estimate, holm
+from qtablate.analyse.frames import AXES, cells, checked
+from qtablate.errors import QtablateError
+from qtablate.store import Store
+
+COLUMNS = (
+    *AXES, "accuracy_first", "accuracy_second", "difference", "stderr", "low", "high", "freedom", "p", "p_holm", "p_equivalent",
+    "margin", "verdict", "paired", "seeds_first", "seeds_second", "n_items", "n_media",
+)  # fmt: skip
+_MADE_OF = ("sources", "recipe", "fingerprints", "versions")
+"""Parts of sweep.json in which two sweeps may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    first: str
+    second: str
+    table: pd.DataFrame
+    """A row a condition that both have finished: second minus first."""
+    differing: tuple[str, ...]
+    """What differs between the two, such as `recipe.samples: 4800 -> 960`."""
+    only: tuple[int, int]
+    """How many conditions the first has alone, and the second."""
+
+
+def compare(first: Store, second: Store, margin: float) -> Comparison:
+    """Raises StoreError for a folder that is no sweep's, QtablateError where no condition is finished in both."""
+    sweeps = [checked(store) for store in (first, second)]
+    if sweeps[0]["grid"]["hold"] != sweeps[1]["grid"]["hold"]:
+        raise QtablateError(
+            f"{first.root} holds the {sweeps[0]['grid']['hold']} and {second.root} the {sweeps[1]['grid']['hold']}: "
+            "their conditions are not the same ones"
+        )
+    given = [read(store, cells(store), sweep["grid"]["hold"]) for store, sweep in zip((first, second), sweeps, strict=True)]
+    both = [one for one in given[0].conditions if one in given[1].conditions]
+    if not both:
+        raise QtablateError(f"{first.root} and {second.root} have no finished condition in common")
+    same = sweeps[0]["fingerprints"]["benchmark"] == sweeps[1]["fingerprints"]["benchmark"] and _aligned(*given)
+    found = [(one, _paired(given, one) if same else _apart(given, one)) for one in both]
+    rows = [_row(given, one, value, margin, same) for one, value in found]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table["p_holm"], table["p_equivalent"] = holm(list(table["p"])), holm(list(table["p_equivalent"]))
+    judged = zip(table["difference"], table["p_holm"], table["p_equivalent"], strict=True)
+    table["verdict"] = [verdict(*(float(one) for one in triple)) for triple in judged]
+    alone = (len(given[0].conditions) - len(both), len(given[1].conditions) - len(both))
+    return Comparison(first.root.name, second.root.name, table, _differing(*sweeps), alone)
+
+
+def _aligned(one: Answers, two: Answers) -> bool:
+    return list(one.items) == list(two.items)
+
+
+def _answers(given: Answers, condition: Condition, seeds: list[int]) -> Floats:
+    return np.stack([given.right[condition, seed] for seed in seeds], axis=1)
+
+
+def _paired(given: list[Answers], condition: Condition) -> Estimate:
+    """By item, and by seed where both have the same ones; else each side's mean over its own seeds."""
+    seeds = [one.seeds_of(condition) for one in given]
+    common = [seed for seed in seeds[0] if seed in seeds[1]]
+    if common:
+        difference = _answers(given[1], condition, common) - _answers(given[0], condition, common)
+        return estimate(difference, given[0].clips)
+    return _apart(given, condition)
+
+
+def _apart(given: list[Answers], condition: Condition) -> Estimate:
+    """Of two independent means (Welch)."""
+    arms = []
+    for one in given:
+        noise = noise_of(one, np.ones(len(one.clips), np.bool_))
+        arms.append(estimate(_answers(one, condition, one.seeds_of(condition)), one.clips, noise, weights=1.0))
+    variances = [arm.stderr**2 for arm in arms]
+    whole = sum(variances)
+    below = sum(v**2 / arm.freedom for v, arm in zip(variances, arms, strict=True) if v)
+    return Estimate(
+        arms[1].value - arms[0].value, math.sqrt(whole), whole**2 / below if below else arms[0].freedom,
+        min(arm.seeds for arm in arms), min(arm.items for arm in arms), min(arm.clips for arm in arms),
+        arms[0].parts and arms[1].parts,
+    )  # fmt: skip
+
+
+def _row(given: list[Answers], condition: Condition, value: Estimate, margin: float, paired: bool) -> dict[str, Any]:
+    low, high = value.interval()
+    means = [float(_answers(one, condition, one.seeds_of(condition)).mean()) for one in given]
+    named = dict(zip(given[0].axes, condition, strict=True))
+    return {
+        **{axis: named.get(axis) for axis in AXES}, "accuracy_first": means[0], "accuracy_second": means[1],
+        "difference": value.value, "stderr": value.stderr, "low": low, "high": high, "freedom": value.freedom, "p": value.p,
+        "p_equivalent": value.p_beyond(margin), "margin": margin, "paired": paired,
+        "seeds_first": len(given[0].seeds_of(condition)), "seeds_second": len(given[1].seeds_of(condition)),
+        "n_items": value.items, "n_media": value.clips,
+    }  # fmt: skip
+
+
+def _differing(one: dict[str, Any], two: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        f"{part}.{name}: {one[part].get(name)} -> {two[part].get(name)}"
+        for part in _MADE_OF
+        for name in dict.fromkeys((*one[part], *two[part]))
+        if one[part].get(name) != two[part].get(name)
+    )

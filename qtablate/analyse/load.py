@@ -1,0 +1,111 @@
+"""A results folder in Python: tidy pandas frames, from which every number of the report can be reached."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from qtablate.analyse import contrasts, cost, frames, held
+from qtablate.analyse.contrasts import Answers
+from qtablate.analyse.report import AT, MARGIN
+from qtablate.store import Store
+
+
+class Results:
+    """Frames of one folder, each made when it is first asked for. Shares are shares, not percent; missing is missing."""
+
+    def __init__(self, folder: Path | str, baseline: Mapping[str, str], margin: float, at: str) -> None:
+        self.store = Store(Path(folder))
+        self.sweep: dict[str, Any] = frames.checked(self.store)
+        """sweep.json: grid, recipe, sources, fingerprints, versions, what was left out."""
+        self._baseline, self._margin, self._model = dict(baseline), margin, cost.decoder(at)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """A row a cell, finished or not."""
+        return frames.cells(self.store)
+
+    @cached_property
+    def tasks(self) -> pd.DataFrame:
+        """A row a finished cell and task."""
+        return frames.tasks(self.store)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """A row a condition, over its finished seeds."""
+        return frames.summary(self.store, self.cells)
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """A row a finished cell, control and item."""
+        return self._joined(self._finished, "answers.csv")
+
+    @cached_property
+    def train(self) -> pd.DataFrame:
+        """A row a finished cell and optimizer step."""
+        return self._joined(self._finished, "train.csv")
+
+    @cached_property
+    def contrasts(self) -> pd.DataFrame:
+        """A row a contrast and task, `all` tasks first."""
+        return contrasts.table(
+            self._given, contrasts.contrasts(self._given, contrasts.baselines(self._given, self._baseline)), self._margin
+        )  # fmt: skip
+
+    @cached_property
+    def cost(self) -> pd.DataFrame:
+        """A row a finished condition."""
+        return cost.costs(self.summary, self._given, self._model, self._margin)
+
+    @cached_property
+    def tokens(self) -> pd.DataFrame:
+        """A row a condition with extra tokens whose cells ran with --diagnose."""
+        return held.table(self.store, self.cells, self._margin)
+
+    @cached_property
+    def held(self) -> pd.DataFrame:
+        """A row a condition and part of its visual tokens: accuracy without the rest."""
+        return held.parts(self.store, self.cells)
+
+    @cached_property
+    def looks(self) -> pd.DataFrame:
+        """A row a cell and visual token: attention to it, and where it looks."""
+        keys = held.diagnosed(self.store, self.cells)
+        return self._joined(keys, "looks.csv")
+
+    @cached_property
+    def _given(self) -> Answers:
+        return contrasts.read(self.store, self.cells, self.sweep["grid"]["hold"])
+
+    def _joined(self, keys: list[str], name: str) -> pd.DataFrame:
+        """A file of every cell, one below the other, behind what names the cell."""
+        if not keys:
+            return pd.DataFrame()
+        whole = pd.concat({key: pd.read_csv(self.store.cell_file(key, name)) for key in keys}, names=["key", "row"])
+        return self._names.merge(whole.reset_index("key").reset_index(drop=True), on="key")
+
+    @property
+    def _finished(self) -> list[str]:
+        return [str(key) for key in self.cells.loc[self.cells["status"] == "ok", "key"]]
+
+    @property
+    def _names(self) -> pd.DataFrame:
+        return self.cells[["key", "seed", *frames.AXES]]
+
+
+def load(folder: Path | str, baseline: Mapping[str, str] | None = None, margin: float = MARGIN, at: str = AT) -> Results:
+    """Read a results folder.
+
+    Args:
+        folder: what `qtablate sweep --out` wrote, finished or not.
+        baseline: levels that others are compared with, such as {"tokens": "32"}.
+        margin: the share below which a difference does not matter (the report's --margin is in points).
+        at: the language model that costs are told for (the report's --at).
+
+    Raises:
+        StoreError: the folder is no sweep's, or another version's.
+        QtablateError: an unknown language model; or, when contrasts are asked for, a baseline that is not there.
+    """
+    return Results(folder, baseline or {}, margin, at)

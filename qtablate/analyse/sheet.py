@@ -1,0 +1,83 @@
+"""Tables for eyes: rich for a terminal, Markdown for a file. Both show the same cells of text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table as text."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    left: int = 0
+    """How many columns from the left hold words rather than figures."""
+    optional: tuple[str, ...] = ()
+    """Columns that a narrow terminal may lack, the first to go first."""
+
+    def rich(self, width: int = 160) -> RenderableType:
+        """For a terminal of so many columns: headers break at spaces, figures never do, optional columns go."""
+        shown, gone = list(range(len(self.columns))), []
+        for name in self.optional:
+            if self._width(shown) > width:
+                shown.remove(self.columns.index(name))
+                gone.append(name)
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        for number in shown:
+            words = number < self.left
+            table.add_column(
+                self.columns[number].replace(" ", "\n"), justify="left" if words else "right",
+                vertical="bottom", no_wrap=not words, overflow="fold",
+            )  # fmt: skip
+        for row in self.rows:
+            table.add_row(*(Text(row[number]) for number in shown))
+        missing = f"(No room for: {', '.join(gone)}.)" if gone else ""
+        note = " ".join(part for part in (self.note, missing) if part)
+        return Group(Text(self.title, style="bold"), table, Text(note, style="dim"))
+
+    def _width(self, shown: Sequence[int]) -> int:
+        longest = [
+            max(
+                len(word)
+                for text in (self.columns[n].replace(" ", "\n"), *(row[n] for row in self.rows))
+                for word in text.split("\n")
+            )
+            for n in shown
+        ]
+        return sum(longest) + 3 * len(longest)
+
+    def markdown(self) -> str:
+        lines = [f"## {self.title}", "", _line(self.columns)]
+        lines.append(_line(["---" if number < self.left else "---:" for number in range(len(self.columns))]))
+        lines += [_line(row) for row in self.rows]
+        return "\n".join([*lines, *(["", self.note] if self.note else [])])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def percent(value: Any, stderr: Any = None, digits: int = 1) -> str:
+    """A share in percent, with its standard error where there is one; empty when missing."""
+    if pd.isna(value):
+        return ""
+    text = f"{100 * float(value):.{digits}f}"
+    return text if pd.isna(stderr) else f"{text} ±{100 * float(stderr):.{digits}f}"
+
+
+def number(value: Any, digits: int = 0) -> str:
+    return "" if pd.isna(value) else f"{float(value):,.{digits}f}"
+
+
+def points(value: Any, sign: bool = True) -> str:
+    """A share as percentage points."""
+    return "" if pd.isna(value) else f"{100 * float(value):{'+' if sign else ''}.1f}"
