@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from learner import markdown
 
 from qtablate.analyse.frames import answers, cells
 from qtablate.analyse.rates import rate
@@ -54,7 +55,9 @@ def main() -> None:
     folder, out = map(Path, sys.argv[1:3])
     table = task_table(Store(folder), pd.read_csv(TEXT_ONLY))
     table.to_csv(out, index=False, float_format="%.1f")
-    print(table.round(1).to_string(index=False))
+    text = markdown(table, 1)
+    out.with_suffix(".md").write_text(text)
+    print(text)
     gains = (table["extra_32"] - table["blind"]) / (table["extra_32_stderr"] ** 2 + table["blind_stderr"] ** 2) ** 0.5
     print(f"{(gains > 2).sum()} of {len(table)} tasks above their blind score by more than two standard errors")
 
