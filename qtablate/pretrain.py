@@ -68,7 +68,7 @@ def config(vocabulary: int, num_query_tokens: int) -> VideoChat2Config:
             bos_token_id=0, eos_token_id=1, pad_token_id=1,
         ).to_dict(),
         num_query_tokens=num_query_tokens, position_frames=FRAMES, num_frames=FRAMES, image_mean=MEAN, image_std=STD,
-        query_init_std=1.0, learning_rate=2e-3, fresh_parts=["qformer", "query_tokens", "projection"],
+        query_init_std=1.0, learning_rate=4e-3, fresh_parts=["qformer", "query_tokens", "projection"],
     )  # fmt: skip
 
 

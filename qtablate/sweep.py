@@ -30,7 +30,7 @@ from qtablate.model.load import base_scores, fingerprint, read_config
 from qtablate.records import of_cell
 from qtablate.store import Store
 
-SAMPLES = 6400
+SAMPLES = 4800
 WORLD_IMAGES = 0.125
 # the original's values (videochat2_mistral config_7b_stage3.py), but for the rate, which is the model's own
 BETAS, WEIGHT_DECAY, MIN_LR_RATIO = (0.9, 0.999), 0.02, 0.25
