@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from qtablate.analyse.compare import Comparison
-from qtablate.analyse.contrasts import ALL, INTERACTION, MAIN, UNDECIDED
+from qtablate.analyse.contrasts import ALL, BETTER, EQUIVALENT, INTERACTION, MAIN, SIMPLE, UNDECIDED, WORSE
 from qtablate.analyse.frames import AXES, CONTROLS
 from qtablate.analyse.gate import LOSS_TOLERANCE, NEAR_TIE, Pair
 from qtablate.analyse.sheet import Sheet, number, percent, points
@@ -229,6 +229,7 @@ def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     )
     if (table["uncertainty"] == "items only").any():
         note += ". ONE SEED: the intervals hold item uncertainty only, what another seed would change is not in them"
+    note += ".\nIn words: " + " ".join(in_words(table))
     columns = ("comparison", "where", "points", _INTERVAL, "p", "verdict", "detectable", "to decide")
     return Sheet("What the data support", columns, tuple(rows), note, left=2, optional=("to decide", "detectable", "p"))
 
@@ -241,10 +242,29 @@ def _range(numbers: Sequence[int]) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
+def in_words(table: pd.DataFrame) -> list[str]:
+    """A sentence for each comparison: averaged over the other axes where that was done, and every interaction."""
+    out = []
+    for row in _records(table[table["task"] == ALL]):
+        averaged = ((table["kind"] == MAIN) & (table["axis"] == row["axis"])).any()
+        if row["kind"] not in (INTERACTION, MAIN if averaged else SIMPLE) or not row["verdict"]:
+            continue
+        place = f", {where(row)}" if where(row) else ""
+        span = f"{points(row['difference'])} points ({_interval(row)}{place})"
+        says = {
+            BETTER: f"{compared(row)}: more, {span}.", WORSE: f"{compared(row)}: less, {span}.",
+            EQUIVALENT: f"{compared(row)}: the same within {points(row['margin'], sign=False)} points, {span}.",
+            UNDECIDED: f"{compared(row)}: undecided, {span}; "
+                       f"{points(row['detectable'], sign=False)} points could have been seen.",
+        }  # fmt: skip
+        out.append(says[row["verdict"]])
+    return out
+
+
 def task_contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     """A row a task, a column a contrast of the first axis: averaged over the other axes where they vary."""
     first = table[(table["axis"] == AXES[0]) & (table["kind"] != INTERACTION) & (table["task"] != ALL)]
-    kind = MAIN if (first["kind"] == MAIN).any() else "simple"
+    kind = MAIN if (first["kind"] == MAIN).any() else SIMPLE
     shown = first[first["kind"] == kind]
     if shown.empty:
         return None
@@ -255,7 +275,7 @@ def task_contrast_sheet(table: pd.DataFrame) -> Sheet | None:
         for level in names:
             [one] = _records(group[group["level"] == level])[:1]
             half = (one["high"] - one["low"]) / 2
-            mark = {"better": "*", "worse": "*", "equivalent": "="}.get(str(one["verdict"]), "")
+            mark = {BETTER: "*", WORSE: "*", EQUIVALENT: "="}.get(str(one["verdict"]), "")
             cells.append("" if pd.isna(half) else f"{points(one['difference'])} ±{points(half, sign=False)}{mark or ' '}")
         rows.append((str(task), str(int(group["n_items"].iloc[0])), *cells))
     first_row = _records(shown)[0]

@@ -1,7 +1,8 @@
 """Controls: the same questions with less to see. What a score owes to the video is told by what remains without it."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -32,11 +33,36 @@ def shown(
 def _exchanged(items: Sequence[Item]) -> list[Item]:
     """Each item asked of the clip of another one of its task and medium, never of its own file; where a task has only
     one file, of any other's."""
+    near, far = defaultdict[tuple[str, str], _Clips](_Clips), defaultdict[str, _Clips](_Clips)
+    for item in items:
+        near[item.medium, item.task].add(item)
+        far[item.medium].add(item)
     out = []
     for item in items:
-        own = [other for other in items if other.medium == item.medium and other.cluster != item.cluster]
-        near = [other for other in own if other.task == item.task]
-        if near or own:
-            item = replace(item, clip=Dice("control", OTHER, item.id).pick(near or own).clip)
+        for group in (near[item.medium, item.task], far[item.medium]):
+            others = len(group.clips) - len(group.of[item.cluster])
+            if others:
+                clip = group.other(Dice("control", OTHER, item.id).below(others), item.cluster)
+                item = replace(item, clip=clip)
+                break
         out.append(item)
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Clips:
+    """The clips of some items, in their order, and the places of each file's."""
+
+    clips: list[str] = field(default_factory=list)
+    of: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, item: Item) -> None:
+        self.of[item.cluster].append(len(self.clips))
+        self.clips.append(item.clip)
+
+    def other(self, number: int, cluster: str) -> str:
+        """One of the clips that are not of this file, counted from 0."""
+        for place in self.of[cluster]:
+            if place <= number:
+                number += 1
+        return self.clips[number]

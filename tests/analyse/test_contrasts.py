@@ -214,6 +214,26 @@ def test_each_axis_has_a_family_of_its_own():
     assert one["p_holm"].min() == pytest.approx(min(1, 2 * one["p"].min()))
 
 
+def test_every_verdict_has_its_words():
+    _, rows = made(given({condition(0): 0.0, condition(32): 0.15, condition(64): -0.15, condition(96): 0.0}, items=1000))
+    rows.loc[(rows["task"] == ALL) & (rows["level"] == 96), "verdict"] = "undecided"
+    more, less, open_ = tables.in_words(rows)
+    assert more.startswith("extra tokens 32 - 0: more, +")
+    assert less.startswith("extra tokens 64 - 0: less, -")
+    assert open_.startswith("extra tokens 96 - 0: undecided, ")
+    assert open_.endswith("points could have been seen.")
+    rows.loc[(rows["task"] == ALL) & (rows["level"] == 96), "verdict"] = "equivalent"
+    assert "the same within 2.0 points" in tables.in_words(rows)[2]
+    assert tables.contrast_sheet(rows).note.endswith(" ".join(tables.in_words(rows)))
+
+
+def test_words_are_those_of_averages_where_there_are_any_and_of_interactions():
+    _, rows = made(given(GRID, items=1000))
+    said = tables.in_words(rows)
+    assert len(said) == 2 + 1 + 2  # tokens and accumulation averaged, and the interactions
+    assert "mean of accum 1+4" in said[0]
+
+
 def test_sheets_say_what_is_compared():
     _, rows = made(given(GRID))
     sheet = tables.contrast_sheet(rows)
