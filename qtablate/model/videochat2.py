@@ -101,11 +101,19 @@ class VideoChat2Model(PreTrainedModel):
         embeddings.position_embeddings = self._positions(frames, height, width)
         return cast(Tensor, self.vision(pixel_values=pixel_values).last_hidden_state)
 
-    def visual_tokens(self, features: Tensor, queries: Tensor | None = None) -> Tensor:
-        """(B, N, D) patch features -> (B, Q, D) tokens in the language model's space, by the model's own queries or others."""
-        queries = self.queries() if queries is None else queries
-        out = self.qformer(input_ids=None, query_embeds=queries.expand(len(features), -1, -1), encoder_hidden_states=features)
-        return cast(Tensor, self.projection(out.last_hidden_state))
+    def visual_tokens(
+        self, features: Tensor, queries: Tensor | None = None, text: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """(B, N, D) patch features -> (B, Q, D) tokens in the language model's space, by the model's own queries or others.
+
+        `text` is what the Q-Former may read beside the queries, (B, L) ids and (B, L) mask: VideoChat2's instruction.
+        """
+        queries = (self.queries() if queries is None else queries).expand(len(features), -1, -1)
+        ids, mask = text or (None, None)
+        if mask is not None:
+            mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1)
+        out = self.qformer(input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=features)
+        return cast(Tensor, self.projection(out.last_hidden_state[:, : queries.shape[1]]))
 
     def embed(self, input_ids: Tensor, visual: Tensor | None = None, at: Tensor | None = None) -> Tensor:
         """(B, L) ids -> (B, L, D); the positions where `at` (B, L) is true take `visual`'s rows in order."""
