@@ -222,8 +222,9 @@ def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     margin = points(table["margin"].iloc[0], sign=False)
     seeds, items, clips = (sorted({int(n) for n in table[name]}) for name in ("seeds", "n_items", "n_media"))
     note = (
-        f"paired by item and seed over {_range(items)} items of {_range(clips)} clips and {_range(seeds)} seeds; intervals "
-        "by clips and seeds; p adjusted (Holm) over the contrasts of an axis of one kind, or over the interactions; "
+        f"paired by item and seed over {_range(items)} items of {_range(clips)} clips and {_range(seeds)} "
+        f"seed{'s' * (seeds != [1])}; "
+        "intervals by clips and seeds; p adjusted (Holm) over the contrasts of an axis of one kind, or over the interactions; "
         f"equivalent: surely within ±{margin} points (--margin); detectable: the true difference found in 80 % of all "
         f"repetitions; to decide: what would make {margin} points detectable"
     )
