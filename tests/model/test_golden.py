@@ -1,15 +1,17 @@
 """The container computes what the original VideoChat2 does: its weights, its inputs, its numbers (tests/golden)."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import BertTokenizer, InstructBlipQFormerConfig, LlamaConfig, VideoMAEConfig
+from transformers import AutoConfig, BertTokenizer, InstructBlipQFormerConfig, PreTrainedTokenizerFast, VideoMAEConfig
 
 from qtablate.errors import ModelError
 from qtablate.model.original import missing, read, translate
+from qtablate.model.turns import MISTRAL, told
 from qtablate.model.videochat2 import VideoChat2Config, VideoChat2Model
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -19,7 +21,7 @@ TOLERANCE = 1e-10
 
 
 def container(weights: str, extra: int = 16) -> VideoChat2Model:
-    """The tiny original of tests/golden, in fp64; its language model is not looked at here."""
+    """The tiny original of tests/golden, in fp64, its language model rounded to fp16 as the original loads it."""
     config = VideoChat2Config(
         vision_config=VideoMAEConfig(
             image_size=224, patch_size=16, tubelet_size=1, num_frames=4, hidden_size=64, num_hidden_layers=3,
@@ -29,19 +31,18 @@ def container(weights: str, extra: int = 16) -> VideoChat2Model:
             vocab_size=150, max_position_embeddings=64, hidden_size=48, num_hidden_layers=4, num_attention_heads=4,
             intermediate_size=96, cross_attention_frequency=2, encoder_hidden_size=64,
         ).to_dict(),
-        text_config=LlamaConfig(
-            vocab_size=8, hidden_size=64, num_hidden_layers=1, num_attention_heads=4, intermediate_size=8
-        ).to_dict(),
+        text_config=AutoConfig.from_pretrained(GOLDEN / "mistral-tiny").to_dict(),
         num_query_tokens=8, extra_num_query_tokens=extra, position_frames=4, num_frames=8,
     )  # fmt: skip
     model = VideoChat2Model(config).double().eval()
     held = {name: value.double() for name, value in read([GOLDEN / weights]).weights.items()}
     if not extra:
         del held["extra_query_tokens"]
-    mine = [name for name in model.state_dict() if not name.startswith("language_model.")]
-    assert missing(mine, held, text=weights == "stage3.pth") == []
-    assert set(held) <= set(mine)
-    model.load_state_dict(held, strict=False)
+    language = load_file(GOLDEN / "mistral-tiny" / "model.safetensors")
+    held |= {f"language_model.{name}": value.half().double() for name, value in language.items()}
+    absent, foreign = model.load_state_dict(held, strict=False)
+    assert missing(absent, [], text=weights == "stage3.pth") == []
+    assert foreign == []
     return model
 
 
@@ -56,6 +57,11 @@ def instructions(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
     tokenizer.add_special_tokens({"bos_token": "[DEC]"})
     found = tokenizer(texts, padding="longest", truncation=True, max_length=64, return_tensors="pt")
     return found.input_ids, found.attention_mask
+
+
+def ids(text: str) -> list[int]:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(GOLDEN / "mistral-tiny")
+    return list(tokenizer(text, add_special_tokens=False).input_ids)
 
 
 VIDEO, IMAGE = INPUTS["video_instructions"], INPUTS["image_instructions"]
@@ -82,6 +88,81 @@ def test_visual_tokens_are_the_originals(case, weights, extra, clips, frames, te
         tokens = model.visual_tokens(features, text=text)
     assert (features[:, ::97] - CASES[f"{case}.vision_rows"]).abs().max() <= TOLERANCE
     assert (tokens - CASES[f"{case}.proj"]).abs().max() <= TOLERANCE
+
+
+def embedded(model: VideoChat2Model, ids: list[int]) -> torch.Tensor:
+    return model.language_model.get_input_embeddings()(torch.tensor(ids))
+
+
+def test_loss_and_gradients_of_the_caption_stage_are_the_originals():
+    """Every gradient but those that are nothing: a key's bias shifts all scores alike."""
+    model, case = container("stage2.pth"), "pt_vid4"
+    ends = [ids(text) for text in ("[INST] <Video>", "</Video> Describe the video in details. [/INST]")]
+    captions = [ids(f"{caption}</s>") for caption in INPUTS["captions"]]
+    longest = max(map(len, captions))
+    visual = model.visual_tokens(model.vision_features(pixels(2, 4)))
+    rows = [
+        torch.cat([
+            embedded(model, [1]), embedded(model, ends[0]), own, embedded(model, ends[1]),
+            embedded(model, caption + [2] * (longest - len(caption))),
+        ])
+        for own, caption in zip(visual, captions, strict=True)
+    ]  # fmt: skip
+    fed = torch.stack(rows)
+    assert (fed.detach() - CASES[f"{case}.inputs_embeds"]).abs().max() <= TOLERANCE
+    out = model.language_model(
+        inputs_embeds=fed, attention_mask=CASES[f"{case}.attention_mask"], labels=CASES[f"{case}.labels"]
+    )  # fmt: skip
+    assert out.loss.item() == pytest.approx(CASES[f"{case}.loss"].item(), abs=1e-5)
+    out.loss.backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    checked = 0
+    for name in (name.removeprefix(f"{case}.gradnorm.") for name in CASES if name.startswith(f"{case}.gradnorm.")):
+        golden = CASES[f"{case}.gradnorm.{name}"].item()
+        mine = [gradients[new] for new in translate({name: torch.zeros(3)}).weights]  # three where q, k and v were one
+        if golden > 1e-12:
+            checked += 1
+            assert math.hypot(*(one.norm().item() for one in mine)) == pytest.approx(golden, rel=1e-9), name
+    assert checked > 120
+    for name in (name.removeprefix(f"{case}.grad.") for name in CASES if name.startswith(f"{case}.grad.")):
+        [new] = translate({name: torch.zeros(1)}).weights
+        whole = CASES[f"{case}.grad.{name}"]
+        assert (gradients[new] - whole).norm() <= 1e-9 * whole.norm(), name
+
+
+def test_loss_of_the_instruction_stage_is_the_originals():
+    """Fed with the original's bos: the value 1 in place of an embedding."""
+    model, case = container("stage3.pth"), "it_vid8"
+    with torch.inference_mode():
+        visual = model.visual_tokens(model.vision_features(pixels(3, 8)), text=instructions(VIDEO))
+        out = model.language_model(
+            inputs_embeds=CASES[f"{case}.inputs_embeds"], attention_mask=CASES[f"{case}.attention_mask"],
+            labels=CASES[f"{case}.labels"],
+        )  # fmt: skip
+        for row, text in enumerate(INPUTS["video_texts"]):
+            found = told(text, ("<Video>", "</Video>"), MISTRAL, ids)
+            mine = torch.cat([
+                torch.ones(1, 64), embedded(model, found.before), visual[row], embedded(model, found.behind)
+            ])  # fmt: skip
+            assert (mine - CASES[f"{case}.inputs_embeds"][row, : len(mine)]).abs().max() <= TOLERANCE
+    assert out.loss.item() == pytest.approx(CASES[f"{case}.loss"].item(), abs=1e-5)
+    assert (out.logits[:, ::7] - CASES[f"{case}.logits_rows"]).abs().max() < 1e-5
+
+
+def test_greedy_generation_is_the_originals():
+    model = container("stage3.pth")
+    with torch.inference_mode():
+        visual = model.visual_tokens(
+            model.vision_features(pixels(3, 8)[:1]), text=instructions(["Watch the video and answer the question."])
+        )  # fmt: skip
+        assert visual.shape == (1, 24, 64)
+        found = model.language_model.generate(
+            inputs_embeds=CASES["gen.prefix_embeds"], attention_mask=torch.ones(1, 42, dtype=torch.long), max_new_tokens=24,
+            do_sample=False, pad_token_id=2,
+        )  # fmt: skip
+    assert found.tolist() == CASES["gen.output_ids"].tolist()
+    place = (CASES["gen.prefix_embeds"][0, :, None] - visual[0, None]).abs().amax(-1) < TOLERANCE
+    assert place.any(0).all()  # the prefix holds these visual tokens
 
 
 def test_parity_bites():
