@@ -116,6 +116,27 @@ def _renamed(name: str) -> str:
     return ""
 
 
+def merged(language: Mapping[str, Tensor], adapter: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """A language model's weights with LoRA added: W + scale * B A, scale = alpha / r (Hu et al. 2021, arXiv 2106.09685).
+
+    Raises:
+        ModelError: half of a pair is missing, or a matrix that the adapter belongs to.
+    """
+    out = dict(language)
+    for name in adapter:
+        if ".lora_A." not in name:
+            continue
+        into = name.removeprefix("base_model.model.").replace(".lora_A.default.weight", ".weight")
+        other = name.replace(".lora_A.", ".lora_B.")
+        if other not in adapter or into not in out:
+            raise ModelError(f"the adapter's {name} has no {'other half' if other not in adapter else f'{into} to go to'}")
+        added = adapter[other].to(out[into].dtype) @ adapter[name].to(out[into].dtype)
+        out[into] = out[into] + scale * added
+    if 2 * sum(".lora_A." in name for name in adapter) != len(adapter):
+        raise ModelError("the adapter holds halves without their others")
+    return out
+
+
 def missing(names: Iterable[str], have: Iterable[str], text: bool) -> list[str]:
     """Names of the container that are not there, but for what only a Q-Former with text needs when this one has none."""
     held = set(have)

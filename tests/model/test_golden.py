@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, BertTokenizer, InstructBlipQFormerConfig, PreTrainedTokenizerFast, VideoMAEConfig
 
 from qtablate.errors import ModelError
-from qtablate.model.original import missing, read, translate
+from qtablate.model.original import merged, missing, read, translate
 from qtablate.model.turns import MISTRAL, told
 from qtablate.model.videochat2 import VideoChat2Config, VideoChat2Model
 
@@ -35,13 +35,17 @@ def container(weights: str, extra: int = 16) -> VideoChat2Model:
         num_query_tokens=8, extra_num_query_tokens=extra, position_frames=4, num_frames=8,
     )  # fmt: skip
     model = VideoChat2Model(config).double().eval()
-    held = {name: value.double() for name, value in read([GOLDEN / weights]).weights.items()}
+    found = read([GOLDEN / weights])
+    held = {name: value.double() for name, value in found.weights.items()}
     if not extra:
         del held["extra_query_tokens"]
-    language = load_file(GOLDEN / "mistral-tiny" / "model.safetensors")
-    held |= {f"language_model.{name}": value.half().double() for name, value in language.items()}
+    language = {
+        name: value.half().double() for name, value in load_file(GOLDEN / "mistral-tiny" / "model.safetensors").items()
+    }  # fmt: skip
+    language = merged(language, found.adapter, scale=8 / 4)
+    held |= {f"language_model.{name}": value for name, value in language.items()}
     absent, foreign = model.load_state_dict(held, strict=False)
-    assert missing(absent, [], text=weights == "stage3.pth") == []
+    assert missing(absent, [], text="stage3" in weights) == []
     assert foreign == []
     return model
 
@@ -91,7 +95,7 @@ def test_visual_tokens_are_the_originals(case, weights, extra, clips, frames, te
 
 
 def embedded(model: VideoChat2Model, ids: list[int]) -> torch.Tensor:
-    return model.language_model.get_input_embeddings()(torch.tensor(ids))
+    return model.language_model.get_input_embeddings()(torch.tensor(ids, dtype=torch.long))
 
 
 def test_loss_and_gradients_of_the_caption_stage_are_the_originals():
@@ -147,6 +151,45 @@ def test_loss_of_the_instruction_stage_is_the_originals():
             assert (mine - CASES[f"{case}.inputs_embeds"][row, : len(mine)]).abs().max() <= TOLERANCE
     assert out.loss.item() == pytest.approx(CASES[f"{case}.loss"].item(), abs=1e-5)
     assert (out.logits[:, ::7] - CASES[f"{case}.logits_rows"]).abs().max() < 1e-5
+
+
+def test_loss_and_gradients_with_lora_are_the_originals():
+    """Merged into the matrices it belongs to; the adapter's own gradients are peft's affair."""
+    model, case = container("stage3_lora.pth"), "it_lora_vid8_eval"
+    visual = model.visual_tokens(model.vision_features(pixels(3, 8)), text=instructions(VIDEO))
+    assert (visual.detach() - CASES[f"{case}.proj"]).abs().max() <= TOLERANCE
+    rows = []
+    for row, text in enumerate(INPUTS["video_texts"]):
+        found = told(text, ("<Video>", "</Video>"), MISTRAL, ids)
+        own = [torch.ones(1, 64), embedded(model, found.before), visual[row], embedded(model, found.behind)]
+        rows.append(torch.cat([*own, embedded(model, [2] * (111 - sum(map(len, own))))]))
+    out = model.language_model(
+        inputs_embeds=torch.stack(rows), attention_mask=CASES[f"{case}.attention_mask"], labels=CASES[f"{case}.labels"]
+    )  # fmt: skip
+    assert out.loss.item() == pytest.approx(CASES[f"{case}.loss"].item(), abs=1e-5)
+    out.loss.backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    checked = 0
+    for name in (name.removeprefix(f"{case}.gradnorm.") for name in CASES if name.startswith(f"{case}.gradnorm.")):
+        golden = CASES[f"{case}.gradnorm.{name}"].item()
+        mine = [gradients[new] for new in translate({name: torch.zeros(3)}).weights]
+        if mine and golden > 1e-12:
+            checked += 1
+            assert math.hypot(*(one.norm().item() for one in mine)) == pytest.approx(golden, rel=1e-9), name
+    assert checked > 120
+
+
+def test_half_an_adapter_is_an_error():
+    language = {"model.layers.0.mlp.up_proj.weight": torch.zeros(3, 2)}
+    name = "base_model.model.model.layers.0.mlp.up_proj.lora_{}.default.weight"
+    both = {name.format("A"): torch.ones(1, 2), name.format("B"): torch.full((3, 1), 2.0)}
+    assert torch.equal(merged(language, both, 0.5)["model.layers.0.mlp.up_proj.weight"], torch.ones(3, 2))
+    assert torch.equal(language["model.layers.0.mlp.up_proj.weight"], torch.zeros(3, 2))
+    for left_out, words in (("B", "has no other half"), ("A", "halves without their others")):
+        with pytest.raises(ModelError, match=words):
+            merged(language, {key: value for key, value in both.items() if f"lora_{left_out}" not in key}, 0.5)
+    with pytest.raises(ModelError, match=r"has no model\.layers\.0\.mlp\.up_proj\.weight to go to"):
+        merged({}, both, 0.5)
 
 
 def test_greedy_generation_is_the_originals():
