@@ -66,22 +66,25 @@ class Board:
         return [f"  {self.labels[key]}: {_words(progress, began)}" for key, (began, progress) in self.running.items()]
 
 
-_EVALUATION = 0.15  # of a cell's time, roughly: only the bar and the remaining time rest on it
+_PHASES = {  # what its steps are called, and where in a job it lies, roughly: only the bar and the time left rest on it
+    "features": ("chunk", 0.0, 1.0),
+    "train": ("step", 0.0, 0.75),
+    "evaluate": ("answer", 0.75, 1.0),
+    "tokens": ("part of the tokens", 0.9, 1.0),
+}
 
 
 def _share(progress: Progress | None) -> float:
     if progress is None:
         return 0.0
-    inner = progress.done / max(1, progress.total)
-    if progress.phase == "train":
-        return inner * (1 - _EVALUATION)
-    return 1 - _EVALUATION + inner * _EVALUATION if progress.phase == "evaluate" else inner
+    _, start, end = _PHASES[progress.phase]
+    return start + (end - start) * progress.done / max(1, progress.total)
 
 
 def _words(progress: Progress | None, began: float) -> str:
     if progress is None:
         return "starting"
-    noun = {"train": "step", "evaluate": "answer", "features": "chunk"}[progress.phase]
+    noun, _, _ = _PHASES[progress.phase]
     loss = f", loss {progress.loss:.2f}" if progress.loss is not None else ""
     share, spent = _share(progress), time.monotonic() - began
     return f"{noun} {progress.done}/{progress.total}{loss}" + _about(spent * (1 - share) / share if share else None)

@@ -9,7 +9,7 @@ class Progress:
     """How far a job is."""
 
     phase: str
-    """`features`, `train` or `evaluate`."""
+    """`features`, `train`, `evaluate` or `tokens`."""
     done: int
     total: int
     loss: float | None = None
