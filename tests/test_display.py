@@ -14,8 +14,8 @@ def test_every_phase_that_a_job_reports_has_its_words():
     assert PHASES == ["evaluate", "features", "tokens", "train"]
     for phase in PHASES:
         board = Board("Cells", {"k": "a cell"}, 1)
-        board.take(Event("started", "k"))
-        board.take(Event("progress", "k", progress=Progress(phase, 1, 4)))
+        board.take(Event("k", "started"))
+        board.take(Event("k", "progress", progress=Progress(phase, 1, 4)))
         [line] = board.status_lines()
         assert "a cell: " in line
         assert " 1/4" in line
