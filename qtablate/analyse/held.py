@@ -10,7 +10,7 @@ from qtablate.store import Store
 FROZEN = 0.1
 """Extra tokens that moved less than this share of how far the base ones did are called frozen."""
 COPIES = 0.95
-"""Mean cosine of pairs above which they are called copies of one another."""
+"""Mean cosine of pairs, of the queries or of what leaves the Q-Former, above which they are called copies of one another."""
 LIKENESS = ("query_rank", "query_cosine", "output_rank", "output_cosine", "moved", "moved_base")
 COLUMNS = (
     *AXES, "seeds", *LIKENESS, "moved_relative", "attention_base", "attention_extra", "first_that_do", "change_without_extra",
@@ -61,16 +61,16 @@ def table(store: Store, cells: pd.DataFrame, margin: float) -> pd.DataFrame:
         row["change_without_extra"] = first["change"].iloc[0]
         row["change_without_base"] = mine.loc[(mine["what"] == "mean") & (mine["start"] == 0), "change"].iloc[0]
         row["moved_relative"] = row["moved"] / row["moved_base"] if row["moved_base"] else None
-        row["named"] = named(row["moved_relative"], row["query_cosine"])
+        row["named"] = named(row["moved_relative"], row["query_cosine"], row["output_cosine"])
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def named(moved_relative: float | None, query_cosine: float | None) -> str:
+def named(moved_relative: float | None, query_cosine: float | None, output_cosine: float | None) -> str:
     """What extra tokens that are no use are called; empty for sound ones."""
     if moved_relative is not None and moved_relative < FROZEN:
         return "frozen"
-    return "copies" if query_cosine is not None and query_cosine > COPIES else ""
+    return "copies" if max(query_cosine or 0.0, output_cosine or 0.0) > COPIES else ""
 
 
 def _likeness(store: Store, key: str) -> dict[str, Any] | None:

@@ -63,11 +63,14 @@ def test_how_few_do_depends_on_the_margin(folder):
 
 
 @pytest.mark.parametrize(
-    ("moved", "cosine", "name"),
-    [(0.05, 0.0, "frozen"), (0.8, 0.99, "copies"), (0.8, 0.3, ""), (0.8, None, ""), (None, 0.1, "")],
-)
-def test_tokens_that_are_no_use_are_named(moved, cosine, name):
-    assert held.named(moved, cosine) == name
+    ("moved", "queries", "outputs", "name"),
+    [
+        (0.05, 0.0, 0.0, "frozen"), (0.8, 0.99, 0.0, "copies"), (0.8, 0.7, 0.99, "copies"), (0.8, 0.3, 0.8, ""),
+        (0.8, None, None, ""), (None, 0.1, 0.1, ""),
+    ],
+)  # fmt: skip
+def test_tokens_that_are_no_use_are_named(moved, queries, outputs, name):
+    assert held.named(moved, queries, outputs) == name
 
 
 def test_the_sheet_says_it_in_words(folder):
