@@ -244,7 +244,7 @@ def _row(one: Contrast, task: str, value: Estimate, margin: float) -> dict[str, 
         "difference": value.value, "stderr": value.stderr, "low": low, "high": high, "freedom": value.freedom,
         "p": value.p, "p_equivalent": value.p_beyond(margin), "margin": margin, "seeds": value.seeds,
         "n_items": value.items, "n_media": value.clips,
-        "uncertainty": "" if math.isnan(value.stderr) else "items and seeds" if value.parts else "items only",
+        "uncertainty": "" if math.isnan(value.stderr) else "items and seeds" if value.seed_freedom else "items only",
     }  # fmt: skip
 
 

@@ -47,9 +47,9 @@ class Estimate:
     items: int
     clips: int
     parts: Parts | None
-    """None with one seed: what differs between seeds is then unknown and not in the standard error."""
+    """None with one seed, whose parts cannot be told apart."""
     seed_freedom: int = 0
-    """Degrees of freedom of the part of the seeds."""
+    """Degrees of freedom of the part of the seeds; 0 where that is unknown and not in the standard error."""
 
     def interval(self, level: float = 1 - ALPHA) -> tuple[float, float]:
         half = float(stats.t.ppf(0.5 + level / 2, self.freedom)) * self.stderr
@@ -116,8 +116,13 @@ def estimate(difference: Floats, clips: NDArray[np.int64], noise: SeedNoise | No
     np.add.at(sums, clips, difference - mean)
     factor = groups / (groups - 1) / items**2
     of_clips = factor * float(np.square(sums.mean(axis=1)).sum())
-    if seeds < 2:
+    if seeds < 2 and noise is None:
         return Estimate(mean, math.sqrt(of_clips), groups - 1, seeds, items, groups, None)
+    if seeds < 2:  # what other conditions' seeds tell; V(clips x seeds) is not known and stays in both, which is wider
+        assert noise is not None
+        of_seeds = weights * noise.variance
+        freedom = _satterthwaite(of_clips + of_seeds, [(of_clips, groups - 1), (of_seeds, noise.freedom)])
+        return Estimate(mean, math.sqrt(of_clips + of_seeds), freedom, seeds, items, groups, None, noise.freedom)
     if noise is None:
         noise = SeedNoise(float(difference.mean(axis=0).var(ddof=1)) / weights, seeds - 1)
     of_seeds = weights * noise.variance / seeds

@@ -151,6 +151,7 @@ def test_only_seeds_that_finished_both_arms_count():
     assert seeds["extra_num_query_tokens", 64, "accumulate_grad_batches=4"] == 1
     assert seeds["extra_num_query_tokens", 64, "accumulate_grad_batches=1"] == 3
     assert seeds["extra_num_query_tokens", 32, "accumulate_grad_batches=4"] == 2
+    assert set(rows["uncertainty"]) == {"items and seeds"}  # of one seed too: the others tell
 
 
 def test_a_condition_without_a_finished_seed_is_no_contrast():

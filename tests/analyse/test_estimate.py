@@ -58,6 +58,18 @@ def test_balanced_answers_agree_with_a_mixed_model_of_crossed_clips_and_seeds():
         assert mine.stderr == pytest.approx(float(fit.bse_fe.iloc[0]), rel=2e-3)
 
 
+def test_one_seed_of_a_sweep_with_others_takes_the_seeds_part_from_them():
+    random = np.random.default_rng(9)
+    values, clips = noisy(random, 200, 2, 1)
+    alone = estimate(values, clips)
+    noise = seed_noise(np.array([[0.5, 0.52], [0.6, 0.58]]))
+    helped = estimate(values, clips, noise)
+    assert helped.stderr**2 == pytest.approx(alone.stderr**2 + 2 * noise.variance)
+    assert helped.freedom < alone.freedom
+    assert (alone.seed_freedom, helped.seed_freedom) == (0, 1)
+    assert to_decide(helped, 0.02) == (None, None)
+
+
 def test_the_seeds_part_by_hand():
     """Two clips of one item, three seeds. Clip means -.5 and .5 about 1; seed means 0, 1 and 2; nothing is left."""
     values = np.array([[-0.5, 0.5, 1.5], [0.5, 1.5, 2.5]])
