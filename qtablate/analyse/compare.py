@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qtablate.analyse.contrasts import Answers, Condition, noise_of, read, verdict
-from qtablate.analyse.estimate import Estimate, Floats, estimate, holm
+from qtablate.analyse.contrasts import Answers, Condition, judge, measured, noise_of, read
+from qtablate.analyse.estimate import Estimate, Floats, estimate
 from qtablate.analyse.frames import AXES, cells, checked
 from qtablate.errors import QtablateError
 from qtablate.store import Store
@@ -52,9 +52,7 @@ def compare(first: Store, second: Store, margin: float) -> Comparison:
     found = [(one, _paired(given, one) if same else _apart(given, one)) for one in both]
     rows = [_row(given, one, value, margin, same) for one, value in found]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table["p_holm"], table["p_equivalent"] = holm(list(table["p"])), holm(list(table["p_equivalent"]))
-    judged = zip(table["difference"], table["p_holm"], table["p_equivalent"], strict=True)
-    table["verdict"] = [verdict(*(float(one) for one in triple)) for triple in judged]
+    judge(table, [list(table.index)])
     alone = (len(given[0].conditions) - len(both), len(given[1].conditions) - len(both))
     return Comparison(first.root.name, second.root.name, table, _differing(*sweeps), alone)
 
@@ -94,15 +92,12 @@ def _apart(given: list[Answers], condition: Condition) -> Estimate:
 
 
 def _row(given: list[Answers], condition: Condition, value: Estimate, margin: float, paired: bool) -> dict[str, Any]:
-    low, high = value.interval()
     means = [float(_answers(one, condition, one.seeds_of(condition)).mean()) for one in given]
     named = dict(zip(given[0].axes, condition, strict=True))
     return {
         **{axis: named.get(axis) for axis in AXES}, "accuracy_first": means[0], "accuracy_second": means[1],
-        "difference": value.value, "stderr": value.stderr, "low": low, "high": high, "freedom": value.freedom, "p": value.p,
-        "p_equivalent": value.p_beyond(margin), "margin": margin, "paired": paired,
+        **measured(value, margin), "paired": paired,
         "seeds_first": len(given[0].seeds_of(condition)), "seeds_second": len(given[1].seeds_of(condition)),
-        "n_items": value.items, "n_media": value.clips,
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ tasks of one contrast.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,11 +203,7 @@ def table(given: Answers, wanted: Sequence[Contrast], margin: float, tasks: bool
     for number, (one, task, _) in enumerate(found):
         name = one.family if task == ALL else (id(one), "tasks")
         families.setdefault(name, []).append(number)
-    for members in families.values():
-        rows.loc[members, "p_holm"] = holm(list(rows.loc[members, "p"].astype(float)))
-        rows.loc[members, "p_equivalent"] = holm(list(rows.loc[members, "p_equivalent"].astype(float)))
-    judged = zip(rows["difference"], rows["p_holm"], rows["p_equivalent"], strict=True)
-    rows["verdict"] = [verdict(*(float(one) for one in triple)) for triple in judged]
+    judge(rows, families.values())
     rows["detectable"] = detectable(rows["stderr"].to_numpy(np.float64), rows["freedom"].to_numpy(np.float64))
     decided = [
         to_decide(value, margin) if task == ALL and word == UNDECIDED else (None, None)
@@ -235,15 +231,30 @@ def _estimated(
     return estimate(difference, given.clips[which], noise, sum(weight**2 for weight in one.weights.values()))
 
 
-def _row(one: Contrast, task: str, value: Estimate, margin: float) -> dict[str, Any]:
+def measured(value: Estimate, margin: float) -> dict[str, Any]:
+    """A difference with its uncertainty, by the columns' names; `judge` adds what rests on its family."""
     low, high = value.interval()
+    return {
+        "difference": value.value, "stderr": value.stderr, "low": low, "high": high, "freedom": value.freedom,
+        "p": value.p, "p_equivalent": value.p_beyond(margin), "margin": margin, "n_items": value.items, "n_media": value.clips,
+    }  # fmt: skip
+
+
+def judge(rows: pd.DataFrame, families: Iterable[list[int]]) -> None:
+    """Adjust the p of each family (Holm) and say the verdicts, in place."""
+    for members in families:
+        rows.loc[members, "p_holm"] = holm(list(rows.loc[members, "p"].astype(float)))
+        rows.loc[members, "p_equivalent"] = holm(list(rows.loc[members, "p_equivalent"].astype(float)))
+    judged = zip(rows["difference"], rows["p_holm"], rows["p_equivalent"], strict=True)
+    rows["verdict"] = [verdict(*(float(one) for one in triple)) for triple in judged]
+
+
+def _row(one: Contrast, task: str, value: Estimate, margin: float) -> dict[str, Any]:
     return {
         "kind": one.kind, "axis": one.axis, "level": one.level, "baseline": one.baseline, "other_axis": one.other_axis,
         "other_level": one.other_level, "other_baseline": one.other_baseline, "task": task,
         "at": "; ".join(f"{axis}={'+'.join(map(str, levels))}" for axis, levels in one.at),
-        "difference": value.value, "stderr": value.stderr, "low": low, "high": high, "freedom": value.freedom,
-        "p": value.p, "p_equivalent": value.p_beyond(margin), "margin": margin, "seeds": value.seeds,
-        "n_items": value.items, "n_media": value.clips,
+        **measured(value, margin), "seeds": value.seeds,
         "uncertainty": "" if math.isnan(value.stderr) else "items and seeds" if value.seed_freedom else "items only",
     }  # fmt: skip
 

@@ -9,18 +9,22 @@ import pandas as pd
 
 from qtablate.analyse import contrasts, cost, frames, held
 from qtablate.analyse.contrasts import Answers
-from qtablate.analyse.report import AT, MARGIN
 from qtablate.store import Store
+
+MARGIN = 0.02
+"""Differences below this share are of no importance unless the user says otherwise."""
+AT = "7b"
 
 
 class Results:
     """Frames of one folder, each made when it is first asked for. Shares are shares, not percent; missing is missing."""
 
     def __init__(self, folder: Path | str, baseline: Mapping[str, str], margin: float, at: str) -> None:
+        self._model = cost.decoder(at)
         self.store = Store(Path(folder))
         self.sweep: dict[str, Any] = frames.checked(self.store)
         """sweep.json: grid, recipe, sources, fingerprints, versions, what was left out."""
-        self._baseline, self._margin, self._model = dict(baseline), margin, cost.decoder(at)
+        self._baseline, self._margin = dict(baseline), margin
 
     @cached_property
     def cells(self) -> pd.DataFrame:

@@ -6,14 +6,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qtablate.analyse import contrasts, cost, frames, gate, held, plots, tables
+from qtablate.analyse import cost, frames, gate, held, plots, tables
+from qtablate.analyse.load import AT, MARGIN, Results
 from qtablate.analyse.sheet import Sheet
 from qtablate.files import write_text
 from qtablate.store import Store
-
-MARGIN = 0.02
-"""Differences below this share are of no importance unless the user says otherwise."""
-AT = "7b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,32 +23,23 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
     """Read a folder, write its tables, and return what to show. `baseline` names levels of axes, `margin` is a share, `at`
     the language model that costs are told for. Raises StoreError when the folder is no sweep's, and QtablateError for a
     baseline or a model that is not there."""
-    model = cost.decoder(at)
-    sweep = frames.checked(store)
-    cells = frames.cells(store)
-    answers = contrasts.read(store, cells, sweep["grid"]["hold"])
-    differences = contrasts.table(answers, contrasts.contrasts(answers, contrasts.baselines(answers, baseline)), margin)
-    files = [*frames.write_tables(store), frames.write_table(store, "contrasts", differences)]
-    tokens = held.table(store, cells, margin)
-    if held.diagnosed(store, cells):
-        files += [frames.write_table(store, "tokens", tokens), frames.write_table(store, "held", held.parts(store, cells))]
-    task_table = frames.tasks(store)
-    conditions = frames.summary(store, cells)
-    costs = cost.costs(conditions, answers, model, margin)
-    files.append(frames.write_table(store, "cost", costs))
-    sheets = [tables.summary_sheet(conditions)]
-    supported, controls = tables.contrast_sheet(differences), tables.control_sheet(conditions)
-    sheets += [s for s in (supported, controls, tables.held_sheet(tokens, margin)) if s]
-    priced = tables.cost_sheet(costs, cost.TEXT, cost.advice(costs, margin))
-    sheets += [priced] if priced else []
-    if len(task_table):
-        sheets.append(tables.task_sheet(task_table, sweep.get("base") or {}))
-    by_task, coincide = tables.task_contrast_sheet(differences), tables.gate_sheet(gate.pairs(store, cells))
-    sheets += [s for s in (by_task, coincide, tables.failure_sheet(cells), tables.problem_sheet(sweep["problems"])) if s]
-    files += plots.look_pictures(store, cells)
+    found = Results(store.root, baseline, margin, at)
+    written = ["cells", "tasks", "summary", "contrasts", "cost"]
+    if held.diagnosed(store, found.cells):
+        written += ["tokens", "held"]
+    files = [frames.write_table(store, name, getattr(found, name)) for name in written]
+    sheets = [
+        tables.summary_sheet(found.summary), tables.contrast_sheet(found.contrasts), tables.control_sheet(found.summary),
+        tables.held_sheet(found.tokens, margin), tables.cost_sheet(found.cost, cost.TEXT, cost.advice(found.cost, margin)),
+        tables.task_sheet(found.tasks, found.sweep.get("base") or {}) if len(found.tasks) else None,
+        tables.task_contrast_sheet(found.contrasts), tables.gate_sheet(gate.pairs(store, found.cells)),
+        tables.failure_sheet(found.cells), tables.problem_sheet(found.sweep["problems"]),
+    ]  # fmt: skip
+    shown = [sheet for sheet in sheets if sheet]
+    files += plots.look_pictures(store, found.cells)
     path = store.table_file("report.md")
-    write_text(path, _markdown(store.root.name, sweep, sheets))
-    return Report(tuple(sheets), (*files, path))
+    write_text(path, _markdown(store.root.name, found.sweep, shown))
+    return Report(tuple(shown), (*files, path))
 
 
 def _markdown(name: str, sweep: dict[str, Any], sheets: list[Sheet]) -> str:
