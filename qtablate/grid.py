@@ -55,7 +55,7 @@ class Recipe:
     max_grad_norm: float | None
     train_language_model: bool
     longest: int
-    """Tokens in a training sequence at most."""
+    """Tokens of text in a training sequence at most, beside the visual ones."""
     controls: tuple[str, ...] = ("blind",)
     """What every item is asked with less to see under, one of evaluate.controls.CONTROLS each."""
     diagnose: bool = False

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers import InstructBlipQFormerConfig, LlamaConfig, VideoMAEConfig
 
 from qtablate.bench.items import IMAGE, VIDEO, Clips, Sample
-from qtablate.bench.prompts import FORMATS
+from qtablate.bench.prompts import NANO_FORM
 from qtablate.bench.world.benchmark import ITEMS_A_TASK, WorldBench, WorldTraining
 from qtablate.bench.world.labels import CLASSES, dense_labels
 from qtablate.bench.world.scene import FRAMES, SIDE, render
@@ -240,7 +240,7 @@ def main() -> None:
         save_file(model.vision.state_dict(), seen)
     model.vision.load_state_dict(load_file(seen))
 
-    encoder = Encoder(tokenizer, FORMATS["nano"])
+    encoder = Encoder(tokenizer, NANO_FORM)
     whole = out / "whole.safetensors"
     if not whole.exists():
         images = arguments.pool // 8

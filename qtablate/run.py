@@ -26,10 +26,10 @@ from qtablate.execute.events import Progress
 from qtablate.grid import Cell
 from qtablate.jobs import CellJob, FeatureJob, ProbeJob
 from qtablate.model.encode import Encoder
+from qtablate.model.family import Family
 from qtablate.model.load import load, read_config, start_anew
 from qtablate.model.pixels import CLIP_MEAN, normalised
 from qtablate.model.surgery import resize_extra
-from qtablate.model.videochat2 import VideoChat2Model
 from qtablate.records import Figures, Likeness, Rate, TaskScore, of_cell
 from qtablate.store import Store
 from qtablate.train.accumulate import Rules
@@ -183,7 +183,7 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
 
 
 def _look(
-    model: VideoChat2Model, encoder: Encoder, items: Sequence[Item], shown: Features, started: Tensor,
+    model: Family, encoder: Encoder, items: Sequence[Item], shown: Features, started: Tensor,
     store: Store, key: str, report: Report,
 ) -> Likeness | None:  # fmt: skip
     """Write held.csv and looks.csv, what the tokens hold and where they look; the extra ones' likeness is returned."""
@@ -215,7 +215,7 @@ def _look(
     return tokens.likeness(model, started, torch.stack([shown[clip] for clip in clips]))
 
 
-def prepare_model(cell: Cell, sources: Sources) -> tuple[VideoChat2Model, Encoder, str, dict[str, torch.nn.Parameter]]:
+def prepare_model(cell: Cell, sources: Sources) -> tuple[Family, Encoder, str, dict[str, torch.nn.Parameter]]:
     """Load the base, start its fresh parts and extra queries from the cell's seed, freeze the rest."""
     model, encoder = load(sources.model)
     start_anew(model, cell.seed)
@@ -234,7 +234,7 @@ def plan_of(cell: Cell) -> Plan:
 
 
 def ask(
-    model: VideoChat2Model,
+    model: Family,
     encoder: Encoder,
     items: Sequence[Item],
     control: str,
@@ -251,7 +251,7 @@ def ask(
     return [found[item.id] for item in items]
 
 
-def blank_features(model: VideoChat2Model, medium: str) -> Tensor:
+def blank_features(model: Family, medium: str) -> Tensor:
     """Features of a clip in which every pixel has the mean color: no visual information, but no foreign input either."""
     frames = model.config.num_frames if medium == "video" else 1
     side = model.config.vision_config.image_size

@@ -26,7 +26,7 @@ from qtablate.execute.local import run_jobs
 from qtablate.grid import RECORD_SCHEMA, Cell, Condition, Fingerprints, Grid, Recipe, check
 from qtablate.jobs import CellJob, FeatureJob, ProbeJob
 from qtablate.model.features import FeatureFiles
-from qtablate.model.load import base_scores, fingerprint, read_config
+from qtablate.model.load import base_scores, fingerprint, read_config, visual_tokens
 from qtablate.records import of_cell
 from qtablate.store import Store
 
@@ -34,7 +34,6 @@ SAMPLES = 4800
 WORLD_IMAGES = 0.125
 # the original's values (videochat2_mistral config_7b_stage3.py), but for the rate, which is the model's own
 BETAS, WEIGHT_DECAY, MIN_LR_RATIO = (0.9, 0.999), 0.02, 0.25
-LONGEST = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +83,12 @@ def plan(store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path
     """Read the sources, check the grid, and lay out all cells. Nothing is written. Raises QtablateError."""
     check(grid, recipe)
     config = read_config(sources.model)
-    most = recipe.longest // 2 - config["num_query_tokens"]
-    if max(grid.tokens) > most:
-        raise GridError(f"--tokens: {max(grid.tokens)} leaves no room for text in {recipe.longest} tokens; at most {most}")
+    places, visual = config.get("text_config", {}).get("max_position_embeddings"), visual_tokens(config, max(grid.tokens))
+    if isinstance(places, int) and visual + recipe.longest > places:
+        raise GridError(
+            f"--tokens: {max(grid.tokens)} extra tokens make {visual} visual ones, which leaves no room for {recipe.longest} "
+            f"tokens of text in the {places} places of the language model"
+        )
     training = open_training(sources, config, recipe.samples, recipe.image_share)
     benchmark = open_benchmark(sources, config)
     if not benchmark.items:
@@ -137,7 +139,7 @@ def recipe_for(
         betas=BETAS,
         max_grad_norm=max_grad_norm,
         train_language_model=train_language_model,
-        longest=LONGEST,
+        longest=config["max_txt_len"],
         controls=controls,
         diagnose=diagnose,
     )
@@ -177,11 +179,11 @@ def estimate(sweep: Sweep) -> dict[Condition, float]:
 def plan_sheet(sweep: Sweep, seconds: Mapping[Condition, float]) -> Sheet:
     """The plan: a row a condition."""
     to_run = Counter(cell.condition for cell in sweep.to_run())
-    rows = []
+    rows, config = [], read_config(sweep.sources.model)
     for condition, _ in sweep.grid.conditions():
         cell = next(cell for cell in sweep.cells if cell.condition == condition)
         rows.append((
-            str(condition.extra_num_query_tokens), str(sweep.num_query_tokens + condition.extra_num_query_tokens),
+            str(condition.extra_num_query_tokens), str(visual_tokens(config, condition.extra_num_query_tokens)),
             str(condition.accumulate_grad_batches), str(condition.micro_batch_size), str(condition.effective_batch_size),
             condition.mixing, condition.extra_init, str(cell.optimizer_steps), str(to_run[condition]),
             f"{seconds[condition]:.0f}" if condition in seconds else "",

@@ -74,8 +74,7 @@ class InstructionFile:
         for turn in turns:
             if not isinstance(turn, dict) or not all(isinstance(turn.get(name), str) for name in ("q", "a")):
                 raise BadMedia("malformed sample", f"a turn of QA should hold texts 'q' and 'a', is {turn!r:.60}")
-            # stage-2 captions have an empty question and their task in the instruction
-            pairs.append((turn["q"].strip() or str(turn.get("i") or "").strip(), turn["a"].strip()))
+            pairs.append((turn["q"].strip(), turn["a"].strip()))
         name = entry[medium]
         if Path(name) == Path():
             raise BadMedia("malformed sample", f"'{medium}' names no file")
@@ -87,4 +86,5 @@ class InstructionFile:
         if clip in self._media and self._media[clip][1] != medium:
             clip += f" as {medium}"  # one file shown both ways is two clips
         self._media[clip] = (path, medium, bounds)
-        return Sample(f"{number}", medium, clip, tuple(pairs))
+        # stage-2 captions have an empty question and their task in the instruction
+        return Sample(f"{number}", medium, clip, tuple(pairs), str(turns[0].get("i") or "").strip())

@@ -29,6 +29,8 @@ class Item:
     medium: str = VIDEO
     media: str = ""
     """The file behind the clip, whatever the bounds: the cluster of the standard errors. Empty: the clip itself."""
+    instruction: str = ""
+    """What is said before the question, the same for all of a benchmark; a Q-Former that reads text reads it."""
 
     @property
     def cluster(self) -> str:
@@ -43,7 +45,9 @@ class Sample:
     medium: str
     clip: str
     pairs: tuple[tuple[str, str], ...]
-    """Questions and answers in the order in which they are told."""
+    """Questions and answers in the order in which they are told; an empty question is none, as captions have it."""
+    instruction: str = ""
+    """The task, said once before all questions; a Q-Former that reads text reads it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,14 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from qtablate.bench.items import Item
-from qtablate.bench.prompts import after_visual, answered, asked, before_visual
+from qtablate.bench.prompts import Asked
 from qtablate.model.encode import Encoder
-from qtablate.model.videochat2 import VideoChat2Model
+from qtablate.model.family import Family
 
 CLIPS_AT_ONCE = 128
 ROWS_AT_ONCE = 192
+_CACHE_BYTES = 4 << 30  # of keys and values at once, reckoned at _CACHE_TOKENS a row
+_CACHE_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,62 +56,95 @@ class _Cache:
 
     def rows(self, which: Sequence[int]) -> DynamicCache:
         """A copy of some rows to continue from; a row may be named several times."""
-        out, index = DynamicCache(), torch.tensor(which)
+        out, index = DynamicCache(), torch.tensor(which, device=self.layers[0][0].device)
         for layer, (key, value) in enumerate(self.layers):
             out.update(key[index], value[index], layer)
         return out
 
 
-def score(
-    model: VideoChat2Model, encoder: Encoder, items: Sequence[Item], features: Callable[[str], Tensor]
-) -> Iterator[list[Scores]]:
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One clip with one text for the Q-Former: everything that its visual tokens depend on."""
+
+    clip: str
+    read: str
+    items: list[Item]
+
+
+def score(model: Family, encoder: Encoder, items: Sequence[Item], features: Callable[[str], Tensor]) -> Iterator[list[Scores]]:
     """Scores of all items, a group of clips at a time, in the order of the items' clips."""
     model.eval()
-    clips = list(dict.fromkeys(item.clip for item in items))
-    by_clip: dict[str, list[Item]] = {clip: [] for clip in clips}
+    views: dict[tuple[str, str], _View] = {}
     for item in items:
-        by_clip[item.clip].append(item)
-    groups: dict[tuple[str, torch.Size], list[str]] = {}
-    for clip in clips:
-        groups.setdefault((by_clip[clip][0].medium, features(clip).shape), []).append(clip)
-    for names in groups.values():
-        for start in range(0, len(names), CLIPS_AT_ONCE):
-            some = names[start : start + CLIPS_AT_ONCE]
+        read = encoder.reads(item)
+        views.setdefault((item.clip, read), _View(item.clip, read, [])).items.append(item)
+    groups: dict[tuple[str, str, torch.Size], list[_View]] = {}
+    for view in views.values():
+        first = view.items[0]
+        groups.setdefault((first.medium, first.instruction, features(view.clip).shape), []).append(view)
+    clips, rows = at_once(model)
+    for group in groups.values():
+        for start in range(0, len(group), clips):
+            some = group[start : start + clips]
             with torch.inference_mode():
-                yield _score_clips(model, encoder, [by_clip[name] for name in some], torch.stack([features(n) for n in some]))
+                yield _score_views(model, encoder, some, torch.stack([features(view.clip) for view in some]), rows)
 
 
-def _score_clips(model: VideoChat2Model, encoder: Encoder, items: list[list[Item]], features: Tensor) -> list[Scores]:
-    prefix = _prefix(model, encoder, features, items[0][0].medium)
-    flat = [(item, clip) for clip, group in enumerate(items) for item in group]
-    questions = [encoder.pieces(asked(encoder.form, item.question))[0] for item, _ in flat]
+def at_once(model: Family) -> tuple[int, int]:
+    """(clips, rows) whose keys and values are held together."""
+    text = model.language_model.config
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    a_row = 2 * text.num_hidden_layers * heads * width * model.query_tokens.element_size() * _CACHE_TOKENS
+    most = max(2, int(_CACHE_BYTES / 2 / a_row))
+    return min(CLIPS_AT_ONCE, most), min(ROWS_AT_ONCE, most)
+
+
+def _score_views(model: Family, encoder: Encoder, views: list[_View], features: Tensor, rows: int) -> list[Scores]:
+    flat = [(item, number) for number, view in enumerate(views) for item in view.items]
+    asked = [encoder.asked(item) for item, _ in flat]
+    common = _common([one.context for one in asked])
+    prefix = _prefix(model, encoder, features, [view.items[0] for view in views], asked[0].before, common)
     by_length: dict[int, list[int]] = {}  # questions of one length together: what is cached holds no padding
-    for number, ids in enumerate(questions):
-        by_length.setdefault(len(ids), []).append(number)
+    for number, one in enumerate(asked):
+        by_length.setdefault(len(one.context) - len(common), []).append(number)
     found: dict[int, Scores] = {}
     for length, numbers in by_length.items():
-        for start in range(0, len(numbers), ROWS_AT_ONCE):
-            some = numbers[start : start + ROWS_AT_ONCE]
-            cache, first = _ask(model, prefix, [questions[n] for n in some], [flat[n][1] for n in some], length)
-            scores = _answer(model, encoder, cache, first, [flat[n][0] for n in some])
+        for start in range(0, len(numbers), rows):
+            some = numbers[start : start + rows]
+            questions = [asked[n].context[len(common) :] for n in some]
+            cache, first = _ask(model, prefix, questions, [flat[n][1] for n in some], length)
+            scores = _answer(model, cache, first, [(flat[n][0], asked[n]) for n in some], rows)
             found.update(zip(some, scores, strict=True))
     return [found[number] for number in range(len(flat))]
 
 
-def _prefix(model: VideoChat2Model, encoder: Encoder, features: Tensor, medium: str) -> _Cache:
-    """[opening, visual tokens, closing] of each clip."""
-    visual = model.visual_tokens(features)  # (clip, Q, D)
-    ends = [encoder.pieces(pieces(encoder.form, medium))[0] for pieces in (before_visual, after_visual)]
-    first, last = (model.embed(torch.tensor([ids])).expand(len(visual), -1, -1) for ids in ends)
+def _common(contexts: Sequence[list[int]]) -> list[int]:
+    """What all contexts begin with, short of a whole one: at least its last token is left to ask with."""
+    least, most = min(contexts), max(contexts)
+    length = 0
+    for a, b in zip(least, most, strict=False):
+        if a != b:
+            break
+        length += 1
+    return least[: min(length, *(len(context) - 1 for context in contexts))]
+
+
+def _prefix(
+    model: Family, encoder: Encoder, features: Tensor, items: list[Item], before: list[int], common: list[int]
+) -> _Cache:
+    """[before, visual tokens, what all questions begin with] of each clip."""
+    text = encoder.read(items)
+    read = (text[0].to(model.device), text[1].to(model.device)) if text else None
+    visual = model.visual_tokens(features.to(model.device), text=read)  # (clip, Q, D)
+    first, last = (model.embed(torch.tensor([ids], dtype=torch.long)).expand(len(visual), -1, -1) for ids in (before, common))
     embeds = torch.cat([first, visual.to(first.dtype), last], dim=1)
     nowhere = torch.zeros(embeds.shape[:2], dtype=torch.bool)  # nothing is told yet
     _, cache = model.logits_at(embeds, nowhere, use_cache=True)
     return _Cache.after(cache, embeds.shape[1])
 
 
-def _ask(
-    model: VideoChat2Model, prefix: _Cache, questions: list[list[int]], clips: list[int], length: int
-) -> tuple[_Cache, Tensor]:
+def _ask(model: Family, prefix: _Cache, questions: list[list[int]], clips: list[int], length: int) -> tuple[_Cache, Tensor]:
     """Questions of one length after their clips: the cache, and (row, vocabulary) log-probabilities of the next token."""
     ids = torch.tensor(questions)
     last = torch.zeros_like(ids, dtype=torch.bool)
@@ -118,15 +153,14 @@ def _ask(
     return _Cache.after(cache, prefix.length + length), _log_probabilities(logits)
 
 
-def _answer(model: VideoChat2Model, encoder: Encoder, cache: _Cache, first: Tensor, items: list[Item]) -> list[Scores]:
+def _answer(model: Family, cache: _Cache, first: Tensor, asked: list[tuple[Item, Asked]], most: int) -> list[Scores]:
     """Scores of every option of the items, a row of the cache each."""
-    options = [
-        (row, encoder.pieces(answered(encoder.form, text))[0]) for row, item in enumerate(items) for text in item.options
-    ]
-    totals = [float(first[row, ids[0]]) for row, ids in options]
+    options = [(row, ids) for row, (_, one) in enumerate(asked) for ids in one.options]
+    begun = first[torch.tensor([row for row, _ in options]), torch.tensor([ids[0] for _, ids in options])]
+    totals = begun.double().tolist()
     ordered = sorted(range(len(options)), key=lambda n: len(options[n][1]))  # of one length together: little padding
-    for start in range(0, len(ordered), ROWS_AT_ONCE):
-        some = [n for n in ordered[start : start + ROWS_AT_ONCE] if len(options[n][1]) > 1]
+    for start in range(0, len(ordered), most):
+        some = [n for n in ordered[start : start + most] if len(options[n][1]) > 1]
         if not some:
             continue
         longest = max(len(options[n][1]) for n in some)
@@ -137,14 +171,15 @@ def _answer(model: VideoChat2Model, encoder: Encoder, cache: _Cache, first: Tens
         wanted = torch.arange(longest - 1)[None] < lengths[:, None] - 1  # each of these tells the token behind it
         rows = cache.rows([options[n][0] for n in some])
         logits, _ = model.logits_at(model.embed(ids[:, :-1]), wanted, past_key_values=rows, use_cache=True)
-        told = _log_probabilities(logits).gather(1, ids[:, 1:][wanted][:, None])[:, 0]
+        targets = ids[:, 1:][wanted][:, None].to(logits.device)
+        told = _log_probabilities(logits).gather(1, targets)[:, 0].double().cpu()
         which = torch.arange(len(some))[:, None].expand_as(wanted)[wanted]
-        sums = torch.zeros(len(some), dtype=torch.float64).index_add_(0, which, told.double())
+        sums = torch.zeros(len(some), dtype=torch.float64).index_add_(0, which, told)
         for n, total in zip(some, sums, strict=True):
             totals[n] += float(total)
     out, at = [], 0
-    for item in items:
-        span = range(at, at + len(item.options))
+    for item, one in asked:
+        span = range(at, at + len(one.options))
         out.append(Scores(item, tuple(totals[n] for n in span), tuple(len(options[n][1]) for n in span)))
         at = span.stop
     return out

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from qtablate.analyse.rates import rate
 from qtablate.bench.items import Item
-from qtablate.bench.prompts import after_visual, answered, asked, before_visual
 from qtablate.evaluate.score import score
 from qtablate.model.encode import Encoder
-from qtablate.model.videochat2 import VideoChat2Model
+from qtablate.model.family import Family
 from qtablate.records import Likeness, Rate
 
 SAMPLE = 25  # items a task that the curves are drawn from
@@ -69,7 +68,7 @@ def cosine(rows: Tensor) -> float | None:
     return float((pairs.sum((-2, -1)) - pairs.diagonal(dim1=-2, dim2=-1).sum(-1)).mean() / (n * (n - 1)))
 
 
-def likeness(model: VideoChat2Model, started: Tensor, features: Tensor) -> Likeness:
+def likeness(model: Family, started: Tensor, features: Tensor) -> Likeness:
     """Of the extra tokens: their queries and what leaves the Q-Former for these clips (B, N, D). `started` (1, Q, D) is
     what all queries began with."""
     base = model.config.num_query_tokens
@@ -95,7 +94,7 @@ def sample(items: Sequence[Item], each: int = SAMPLE) -> list[Item]:
 
 
 @contextmanager
-def first_kept(model: VideoChat2Model, count: int) -> Iterator[None]:
+def first_kept(model: Family, count: int) -> Iterator[None]:
     """The model with its first extra tokens alone."""
     whole, config = model.extra_query_tokens.data, model.config
     held = config.extra_num_query_tokens
@@ -107,7 +106,7 @@ def first_kept(model: VideoChat2Model, count: int) -> Iterator[None]:
 
 
 @contextmanager
-def replaced(model: VideoChat2Model, start: int, end: int, mean: Tensor) -> Iterator[None]:
+def replaced(model: Family, start: int, end: int, mean: Tensor) -> Iterator[None]:
     """The model with some visual tokens the same for every clip: (Q, D) of their means."""
 
     def replace(module: torch.nn.Module, arguments: object, out: Tensor) -> Tensor:
@@ -131,7 +130,7 @@ def parts(base: int, extra: int) -> list[tuple[str, int, int]]:
 
 
 def curve(
-    model: VideoChat2Model, encoder: Encoder, items: Sequence[Item], features: Mapping[str, Tensor],
+    model: Family, encoder: Encoder, items: Sequence[Item], features: Mapping[str, Tensor],
     report: Callable[[int, int], None],
 ) -> list[Held]:  # fmt: skip
     """What a sample of the items is worth without some of the tokens. Nothing is trained anew: the rest was used to them."""
@@ -173,7 +172,7 @@ def _recorded(*parts: torch.nn.Module) -> Iterator[None]:
             part.set_attn_implementation(name)  # type: ignore[operator]
 
 
-def looks(model: VideoChat2Model, encoder: Encoder, items: Sequence[Item], features: Mapping[str, Tensor]) -> list[Look]:
+def looks(model: Family, encoder: Encoder, items: Sequence[Item], features: Mapping[str, Tensor]) -> list[Look]:
     """Attention to and from every visual token, over items of one medium with their gold answers."""
     queries = model.num_visual_tokens
     asking, telling = (torch.zeros(queries, dtype=torch.float64) for _ in range(2))
@@ -188,18 +187,13 @@ def looks(model: VideoChat2Model, encoder: Encoder, items: Sequence[Item], featu
             crossed = _in_places(crossed, model)
             maps = crossed if maps is None else maps + crossed
             visual = model.projection(seen.last_hidden_state)
-            pieces = [
-                encoder.pieces(some)[0]
-                for some in (
-                    before_visual(encoder.form, item.medium), after_visual(encoder.form, item.medium),
-                    asked(encoder.form, item.question), answered(encoder.form, item.options[item.answer]),
-                )
-            ]  # fmt: skip
-            first, *rest = (model.embed(torch.tensor([ids])) for ids in pieces)
+            asked = encoder.asked(item)
+            told = asked.options[item.answer]
+            first, *rest = (model.embed(torch.tensor([ids])) for ids in (asked.before, asked.context, told))
             text = model.language_model(inputs_embeds=torch.cat([first, visual, *rest], 1), output_attentions=True)
             weights = torch.stack([one[0] for one in text.attentions]).double().mean((0, 1))  # (L, L)
-            start, answer = len(pieces[0]), len(pieces[3])
-            question = weights.shape[0] - answer - len(pieces[2])
+            start, answer = len(asked.before), len(told)
+            question = weights.shape[0] - answer - len(asked.context)
             asking += weights[question:-answer, start : start + queries].mean(0)
             telling += weights[-answer:, start : start + queries].mean(0)
     assert maps is not None
@@ -210,7 +204,7 @@ def looks(model: VideoChat2Model, encoder: Encoder, items: Sequence[Item], featu
     return [Look(n, n >= base, from_question[n], from_answer[n], shares[n]) for n in range(queries)]
 
 
-def _in_places(attention: Tensor, model: VideoChat2Model) -> Tensor:
+def _in_places(attention: Tensor, model: Family) -> Tensor:
     """(Q, N) over patches -> (Q, frames, rows, columns), patches summed to at most PLACES rows and columns."""
     vision = model.config.vision_config
     grid = vision.image_size // vision.patch_size

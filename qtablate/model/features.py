@@ -22,7 +22,7 @@ from qtablate.files import aside, write_text
 if TYPE_CHECKING:
     import torch
 
-    from qtablate.model.videochat2 import VideoChat2Model
+    from qtablate.model.family import Family
 
 FEATURES_SCHEMA = 1
 """Raise it when decoding, sizing or encoding changes: no older file is used then."""
@@ -37,7 +37,7 @@ def default_cache() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qtablate"
 
 
-def encoded(model: "VideoChat2Model", shown: Mapping[str, Frames]) -> "dict[str, torch.Tensor]":
+def encoded(model: "Family", shown: Mapping[str, Frames]) -> "dict[str, torch.Tensor]":
     """Frozen features (N, D) of clips by name. Clips of one size pass the encoder together."""
     import torch
 
@@ -107,7 +107,7 @@ class FeatureFiles:
         except (OSError, ValueError, TypeError):
             return None
 
-    def compute(self, number: int, model: "VideoChat2Model", clips: Clips) -> None:
+    def compute(self, number: int, model: "Family", clips: Clips) -> None:
         """Decode and encode one chunk and write it."""
         from safetensors.torch import save_file
 

@@ -38,6 +38,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"(?:mistral|llama|phi)_proj\.(\w+)", r"projection.\1"),
 )  # fmt: skip
 """Whole original name -> stock name, the first that fits."""
+_VARIANT = re.compile(r"(mistral|llama|phi)_(?:proj|model)\..*")
 _QKV = re.compile(rf"{_VISION}blocks\.{_LAYER}\.attn\.qkv\.weight")
 _ADAPTER = re.compile(r"(?:mistral|llama|phi)_model\.(base_model\.model\..+\.lora_[AB]\.default\.weight)")
 _LEFT_OUT = re.compile(r".*\.position_ids|qformer\.cls\..*|vision_proj\..*|text_proj\..*|itm_head\..*|temp|vision_temp_embed")
@@ -58,6 +59,8 @@ class Original:
     """LoRA of the language model, by peft's names."""
     left_out: tuple[str, ...]
     """Names that rightly have no place here."""
+    variant: str
+    """`mistral`, `vicuna` or `phi`, by the names of projection and adapter; empty where there are neither."""
 
 
 def read(paths: Sequence[Path]) -> Original:
@@ -89,8 +92,10 @@ def translate(state: Mapping[str, Tensor]) -> Original:
     """Raises ModelError that lists every name which is neither known nor rightly left out."""
     weights: dict[str, Tensor] = {}
     adapter: dict[str, Tensor] = {}
-    left_out, unknown = [], []
+    left_out, unknown, variants = [], [], set()
     for name, value in state.items():
+        if found := _VARIANT.fullmatch(name):
+            variants.add(found[1])
         if _LEFT_OUT.fullmatch(name):
             left_out.append(name)
         elif found := _QKV.fullmatch(name):
@@ -106,7 +111,10 @@ def translate(state: Mapping[str, Tensor]) -> Original:
             unknown.append(name)
     if unknown:
         raise ModelError(f"{len(unknown)} names are not VideoChat2's: {', '.join(unknown[:20])}")
-    return Original(weights, adapter, tuple(left_out))
+    if len(variants) > 1:
+        raise ModelError(f"these files are of several variants of VideoChat2: {', '.join(sorted(variants))}")
+    variant = "".join(variants).replace("llama", "vicuna")
+    return Original(weights, adapter, tuple(left_out), variant)
 
 
 def _renamed(name: str) -> str:

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from qtablate.errors import ModelError
+from qtablate.model.family import Family
 from qtablate.model.initialise import normal
-from qtablate.model.videochat2 import VideoChat2Model
 
 INITS = ("normal", "zeros")
 
@@ -26,7 +26,7 @@ class Surgery:
 
 
 @torch.no_grad()
-def resize_extra(model: VideoChat2Model, wanted: int, init: str, seed: int) -> Surgery:
+def resize_extra(model: Family, wanted: int, init: str, seed: int) -> Surgery:
     """Give the model `wanted` extra query tokens: first rows are kept, surplus ones cut, missing ones made.
 
     Args:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from qtablate.bench.prompts import DESCRIBE, FORMATS
+from qtablate.bench.prompts import DESCRIBE, NANO_FORM
 from qtablate.bench.world.captions import caption
 from qtablate.bench.world.questions import image_questions, questions
 from qtablate.bench.world.stories import simulate, still_life
@@ -45,7 +45,7 @@ def build(words: Iterable[str]) -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
-    form = FORMATS["nano"]
+    form = NANO_FORM
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=form.opening, eos_token=form.end, pad_token=form.end,
         additional_special_tokens=list(SPECIAL[2:]),

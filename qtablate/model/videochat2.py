@@ -22,6 +22,8 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
+from qtablate.model.family import Family
+
 VISION_NORM_EPS = 1e-12  # vision_layernorm of the original; the config of VideoMAE has one eps for all its norms
 
 
@@ -47,7 +49,21 @@ class VideoChat2Config(PreTrainedConfig):
     image_mean: list[float] | None = None
     image_std: list[float] | None = None
     conversation: str = "nano"
-    """Turn markers: a name in qtablate.bench.prompts.FORMATS."""
+    """Turn markers: a name in qtablate.bench.prompts.formats()."""
+    qformer_text: bool = False
+    """Whether the Q-Former reads text (the original's qformer_text_input); its tokenizer lies in `qformer_tokenizer/`."""
+    max_txt_len: int = 512
+    """Tokens of text in a training sequence at most, and of what the Q-Former reads."""
+    bos_as_value: bool = False
+    """The original trains with its bos token's number in place of that token's embedding (not at inference). Off: the
+    embedding."""
+    qformer_padded_left: bool = False
+    """The original pads the Q-Former's text on the left, and positions count the padding: a sample's visual tokens depend on
+    what it is batched with. Off: they do not."""
+    supervise_end: bool = True
+    """The original's stage 2 never supervises the end of an answer, since its padding is the same token."""
+    qformer_drop_path: float = 0.0
+    """Rate in the Q-Former's last layer, rising linearly from 0 in the first (the original trains with 0.2)."""
     query_init_std: float = 0.02
     learning_rate: float = 2e-5
     """Peak rate that a sweep takes when none is given (the original's stage 3)."""
@@ -55,12 +71,8 @@ class VideoChat2Config(PreTrainedConfig):
     """Parts that a cell starts anew, from its seed (an alignment-stage base); empty: all parts come from the file."""
 
 
-PLAIN_HEADS = ("llama", "mistral", "qwen2", "phi3")
-"""Language models whose logits are a linear map of their last hidden state, nothing scaled or capped."""
-
-
-class VideoChat2Model(PreTrainedModel):
-    """The model. Its visual tokens do not depend on the question."""
+class VideoChat2Model(Family, PreTrainedModel):
+    """The model."""
 
     config_class = VideoChat2Config
     base_model_prefix = "videochat2"
@@ -74,6 +86,7 @@ class VideoChat2Model(PreTrainedModel):
         self.vision = VideoMAEModel(config.vision_config)
         cast(nn.LayerNorm, self.vision.layernorm).eps = VISION_NORM_EPS
         self.qformer = InstructBlipQFormerModel(config.qformer_config)
+        drop_paths(self.qformer, config.qformer_drop_path)
         width = self.qformer.config.hidden_size
         self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, width))
         if config.extra_num_query_tokens:
@@ -82,16 +95,6 @@ class VideoChat2Model(PreTrainedModel):
         self.projection = nn.Linear(width, self.language_model.get_input_embeddings().embedding_dim)
         self._tables: dict[tuple[int, int, int, torch.device], Tensor] = {}
         self.post_init()
-
-    @property
-    def num_visual_tokens(self) -> int:
-        return int(self.config.num_query_tokens + self.config.extra_num_query_tokens)
-
-    def queries(self) -> Tensor:
-        """All queries, base then extra: (1, Q, D)."""
-        if self.config.extra_num_query_tokens:
-            return torch.cat([self.query_tokens, self.extra_query_tokens], dim=1)
-        return self.query_tokens
 
     def vision_features(self, pixel_values: Tensor) -> Tensor:
         """(B, T, 3, H, W) normalised pixels -> (B, N, D) patch features after vision_layernorm; T = 1 is an image."""
@@ -104,36 +107,13 @@ class VideoChat2Model(PreTrainedModel):
     def visual_tokens(
         self, features: Tensor, queries: Tensor | None = None, text: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
-        """(B, N, D) patch features -> (B, Q, D) tokens in the language model's space, by the model's own queries or others.
-
-        `text` is what the Q-Former may read beside the queries, (B, L) ids and (B, L) mask: VideoChat2's instruction.
-        """
+        """See Family; the text is VideoChat2's instruction."""
         queries = (self.queries() if queries is None else queries).expand(len(features), -1, -1)
         ids, mask = text or (None, None)
         if mask is not None:
             mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1)
         out = self.qformer(input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=features)
         return cast(Tensor, self.projection(out.last_hidden_state[:, : queries.shape[1]]))
-
-    def embed(self, input_ids: Tensor, visual: Tensor | None = None, at: Tensor | None = None) -> Tensor:
-        """(B, L) ids -> (B, L, D); the positions where `at` (B, L) is true take `visual`'s rows in order."""
-        embeds = cast(Tensor, self.language_model.get_input_embeddings()(input_ids))
-        if visual is None or at is None:
-            return embeds
-        return embeds.masked_scatter(at[..., None], visual.to(embeds.dtype))
-
-    def logits_at(self, embeds: Tensor, at: Tensor, **arguments: Any) -> tuple[Tensor, Any]:
-        """(B, L, D) embeddings, (B, L) bool -> (n, V) logits of the marked places, row by row, and the cache if asked for.
-
-        A vocabulary is wide and few places are wanted: where the language model is known to end in a plain linear head,
-        only these places pass it. Others give all logits, of which these are picked.
-        """
-        inner = self.language_model
-        if inner.config.model_type in PLAIN_HEADS:
-            out = inner.get_decoder()(inputs_embeds=embeds, **arguments)
-            return cast(Tensor, inner.get_output_embeddings()(out.last_hidden_state[at])), out.past_key_values
-        out = inner(inputs_embeds=embeds, **arguments)
-        return cast(Tensor, out.logits[at]), out.past_key_values
 
     def _positions(self, frames: int, height: int, width: int) -> Tensor:
         """Position table (1, T * h * w, D), kept a size. It is in no state dict, so it is made here when first needed."""
@@ -142,6 +122,31 @@ class VideoChat2Model(PreTrainedModel):
             table = position_table(cast(VideoChat2Config, self.config), frames, height, width)
             self._tables[key] = table.to(device=self.device, dtype=self.dtype)
         return self._tables[key]
+
+
+class DropPath(nn.Module):
+    """Leaves out a branch for whole samples, and scales the others up (Huang et al. 2016, arXiv 1603.09382)."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.p:
+            return x
+        kept = torch.rand(len(x), *[1] * (x.dim() - 1), device=x.device) >= self.p
+        return x * kept / (1 - self.p)
+
+
+def drop_paths(qformer: nn.Module, rate: float) -> None:
+    """Put DropPath behind every dropout that stands before a residual norm. transformers' Q-Former has none; it has no
+    parameters, so names and weights stay as they are."""
+    layers = cast(nn.ModuleList, cast(Any, qformer).encoder.layer)
+    for number, layer in enumerate(layers):
+        own = rate * number / max(1, len(layers) - 1)
+        for name, part in layer.named_modules():
+            if own and name.endswith(("output", "output_query")) and isinstance(getattr(part, "dropout", None), nn.Dropout):
+                part.dropout = nn.Sequential(part.dropout, DropPath(own))
 
 
 def position_table(config: VideoChat2Config, frames: int, height: int, width: int) -> Tensor:

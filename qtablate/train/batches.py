@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from qtablate.bench.items import IMAGE, Sample
-from qtablate.model.encode import IGNORE, Batch, Encoder, batch
-from qtablate.model.videochat2 import VideoChat2Model
+from qtablate.bench.prompts import IGNORE
+from qtablate.model.encode import Batch, Encoder, Text, batch
+from qtablate.model.family import Family
 from qtablate.train.accumulate import token_loss_sum
 
 
@@ -37,27 +38,41 @@ def by_shape(features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
 
 
 def micro_batch(
-    samples: Sequence[Sample], lookup: Callable[[str], Tensor], encoder: Encoder, visual_tokens: int, longest: int
+    samples: Sequence[Sample],
+    lookup: Callable[[str], Tensor],
+    encoder: Encoder,
+    tokens: int | Callable[[Tensor], int],
+    longest: int,
 ) -> MicroBatch:
-    text = batch(encoder, samples, visual_tokens, longest)
-    return MicroBatch(samples, text, by_shape([lookup(sample.clip) for sample in samples]))
+    """`tokens` tells how many visual tokens a clip's features (N, D) become, where it is not the same number for all."""
+    features = [lookup(sample.clip) for sample in samples]
+    counts = [tokens if isinstance(tokens, int) else tokens(one) for one in features]
+    return MicroBatch(samples, batch(encoder, samples, counts, longest), by_shape(features))
 
 
-def visual_tokens(model: VideoChat2Model, groups: Sequence[tuple[Tensor, Tensor]], queries: Tensor | None = None) -> Tensor:
-    """(B, Q, D) visual tokens in the order of the rows, whatever their media."""
-    tokens = torch.cat([model.visual_tokens(features, queries) for _, features in groups])
-    return tokens[torch.argsort(torch.cat([rows for rows, _ in groups]))] if len(groups) > 1 else tokens
+def visual_tokens(
+    model: Family, groups: Sequence[tuple[Tensor, Tensor]], queries: Tensor | None = None, text: Text | None = None
+) -> list[Tensor]:
+    """(Q, D) visual tokens of each row in order, whatever their media."""
+    out: dict[int, Tensor] = {}
+    for rows, features in groups:
+        own = (text[0][rows].to(model.device), text[1][rows].to(model.device)) if text else None
+        out.update(zip(rows.tolist(), model.visual_tokens(features.to(model.device), queries, own), strict=True))
+    return [out[row] for row in range(len(out))]
 
 
-def loss_sum(model: VideoChat2Model, micro: MicroBatch) -> Tensor:
+def loss_sum(model: Family, micro: MicroBatch) -> Tensor:
     """Summed token loss of a micro-batch, with its graph."""
-    return text_loss_sum(model, micro.text, visual_tokens(model, micro.features))
+    return text_loss_sum(model, micro.text, visual_tokens(model, micro.features, text=micro.text.read))
 
 
-def text_loss_sum(model: VideoChat2Model, text: Batch, visual: Tensor) -> Tensor:
+def text_loss_sum(model: Family, text: Batch, visual: Sequence[Tensor]) -> Tensor:
     """Summed next-token loss of conversations that see these visual tokens; each place tells the one behind it."""
+    labels = text.labels.to(model.device)
     embeds = model.embed(text.input_ids, visual, text.visual_at)
-    told = text.labels[:, 1:]
+    if text.first is not None:
+        embeds = torch.cat([torch.full_like(embeds[:, :1], text.first), embeds[:, 1:]], dim=1)
+    told = labels[:, 1:]
     wanted = told != IGNORE
     logits, _ = model.logits_at(embeds[:, :-1], wanted, use_cache=False)
     return token_loss_sum(logits, told[wanted])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from qtablate.bench.items import Sample
 from qtablate.errors import QtablateError
 from qtablate.model.encode import Encoder
-from qtablate.model.videochat2 import VideoChat2Model
+from qtablate.model.family import Family
 from qtablate.train.accumulate import Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics
 from qtablate.train.batches import loss_sum, micro_batch
 from qtablate.train.schedule import learning_rate
@@ -51,13 +51,15 @@ class Plan:
     rules: Rules
 
 
-def choose_trainable(model: VideoChat2Model, language_model: bool) -> dict[str, nn.Parameter]:
-    """Freeze the vision encoder and, unless asked, the language model; train Q-Former, queries and projection.
+def choose_trainable(model: Family, language_model: bool) -> dict[str, nn.Parameter]:
+    """Freeze the vision encoder and, unless asked, the language model, but for its adapter; train Q-Former, queries and
+    projection.
 
-    The Q-Former's text path (embeddings and the feed-forwards beside the queries' own) has no input here, so it
-    would only inflate the count of trainable parameters.
+    Where the Q-Former reads no text, its text path (embeddings and the feed-forwards beside the queries' own) has no input,
+    so it would only inflate the count of trainable parameters.
     """
     out: dict[str, nn.Parameter] = {}
+    silent = not getattr(model.config, "qformer_text", False)
     unused = (
         "embeddings.word_embeddings",
         "embeddings.position_embeddings",
@@ -68,8 +70,8 @@ def choose_trainable(model: VideoChat2Model, language_model: bool) -> dict[str, 
     for name, parameter in model.named_parameters():
         part, _, rest = name.partition(".")
         text_path = part == "qformer" and "attention." not in rest and any(mark in rest for mark in unused)
-        trained = part in ("qformer", "query_tokens", "extra_query_tokens", "projection") and not text_path
-        trained |= part == "language_model" and language_model
+        trained = part in (*model.bridge, "query_tokens", "extra_query_tokens") and not (text_path and silent)
+        trained |= part == "language_model" and (language_model or ".lora_" in rest)
         parameter.requires_grad_(trained)
         if trained:
             out[name] = parameter
@@ -95,7 +97,7 @@ def optimizer_for(parameters: dict[str, nn.Parameter], plan: Plan) -> torch.opti
 
 
 def train(
-    model: VideoChat2Model,
+    model: Family,
     parameters: dict[str, nn.Parameter],
     samples: Sequence[Sample],
     lookup: Callable[[str], Tensor],
@@ -116,7 +118,7 @@ def train(
     for step in range(steps):
         began = time.perf_counter()
         window = [
-            micro_batch(samples[at : at + size], lookup, encoder, model.num_visual_tokens, plan.longest)
+            micro_batch(samples[at : at + size], lookup, encoder, model.tokens_of, plan.longest)
             for at in starts[step * accumulation : (step + 1) * accumulation]
         ]
         seen += sum(len(micro.samples) for micro in window)

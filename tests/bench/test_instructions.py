@@ -29,7 +29,8 @@ def opened(folder, *entries: object) -> InstructionFile:
 def test_videos_and_images_with_their_conversations(folder):
     data = opened(folder, {"video": "a.mp4", "QA": TURNS}, {"image": "b.png", "QA": TURNS[:1]})
     video, image = data.samples
-    assert video.pairs == (("What moves?", "a disc"), ("Say more.", "it moves left"))
+    assert video.pairs == (("What moves?", "a disc"), ("", "it moves left"))
+    assert video.instruction == "Answer."  # the first turn's, as in the original
     assert (video.medium, image.medium) == ("video", "image")
     assert data.media() == {"video": 1, "image": 1}
     assert data.frames("a.mp4").shape == (8, 16, 16, 3)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qtablate.bench.items import Item
-from qtablate.bench.prompts import FORMATS
+from qtablate.bench.prompts import NANO_FORM
 from qtablate.bench.world.benchmark import WorldBench, scene_of
 from qtablate.bench.world.questions import TASKS
 from qtablate.bench.world.scene import BACKGROUNDS, COLOURS, FORMS, FRAMES, LETTERS, SHAPES, SIDE, Scene, render
@@ -240,7 +240,7 @@ def main() -> None:
     arguments = parser.parse_args()
     say = clock()
     tokenizer = build(world_words())
-    encoder = Encoder(tokenizer, FORMATS["nano"])
+    encoder = Encoder(tokenizer, NANO_FORM)
     train = WorldBench(arguments.train, split="singleframe").items
     held_out = WorldBench(arguments.items + CHOICE, split="singleframeheldout").items
     learned, scored = (examples(encoder, items, arguments.pixels) for items in (train, held_out))

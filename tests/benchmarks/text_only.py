@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qtablate.bench.items import Item
-from qtablate.bench.prompts import FORMATS
+from qtablate.bench.prompts import NANO_FORM
 from qtablate.bench.world.benchmark import WorldBench
 from qtablate.bench.world.questions import TASKS
 from qtablate.bench.world.scene import COLOURS
@@ -188,7 +188,7 @@ def main() -> None:
     train, held_out = (WorldBench(n, split=split).items for split, n in zip(splits, counts, strict=True))
     say(f"{len(train)} questions to train on, {len(held_out)} to score")
     tokenizer = build(world_words())
-    encoder = Encoder(tokenizer, FORMATS["nano"])
+    encoder = Encoder(tokenizer, NANO_FORM)
     frames = []
     for texts, spoil in (("as asked", list), ("planted", planted)):
         say(f"texts {texts}")

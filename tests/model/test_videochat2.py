@@ -121,6 +121,6 @@ def test_logits_of_a_few_places_are_those_of_the_whole_forward_pass(tiny, monkey
     few, cache = tiny.logits_at(embeds, at, use_cache=True)
     assert torch.allclose(few, whole, atol=1e-6)
     assert cache.get_seq_length() == 7
-    monkeypatch.setattr("qtablate.model.videochat2.PLAIN_HEADS", ())
+    monkeypatch.setattr("qtablate.model.family.PLAIN_HEADS", ())
     picked, _ = tiny.logits_at(embeds, at, use_cache=False)
     assert torch.equal(picked, whole)

@@ -59,7 +59,7 @@ def test_losses_fall(tiny, encoder):
 def test_visual_tokens_keep_the_order_of_their_rows(tiny):
     """Media of different sizes are computed apart and put back."""
     mixed = [torch.randn(16, 24), torch.randn(4, 24), torch.randn(16, 24), torch.randn(4, 24)]
-    together = visual_tokens(tiny, by_shape(mixed))
+    together = torch.stack(visual_tokens(tiny, by_shape(mixed)))
     alone = torch.cat([tiny.visual_tokens(one[None]) for one in mixed])
     assert torch.allclose(together, alone, atol=1e-6)
     assert not torch.allclose(together, alone[[0, 2, 1, 3]], atol=1e-3)
@@ -78,7 +78,7 @@ def test_the_extra_tokens_norm_is_taken_before_clipping_as_the_whole_is(tiny, en
 
 
 def test_conversations_that_lose_their_end_are_counted(tiny, encoder):
-    short = replace(PLAN, longest=14)
+    short = replace(PLAN, longest=9)
     [whole, _] = train(tiny, choose_trainable(tiny, False), SAMPLES, FEATURES.__getitem__, encoder, PLAN)
     [cut, _] = train(tiny, choose_trainable(tiny, False), SAMPLES, FEATURES.__getitem__, encoder, short)
     assert (whole.samples_cut, cut.samples_cut) == (0, 2)

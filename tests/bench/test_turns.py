@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
-from qtablate.model.turns import IGNORE, MISTRAL, supervised, told
+from qtablate.bench.prompts import IGNORE
+from qtablate.bench.turns import MISTRAL, supervised, told
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = load_file(GOLDEN / "cases.safetensors")
@@ -30,14 +31,14 @@ def test_labels_are_the_originals(case, medium, visual):
     """One place for bos, then the text, its visual tokens, and the rest."""
     labels, mask = CASES[f"{case}.labels"], CASES[f"{case}.attention_mask"]
     for row in range(len(labels)):
-        found = told(INPUTS[f"{medium}_texts"][row], MEDIA[medium], MISTRAL, ids)
+        found = told(INPUTS[f"{medium}_texts"][row], MEDIA[medium], MISTRAL.turns, ids)
         mine = [IGNORE] * (1 + len(found.before) + visual) + found.labels
         assert len(mine) == int(mask[row].sum())
         assert labels[row].tolist() == mine + [IGNORE] * (labels.shape[1] - len(mine))
 
 
 def test_what_is_supervised_are_the_answers_and_their_ends():
-    found = told(INPUTS["video_texts"][1], MEDIA["video"], MISTRAL, ids)
+    found = told(INPUTS["video_texts"][1], MEDIA["video"], MISTRAL.turns, ids)
     kept = [one for one in found.labels if one != IGNORE]
     assert TOKENIZER.decode(kept) == "red </s> She picks up the cup, then puts it down near the table. </s> yes </s>"
     assert [one for one, label in zip(found.behind, found.labels, strict=True) if label != IGNORE] == kept
@@ -45,21 +46,21 @@ def test_what_is_supervised_are_the_answers_and_their_ends():
 
 def test_a_question_is_never_supervised():
     text = "</Video> [/INST] [INST] What? [/INST] a b </s> [INST] And? [/INST] c </s>"
-    kept = [one for one in supervised(ids(text), text, MISTRAL, ids) if one != IGNORE]
+    kept = [one for one in supervised(ids(text), text, MISTRAL.turns, ids) if one != IGNORE]
     assert TOKENIZER.decode(kept) == "a b </s> c </s>"
 
 
 @pytest.mark.parametrize("text", ["no marker", "<Video></Video> and <Video></Video>"])
 def test_the_visual_tokens_have_one_place(text):
     with pytest.raises(ValueError, match=r"expected <Video></Video> once"):
-        told(text, MEDIA["video"], MISTRAL, ids)
+        told(text, MEDIA["video"], MISTRAL.turns, ids)
 
 
 def test_texts_embed_to_what_the_original_fed_its_language_model():
     """Positions that hold text are rows of the embedding table: equal ids have equal rows, in every case of the batch."""
     embeds, rows = CASES["it_vid8.inputs_embeds"], {}
     for row, text in enumerate(INPUTS["video_texts"]):
-        found = told(text, MEDIA["video"], MISTRAL, ids)
+        found = told(text, MEDIA["video"], MISTRAL.turns, ids)
         places = [
             *range(1, 1 + len(found.before)),
             *range(1 + len(found.before) + 24, 1 + len(found.before) + 24 + len(found.behind)),

@@ -1,0 +1,57 @@
+"""Writing model directories: whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from qtablate.errors import ModelError
+from qtablate.model.load import QFORMER_TOKENIZER
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt",
+)  # fmt: skip
+
+
+@contextmanager
+def new_directory(out: Path) -> Iterator[Path]:
+    """A folder to fill beside `out`; it takes that name when the block ends without an error. Raises ModelError when `out`
+    is there already and not empty."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ModelError(f"{out} is there already; name a new folder, nothing is written over")
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def copy_tokenizer(source: Path, out: Path) -> None:
+    """Raises ModelError where there is none."""
+    found = [name for name in TOKENIZER_FILES if (source / name).is_file()]
+    if not {"tokenizer.json", "tokenizer.model", "vocab.json"} & set(found):
+        raise ModelError(f"{source} holds no tokenizer: expected tokenizer.json, tokenizer.model or vocab.json")
+    for name in found:
+        shutil.copyfile(source / name, out / name)
+
+
+def write_qformer_tokenizer(source: Path, out: Path) -> int:
+    """BERT's tokenizer with the original's [DEC] added as its beginning of a text. Returns how many tokens it has.
+
+    Raises:
+        ModelError: `source` holds none.
+    """
+    from transformers import BertTokenizer
+
+    if not any((source / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
+        raise ModelError(f"{source} holds no BERT tokenizer: expected vocab.txt or tokenizer.json")
+    tokenizer = BertTokenizer.from_pretrained(str(source), local_files_only=True)
+    tokenizer.add_special_tokens({"bos_token": "[DEC]"})
+    tokenizer.save_pretrained(out / QFORMER_TOKENIZER)
+    return len(tokenizer)
