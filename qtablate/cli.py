@@ -2,6 +2,8 @@
 
 qtablate sweep --tokens 0,32,64
 qtablate report
+qtablate convert STAGE.pth ... --llm DIR --out DIR
+qtablate assemble --vision DIR --llm DIR --out DIR
 qtablate bench export DIR
 """
 
@@ -59,6 +61,11 @@ def sweep(
     warm_up: Annotated[float, typer.Option(min=0, max=1, help="Share of the optimizer steps.")] = 0.2,
     max_grad_norm: Annotated[float | None, typer.Option(help="Clip each window's gradient. Default: no clipping.")] = None,
     train_lm: Annotated[bool, typer.Option("--train-lm/--freeze-lm", help="Train the language model too.")] = False,
+    lora: Annotated[int, typer.Option(min=0, help="Rank of a LoRA of the language model (the original: 16). 0: none.")] = 0,
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 for frozen parts and arithmetic.")] = "fp32",
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Recompute activations instead of keeping them.")
+    ] = False,
     model: Annotated[str, typer.Option(help="nano (in the package) or a model directory.")] = "nano",
     bench: Annotated[str, typer.Option(help="world (procedural), world:easy, world:hard or mvbench:DIR.")] = "world",
     items: Annotated[int | None, typer.Option(min=1, help="Items a task at most. Default: all (world: 100).")] = None,
@@ -75,7 +82,7 @@ def sweep(
     from qtablate import sweep as sweeps
     from qtablate.bench.sources import Sources
     from qtablate.execute.local import cores
-    from qtablate.grid import EXTRA_INITS, HOLDS, MIXINGS, Grid, labels, numbers, words
+    from qtablate.grid import EXTRA_INITS, HOLDS, MIXINGS, PRECISIONS, Grid, labels, numbers, words
     from qtablate.model.features import default_cache
     from qtablate.store import Store
 
@@ -99,7 +106,10 @@ def sweep(
     asked_under = words("--controls", controls, CONTROLS.split(","))
     if "blind" not in asked_under:
         raise QtablateError("--controls: blind must be among them, since no score means anything without it")
-    recipe = sweeps.recipe_for(sources, samples, image_share, lr, warm_up, max_grad_norm, train_lm, asked_under, diagnose)
+    recipe = sweeps.recipe_for(
+        sources, samples, image_share, lr, warm_up, max_grad_norm, train_lm, asked_under, diagnose, lora,
+        words("--precision", precision, PRECISIONS)[0], checkpointing,
+    )  # fmt: skip
     kind, _, where = bench.partition(":")
     name = "smoke" if smoke else "-".join(part for part in (Path(model).name, kind, Path(where).name) if part)
     store = Store(out or RESULTS / name)
@@ -151,6 +161,64 @@ def report(
     _show_report(console(), store, baseline=levels("--baseline", baseline), margin=margin / 100, at=at)
 
 
+@app.command()
+def convert(
+    files: Annotated[list[Path], typer.Argument(help="The original's .pth files in the order of their stages.")],
+    llm: Annotated[Path, typer.Option(help="Directory of the language model: Mistral, Vicuna or Phi-3.")],
+    out: Annotated[Path, typer.Option(help="Model directory to write; must be new.")],
+    bert: Annotated[
+        Path | None, typer.Option(help="Folder with bert-base-uncased's vocab.txt, for the Q-Former's text.")
+    ] = None,
+    merge_lora: Annotated[
+        bool, typer.Option("--merge-lora/--keep-lora", help="Add LoRA to the weights, or keep it apart.")
+    ] = False,
+    lora_alpha: Annotated[float, typer.Option(help="Not in the files; the original's is 32.")] = 32.0,
+    qformer_text: Annotated[
+        bool | None, typer.Option("--qformer-text/--no-qformer-text", help="Default: as the files have weights for it.")
+    ] = None,
+    fresh: Annotated[str, typer.Option(help="projection: no file has it yet, cells start it anew (before stage 2).")] = "",
+    dtype: Annotated[str, typer.Option(help="Of the language model: auto (as it is), float16 (as the original), ...")] = "auto",
+    image_size: Annotated[int, typer.Option(min=16, help="Pixels a side that clips are shown at.")] = 224,
+    num_frames: Annotated[int, typer.Option(min=1, help="Frames of a clip (the original: 8 in training, 16 in MVBench).")] = 8,
+    vision_heads: Annotated[int | None, typer.Option(min=1, help="Not in the files. Default: heads of 64.")] = None,
+    qformer_heads: Annotated[int | None, typer.Option(min=1, help="Not in the files. Default: heads of 64.")] = None,
+    original_quirks: Annotated[
+        bool, typer.Option("--original-quirks", help="Train as the original: bos as a number, left padding, drop path 0.2.")
+    ] = False,
+) -> None:
+    """Make a model directory of VideoChat2's own files and its language model's directory."""
+    from qtablate.grid import words
+    from qtablate.model import convert as conversion
+
+    settings = conversion.Settings(
+        vision_heads, qformer_heads, image_size, num_frames, lora_alpha, merge_lora, qformer_text,
+        words("--dtype", dtype, conversion.DTYPES)[0], tuple(words("--fresh", fresh, ("projection",))) if fresh else (),
+        original_quirks,
+    )  # fmt: skip
+    _written(out, conversion.convert(files, llm, out, bert, settings))
+
+
+@app.command()
+def assemble(
+    vision: Annotated[Path, typer.Option(help="Local transformers directory: ViT, CLIP, SigLIP, VideoMAE.")],
+    llm: Annotated[Path, typer.Option(help="Local directory of a causal language model, or a GGUF file.")],
+    out: Annotated[Path, typer.Option(help="Model directory to write; must be new.")],
+    num_query_tokens: Annotated[int, typer.Option(min=1, help="Base queries.")] = 32,
+    qformer_layers: Annotated[int, typer.Option(min=1)] = 6,
+    qformer_width: Annotated[int, typer.Option(min=64, help="A multiple of 64.")] = 768,
+    num_frames: Annotated[int, typer.Option(min=1, help="Frames of a clip; a VideoMAE's own number counts.")] = 8,
+    conversation: Annotated[
+        str, typer.Option(help="Turn markers. Default: chatml where the tokenizer knows it, or plain.")
+    ] = "",
+    lr: Annotated[float, typer.Option(help="Peak rate that sweeps of this model take.")] = 1e-4,
+) -> None:
+    """Build a model around a vision tower and a language model, with a new Q-Former between them."""
+    from qtablate.model import assemble as assembly
+
+    bridge = assembly.Bridge(num_query_tokens, qformer_layers, qformer_width, num_frames, conversation, lr)
+    _written(out, assembly.assemble(vision, llm, out, bridge))
+
+
 @bench_app.command("export")
 def bench_export(
     directory: Annotated[Path, typer.Argument(help="Folder to write json/ and video/ into; must be empty or new.")],
@@ -176,6 +244,13 @@ def bench_preview(
 
     written = preview(directory, items, words("--level", level, tuple(LEVELS))[0])
     console().print(f"{len(written)} contact sheets in {directory}")
+
+
+def _written(out: Path, lines: list[str]) -> None:
+    screen = console()
+    for line in lines:
+        _say(screen, line)
+    _say(screen, f"Written: {out}. Use it: qtablate sweep --model {out} --dry-run")
 
 
 def _run(screen: Console, planned: "Sweep") -> None:
@@ -251,9 +326,9 @@ def _show_plan(screen: Console, planned: "Sweep") -> None:
     from qtablate import sweep as sweeps
 
     with screen.status("Timing a few micro-batches of each condition") if screen.is_terminal else nullcontext():
-        seconds = sweeps.estimate(planned)
-    screen.print(sweeps.plan_sheet(planned, seconds).rich(screen.width))
-    for line in sweeps.defaults_in_words(planned):
+        probed = sweeps.estimate(planned)
+    screen.print(sweeps.plan_sheet(planned, probed).rich(screen.width))
+    for line in sweeps.defaults_in_words(planned, probed):
         _say(screen, line)
 
 

@@ -19,6 +19,7 @@ RECORD_SCHEMA = 3  # raise it when the meaning of a recorded figure changes: old
 
 MIXINGS = ("multi", "single")
 EXTRA_INITS = ("normal", "zeros")
+PRECISIONS = ("fp32", "bf16")
 Hold = Literal["micro-batch", "effective-batch"]
 HOLDS: tuple[Hold, ...] = ("micro-batch", "effective-batch")
 
@@ -58,6 +59,12 @@ class Recipe:
     """Tokens of text in a training sequence at most, beside the visual ones."""
     controls: tuple[str, ...] = ("blind",)
     """What every item is asked with less to see under, one of evaluate.controls.CONTROLS each."""
+    lora_rank: int = 0
+    """Of a LoRA of the language model; 0: none is added."""
+    precision: str = "fp32"
+    """Of what is frozen, and of the arithmetic; what is trained is held in fp32 always."""
+    checkpointing: bool = False
+    """Whether activations are computed again in the backward pass instead of kept."""
     diagnose: bool = False
     """Whether to look at what the visual tokens hold (evaluate/tokens.py)."""
 
@@ -194,6 +201,8 @@ def check(grid: Grid, recipe: Recipe) -> None:
     for option, value in (("--lr", recipe.learning_rate), ("--max-grad-norm", recipe.max_grad_norm)):
         if value is not None and not 0 < value < math.inf:
             raise GridError(f"{option}: {value:g} is no positive number")
+    if recipe.lora_rank and recipe.train_language_model:
+        raise GridError("--lora trains an adapter beside the frozen language model, --train-lm the model itself: leave one out")
     for batch, accum in itertools.product(grid.batch_size, grid.accum):
         if grid.hold == "effective-batch" and batch % accum:
             raise GridError(

@@ -34,8 +34,23 @@ class FeatureJob:
 
 @dataclass(frozen=True, slots=True)
 class ProbeJob:
-    """Time a few micro-batches of some cells: `qtablate.run:probe`."""
+    """Time a few micro-batches of a cell: `qtablate.run:probe`."""
 
-    cells: tuple[Cell, ...]
+    cell: Cell
     sources: Sources
     n_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What a probe saw."""
+
+    step_seconds: float
+    """Of one optimizer step."""
+    cell_seconds: float
+    """Of the whole cell, training and evaluation."""
+    peak_memory_mb: float
+    trainable_params: int
+    frozen_params: int
+    extra_query_tokens: str
+    """What surgery did to them."""

@@ -3,11 +3,10 @@
 A cell is a pure function of its configuration; where it runs decides nothing but its times.
 """
 
-import resource
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,11 @@ from qtablate.evaluate.controls import BLIND, NONE, Features, shown
 from qtablate.evaluate.score import Scores, score
 from qtablate.execute.events import Progress
 from qtablate.grid import Cell
-from qtablate.jobs import CellJob, FeatureJob, ProbeJob
+from qtablate.jobs import CellJob, FeatureJob, Probed, ProbeJob
+from qtablate.model.adapter import new_adapter
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
+from qtablate.model.features import vision_dtype
 from qtablate.model.load import load, read_config, start_anew
 from qtablate.model.pixels import CLIP_MEAN, normalised
 from qtablate.model.surgery import resize_extra
@@ -35,6 +36,7 @@ from qtablate.store import Store
 from qtablate.train.accumulate import Rules
 from qtablate.train.loop import Plan, Step, choose_trainable, drops_out, train
 from qtablate.train.order import media, order
+from qtablate.train.place import LOADED, Place, place
 
 Report = Callable[[Progress], None]
 
@@ -58,8 +60,9 @@ def one_thread() -> None:
 def compute_features(job: FeatureJob, report: Report) -> None:
     """Compute chunks of frozen features."""
     one_thread()
-    model, _ = load(job.sources.model)
+    model, _ = load(job.sources.model, LOADED[job.files.precision])
     model.eval()
+    place(model, job.files.precision)
     config = read_config(job.sources.model)
     if job.which == "training":
         clips: Clips = open_training(job.sources, config, job.samples, job.image_share)
@@ -70,31 +73,34 @@ def compute_features(job: FeatureJob, report: Report) -> None:
         report(Progress("features", done, len(job.chunks)))
 
 
-def probe(job: ProbeJob, report: Report) -> list[float]:
-    """Estimated seconds of each cell: two micro-batches of it are timed after a first one, and one group of items."""
+def probe(job: ProbeJob, report: Report) -> Probed:
+    """Two micro-batches of the cell are timed after a first one, and one group of items."""
     one_thread()
-    config = read_config(job.sources.model)
-    recipe = job.cells[0].recipe
+    cell, recipe, config = job.cell, job.cell.recipe, read_config(job.sources.model)
     training = open_training(job.sources, config, recipe.samples, recipe.image_share)
     items = open_benchmark(job.sources, config).items[:64]
-    out = []
-    for cell in job.cells:
-        model, encoder, _, parameters = prepare_model(cell, job.sources)
-        size = cell.condition.micro_batch_size
-        plan = media(recipe.samples, recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed)
-        samples = order(training.samples, plan[: 3 * size], cell.seed)
-        features = {sample.clip: blank_features(model, sample.medium) for sample in samples}
-        steps = list(
-            train(model, parameters, samples, features.__getitem__, encoder, replace(plan_of(cell), accumulate_grad_batches=1))
-        )
-        began = time.perf_counter()
-        empty = {item.clip: blank_features(model, item.medium) for item in items}
-        for control in (NONE, *recipe.controls):
-            ask(model, encoder, items, control, lambda _, seen=empty: seen, lambda _: None)  # type: ignore[misc]
-        an_item = (time.perf_counter() - began) / len(items)
-        timed = [step.seconds for step in steps[1:]] or [steps[0].seconds]
-        out.append(sum(timed) / len(timed) * recipe.samples / size + an_item * job.n_items)
-    return out
+    ready = prepare(cell, job.sources)
+    model = ready.model
+    size, accumulation = cell.condition.micro_batch_size, cell.condition.accumulate_grad_batches
+    plan = media(recipe.samples, recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed)
+    samples = order(training.samples, plan[: 3 * size], cell.seed)
+    features = {sample.clip: blank_features(model, sample.medium) for sample in samples}
+    alone = replace(plan_of(cell), accumulate_grad_batches=1)
+    steps = list(
+        train(model, ready.parameters, samples, features.__getitem__, ready.encoder, alone, ready.place.autocast)
+    )  # fmt: skip
+    began = time.perf_counter()
+    empty = {item.clip: blank_features(model, item.medium) for item in items}
+    for control in (NONE, *recipe.controls):
+        ask(ready, items, control, lambda _: empty, lambda _: None)
+    an_item = (time.perf_counter() - began) / len(items)
+    timed = [step.seconds for step in steps[1:]] or [steps[0].seconds]
+    micro = sum(timed) / len(timed)
+    trainable, frozen = counted(ready)
+    return Probed(
+        micro * accumulation, micro * recipe.samples / size + an_item * job.n_items, ready.place.peak_memory_mb(), trainable,
+        frozen, ready.surgery,
+    )  # fmt: skip
 
 
 def run_cell(job: CellJob, report: Report) -> None:
@@ -103,7 +109,7 @@ def run_cell(job: CellJob, report: Report) -> None:
     store.write_record(of_cell(cell, "running"))
     try:
         one_thread()
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())  # on a CPU, bit for bit
         figures = _run(job, store, report)
     except Exception as error:
         text = str(error) if isinstance(error, QtablateError) else f"{type(error).__name__}: {error}"
@@ -115,7 +121,8 @@ def run_cell(job: CellJob, report: Report) -> None:
 def _run(job: CellJob, store: Store, report: Report) -> Figures:
     cell, recipe, condition = job.cell, job.cell.recipe, job.cell.condition
     torch.manual_seed(cell.seed)  # dropout, where a model has any
-    model, encoder, surgery, parameters = prepare_model(cell, job.sources)
+    ready = prepare(cell, job.sources)
+    model, encoder = ready.model, ready.encoder
     config = read_config(job.sources.model)
     started = model.queries().detach().clone()
 
@@ -125,7 +132,9 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     samples = order([sample for sample in training.samples if sample.clip in features], plan, cell.seed)
     began = time.perf_counter()
     steps: list[Step] = []
-    for step in train(model, parameters, samples, features.__getitem__, encoder, plan_of(cell)):
+    for step in train(
+        model, ready.parameters, samples, features.__getitem__, encoder, plan_of(cell), ready.place.autocast
+    ):  # fmt: skip
         steps.append(step)
         report(Progress("train", len(steps), cell.optimizer_steps, step.loss))
     train_seconds = time.perf_counter() - began
@@ -147,17 +156,19 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
 
     for control in (NONE, *recipe.controls):
         began = time.perf_counter()
-        answers[control] = ask(model, encoder, items, control, features_of, told)
+        answers[control] = ask(ready, items, control, features_of, told)
         seconds[control] = time.perf_counter() - began
     rows = [_answer(control, one) for control, scores in answers.items() for one in scores]
     store.write_rows(store.cell_file(cell.key, "answers.csv"), rows, ANSWER_COLUMNS)
 
     began = time.perf_counter()
-    likeness = _look(model, encoder, items, plain, started, store, cell.key, report) if recipe.diagnose else None
+    with ready.place.autocast():
+        likeness = _look(model, encoder, items, plain, started, store, cell.key, report) if recipe.diagnose else None
     token_seconds = time.perf_counter() - began
 
     last = [step for step in steps[-max(1, len(steps) // 10) :] if step.loss is not None]
     supervised = sum(step.supervised_tokens for step in last)
+    trainable, frozen = counted(ready)
     return Figures(
         steps=sum(step.loss is not None for step in steps),
         samples_seen=steps[-1].samples_seen,
@@ -169,15 +180,15 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
         if supervised
         else None,
         visual_tokens=model.num_visual_tokens,
-        trainable_params=sum(p.numel() for p in parameters.values()),
-        frozen_params=sum(p.numel() for p in model.parameters() if not p.requires_grad),
-        extra_query_tokens=surgery,
+        trainable_params=trainable,
+        frozen_params=frozen,
+        extra_query_tokens=ready.surgery,
         likeness=likeness,
         train_seconds=train_seconds,
         eval_seconds=seconds.pop(NONE),
         control_seconds=sum(seconds.values()),
         token_seconds=token_seconds,
-        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        peak_memory_mb=ready.place.peak_memory_mb(),
         **summarise(answers),
     )
 
@@ -215,14 +226,38 @@ def _look(
     return tokens.likeness(model, started, torch.stack([shown[clip] for clip in clips]))
 
 
-def prepare_model(cell: Cell, sources: Sources) -> tuple[Family, Encoder, str, dict[str, torch.nn.Parameter]]:
-    """Load the base, start its fresh parts and extra queries from the cell's seed, freeze the rest."""
-    model, encoder = load(sources.model)
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A model that can be trained and asked."""
+
+    model: Family
+    encoder: Encoder
+    parameters: dict[str, torch.nn.Parameter]
+    """What is trained."""
+    surgery: str
+    place: Place
+
+
+def prepare(cell: Cell, sources: Sources) -> Ready:
+    """Load the base, start its fresh parts, its extra queries and its LoRA from the cell's seed, freeze the rest."""
+    recipe = cell.recipe
+    model, encoder = load(sources.model, LOADED[recipe.precision])
     start_anew(model, cell.seed)
     surgery = resize_extra(
         model, cell.condition.extra_num_query_tokens, cell.condition.extra_init.replace("none", "normal"), cell.seed
     )
-    return model, encoder, str(surgery), choose_trainable(model, cell.recipe.train_language_model)
+    if recipe.lora_rank:
+        new_adapter(model, recipe.lora_rank, cell.seed)
+    parameters = choose_trainable(model, recipe.train_language_model, bool(recipe.lora_rank))
+    for parameter in parameters.values():
+        parameter.data = parameter.data.float()  # a language model that is trained was loaded in the frozen parts' precision
+    return Ready(model, encoder, parameters, str(surgery), place(model, recipe.precision, recipe.checkpointing))
+
+
+def counted(ready: Ready) -> tuple[int, int]:
+    """(trainable, frozen) parameters."""
+    trainable = sum(p.numel() for p in ready.parameters.values())
+    return trainable, sum(p.numel() for p in ready.model.parameters()) - trainable
 
 
 def plan_of(cell: Cell) -> Plan:
@@ -234,20 +269,20 @@ def plan_of(cell: Cell) -> Plan:
 
 
 def ask(
-    model: Family,
-    encoder: Encoder,
+    ready: Ready,
     items: Sequence[Item],
     control: str,
     features: Callable[[str], Features],
     report: Callable[[int], None],
 ) -> list[Scores]:
     """Scores of every item under a control, in their order."""
-    asked, seen = shown(control, items, features, lambda medium: blank_features(model, medium))
+    asked, seen = shown(control, items, features, lambda medium: blank_features(ready.model, medium))
     real = {item.id: item for item in items}
     found: dict[str, Scores] = {}
-    for group in score(model, encoder, asked, seen.__getitem__):
-        found |= {one.item.id: replace(one, item=real[one.item.id]) for one in group}
-        report(len(found))
+    with ready.place.autocast():
+        for group in score(ready.model, ready.encoder, asked, seen.__getitem__):
+            found |= {one.item.id: replace(one, item=real[one.item.id]) for one in group}
+            report(len(found))
     return [found[item.id] for item in items]
 
 
@@ -258,7 +293,8 @@ def blank_features(model: Family, medium: str) -> Tensor:
     mean = np.round(255 * np.array(model.config.image_mean or CLIP_MEAN)).astype(np.uint8)
     clip = np.broadcast_to(mean, (frames, side, side, 3))
     with torch.inference_mode():
-        return model.vision_features(normalised([clip], model.config.image_mean, model.config.image_std))[0]
+        pixels = normalised([clip], model.config.image_mean, model.config.image_std)
+        return model.vision_features(pixels.to(model.device, vision_dtype(model)))[0].cpu()
 
 
 def summarise(answers: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:

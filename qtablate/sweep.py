@@ -24,9 +24,10 @@ from qtablate.errors import DataError, GridError, QtablateError, StoreError
 from qtablate.execute.events import Event
 from qtablate.execute.local import run_jobs
 from qtablate.grid import RECORD_SCHEMA, Cell, Condition, Fingerprints, Grid, Recipe, check
-from qtablate.jobs import CellJob, FeatureJob, ProbeJob
+from qtablate.jobs import CellJob, FeatureJob, Probed, ProbeJob
 from qtablate.model.features import FeatureFiles
 from qtablate.model.load import base_scores, fingerprint, read_config, visual_tokens
+from qtablate.model.rows import Surgery
 from qtablate.records import of_cell
 from qtablate.store import Store
 
@@ -105,9 +106,10 @@ def plan(store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path
     prints = Fingerprints(fingerprint(sources.model), training.fingerprint, benchmark.fingerprint)
     return Sweep(
         store, sources, grid, recipe, grid.cells(recipe, prints),
-        FeatureFiles(cache, prints.model, prints.training, tuple(training.clips())),
+        FeatureFiles(cache, prints.model, prints.training, tuple(training.clips()), (), recipe.precision),
         FeatureFiles(
-            cache, prints.model, prints.benchmark, tuple(benchmark.clips()), tuple(c for c in ALTERED if c in recipe.controls)
+            cache, prints.model, prints.benchmark, tuple(benchmark.clips()), tuple(c for c in ALTERED if c in recipe.controls),
+            recipe.precision,
         ),
         [*benchmark.problems, *training.problems], items_of, config["num_query_tokens"], workers,
     )  # fmt: skip
@@ -123,6 +125,9 @@ def recipe_for(
     train_language_model: bool,
     controls: tuple[str, ...],
     diagnose: bool,
+    lora_rank: int,
+    precision: str,
+    checkpointing: bool,
 ) -> Recipe:
     """Fill what the user left open. The learning rate is the model's own; images have a part where the data has any."""
     config = read_config(sources.model)
@@ -142,6 +147,9 @@ def recipe_for(
         longest=config["max_txt_len"],
         controls=controls,
         diagnose=diagnose,
+        lora_rank=lora_rank,
+        precision=precision,
+        checkpointing=checkpointing,
     )
 
 
@@ -162,21 +170,20 @@ def compute_features(sweep: Sweep, jobs: list[tuple[str, FeatureJob]]) -> Genera
     yield from run_jobs("qtablate.run:compute_features", jobs, sweep.workers)
 
 
-def estimate(sweep: Sweep) -> dict[Condition, float]:
-    """Seconds that a cell of each condition will take, from a few timed micro-batches of each on this machine."""
+def estimate(sweep: Sweep) -> dict[Condition, Probed]:
+    """What a cell of each condition takes on this machine: a few micro-batches of each are run, one condition at a time."""
     cells = {cell.condition: cell for cell in sweep.to_run()}
-    if not cells:
-        return {}
-    job = ProbeJob(tuple(cells.values()), sweep.sources, sweep.n_items)
-    for event in run_jobs("qtablate.run:probe", [("probe", job)], 1):
+    jobs = [(str(number), ProbeJob(cell, sweep.sources, sweep.n_items)) for number, cell in enumerate(cells.values())]
+    found: dict[str, Probed] = {}
+    for event in run_jobs("qtablate.run:probe", jobs, 1):
         if event.kind == "failed":
             raise QtablateError(f"timing a few micro-batches failed: {event.error}\n{event.traceback}")
         if event.kind == "done":
-            return dict(zip(cells, event.result, strict=True))
-    return {}
+            found[event.key] = event.result
+    return {condition: found[str(number)] for number, condition in enumerate(cells)}
 
 
-def plan_sheet(sweep: Sweep, seconds: Mapping[Condition, float]) -> Sheet:
+def plan_sheet(sweep: Sweep, probed: Mapping[Condition, Probed]) -> Sheet:
     """The plan: a row a condition."""
     to_run = Counter(cell.condition for cell in sweep.to_run())
     rows, config = [], read_config(sweep.sources.model)
@@ -186,28 +193,41 @@ def plan_sheet(sweep: Sweep, seconds: Mapping[Condition, float]) -> Sheet:
             str(condition.extra_num_query_tokens), str(visual_tokens(config, condition.extra_num_query_tokens)),
             str(condition.accumulate_grad_batches), str(condition.micro_batch_size), str(condition.effective_batch_size),
             condition.mixing, condition.extra_init, str(cell.optimizer_steps), str(to_run[condition]),
-            f"{seconds[condition]:.0f}" if condition in seconds else "",
+            *(_probed(probed[condition]) if condition in probed else ("", "", "", "")),
         ))  # fmt: skip
-    total = sum(seconds.get(condition, 0.0) * n for condition, n in to_run.items()) / sweep.workers
+    total = sum(probed[condition].cell_seconds * n for condition, n in to_run.items() if condition in probed) / sweep.workers
     note = (
-        f"seconds: a cell; {len(sweep.cells)} cells, {to_run.total()} to run, {sweep.workers} at once, "
-        f"each on {sweep.recipe.samples} samples and {sweep.n_items} items"
-        + (f"; about {clock(total)} in all" if seconds else "")
+        f"seconds of a step and of a cell; memory at its peak; {len(sweep.cells)} cells, {to_run.total()} to run, "
+        f"{sweep.workers} at once, each on {sweep.recipe.samples} samples and {sweep.n_items} items"
+        + (f"; about {clock(total)} in all" if probed else "")
     )
     columns = (
-        "extra tokens", "visual", "accum", "micro-batch", "batch", "mixing", "extra init", "steps", "to run", "seconds"
+        "extra tokens", "visual", "accum", "micro-batch", "batch", "mixing", "extra init", "steps", "to run", "trainable",
+        "MB", "a step", "a cell",
     )  # fmt: skip
-    return Sheet(f"Plan of {sweep.store.root}", columns, tuple(rows), note, optional=("mixing", "extra init", "visual"))
+    optional = ("mixing", "extra init", "visual", "batch", "MB")
+    return Sheet(f"Plan of {sweep.store.root}", columns, tuple(rows), note, optional=optional)
 
 
-def defaults_in_words(sweep: Sweep) -> list[str]:
+def _probed(probed: Probed) -> tuple[str, ...]:
+    return (
+        f"{probed.trainable_params:,}", f"{probed.peak_memory_mb:.0f}", f"{probed.step_seconds:.3g}",
+        f"{probed.cell_seconds:.0f}",
+    )  # fmt: skip
+
+
+def defaults_in_words(sweep: Sweep, probed: Mapping[Condition, Probed]) -> list[str]:
     """What decides results beside the axes, and why it is so."""
     recipe, grid = sweep.recipe, sweep.grid
-    fresh = read_config(sweep.sources.model).get("fresh_parts") or []
+    config = read_config(sweep.sources.model)
+    fresh = config.get("fresh_parts") or []
+    lora = f", a LoRA of rank {recipe.lora_rank}" if recipe.lora_rank else ""
     lines = [
-        "Frozen: vision encoder" + ("" if recipe.train_language_model else ", language model (--train-lm trains it)")
-        + ". Trained: Q-Former, query tokens, projection"
-        + (", language model" if recipe.train_language_model else "") + ".",
+        "Frozen: vision encoder"
+        + ("" if recipe.train_language_model else ", language model (--train-lm trains it, --lora an adapter)")
+        + (f", {next(iter(probed.values())).frozen_params:,} parameters" if probed else "")
+        + ". Trained, in fp32: Q-Former, query tokens, projection"
+        + (", language model" if recipe.train_language_model else lora) + ".",
         f"Started anew from each cell's seed: {', '.join(fresh)}; an alignment-stage run, since queries that are added "
         "to a converged base are hardly taken up in a short run." if fresh else "All parts start from the model's files.",
         f"AdamW, peak rate {recipe.learning_rate:g}, warm-up over {100 * recipe.warm_up:g} % of the optimizer steps, cosine "
@@ -223,12 +243,27 @@ def defaults_in_words(sweep: Sweep) -> list[str]:
             "The learning rate is the same for every effective batch. A larger batch may want a higher one, so what these "
             "cells say of accumulation holds at this rate: repeat the sweep at other --lr values before you trust it."
         )
+    lines += _surgery(sweep, config["extra_num_query_tokens"])
+    if recipe.precision != "fp32" or recipe.checkpointing:
+        lines.append(
+            f"What is frozen, and the arithmetic, is {recipe.precision}."
+            + (" Activations are computed again in the backward pass." if recipe.checkpointing else "")
+        )
     if "zeros" in grid.extra_init and any(grid.tokens):
         lines.append(
             "Warning: zero-initialised extra tokens are the original's choice, but they start as copies of one another "
             "and hardly part in a short run; --extra-init normal avoids that."
         )
     return lines
+
+
+def _surgery(sweep: Sweep, held: int) -> list[str]:
+    """What becomes of the extra query tokens that the model's files have, where they have any."""
+    if not held:
+        return []
+    how = "as --extra-init says"
+    each = [f"at {n}: {str(Surgery(held, n, how)).removeprefix('extra query tokens: ')}" for n in sweep.grid.tokens]
+    return [f"The model's files hold {held} extra query tokens; {'; '.join(each)}."]
 
 
 def not_above_blind(sweep: Sweep) -> list[tuple[Cell, float, float]]:

@@ -74,7 +74,7 @@ def likeness(model: Family, started: Tensor, features: Tensor) -> Likeness:
     base = model.config.num_query_tokens
     table = model.extra_query_tokens.detach()[0]
     with torch.inference_mode():
-        out = model.visual_tokens(features)[:, base:]
+        out = model.visual_tokens(features.to(model.device))[:, base:].float()
     moved = (model.queries().detach() - started)[0].norm(dim=-1)
     return Likeness(
         effective_rank(table), cosine(table), effective_rank(out), cosine(out),
@@ -144,7 +144,7 @@ def curve(
         by_shape: dict[torch.Size, list[Tensor]] = {}
         for clip in dict.fromkeys(item.clip for item in items):
             by_shape.setdefault(features[clip].shape, []).append(features[clip])
-        means = [model.visual_tokens(torch.stack(some)).sum(0) for some in by_shape.values()]
+        means = [model.visual_tokens(torch.stack(some).to(model.device)).sum(0) for some in by_shape.values()]
         mean = torch.stack(means).sum(0) / sum(map(len, by_shape.values()))
     whole = right()
     out = []
@@ -179,7 +179,7 @@ def looks(model: Family, encoder: Encoder, items: Sequence[Item], features: Mapp
     maps: Tensor | None = None
     with torch.inference_mode(), _recorded(model.qformer, model.language_model):
         for item in items:
-            own = features[item.clip][None]
+            own = features[item.clip][None].to(model.device)
             seen = model.qformer(
                 input_ids=None, query_embeds=model.queries(), encoder_hidden_states=own, output_attentions=True
             )  # fmt: skip

@@ -20,6 +20,7 @@ from qtablate.model.write import copy_tokenizer, new_directory, write_qformer_to
 
 VARIANTS = {"mistral": "mistral", "vicuna": "llama", "phi": "phi3"}
 """model_type of the language model by variant."""
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 _HEAD = 64  # width of a head in UMT-L and in BERT
 
 
@@ -45,15 +46,8 @@ class Settings:
     """The original's training as it was: bos as a value, text padded on the left, drop path 0.2."""
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """What was made of what; a line each."""
-
-    lines: tuple[str, ...]
-
-
-def convert(files: Sequence[Path], llm: Path, out: Path, bert: Path | None, settings: Settings) -> Converted:
-    """Write a model directory. Raises ModelError; then nothing is written."""
+def convert(files: Sequence[Path], llm: Path, out: Path, bert: Path | None, settings: Settings) -> list[str]:
+    """Write a model directory; what was made of what is told, a line each. Raises ModelError; then nothing is written."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from qtablate.model.videochat2 import VideoChat2Model
@@ -104,7 +98,7 @@ def convert(files: Sequence[Path], llm: Path, out: Path, bert: Path | None, sett
         if found.adapter and not settings.merge:
             merged(language, found.adapter, 1.0)  # raises where it does not fit
             write_adapter(folder / ADAPTER, found.adapter, settings.lora_alpha, DROPOUT)
-    return Converted(tuple(_told(found, variant, config, text, settings, llm, language)))
+    return _told(found, variant, config, text, settings, llm, language)
 
 
 def _config(found: Original, variant: str, text_config: dict[str, Any], text: bool, settings: Settings) -> Any:
@@ -136,7 +130,8 @@ def _config(found: Original, variant: str, text_config: dict[str, Any], text: bo
             cross_attention_frequency=crossed, encoder_hidden_size=vision, pad_token_id=0,
         ).to_dict(),
         text_config=text_config, num_query_tokens=queries.shape[1],
-        extra_num_query_tokens=0 if extra is None else extra.shape[1], position_frames=4, num_frames=settings.num_frames,
+        extra_num_query_tokens=0 if extra is None else extra.shape[1], position_frames=4, position_image_size=224,
+        num_frames=settings.num_frames,
         conversation=f"videochat2_{variant}", qformer_text=text,
         query_init_std=0.02, bos_as_value=settings.quirks, qformer_padded_left=settings.quirks,
         qformer_drop_path=0.2 if settings.quirks else 0.0, fresh_parts=list(settings.fresh) or None,
@@ -163,7 +158,7 @@ def _heads(option: str, given: int | None, width: int) -> int:
     heads = given or width // _HEAD
     if not heads or width % heads:
         raise ModelError(
-            f"{option}: the files do not tell it; a width of {width} has no {given or 'heads of 64'}, give a number"
+            f"{option}: the files do not tell it, and {width} is no multiple of {given or _HEAD}; give their number"
         )
     return heads
 

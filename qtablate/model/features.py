@@ -37,6 +37,11 @@ def default_cache() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qtablate"
 
 
+def vision_dtype(model: "Family") -> "torch.dtype":
+    """What the vision tower is held in."""
+    return next(p.dtype for name, p in model.named_parameters() if name.startswith("vision"))
+
+
 def encoded(model: "Family", shown: Mapping[str, Frames]) -> "dict[str, torch.Tensor]":
     """Frozen features (N, D) of clips by name. Clips of one size pass the encoder together."""
     import torch
@@ -47,12 +52,13 @@ def encoded(model: "Family", shown: Mapping[str, Frames]) -> "dict[str, torch.Te
     for name, frames in shown.items():
         by_shape.setdefault(frames.shape, []).append(name)
     out: dict[str, torch.Tensor] = {}
-    mean, std = model.config.image_mean, model.config.image_std
+    mean, std, dtype = model.config.image_mean, model.config.image_std, vision_dtype(model)
     with torch.inference_mode():
         for names in by_shape.values():
             for start in range(0, len(names), _BATCH):
                 some = names[start : start + _BATCH]
-                features = model.vision_features(normalised([shown[name] for name in some], mean, std))
+                pixels = normalised([shown[name] for name in some], mean, std)
+                features = model.vision_features(pixels.to(model.device, dtype)).cpu()
                 out.update((name, one.clone()) for name, one in zip(some, features, strict=True))
     return out
 
@@ -71,14 +77,15 @@ class FeatureFiles:
     clip_names: tuple[str, ...]
     altered: tuple[str, ...] = ()
     """Controls (bench/altered.py) under which each clip is encoded too, from one decoding."""
+    precision: str = "fp32"
 
     @cached_property
     def chunks(self) -> list[tuple[str, tuple[str, ...]]]:
         """(file stem, clips) of every chunk."""
-        out = []
+        out, how = [], [] if self.precision == "fp32" else [self.precision]
         for start in range(0, len(self.clip_names), CHUNK):
             names = self.clip_names[start : start + CHUNK]
-            text = json.dumps([FEATURES_SCHEMA, self.model_fingerprint, self.data_fingerprint, names, *self.altered])
+            text = json.dumps([FEATURES_SCHEMA, self.model_fingerprint, self.data_fingerprint, names, *self.altered, *how])
             out.append((hashlib.sha256(text.encode()).hexdigest()[:24], names))
         return out
 

@@ -103,11 +103,11 @@ def read_config(model: str) -> dict[str, Any]:
         if not isinstance(config[name], kinds):
             raise ModelError(f"{model}/config.json: '{name}' should be of the kind of {default!r}, is {config[name]!r:.40}")
     if family == "instructblipvideo":
-        config |= _preprocessing(directory(model))
+        config |= read_preprocessing(directory(model))
     return config
 
 
-def _preprocessing(folder: Path) -> dict[str, Any]:
+def read_preprocessing(folder: Path) -> dict[str, Any]:
     """Mean and deviation of a transformers directory's pixels; CLIP's where it does not say."""
     for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
         if (folder / name).is_file():
@@ -161,8 +161,9 @@ def base_scores(model: str, benchmark: str) -> dict[str, float]:
         return {}
 
 
-def load(model: str) -> tuple["Family", "Encoder"]:
-    """The model and its encoder, on the CPU in fp32, from safetensors only; an adapter is added to its language model."""
+def load(model: str, dtype: str = "float32") -> tuple["Family", "Encoder"]:
+    """The model and its encoder, on the CPU, from safetensors only; an adapter is added to its language model. `dtype` is
+    that of vision tower and language model; bridge, queries and adapter are fp32."""
     from qtablate.bench.prompts import formats
     from qtablate.model.adapter import add_adapter
     from qtablate.model.encode import Encoder
@@ -174,7 +175,7 @@ def load(model: str) -> tuple["Family", "Encoder"]:
     family: Any = getattr(import_module(module), name)
     quiet()
     found, info = family.from_pretrained(
-        path, use_safetensors=True, output_loading_info=True, local_files_only=True, dtype="float32"
+        path, use_safetensors=True, output_loading_info=True, local_files_only=True, dtype=dtype
     )
     wrong = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}
     if wrong:

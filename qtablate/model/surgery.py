@@ -1,28 +1,14 @@
 """Explicit surgery on the extra query tokens: what is kept, cut and newly made is said, never left to `strict=False`."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
 from qtablate.errors import ModelError
 from qtablate.model.family import Family
 from qtablate.model.initialise import normal
+from qtablate.model.rows import Surgery
 
 INITS = ("normal", "zeros")
-
-
-@dataclass(frozen=True, slots=True)
-class Surgery:
-    kept: int
-    cut: int
-    made: int
-    how: str
-
-    def __str__(self) -> str:
-        parts = [f"kept rows 0-{self.kept - 1}" if self.kept else ""]
-        parts += [f"cut {self.cut}" if self.cut else "", f"made {self.made} ({self.how})" if self.made else ""]
-        return "extra query tokens: " + (", ".join(part for part in parts if part) or "none, none made")
 
 
 @torch.no_grad()
@@ -41,8 +27,8 @@ def resize_extra(model: Family, wanted: int, init: str, seed: int) -> Surgery:
     base = model.query_tokens
     held = model.config.extra_num_query_tokens
     old = model.extra_query_tokens.data if held else base.data[:, :0]
-    kept = min(held, wanted)
     how = "zeros" if init == "zeros" else f"normal, std {float(base.std()):.3g} as the base queries"
+    surgery = Surgery(held, wanted, how)
     if held:
         del model.extra_query_tokens
     model.config.extra_num_query_tokens = wanted
@@ -51,6 +37,6 @@ def resize_extra(model: Family, wanted: int, init: str, seed: int) -> Surgery:
         if init == "normal":
             table = normal(tuple(table.shape), float(base.std()), "init", seed, "extra_query_tokens")
         table = table.to(base.dtype)
-        table[:, :kept] = old[:, :kept]
+        table[:, : surgery.kept] = old[:, : surgery.kept]
         model.extra_query_tokens = nn.Parameter(table.to(base.device))
-    return Surgery(kept, held - kept, wanted - kept, how)
+    return surgery

@@ -44,6 +44,9 @@ class VideoChat2Config(PreTrainedConfig):
     extra_num_query_tokens: int = 0
     position_frames: int = 4
     """Frames of the sinusoid table that other lengths are interpolated from (always 4 in the original)."""
+    position_image_size: int | None = None
+    """Pixels a side that the table is made for (224 in the original); None: as vision_config says. Where clips are shown in
+    another size, the table is interpolated."""
     num_frames: int = 8
     """Frames sampled from a clip."""
     image_mean: list[float] | None = None
@@ -80,6 +83,7 @@ class VideoChat2Model(Family, PreTrainedModel):
     _supports_sdpa = True
     _supports_attention_backend = True
     _no_split_modules = ["VideoMAELayer", "InstructBlipQFormerLayer"]  # noqa: RUF012
+    _keep_in_fp32_modules_strict = ["qformer", "query_tokens", "extra_query_tokens", "projection"]  # noqa: RUF012
 
     def __init__(self, config: VideoChat2Config) -> None:
         super().__init__(config)
@@ -93,7 +97,7 @@ class VideoChat2Model(Family, PreTrainedModel):
             self.extra_query_tokens = nn.Parameter(torch.zeros(1, config.extra_num_query_tokens, width))
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.projection = nn.Linear(width, self.language_model.get_input_embeddings().embedding_dim)
-        self._tables: dict[tuple[int, int, int, torch.device], Tensor] = {}
+        self._tables: dict[tuple[int, int, int, torch.device, torch.dtype], Tensor] = {}
         self.post_init()
 
     def vision_features(self, pixel_values: Tensor) -> Tensor:
@@ -117,10 +121,11 @@ class VideoChat2Model(Family, PreTrainedModel):
 
     def _positions(self, frames: int, height: int, width: int) -> Tensor:
         """Position table (1, T * h * w, D), kept a size. It is in no state dict, so it is made here when first needed."""
-        key = (frames, height, width, self.device)
+        patches = cast(Any, self.vision.embeddings).patch_embeddings.projection.weight
+        key = (frames, height, width, patches.device, patches.dtype)
         if key not in self._tables:
             table = position_table(cast(VideoChat2Config, self.config), frames, height, width)
-            self._tables[key] = table.to(device=self.device, dtype=self.dtype)
+            self._tables[key] = table.to(device=patches.device, dtype=patches.dtype)
         return self._tables[key]
 
 
@@ -159,7 +164,8 @@ def position_table(config: VideoChat2Config, frames: int, height: int, width: in
         (1, T * h * w, D) float32.
     """
     vision = config.vision_config
-    grid, dim, known = vision.image_size // vision.patch_size, vision.hidden_size, config.position_frames
+    grid = (config.position_image_size or vision.image_size) // vision.patch_size
+    dim, known = vision.hidden_size, config.position_frames
     position = torch.arange(known * grid * grid, dtype=torch.float64)[:, None]
     rate = torch.exp(-math.log(10000.0) * 2 * (torch.arange(dim, dtype=torch.float64) // 2) / dim)
     angle = position * rate

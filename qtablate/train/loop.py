@@ -3,7 +3,9 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from qtablate.errors import QtablateError
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
 from qtablate.train.accumulate import Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics
-from qtablate.train.batches import loss_sum, micro_batch
+from qtablate.train.batches import MicroBatch, loss_sum, micro_batch
 from qtablate.train.schedule import learning_rate
 
 
@@ -51,9 +53,8 @@ class Plan:
     rules: Rules
 
 
-def choose_trainable(model: Family, language_model: bool) -> dict[str, nn.Parameter]:
-    """Freeze the vision encoder and, unless asked, the language model, but for its adapter; train Q-Former, queries and
-    projection.
+def choose_trainable(model: Family, language_model: bool, adapter: bool = False) -> dict[str, nn.Parameter]:
+    """Freeze the vision encoder and, unless asked, the language model and its adapter; train Q-Former, queries and projection.
 
     Where the Q-Former reads no text, its text path (embeddings and the feed-forwards beside the queries' own) has no input,
     so it would only inflate the count of trainable parameters.
@@ -71,7 +72,7 @@ def choose_trainable(model: Family, language_model: bool) -> dict[str, nn.Parame
         part, _, rest = name.partition(".")
         text_path = part == "qformer" and "attention." not in rest and any(mark in rest for mark in unused)
         trained = part in (*model.bridge, "query_tokens", "extra_query_tokens") and not (text_path and silent)
-        trained |= part == "language_model" and (language_model or ".lora_" in rest)
+        trained |= part == "language_model" and (adapter if ".lora_" in rest else language_model)
         parameter.requires_grad_(trained)
         if trained:
             out[name] = parameter
@@ -103,8 +104,14 @@ def train(
     lookup: Callable[[str], Tensor],
     encoder: Encoder,
     plan: Plan,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[Step]:
     """Train on the samples in their order, once; yields after each optimizer step."""
+
+    def loss(micro: MicroBatch) -> Tensor:
+        with autocast():
+            return loss_sum(model, micro)
+
     model.train()
     refuse_batch_statistics(model)
     optimizer = optimizer_for(parameters, plan)
@@ -125,7 +132,7 @@ def train(
         lr = learning_rate(scheduled, schedule_steps, plan.learning_rate, plan.warm_up, plan.min_lr_ratio)
         scheduled += 1 if plan.rules.schedule_at == "window" else len(window)
         clear(trained)
-        gradient = accumulate(window, lambda micro: loss_sum(model, micro), trained, plan.rules)
+        gradient = accumulate(window, loss, trained, plan.rules)
         if gradient is not None and not math.isfinite(gradient.loss + gradient.norm):
             raise QtablateError(f"training diverged: loss or gradient not finite at step {step}; lower --lr or clip gradients")
         if gradient is not None:

@@ -9,7 +9,8 @@ from qtablate.bench.items import Item
 from qtablate.cli import CONTROLS as NAMED
 from qtablate.evaluate.controls import BLIND, CONTROLS, NONE, OTHER, shown
 from qtablate.evaluate.score import Scores
-from qtablate.run import ask, summarise
+from qtablate.run import Ready, ask, summarise
+from qtablate.train.place import place
 
 
 def item(number: int, clip: str, task: str = "a", media: str = "", medium: str = "video") -> Item:
@@ -72,10 +73,11 @@ def test_a_single_file_has_no_other():
 def test_an_answer_is_the_real_items(tiny, encoder):
     """Scores come in the items' order and name the item, not what it was shown."""
     real = {one.clip: torch.randn(8, 24, generator=torch.Generator().manual_seed(n)) for n, one in enumerate(ITEMS)}
+    ready = Ready(tiny, encoder, {}, "", place(tiny, "fp32"))
     for control in (NONE, BLIND, OTHER):
-        given = ask(tiny, encoder, ITEMS, control, lambda _: real, lambda _: None)
+        given = ask(ready, ITEMS, control, lambda _: real, lambda _: None)
         assert [one.item for one in given] == ITEMS
-    blind = ask(tiny, encoder, ITEMS, BLIND, lambda _: real, lambda _: None)
+    blind = ask(ready, ITEMS, BLIND, lambda _: real, lambda _: None)
     assert blind[0].total == pytest.approx(blind[1].total)  # the same question of the same nothing
 
 

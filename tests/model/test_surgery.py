@@ -1,5 +1,7 @@
 """Growing and cutting the extra query tokens."""
 
+import copy
+
 import pytest
 import torch
 
@@ -12,15 +14,15 @@ def test_growing_keeps_the_first_rows_and_says_so(tiny):
     said = resize_extra(tiny, 6, "normal", seed=1)
     assert torch.equal(tiny.extra_query_tokens.data[:, :2], old)
     assert tiny.queries().shape == (1, 9, 24)
-    assert (said.kept, said.cut, said.made) == (2, 0, 4)
-    assert str(said).startswith("extra query tokens: kept rows 0-1, made 4 (normal, std ")
+    assert (said.held, said.wanted, said.kept) == (2, 6, 2)
+    assert str(said).startswith("extra query tokens: kept rows 0-1, made rows 2-5 (normal, std ")
 
 
 def test_cutting_and_removing(tiny):
     old = tiny.extra_query_tokens.data.clone()
-    assert str(resize_extra(tiny, 1, "normal", 1)) == "extra query tokens: kept rows 0-0, cut 1"
+    assert str(resize_extra(tiny, 1, "normal", 1)) == "extra query tokens: kept row 0, cut row 1"
     assert torch.equal(tiny.extra_query_tokens.data, old[:, :1])
-    assert str(resize_extra(tiny, 0, "normal", 1)) == "extra query tokens: cut 1"
+    assert str(resize_extra(tiny, 0, "normal", 1)) == "extra query tokens: cut row 0"
     assert "extra_query_tokens" not in tiny.state_dict()
     assert torch.equal(tiny.queries(), tiny.query_tokens)
 
@@ -55,3 +57,20 @@ def test_zeros_are_zeros_and_their_outputs_are_copies_of_one_another(tiny):
 def test_unknown_initial_value_is_refused(tiny):
     with pytest.raises(ModelError, match="unknown initial value 'ones'"):
         resize_extra(tiny, 4, "ones", 1)
+
+
+def test_a_checkpoint_of_64_says_what_becomes_of_every_row(tiny):
+    resize_extra(tiny, 64, "normal", 1)
+    said = []
+    for wanted in (0, 32, 64, 96):
+        own = copy.deepcopy(tiny)
+        said.append(str(resize_extra(own, wanted, "zeros", 1)).removeprefix("extra query tokens: "))
+        kept = min(wanted, 64)
+        if wanted:
+            assert torch.equal(own.extra_query_tokens[:, :kept], tiny.extra_query_tokens[:, :kept])
+    assert said == [
+        "cut rows 0-63",
+        "kept rows 0-31, cut rows 32-63",
+        "kept rows 0-63",
+        "kept rows 0-63, made rows 64-95 (zeros)",
+    ]
