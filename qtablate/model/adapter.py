@@ -28,9 +28,14 @@ _PREFIX, _FILE, _CONFIG = "base_model.model.", "adapter_model.safetensors", "ada
 
 
 def targets(language_model: nn.Module) -> list[str]:
-    """Which of TARGETS a language model has. Raises ModelError when it has none."""
+    """Which of TARGETS a language model has, without a head that is its embedding too: merged, it would change both.
+
+    Raises:
+        ModelError: it has none.
+    """
     linear = {name.rpartition(".")[2] for name, part in language_model.named_modules() if isinstance(part, nn.Linear)}
-    found = [name for name in TARGETS if name in linear]
+    tied = getattr(getattr(language_model, "config", None), "tie_word_embeddings", False)
+    found = [name for name in TARGETS if name in linear and not (tied and name == "lm_head")]
     if not found:
         raise ModelError(f"LoRA goes to layers named {', '.join(TARGETS)}; this language model has {', '.join(sorted(linear))}")
     return found

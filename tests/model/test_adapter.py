@@ -147,5 +147,7 @@ def modules(folder, names: list[str]) -> None:
 
 def test_a_language_model_with_other_names_is_refused(tiny):
     assert targets(tiny.language_model) == list(TARGETS)
+    tiny.language_model.config.tie_word_embeddings = True
+    assert targets(tiny.language_model) == [name for name in TARGETS if name != "lm_head"]
     with pytest.raises(ModelError, match="this language model has dense"):
         targets(torch.nn.ModuleDict({"dense": torch.nn.Linear(2, 2)}))
