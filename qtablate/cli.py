@@ -74,14 +74,14 @@ def sweep(
     controls: Annotated[str, typer.Option(help=f"What items are asked under too: {CONTROLS}, or blind alone.")] = CONTROLS,
     diagnose: Annotated[bool, typer.Option("--diagnose", help="Look at what the visual tokens hold, too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Results folder. Default: results/MODEL-BENCH.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: the cores at hand.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: one a GPU, or one a core.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="The ablation that CI runs: two by two cells, a minute.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the time it would take; run nothing.")] = False,
 ) -> None:
     """Train and evaluate every cell of a grid; finished cells are never run again."""
     from qtablate import sweep as sweeps
     from qtablate.bench.sources import Sources
-    from qtablate.execute.local import cores
+    from qtablate.execute.local import at_once
     from qtablate.grid import EXTRA_INITS, HOLDS, MIXINGS, PRECISIONS, Grid, labels, numbers, words
     from qtablate.model.features import default_cache
     from qtablate.store import Store
@@ -113,7 +113,7 @@ def sweep(
     kind, _, where = bench.partition(":")
     name = "smoke" if smoke else "-".join(part for part in (Path(model).name, kind, Path(where).name) if part)
     store = Store(out or RESULTS / name)
-    planned = sweeps.plan(store, sources, grid, recipe, default_cache() / "features", jobs or cores())
+    planned = sweeps.plan(store, sources, grid, recipe, default_cache() / "features", jobs or at_once())
 
     screen = console()
     if dry_run:

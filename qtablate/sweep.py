@@ -26,7 +26,7 @@ from qtablate.execute.local import run_jobs
 from qtablate.grid import RECORD_SCHEMA, Cell, Condition, Fingerprints, Grid, Recipe, check
 from qtablate.jobs import CellJob, FeatureJob, Probed, ProbeJob
 from qtablate.model.features import FeatureFiles
-from qtablate.model.load import base_scores, fingerprint, read_config, visual_tokens
+from qtablate.model.load import FAMILIES, base_scores, fingerprint, read_config, visual_tokens
 from qtablate.model.rows import Surgery
 from qtablate.records import of_cell
 from qtablate.store import Store
@@ -89,6 +89,10 @@ def plan(store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path
         raise GridError(
             f"--tokens: {max(grid.tokens)} extra tokens make {visual} visual ones, which leaves no room for {recipe.longest} "
             f"tokens of text in the {places} places of the language model"
+        )
+    if recipe.diagnose and FAMILIES[config["model_type"]].a_frame:
+        raise GridError(
+            "--diagnose looks at a Q-Former over all frames at once; this family has one pass a frame: leave it out"
         )
     training = open_training(sources, config, recipe.samples, recipe.image_share)
     benchmark = open_benchmark(sources, config)

@@ -67,8 +67,6 @@ class Estimate:
     def _tail(self, distance: float, sides: int) -> float:
         if math.isnan(self.stderr):
             return math.nan
-        if self.stderr == 0:  # every answer differs by the same
-            return 0.0 if distance > 0 else 1.0
         return min(1.0, sides * float(stats.t.sf(distance / self.stderr, self.freedom)))
 
 
@@ -115,7 +113,9 @@ def estimate(difference: Floats, clips: NDArray[np.int64], noise: SeedNoise | No
     sums = np.zeros((groups, seeds))
     np.add.at(sums, clips, difference - mean)
     factor = groups / (groups - 1) / items**2
-    of_clips = factor * float(np.square(sums.mean(axis=1)).sum())
+    # no answer that differs does not mean that none could: as if half a clip differed each way (Agresti and Min 2005,
+    # doi 10.1002/sim.1781), below which no data can tell
+    of_clips = max(factor * float(np.square(sums.mean(axis=1)).sum()), 1 / groups**2)
     if seeds < 2 and noise is None:
         return Estimate(mean, math.sqrt(of_clips), groups - 1, seeds, items, groups, None)
     if seeds < 2:  # what other conditions' seeds tell; V(clips x seeds) is not known and stays in both, which is wider

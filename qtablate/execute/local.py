@@ -16,12 +16,29 @@ from typing import Any
 
 from qtablate.execute.events import Event, Progress
 
+_DRIVER = "/proc/driver/nvidia/gpus"
 _REPORT_EVERY = 0.25  # seconds between two progress reports of one job
 
 
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; found without importing torch."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [part.strip() for part in named.split(",") if part.strip() not in ("", "-1")]
+    try:
+        return [str(number) for number, _ in enumerate(sorted(os.listdir(_DRIVER)))]
+    except OSError:
+        return []
+
+
+def at_once() -> int:
+    """Jobs that run together where the user does not say: one a GPU, or one a core."""
+    return len(gpus()) or cores()
 
 
 def run_jobs(function: str, jobs: Sequence[tuple[str, Any]], workers: int) -> Generator[Event, None, None]:
@@ -37,12 +54,16 @@ def run_jobs(function: str, jobs: Sequence[tuple[str, Any]], workers: int) -> Ge
     context.set_forkserver_preload(["qtablate.run"])
     waiting = list(jobs)[::-1]
     running: dict[str, tuple[BaseProcess, Connection]] = {}
+    slots: dict[str, int] = {}
+    devices = gpus()
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 key, job = waiting.pop()
                 ours, theirs = context.Pipe(duplex=False)
-                process: BaseProcess = context.Process(target=_child, args=(function, job, theirs), daemon=True)
+                slots[key] = min(set(range(workers)) - {slots[one] for one in running})
+                device = devices[slots[key] % len(devices)] if devices else None
+                process: BaseProcess = context.Process(target=_child, args=(function, job, theirs, device), daemon=True)
                 process.start()
                 theirs.close()
                 running[key] = (process, ours)
@@ -86,7 +107,9 @@ def _drain(key: str, process: BaseProcess, connection: Connection) -> Generator[
     return False
 
 
-def _child(function: str, job: Any, connection: Connection) -> None:
+def _child(function: str, job: Any, connection: Connection, device: str | None) -> None:
+    if device is not None:  # before CUDA is looked at: the fork server never does
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     last = 0.0
 

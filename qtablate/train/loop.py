@@ -14,6 +14,7 @@ from qtablate.bench.items import Sample
 from qtablate.errors import QtablateError
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
+from qtablate.model.videochat2 import DropPath
 from qtablate.train.accumulate import Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics
 from qtablate.train.batches import MicroBatch, loss_sum, micro_batch
 from qtablate.train.schedule import learning_rate
@@ -86,7 +87,7 @@ def drops_out(model: nn.Module) -> bool:
 
 
 def _masks(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0
+    return isinstance(layer, (nn.modules.dropout._DropoutNd, DropPath)) and layer.p > 0
 
 
 def optimizer_for(parameters: dict[str, nn.Parameter], plan: Plan) -> torch.optim.AdamW:

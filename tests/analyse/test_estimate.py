@@ -212,5 +212,16 @@ def test_nothing_to_estimate_is_missing_and_never_zero():
     one_clip = estimate(np.ones((3, 2)), np.zeros(3, np.int64))
     assert one_clip.value == 1
     assert math.isnan(one_clip.stderr)
-    same = estimate(np.zeros((4, 2)), np.arange(4))
-    assert (same.value, same.stderr, same.p, same.p_beyond(0.01)) == (0, 0, 1, 0)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_answers_that_never_differ_are_no_proof_that_they_could_not(seeds):
+    """Nine items that two models answer alike were once called equivalent within two points."""
+    few, many = (estimate(np.zeros((n, seeds)), np.arange(n)) for n in (9, 2000))
+    for one in (few, many):
+        assert (one.value, one.p) == (0, 1)
+    assert few.stderr == pytest.approx(1 / 9)
+    assert few.p_beyond(0.02) > 0.3
+    low, high = few.interval()
+    assert (low, high) == (pytest.approx(-high), pytest.approx(1 / 9 * stats.t.ppf(0.975, few.freedom)))
+    assert many.p_beyond(0.02) < 0.001

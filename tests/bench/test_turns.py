@@ -1,6 +1,7 @@
 """Conversations as the original tokenises and supervises them, against its own labels."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
-from qtablate.bench.prompts import IGNORE
-from qtablate.bench.turns import MISTRAL, supervised, told
+from qtablate.bench.prompts import IGNORE, formats
+from qtablate.bench.turns import MISTRAL, PHI, VICUNA, supervised, told
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = load_file(GOLDEN / "cases.safetensors")
@@ -68,3 +69,95 @@ def test_texts_embed_to_what_the_original_fed_its_language_model():
         for place, one in zip(places, [*found.before, *found.behind], strict=True):
             assert torch.equal(rows.setdefault(one, embeds[row, place]), embeds[row, place])
     assert len({tuple(value.tolist()) for value in rows.values()}) == len(rows) > 60  # other ids, other rows
+
+
+def words(text: str) -> list[str]:
+    """A tokenizer whose pieces' lengths add up: words, signs, markers and ends of lines; no spaces."""
+    return re.findall(r"<\|\w+\|>|\[/?INST\]|</?\w+>|###|\w+|[^\w\s]|\n", text)
+
+
+PAIRS = (("What color?", "red ."), ("And then?", "it stops ."))
+
+
+def kept(form, pairs=PAIRS, instruction: str = "Watch .") -> str:
+    found = form.told("video", instruction, pairs, words)
+    spans = [[word if label != IGNORE else "_" for word, label in zip(found.behind, found.labels, strict=True)]]
+    return re.sub(r"(_ )+_|_", "_", " ".join(spans[0]).replace("\n", "|"))
+
+
+def test_vicuna_supervises_its_markers_too():
+    """The first human's marker, and all from an assistant's marker to the next human's (videochat2_it_vicuna.py)."""
+    before = VICUNA.told("video", "Watch .", PAIRS, words).before
+    assert " ".join(before) == "Watch . ### Human : <Video>"
+    assert kept(VICUNA) == "_ ### Human : _ ### Assistant : red . ### Human : _ ### Assistant : it stops . ###"
+    assert kept(VICUNA, (("", "a dog"),)) == "_ ### Assistant : a dog ###"  # a caption: no question, no marker of one
+
+
+def test_phi_supervises_answers_and_their_ends():
+    before = PHI.told("video", "Watch .", PAIRS, words).before
+    assert "".join(before) == "<|system|>\nWatch.<|end|>\n<|user|>\n<Video>"
+    assert kept(PHI) == "_ red . <|end|> | _ it stops . <|end|>"
+    assert "".join(PHI.told("video", "", (("", "a dog"),), words).before) == "<|user|>\n<Video>"
+    assert kept(PHI, (("", "a dog"),), "") == "_ a dog <|end|>"
+
+
+def test_mistral_with_words():
+    assert kept(MISTRAL) == "_ red . </s> _ it stops . </s>"
+    assert kept(MISTRAL, (("", "a dog"),)) == "_ a dog </s>"
+
+
+@pytest.mark.parametrize("form", [MISTRAL, VICUNA, PHI])
+def test_what_is_asked_is_what_was_told(form):
+    """The context and an option are the ids of a conversation that was told with this answer."""
+    options = ["it stops", "it stops and turns", "red"]
+    asked = form.asked("video", "Watch .", "What then?", options, words)
+    for option, ids in zip(options, asked.options, strict=True):
+        told = form.told("video", "Watch .", (("What then?", option),), words)
+        assert asked.before == told.before
+        assert asked.context + ids == told.behind
+        assert " ".join(ids).startswith(option)
+    assert asked.context[-1] in ("[/INST]", ":", "\n")
+
+
+def test_an_option_never_begins_before_the_others_part():
+    """A tokenizer that joins the marker with what follows: the options then start where all still agree."""
+
+    def joined(text: str) -> list[str]:
+        return re.findall(r"\[/INST\] r?|\[?/?\w+\]?|\S", text)
+
+    asked = MISTRAL.asked("video", "", "q", ["red", "left"], joined)
+    assert all("[/INST]" not in ids for ids in asked.context[-1:])
+    assert {next(iter(ids)) for ids in asked.options} == {"[/INST] r", "[/INST] "}
+
+
+def test_turns_that_do_not_add_up_are_an_error():
+    """Two spaces become a token of their own: the original stops there with an assertion."""
+
+    def spaced(text: str) -> list[str]:
+        return re.findall(r"  +|\S+", text)
+
+    with pytest.raises(ValueError, match="the turns have 7 tokens apart and 8 together"):
+        MISTRAL.told("video", "", (("q", " b"),), spaced)
+
+
+def test_the_qformers_text():
+    assert MISTRAL.qformer("Watch.", "What?", True) == PHI.qformer("Watch.", "What?", True) == "Watch."
+    assert VICUNA.qformer("Watch.", "What?", True) == "Watch. What?"
+    assert VICUNA.qformer("Watch.", "What?", False) == "Watch."  # the original's evaluation gives the instruction alone
+    assert VICUNA.qformer("", "What?", True) == ""
+    assert formats()["instructblip"].qformer("", "What?", True) == "What?"
+
+
+def test_forms_of_pieces_that_are_joined_before_they_are_tokenised():
+    form = formats()["videochat2_mistral_caption"]
+    told = form.told("video", "", (("Describe the video.", "a dog"),), words)
+    assert " ".join(told.before) == "[INST] <Video>"
+    assert " ".join(told.behind) == "</Video> Describe the video . [/INST] a dog </s>"
+    assert told.labels[-3:] == ["a", "dog", "</s>"]
+    assert set(told.labels[:-3]) == {IGNORE}
+    chat = formats()["chatml"].told("video", "", (("What?", "red"), ("Then?", "blue")), words)
+    text = "".join(chat.before + chat.behind)
+    assert text == (
+        "<|im_start|>user\n<video></video>\nWhat?<|im_end|>\n<|im_start|>assistant\nred<|im_end|>"
+        "\n<|im_start|>user\nThen?<|im_end|>\n<|im_start|>assistant\nblue<|im_end|>"
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qtablate.execute.events import Progress
-from qtablate.execute.local import run_jobs
+from qtablate.execute.local import at_once, cores, gpus, run_jobs
 
 MODULE = """
 import os, signal, time
@@ -28,7 +28,7 @@ def work(job, report):
             time.sleep(0.05)
             report(Progress("train", 1, 1))
     report(Progress("train", 1, 2, 0.5))
-    return (job, os.getpid(), os.environ["OMP_NUM_THREADS"])
+    return (job, os.getpid(), os.environ["OMP_NUM_THREADS"], os.environ.get("CUDA_VISIBLE_DEVICES"))
 """
 
 
@@ -81,7 +81,7 @@ def test_jobs_end_when_their_parent_is_killed(work, tmp_path):
     """A killed sweep leaves no orphans: the job's next report finds nobody."""
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from qtablate.execute.local import run_jobs\nimport multiprocessing\n"
+        "from qtablate.execute.local import at_once, cores, gpus, run_jobs\nimport multiprocessing\n"
         "if __name__ == '__main__':\n"
         "    for event in run_jobs('jobs_of_test_local:work', [('wait', 'wait')], 1):\n"
         "        if event.kind == 'progress':\n"
@@ -100,3 +100,22 @@ def test_jobs_end_when_their_parent_is_killed(work, tmp_path):
             return
         time.sleep(0.1)
     pytest.fail("the job outlived its parent by ten seconds")
+
+
+def test_each_job_has_a_gpu_of_its_own_where_there_are_any(work, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert (gpus(), at_once()) == (["4", "7"], 2)
+    events = list(run_jobs(work, [(name, name) for name in "abcd"], workers=2))
+    given = [event.result[3] for event in events if event.kind == "done"]
+    assert set(given) == {"4", "7"}  # the slot that is free first takes the next job
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert (gpus(), at_once()) == ([], cores())
+
+
+def test_gpus_are_counted_by_their_driver(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("qtablate.execute.local._DRIVER", str(tmp_path))
+    assert gpus() == []
+    for name in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / name).mkdir()
+    assert gpus() == ["0", "1"]

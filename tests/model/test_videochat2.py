@@ -1,5 +1,6 @@
 """The container: shapes, positions, saving and loading."""
 
+import copy
 import json
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 
 from qtablate.errors import ModelError
 from qtablate.model.load import fingerprint, load, read_config, start_anew
-from qtablate.model.videochat2 import VideoChat2Model, position_table
+from qtablate.model.videochat2 import DropPath, VideoChat2Model, position_table
+from qtablate.train.loop import drops_out
 
 
 def pixels(frames: int = 4, side: int = 16) -> torch.Tensor:
@@ -124,3 +126,28 @@ def test_logits_of_a_few_places_are_those_of_the_whole_forward_pass(tiny, monkey
     monkeypatch.setattr("qtablate.model.family.PLAIN_HEADS", ())
     picked, _ = tiny.logits_at(embeds, at, use_cache=False)
     assert torch.equal(picked, whole)
+
+
+def test_drop_path_stands_before_every_residual_norm_and_rises_over_the_layers(tiny):
+    """As in the original: after attention, cross-attention and both feed-forwards, from 0 in the first layer."""
+    config = copy.deepcopy(tiny.config)
+    config.qformer_config.num_hidden_layers = 3
+    without = VideoChat2Model(config)
+    config.qformer_drop_path = 0.3
+    model = VideoChat2Model(config)
+    rates = {name: part.p for name, part in model.qformer.named_modules() if isinstance(part, DropPath)}
+    places = ("attention.output", "output", "output_query")
+    assert rates == {f"encoder.layer.1.{place}.dropout.1": 0.15 for place in places} | {
+        f"encoder.layer.2.{place}.dropout.1": pytest.approx(0.3) for place in (*places, "crossattention.output")
+    }
+    assert model.state_dict().keys() == without.state_dict().keys()
+    assert (drops_out(model), drops_out(without)) == (True, False)
+
+
+def test_drop_path_leaves_whole_samples_out_and_keeps_the_mean():
+    torch.manual_seed(1)
+    dropped = DropPath(0.25).train()(torch.ones(4000, 2, 3))
+    assert dropped.unique().tolist() == [0.0, pytest.approx(4 / 3)]
+    assert torch.equal(dropped.amax((1, 2)), dropped.amin((1, 2)))
+    assert float(dropped.mean()) == pytest.approx(1.0, abs=0.04)
+    assert torch.equal(DropPath(0.25).eval()(torch.ones(9, 2)), torch.ones(9, 2))
