@@ -25,28 +25,31 @@ class Sources:
 
 def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
     """The benchmark, its clips at the model's size. Raises DataError."""
+    shown = (model["num_frames"], model["vision_config"]["image_size"])
     if is_world(sources.bench):
-        from qtablate.bench.world.benchmark import ITEMS_A_TASK, WorldBench
+        from qtablate.bench.world.benchmark import ITEMS_A_TASK, Shown, WorldBench
 
-        return WorldBench(sources.items_a_task or ITEMS_A_TASK, _level("--bench", sources.bench))
+        level = _level("--bench", sources.bench)
+        return WorldBench(sources.items_a_task or ITEMS_A_TASK, level, shown=Shown(*shown))
     kind, _, path = sources.bench.partition(":")
     if kind == "mvbench" and path:
         from qtablate.bench.mvbench import MVBench
 
-        return MVBench(path, model["num_frames"], model["vision_config"]["image_size"], sources.items_a_task)
+        return MVBench(path, *shown, sources.items_a_task)
     raise DataError(f"--bench: unknown benchmark '{sources.bench}'; expected world, world:LEVEL or mvbench:DIR")
 
 
 def open_training(sources: Sources, model: dict[str, Any], samples: int, image_share: float) -> TrainingData:
     """Training data with enough clips for a budget, its clips at the model's size. Raises DataError."""
+    shown = (model["num_frames"], model["vision_config"]["image_size"])
     if is_world(sources.train):
-        from qtablate.bench.world.benchmark import WorldTraining
+        from qtablate.bench.world.benchmark import Shown, WorldTraining
 
         images = round(samples * image_share)
-        return WorldTraining(samples - images, images, _level("--train", sources.train))
+        return WorldTraining(samples - images, images, _level("--train", sources.train), shown=Shown(*shown))
     from qtablate.bench.instructions import InstructionFile
 
-    return InstructionFile(sources.train, sources.media_root, model["num_frames"], model["vision_config"]["image_size"])
+    return InstructionFile(sources.train, sources.media_root, *shown)
 
 
 def is_world(source: str) -> bool:

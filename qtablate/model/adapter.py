@@ -55,10 +55,10 @@ def new_adapter(model: Family, rank: int, seed: int) -> None:
     with torch.no_grad():
         for name, parameter in model.language_model.named_parameters():
             if ".lora_A." in name:
-                values = normal(tuple(parameter.shape), 1 / math.sqrt(3 * parameter.shape[1]), "init", seed, "lora", name)
-                parameter.copy_(values)
+                std = 1 / math.sqrt(3 * parameter.shape[1])
+                parameter.data = normal(tuple(parameter.shape), std, "init", seed, "lora", name)
             elif ".lora_B." in name:
-                parameter.zero_()
+                parameter.data = torch.zeros(parameter.shape)
 
 
 def add_adapter(model: Family, folder: Path) -> None:
@@ -79,7 +79,7 @@ def add_adapter(model: Family, folder: Path) -> None:
         for name, parameter in own.items():
             if parameter.shape != given[name].shape:
                 raise ModelError(f"{folder}: {name} is {tuple(given[name].shape)}, expected {tuple(parameter.shape)}")
-            parameter.copy_(given[name])
+            parameter.data = given[name].float()
 
 
 def _inject(model: Family, rank: int, alpha: float, dropout: float, names: list[str]) -> None:

@@ -61,9 +61,6 @@ class AssembledModel(Family, PreTrainedModel):
     _supports_sdpa = True
     _supports_attention_backend = True
     _no_split_modules = ["InstructBlipQFormerLayer"]  # noqa: RUF012
-    _keep_in_fp32_modules_strict = [  # noqa: RUF012
-        "frame_positions", "vision_norm", "qformer", "query_tokens", "extra_query_tokens", "projection"
-    ]  # fmt: skip
     bridge = ("frame_positions", "vision_norm", "qformer", "projection")
 
     def __init__(self, config: AssembledConfig) -> None:

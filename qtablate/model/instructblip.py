@@ -15,9 +15,6 @@ class InstructBlipVideoModel(Family, InstructBlipVideoForConditionalGeneration):
     """transformers' class; without extra query tokens its own `forward` and `generate` give the same numbers as the parts
     here. The Q-Former reads the question, so visual tokens are made for every (clip, question)."""
 
-    _keep_in_fp32_modules_strict = [  # noqa: RUF012
-        "qformer", "query_tokens", "extra_query_tokens", "language_projection"
-    ]  # fmt: skip
     bridge = ("qformer", "language_projection")
 
     def __init__(self, config: Any) -> None:

@@ -180,15 +180,30 @@ def load(model: str, dtype: str = "float32") -> tuple["Family", "Encoder"]:
     wrong = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}
     if wrong:
         raise ModelError(f"the weights in {model} do not fit its config.json: {json.dumps(wrong)[:800]}")
-    for key, value in config.items():  # what the family assumes is said by the config from here on
-        if key in FAMILIES[config["model_type"]].defaults or key in ("image_mean", "image_std"):
-            setattr(found.config, key, value)
+    for key in (*FAMILIES[config["model_type"]].defaults, "image_mean", "image_std"):
+        setattr(found.config, key, config.get(key))  # what the family assumes is said by the config from here on
+    if dtype != "float32":
+        _exact(found, path)
     if (path / ADAPTER).is_dir():
         add_adapter(found, path / ADAPTER)
     encoder = Encoder(
         tokenizer(path), forms[config["conversation"]], _reader(path, config), config["bos_as_value"], config["supervise_end"]
     )
     return cast("Family", found), encoder
+
+
+def _exact(model: "Family", folder: Path) -> None:
+    """Give bridge and queries their values in fp32, from the files: from_pretrained casts all parts alike."""
+    wanted = {
+        name: parameter for name, parameter in model.named_parameters()
+        if name.partition(".")[0] in (*model.bridge, "query_tokens", "extra_query_tokens")
+    }  # fmt: skip
+    for parameter in wanted.values():
+        parameter.data = parameter.data.float()
+    for path in weight_files(folder):
+        with safe_open(path, "pt") as file:
+            for name in wanted.keys() & set(file.keys()):
+                wanted[name].data.copy_(file.get_tensor(name))
 
 
 def quiet() -> None:

@@ -83,7 +83,6 @@ class VideoChat2Model(Family, PreTrainedModel):
     _supports_sdpa = True
     _supports_attention_backend = True
     _no_split_modules = ["VideoMAELayer", "InstructBlipQFormerLayer"]  # noqa: RUF012
-    _keep_in_fp32_modules_strict = ["qformer", "query_tokens", "extra_query_tokens", "projection"]  # noqa: RUF012
 
     def __init__(self, config: VideoChat2Config) -> None:
         super().__init__(config)

@@ -7,13 +7,18 @@ A clip's name is world/LEVEL/SPLIT/MEDIUM/NUMBER.
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+
+import numpy as np
+from PIL import Image
 
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Item, Problem, Sample
 from qtablate.bench.prompts import DESCRIBE
+from qtablate.bench.video import enlarged, frame_indices, resized
 from qtablate.bench.world.captions import caption
 from qtablate.bench.world.questions import TASKS, image_questions, questions
-from qtablate.bench.world.scene import FRAMES, Scene, render
+from qtablate.bench.world.scene import FRAMES, SIDE, Scene, render
 from qtablate.bench.world.stories import LEVELS, STORIES, simulate, still_life, tell
 from qtablate.seeds import Dice
 
@@ -30,8 +35,28 @@ def scene_of(clip: str) -> Scene:
     return (still_life if f"/{IMAGE}/" in clip else simulate)(Dice(clip), level)
 
 
-def _frames(clip: str) -> Frames:
-    return render(scene_of(clip), 1 if f"/{IMAGE}/" in clip else FRAMES)
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How many frames of a video, and how large, a model is shown."""
+
+    frames: int = FRAMES
+    side: int = SIDE
+
+    def of(self, clip: str) -> Frames:
+        """The world has its own size and length: other models see its pixels as larger squares, or resized where no whole
+        number of them fits, and its frames sampled as those of a file are."""
+        whole = render(scene_of(clip), 1 if f"/{IMAGE}/" in clip else FRAMES)
+        if len(whole) > 1 and self.frames != FRAMES:
+            whole = whole[frame_indices(len(whole), 1.0, self.frames)]
+        if self.side == SIDE:
+            return whole
+        if self.side % SIDE == 0:
+            return enlarged(whole, self.side // SIDE)
+        return np.stack([np.asarray(resized(Image.fromarray(frame), self.side)) for frame in whole])
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        return () if self == Shown() else (self.frames, self.side)
 
 
 def fingerprint(level: str, *parts: object) -> str:
@@ -52,14 +77,19 @@ class WorldBench:
     problems: Sequence[Problem] = ()
 
     def __init__(
-        self, items_a_task: int = ITEMS_A_TASK, level: str = NORMAL, tasks: Sequence[str] = tuple(TASKS), split: str = "eval"
+        self,
+        items_a_task: int = ITEMS_A_TASK,
+        level: str = NORMAL,
+        tasks: Sequence[str] = tuple(TASKS),
+        split: str = "eval",
+        shown: Shown = Shown(),
     ) -> None:
-        self.items_a_task, self.level, self.split = items_a_task, level, split
+        self.items_a_task, self.level, self.split, self.shown = items_a_task, level, split, shown
         self.tasks = tuple(tasks)
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint(self.level, "bench", self.items)
+        return fingerprint(self.level, "bench", self.items, *self.shown.key)
 
     @cached_property
     def items(self) -> Sequence[Item]:
@@ -93,7 +123,7 @@ class WorldBench:
         return list(dict.fromkeys(item.clip for item in self.items))
 
     def frames(self, clip: str) -> Frames:
-        return _frames(clip)
+        return self.shown.of(clip)
 
 
 class WorldTraining:
@@ -101,12 +131,12 @@ class WorldTraining:
 
     problems: Sequence[Problem] = ()
 
-    def __init__(self, videos: int, images: int, level: str = NORMAL, split: str = "train") -> None:
-        self.videos, self.images, self.level, self.split = videos, images, level, split
+    def __init__(self, videos: int, images: int, level: str = NORMAL, split: str = "train", shown: Shown = Shown()) -> None:
+        self.videos, self.images, self.level, self.split, self.shown = videos, images, level, split, shown
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint(self.level, "train", self.split, PAIRS_A_SAMPLE, _CAPTIONS)
+        return fingerprint(self.level, "train", self.split, PAIRS_A_SAMPLE, _CAPTIONS, *self.shown.key)
 
     @cached_property
     def samples(self) -> Sequence[Sample]:
@@ -130,4 +160,4 @@ class WorldTraining:
         return [f"world/{self.level}/{self.split}/{medium}/{n}" for medium, count in self.media().items() for n in range(count)]
 
     def frames(self, clip: str) -> Frames:
-        return _frames(clip)
+        return self.shown.of(clip)
