@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -46,3 +47,19 @@ def test_paired_by_item(sweep_on_real_clips, tmp_path):
     header, row = out.strip().splitlines()
     assert header.split() == ["tokens", "against", "pairs", "gained", "lost"]
     assert row.split()[:3] == ["4", "0", "9"]
+
+
+def test_small_language_model(tmp_path, tokenizer):
+    """With a tiny model in the place of SmolLM2, whose package is not among the tests' ones."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=1024,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "llm")
+    tokenizer.save_pretrained(tmp_path / "llm")
+    out = run(EXAMPLES / "small_language_model.py", tmp_path / "m", tmp_path / "llm", cache=tmp_path)
+    *_, command = out.strip().splitlines()
+    words = command.replace("--samples 64", "--samples 16").split()[1:]
+    grid = ["--tokens", "0,4", "--accum", "1", "--seeds", "1", "--controls", "blind", "--out", tmp_path / "r"]
+    run("-m", "qtablate", *words, *grid, cache=tmp_path)
+    assert "accuracy over 9 items of 4 clips" in (tmp_path / "r" / "report.md").read_text()
