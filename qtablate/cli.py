@@ -36,6 +36,7 @@ app.add_typer(bench_app, name="bench")
 
 RESULTS = Path("results")
 CONTROLS = "blind,middle,shuffled,reversed,other"
+SCORERS = "likelihood,letter,generate,circular"
 TOKENS, ACCUM, SEEDS = "0,32,64", "1,4", "1,2,3"
 _STATUS_EVERY = 15.0  # seconds between status lines where the output is not a terminal
 
@@ -72,6 +73,7 @@ def sweep(
     train: Annotated[str, typer.Option(help="world (procedural), world:LEVEL or a json file of conversations.")] = "world",
     media_root: Annotated[str, typer.Option(help="Folder that the clips in --train are named from.")] = "",
     controls: Annotated[str, typer.Option(help=f"What items are asked under too: {CONTROLS}, or blind alone.")] = CONTROLS,
+    scorers: Annotated[str, typer.Option(help=f"How answers are read, the first decides the score: {SCORERS}.")] = "likelihood",
     diagnose: Annotated[bool, typer.Option("--diagnose", help="Look at what the visual tokens hold, too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Results folder. Default: results/MODEL-BENCH.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: one a GPU, or one a core.")] = None,
@@ -108,7 +110,7 @@ def sweep(
         raise QtablateError("--controls: blind must be among them, since no score means anything without it")
     recipe = sweeps.recipe_for(
         sources, samples, image_share, lr, warm_up, max_grad_norm, train_lm, asked_under, diagnose, lora,
-        words("--precision", precision, PRECISIONS)[0], checkpointing,
+        words("--precision", precision, PRECISIONS)[0], checkpointing, words("--scorers", scorers, SCORERS.split(",")),
     )  # fmt: skip
     kind, _, where = bench.partition(":")
     name = "smoke" if smoke else "-".join(part for part in (Path(model).name, kind, Path(where).name) if part)

@@ -16,11 +16,12 @@ from torch import Tensor
 from qtablate.analyse.rates import rate
 from qtablate.bench.altered import SHUFFLED
 from qtablate.bench.items import Clips, Item
+from qtablate.bench.protocol import upstream
 from qtablate.bench.sources import Sources, open_benchmark, open_training
 from qtablate.errors import DataError, QtablateError
 from qtablate.evaluate import tokens
 from qtablate.evaluate.controls import BLIND, NONE, Features, shown
-from qtablate.evaluate.score import Scores, score
+from qtablate.evaluate.score import GENERATE, LIKELIHOOD, Scores, score
 from qtablate.execute.events import Progress
 from qtablate.grid import Cell
 from qtablate.jobs import CellJob, FeatureJob, Probed, ProbeJob
@@ -92,7 +93,7 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     began = time.perf_counter()
     empty = {item.clip: blank_features(model, item.medium) for item in items}
     for control in (NONE, *recipe.controls):
-        ask(ready, items, control, lambda _: empty, lambda _: None)
+        ask(ready, items, control, lambda _: empty, lambda _: None, recipe.scorers if control == NONE else recipe.scorers[:1])
     an_item = (time.perf_counter() - began) / len(items)
     timed = [step.seconds for step in steps[1:]] or [steps[0].seconds]
     micro = sum(timed) / len(timed)
@@ -154,10 +155,16 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     def told(done: int) -> None:
         report(Progress("evaluate", len(answers) * len(items) + done, in_all))
 
+    first = recipe.scorers[0]
     for control in (NONE, *recipe.controls):
         began = time.perf_counter()
-        answers[control] = ask(ready, items, control, features_of, told)
+        asked = ask(ready, items, control, features_of, told, recipe.scorers if control == NONE else (first,))
+        answers[control] = asked[first]
         seconds[control] = time.perf_counter() - began
+        if control == NONE and recipe.scorers != (LIKELIHOOD,):
+            rows = [_choice(one) for one in zip(*asked.values(), strict=True)]
+            columns = ("item", "task", "media", "gold", *recipe.scorers, *(("upstream", "text") if GENERATE in asked else ()))
+            store.write_rows(store.cell_file(cell.key, "choices.csv"), rows, columns)
     rows = [_answer(control, one) for control, scores in answers.items() for one in scores]
     store.write_rows(store.cell_file(cell.key, "answers.csv"), rows, ANSWER_COLUMNS)
 
@@ -274,16 +281,17 @@ def ask(
     control: str,
     features: Callable[[str], Features],
     report: Callable[[int], None],
-) -> list[Scores]:
-    """Scores of every item under a control, in their order."""
+    how: Sequence[str] = (LIKELIHOOD,),
+) -> dict[str, list[Scores]]:
+    """Scores of every item under a control, in their order, by scorer."""
     asked, seen = shown(control, items, features, lambda medium: blank_features(ready.model, medium))
     real = {item.id: item for item in items}
-    found: dict[str, Scores] = {}
+    found: dict[tuple[str, str], Scores] = {}
     with ready.place.autocast():
-        for group in score(ready.model, ready.encoder, asked, seen.__getitem__):
-            found |= {one.item.id: replace(one, item=real[one.item.id]) for one in group}
-            report(len(found))
-    return [found[item.id] for item in items]
+        for group in score(ready.model, ready.encoder, asked, seen.__getitem__, how):
+            found |= {(one.how, one.item.id): replace(one, item=real[one.item.id]) for one in group}
+            report(len(found) // len(how))
+    return {one: [found[one, item.id] for item in items] for one in how}
 
 
 def blank_features(model: Family, medium: str) -> Tensor:
@@ -339,6 +347,17 @@ def summarise(answers: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
 
 def _as_rows(steps: Iterable[Step]) -> list[dict[str, object]]:
     return [{name: getattr(step, name) for name in TRAIN_COLUMNS} for step in steps]
+
+
+def _choice(ways: Sequence[Scores]) -> dict[str, object]:
+    """One item as every scorer reads it."""
+    item = ways[0].item
+    row: dict[str, object] = {"item": item.id, "task": item.task, "media": item.cluster, "gold": item.answer}
+    for one in ways:
+        row[one.how] = one.predicted
+        if one.how == GENERATE:
+            row |= {"upstream": int(upstream(one.text, item.answer)), "text": one.text}
+    return row
 
 
 def _answer(control: str, one: Scores) -> dict[str, object]:

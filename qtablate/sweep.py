@@ -132,6 +132,7 @@ def recipe_for(
     lora_rank: int,
     precision: str,
     checkpointing: bool,
+    scorers: tuple[str, ...],
 ) -> Recipe:
     """Fill what the user left open. The learning rate is the model's own; images have a part where the data has any."""
     config = read_config(sources.model)
@@ -154,6 +155,7 @@ def recipe_for(
         lora_rank=lora_rank,
         precision=precision,
         checkpointing=checkpointing,
+        scorers=scorers,
     )
 
 

@@ -86,7 +86,8 @@ def test_optimizer_steps_count_windows(samples, micro, accum):
 
 
 OTHER = {
-    "controls": ("blind", "middle"), "diagnose": True, "lora_rank": 16, "precision": "bf16", "checkpointing": True,
+    "controls": ("blind", "middle"), "diagnose": True,
+    "scorers": ("letter",), "lora_rank": 16, "precision": "bf16", "checkpointing": True,
     "extra_num_query_tokens": 64, "accumulate_grad_batches": 8, "micro_batch_size": 4, "mixing": "single", "seed": 2,
     "extra_init": "zeros", "samples": 961, "image_share": 0.5, "learning_rate": 2e-3, "warm_up": 0.1, "min_lr_ratio": 0.0,
     "weight_decay": 0.0, "betas": (0.9, 0.99), "max_grad_norm": 1.0, "train_language_model": True, "longest": 128,

@@ -4,6 +4,7 @@ Same seed, same samples, same effective batch: only the arithmetic is split, so 
 the answers agree but for near-ties (accumulation.md, "hold effective batch").
 """
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -66,5 +67,8 @@ def _compare(store: Store, one: dict[Hashable, Any], two: dict[Hashable, Any]) -
 
 
 def _margin(scores: str) -> float:
+    """Between the two best; endless where there are no scores, as with generated answers."""
+    if ";" not in scores:
+        return math.inf
     best, second = sorted(map(float, scores.split(";")), reverse=True)[:2]
     return best - second

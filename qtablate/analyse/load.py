@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from qtablate.analyse import contrasts, cost, frames, held
+from qtablate.analyse import choices, contrasts, cost, frames, held
 from qtablate.analyse.contrasts import Answers
 from qtablate.store import Store
 
@@ -72,6 +72,11 @@ class Results:
     def held(self) -> pd.DataFrame:
         """A row a condition and part of its visual tokens: accuracy without the rest."""
         return held.parts(self.store, self.cells)
+
+    @cached_property
+    def choices(self) -> pd.DataFrame:
+        """A row a condition whose answers were read in several ways (--scorers)."""
+        return choices.table(self.store, self.cells)
 
     @cached_property
     def looks(self) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qtablate.analyse import cost, frames, gate, held, plots, tables
+from qtablate.analyse import choices, cost, frames, gate, held, plots, tables
 from qtablate.analyse.load import AT, MARGIN, Results
 from qtablate.analyse.sheet import Sheet
 from qtablate.files import write_text
@@ -27,10 +27,13 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
     written = ["cells", "tasks", "summary", "contrasts", "cost"]
     if held.diagnosed(store, found.cells):
         written += ["tokens", "held"]
+    if choices.kept(store, found.cells):
+        written.append("choices")
     files = [frames.write_table(store, name, getattr(found, name)) for name in written]
     sheets = [
         tables.summary_sheet(found.summary), tables.contrast_sheet(found.contrasts), tables.control_sheet(found.summary),
-        tables.held_sheet(found.tokens, margin), tables.cost_sheet(found.cost, cost.TEXT, cost.advice(found.cost, margin)),
+        tables.choice_sheet(found.choices), tables.held_sheet(found.tokens, margin),
+        tables.cost_sheet(found.cost, cost.TEXT, cost.advice(found.cost, margin)),
         tables.task_sheet(found.tasks, found.sweep.get("base") or {}) if len(found.tasks) else None,
         tables.task_contrast_sheet(found.contrasts), tables.gate_sheet(gate.pairs(store, found.cells)),
         tables.failure_sheet(found.cells), tables.problem_sheet(found.sweep["problems"]),

@@ -10,6 +10,7 @@ from qtablate.analyse.contrasts import ALL, BETTER, EQUIVALENT, INTERACTION, MAI
 from qtablate.analyse.frames import AXES, CONTROLS
 from qtablate.analyse.gate import LOSS_TOLERANCE, NEAR_TIE, Pair
 from qtablate.analyse.sheet import Sheet, number, percent, points
+from qtablate.bench.protocol import SCORERS
 
 NAMES = {
     "extra_num_query_tokens": "extra tokens",
@@ -83,6 +84,37 @@ def control_sheet(table: pd.DataFrame) -> Sheet | None:
     note += "; mean of the seeds. Seconds: scoring a cell as it is, and under all controls."
     columns = (*(NAMES[axis] for axis in axes), "accuracy %", *ran, "eval s", "controls s")
     return Sheet("Controls", columns, tuple(rows), note, optional=("eval s", "controls s"))
+
+
+def choice_sheet(table: pd.DataFrame) -> Sheet | None:
+    """A row a condition: its answers read in several ways."""
+    if table.empty:
+        return None
+    axes = _shown_axes(table)
+    ran = [how for how in (*SCORERS, "upstream") if table[how].notna().any()]
+    pairs = [name for name in table.columns if str(name).endswith("_agree") and table[name].notna().any()]
+    shares = [name for name in ("unparsed", "upstream_differs") if table[name].notna().any()]
+    rows = [
+        (*(str(row[axis]) for axis in axes), *(percent(row[how], row[f"{how}_stderr"]) for how in ran),
+         *(percent(row[name]) for name in (*shares, *pairs)))
+        for row in _records(table)
+    ]  # fmt: skip
+    heads = [name.removesuffix("_agree").replace("_", "=") for name in pairs]
+    columns = (*(NAMES[axis] for axis in axes), *ran, *(name.replace("upstream_differs", "differs") for name in shares), *heads)
+    says = {
+        "likelihood": "of each option's text", "letter": "of its letter behind 'Best option:('",
+        "generate": "a greedy answer read strictly", "circular": "by letter, right in every rotation of the options",
+        "upstream": "the same answer by the original's own check, which an empty one passes",
+    }  # fmt: skip
+    note = "accuracy % by " + "; ".join(f"{how}: {says[how]}" for how in ran)
+    if shares:
+        note += "; unparsed: generated answers that name no option, counted as wrong; differs: strict and upstream disagree"
+    note += "; =: items on which two ways choose the same." if pairs else "."
+    said = [row for row in _records(table) if isinstance(row["letters_said"], str)]
+    if said:
+        each = ", ".join(f"{'/'.join(str(row[axis]) for axis in axes)}: {row['letters_said']}" for row in said)
+        note += f" Letters chosen, %: {each}; gold: {said[0]['letters_gold']}."
+    return Sheet("Ways of reading an answer", columns, tuple(rows), note, optional=tuple(heads))
 
 
 def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from qtablate.bench.items import Frames, Item, Problem
 from qtablate.bench.paths import inside, state
+from qtablate.bench.protocol import SYSTEM
 from qtablate.bench.video import Bounds, read_clip
 from qtablate.errors import BadMedia, DataError
 from qtablate.seeds import Dice
@@ -66,7 +67,7 @@ class MVBench:
         self._clips: dict[str, _Clip] = {}
         self.items: list[Item] = []
         self.problems: list[Problem] = []
-        digest = hashlib.sha256(f"{frames}/{side}/{items_a_task}".encode())
+        digest = hashlib.sha256(f"{frames}/{side}/{items_a_task}/{SYSTEM}".encode())
         for file in files:
             digest.update(file.name.encode() + file.read_bytes())
             items = list(self._read(file))
@@ -113,7 +114,9 @@ class MVBench:
             raise BadMedia("gold not among candidates", f"{entry['answer']!r:.40} is none of {candidates!r:.80}")
         clip, media = self._clip(task, entry)
         answer = candidates.index(entry["answer"])
-        return Item(f"{task}-{number:04d}", task, clip, entry["question"], tuple(candidates), answer, media=media)
+        return Item(
+            f"{task}-{number:04d}", task, clip, entry["question"], tuple(candidates), answer, media=media, instruction=SYSTEM
+        )
 
     def _clip(self, task: str, entry: dict[str, Any]) -> tuple[str, str]:
         """(clip, file): the path below the root with the bounds and without them; the clip is made known."""

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Literal, Protocol
 
 from qtablate.bench.items import IMAGE, VIDEO
+from qtablate.bench.protocol import LETTERS, START, listed
 
 Tokenise = Callable[[str], Sequence[int]]
 """A text to ids, nothing added; EOS to the tokenizer's own end of a text."""
@@ -55,7 +56,18 @@ class Format(Protocol):
         """Raises ValueError when the text cannot be cut into turns."""
         ...
 
-    def asked(self, medium: str, instruction: str, question: str, options: Sequence[str], tokenise: Tokenise) -> Asked: ...
+    def asked(self, medium: str, instruction: str, question: str, options: Sequence[str], tokenise: Tokenise) -> Asked:
+        """The question alone, every option as a whole answer."""
+        ...
+
+    def lettered(self, medium: str, instruction: str, question: str, options: Sequence[str], tokenise: Tokenise) -> Asked:
+        """The question with its options listed, a letter each as the answer's first token (bench/protocol.py)."""
+        ...
+
+    @property
+    def stops(self) -> Sequence[str]:
+        """Texts that end a generated answer."""
+        ...
 
     def qformer(self, instruction: str, question: str, training: bool) -> str:
         """What a Q-Former that reads text is given of a conversation and its first question."""
@@ -116,6 +128,17 @@ class Pieces:
             self._before(medium, tokenise), _ids(self._cut(behind), tokenise), [_ids(pieces, tokenise) for pieces in answers]
         )  # fmt: skip
 
+    def lettered(self, medium: str, instruction: str, question: str, options: Sequence[str], tokenise: Tokenise) -> Asked:
+        behind = [Piece(self.media[medium][1]), *self._question(True, "", listed(question, options))]
+        wholes = [
+            _ids(self._cut([*behind, Piece(START + letter)]), tokenise) for letter in LETTERS[: len(options)]
+        ]  # fmt: skip
+        return parted(self._before(medium, tokenise), wholes)
+
+    @property
+    def stops(self) -> Sequence[str]:
+        return [self.end] if self.end != EOS else []
+
     def qformer(self, instruction: str, question: str, training: bool) -> str:
         return self.reads(instruction, question, training)
 
@@ -131,6 +154,14 @@ class Pieces:
             return pieces
         groups = groupby(pieces, key=lambda piece: piece.supervised)
         return [Piece("".join(piece.text for piece in group), supervised) for supervised, group in groups]
+
+
+def parted(before: list[int], wholes: Sequence[list[int]]) -> Asked:
+    """What all begin with as the context, the rest of each as an option of its own."""
+    start = 0
+    while all(start < len(ids) - 1 for ids in wholes) and len({ids[start] for ids in wholes}) == 1:
+        start += 1
+    return Asked(before, wholes[0][:start], [ids[start:] for ids in wholes])
 
 
 def _ids(pieces: Iterable[Piece], tokenise: Tokenise) -> list[int]:

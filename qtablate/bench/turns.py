@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from qtablate.bench.prompts import IGNORE, TAGS, Asked, Pairs, Reads, Tokenise, Told, instruction_alone
+from qtablate.bench.prompts import IGNORE, TAGS, Asked, Pairs, Reads, Tokenise, Told, instruction_alone, parted
+from qtablate.bench.protocol import LETTERS, START, listed
 
-Write = Callable[[str, str, Pairs, bool], str]
-"""(instruction, media markers, pairs, whether the last answer is still to come) -> the whole text."""
+Write = Callable[[str, str, Pairs], str]
+"""(instruction, media markers, pairs) -> the whole text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,13 @@ class Turns:
 @dataclass(frozen=True, slots=True)
 class Whole:
     write: Write
+    """A conversation of training."""
     turns: Turns
+    evaluates: str
+    """One question of an evaluation, as the original's notebooks write it, up to where the answer begins: the instruction
+    stands before all and again before the question."""
+    end: str
+    """Behind an answer."""
     media: Mapping[str, tuple[str, str]] = field(default_factory=lambda: TAGS)
     reads: Reads = instruction_alone
     bos: Literal["", "front", "behind"] = "front"
@@ -42,22 +49,32 @@ class Whole:
         return told(self._text(medium, instruction, pairs), self.media[medium], self.turns, tokenise)
 
     def asked(self, medium: str, instruction: str, question: str, options: Sequence[str], tokenise: Tokenise) -> Asked:
-        prompt = self._text(medium, instruction, [(question, "")], still=True)
-        before, behind = cut(prompt, self.media[medium])
-        start = len(tokenise(behind.rstrip() if self.turns.stripped else behind))
-        wholes = [
-            list(tokenise(cut(self._text(medium, instruction, [(question, option)]), self.media[medium])[1]))
-            for option in options
-        ]
+        before, prompt = self._prompt(medium, instruction, question, "")
+        start = len(tokenise(prompt.rstrip() if self.turns.stripped else prompt))
+        answers = [self._prompt(medium, instruction, question, f"{option}{self.end}")[1] for option in options]
+        wholes = [list(tokenise(answer)) for answer in answers]
         while any(ids[:start] != wholes[0][:start] for ids in wholes):  # a token that reaches across
             start -= 1
         return Asked(list(tokenise(before)), wholes[0][:start], [ids[start:] for ids in wholes])
 
+    def lettered(self, medium: str, instruction: str, question: str, options: Sequence[str], tokenise: Tokenise) -> Asked:
+        text = listed(question, options)
+        prompts = [self._prompt(medium, instruction, text, START + letter) for letter in LETTERS[: len(options)]]
+        return parted(list(tokenise(prompts[0][0])), [list(tokenise(behind)) for _, behind in prompts])
+
+    @property
+    def stops(self) -> Sequence[str]:
+        return [self.end.strip()]
+
+    def _prompt(self, medium: str, instruction: str, question: str, answer: str) -> tuple[str, str]:
+        shown = "".join(self.media[medium])
+        return cut(self.evaluates.format(system=instruction, shown=shown, question=question) + answer, self.media[medium])
+
     def qformer(self, instruction: str, question: str, training: bool) -> str:
         return self.reads(instruction, question, training)
 
-    def _text(self, medium: str, instruction: str, pairs: Pairs, still: bool = False) -> str:
-        return self.write(instruction, "".join(self.media[medium]), pairs, still)
+    def _text(self, medium: str, instruction: str, pairs: Pairs) -> str:
+        return self.write(instruction, "".join(self.media[medium]), pairs)
 
 
 def cut(text: str, medium: tuple[str, str]) -> tuple[str, str]:
@@ -111,29 +128,29 @@ def supervised(ids: Sequence[int], text: str, turns: Turns, tokenise: Tokenise) 
     return labels
 
 
-def _mistral(instruction: str, shown: str, pairs: Pairs, still: bool) -> str:
+def _mistral(instruction: str, shown: str, pairs: Pairs) -> str:
     parts = [instruction] if instruction else []
     parts.append(f"[INST] {shown} [/INST]")
-    for number, (question, answer) in enumerate(pairs):
+    for question, answer in pairs:
         parts += [f"[INST] {question} [/INST]"] if question else []
-        parts += [] if still and number == len(pairs) - 1 else [f"{answer} </s>"]
+        parts.append(f"{answer} </s>")
     return " ".join(parts).strip()
 
 
-def _vicuna(instruction: str, shown: str, pairs: Pairs, still: bool) -> str:
+def _vicuna(instruction: str, shown: str, pairs: Pairs) -> str:
     text = (f"{instruction} " if instruction else "") + f"###Human: {shown} "
-    for number, (question, answer) in enumerate(pairs):
+    for question, answer in pairs:
         text += f"###Human: {question} " if question else ""
-        text += "###Assistant: " if still and number == len(pairs) - 1 else f"###Assistant: {answer} "
-    return text if still else text + "###"
+        text += f"###Assistant: {answer} "
+    return text + "###"
 
 
-def _phi(instruction: str, shown: str, pairs: Pairs, still: bool) -> str:
+def _phi(instruction: str, shown: str, pairs: Pairs) -> str:
     text = f"<|system|>\n{instruction}<|end|>\n" if instruction else ""
     for number, (question, answer) in enumerate(pairs):
         text += f"<|user|>\n{'' if number else shown + chr(10)}{question.strip()}<|end|>\n<|assistant|>\n"
-        text += "" if still and number == len(pairs) - 1 else f"{answer.strip()}<|end|>\n"
-    return text if still else text.strip()
+        text += f"{answer.strip()}<|end|>\n"
+    return text.strip()
 
 
 def _with_first_question(instruction: str, question: str, training: bool) -> str:
@@ -141,6 +158,16 @@ def _with_first_question(instruction: str, question: str, training: bool) -> str
     return f"{instruction} {question}".strip() if instruction and training else instruction
 
 
-MISTRAL = Whole(_mistral, Turns("[INST] ", " [/INST] "))
-VICUNA = Whole(_vicuna, Turns("###Human: ", "###Assistant: ", markers_too=True), reads=_with_first_question)
-PHI = Whole(_phi, Turns("<|user|>\n", "<|end|>\n<|assistant|>\n", stripped=False))
+MISTRAL = Whole(
+    _mistral, Turns("[INST] ", " [/INST] "),
+    evaluates="{system}[INST] {shown} [/INST] [INST] {system}{question} [/INST] ", end=" </s>",
+)  # fmt: skip
+VICUNA = Whole(
+    _vicuna, Turns("###Human: ", "###Assistant: ", markers_too=True),
+    evaluates="{system}###Human: {shown}\n###Human: {system}{question}\n###Assistant: ", end=" ###",
+    reads=_with_first_question,
+)  # fmt: skip
+PHI = Whole(
+    _phi, Turns("<|user|>\n", "<|end|>\n<|assistant|>\n", stripped=False),
+    evaluates="{system}<|user|>\n{shown}\n{system}{question}<|end|>\n<|assistant|>\n", end="<|end|>",
+)  # fmt: skip

@@ -1,12 +1,12 @@
-"""Multiple choice by option likelihood, from one visual prefix a clip.
+"""Multiple choice by likelihood, by letter and by generation, from one visual prefix a clip.
 
-The visual tokens of a clip and what stands before the first question pass the language model once, all questions of the
-clip continue from its cache, and all options of a question from the question's. Equal to scoring each option alone, to
-rounding.
+The visual tokens of a clip and what all questions begin with pass the language model once, all questions of the clip
+continue from its cache, and all options of a question, or its generated answer, from the question's. Equal to scoring each
+alone, to rounding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -15,9 +15,11 @@ from transformers import DynamicCache
 
 from qtablate.bench.items import Item
 from qtablate.bench.prompts import Asked
+from qtablate.bench.protocol import MOST_TOKENS, SCORERS, first_line, strict
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
 
+LIKELIHOOD, _, GENERATE, CIRCULAR = SCORERS
 CLIPS_AT_ONCE = 128
 ROWS_AT_ONCE = 192
 _CACHE_BYTES = 4 << 30  # of keys and values at once, reckoned at _CACHE_TOKENS a row
@@ -26,20 +28,32 @@ _CACHE_TOKENS = 512
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Of one item: for each option its summed log-likelihood and the number of tokens in the sum."""
+    """Of one item by one scorer: for each option its summed log-likelihood and the number of tokens in the sum."""
 
     item: Item
     total: tuple[float, ...]
+    """Empty where an answer was generated."""
     tokens: tuple[int, ...]
+    how: str = LIKELIHOOD
+    text: str = ""
+    """The generated answer, its first line."""
+    rotated: tuple[int, ...] = ()
+    """Of `circular`: the option chosen in every rotation, by its place in the item."""
 
     @property
     def predicted(self) -> int:
-        """The likeliest option; the first of equals."""
+        """The likeliest option, the first of equals; -1 where a generated answer names none, or rotations disagree."""
+        if self.how == "generate":
+            return strict(self.text, self.item.options)
+        if self.rotated:
+            return self.rotated[0] if len(set(self.rotated)) == 1 else -1
         return max(range(len(self.total)), key=lambda option: self.total[option])
 
     @property
     def predicted_per_token(self) -> int:
         """The likeliest option by mean log-likelihood a token: long options are not punished for their length."""
+        if not self.total or self.rotated:
+            return self.predicted
         return max(range(len(self.total)), key=lambda option: self.total[option] / self.tokens[option])
 
 
@@ -71,8 +85,14 @@ class _View:
     items: list[Item]
 
 
-def score(model: Family, encoder: Encoder, items: Sequence[Item], features: Callable[[str], Tensor]) -> Iterator[list[Scores]]:
-    """Scores of all items, a group of clips at a time, in the order of the items' clips."""
+def score(
+    model: Family,
+    encoder: Encoder,
+    items: Sequence[Item],
+    features: Callable[[str], Tensor],
+    how: Sequence[str] = (LIKELIHOOD,),
+) -> Iterator[list[Scores]]:
+    """Scores of all items by every scorer, a group of clips at a time, in the order of the items' clips."""
     model.eval()
     views: dict[tuple[str, str], _View] = {}
     for item in items:
@@ -87,7 +107,7 @@ def score(model: Family, encoder: Encoder, items: Sequence[Item], features: Call
         for start in range(0, len(group), clips):
             some = group[start : start + clips]
             with torch.inference_mode():
-                yield _score_views(model, encoder, some, torch.stack([features(view.clip) for view in some]), rows)
+                yield _score_views(model, encoder, some, torch.stack([features(view.clip) for view in some]), rows, how)
 
 
 def at_once(model: Family) -> tuple[int, int]:
@@ -100,23 +120,62 @@ def at_once(model: Family) -> tuple[int, int]:
     return min(CLIPS_AT_ONCE, most), min(ROWS_AT_ONCE, most)
 
 
-def _score_views(model: Family, encoder: Encoder, views: list[_View], features: Tensor, rows: int) -> list[Scores]:
-    flat = [(item, number) for number, view in enumerate(views) for item in view.items]
-    asked = [encoder.asked(item) for item, _ in flat]
-    common = _common([one.context for one in asked])
-    prefix = _prefix(model, encoder, features, [view.items[0] for view in views], asked[0].before, common)
-    by_length: dict[int, list[int]] = {}  # questions of one length together: what is cached holds no padding
-    for number, one in enumerate(asked):
-        by_length.setdefault(len(one.context) - len(common), []).append(number)
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """One prompt: an item, or a rotation of its options, by one scorer."""
+
+    item: Item
+    view: int
+    how: str
+    asked: Asked
+
+
+def _prompts(encoder: Encoder, item: Item, view: int, how: Sequence[str]) -> Iterator[_Ask]:
+    for one in how:
+        if one != CIRCULAR:
+            yield _Ask(item, view, one, encoder.asked(item, lettered=one != LIKELIHOOD))
+        else:
+            for first in range(len(item.options)):
+                turned = replace(item, options=item.options[first:] + item.options[:first])
+                yield _Ask(item, view, one, encoder.asked(turned, lettered=True))
+
+
+def _score_views(
+    model: Family, encoder: Encoder, views: list[_View], features: Tensor, rows: int, how: Sequence[str]
+) -> list[Scores]:
+    prompts = [
+        prompt for number, view in enumerate(views) for item in view.items for prompt in _prompts(encoder, item, number, how)
+    ]
+    common = _common([one.asked.context for one in prompts])
+    prefix = _prefix(model, encoder, features, [view.items[0] for view in views], prompts[0].asked.before, common)
+    by_length: dict[tuple[bool, int], list[int]] = {}  # prompts of one length together: what is cached holds no padding
+    for number, one in enumerate(prompts):
+        by_length.setdefault((one.how == GENERATE, len(one.asked.context) - len(common)), []).append(number)
     found: dict[int, Scores] = {}
-    for length, numbers in by_length.items():
+    for (generated, length), numbers in by_length.items():
         for start in range(0, len(numbers), rows):
             some = numbers[start : start + rows]
-            questions = [asked[n].context[len(common) :] for n in some]
-            cache, first = _ask(model, prefix, questions, [flat[n][1] for n in some], length)
-            scores = _answer(model, cache, first, [(flat[n][0], asked[n]) for n in some], rows)
+            these = [prompts[n] for n in some]
+            questions = [one.asked.context[len(common) :] for one in these]
+            cache, first = _ask(model, prefix, questions, [one.view for one in these], length)
+            scores = _generate(model, encoder, cache, first, these) if generated else _answer(model, cache, first, these, rows)
             found.update(zip(some, scores, strict=True))
-    return [found[number] for number in range(len(flat))]
+    return _gathered([found[number] for number in range(len(prompts))])
+
+
+def _gathered(scores: list[Scores]) -> list[Scores]:
+    """The rotations of one item made one; all else as it is."""
+    out: list[Scores] = []
+    turns: dict[str, list[int]] = {}
+    for one in scores:
+        if one.how != CIRCULAR:
+            out.append(one)
+            continue
+        said, options = turns.setdefault(one.item.id, []), len(one.item.options)
+        said.append((max(range(options), key=lambda place: one.total[place]) + len(said)) % options)
+        if len(said) == options:
+            out.append(Scores(one.item, (), (), CIRCULAR, rotated=tuple(said)))
+    return out
 
 
 def _common(contexts: Sequence[list[int]]) -> list[int]:
@@ -153,9 +212,39 @@ def _ask(model: Family, prefix: _Cache, questions: list[list[int]], clips: list[
     return _Cache.after(cache, prefix.length + length), _log_probabilities(logits)
 
 
-def _answer(model: Family, cache: _Cache, first: Tensor, asked: list[tuple[Item, Asked]], most: int) -> list[Scores]:
-    """Scores of every option of the items, a row of the cache each."""
-    options = [(row, ids) for row, (_, one) in enumerate(asked) for ids in one.options]
+def _generate(model: Family, encoder: Encoder, cache: _Cache, first: Tensor, prompts: list[_Ask]) -> list[Scores]:
+    """Greedy answers, all prompts at once, until each has ended its first line or said enough."""
+    eos, stops = encoder.tokenizer.eos_token_id, ["\n", *encoder.form.stops]
+    kept, told = cache.rows(range(len(prompts))), first
+    said: list[list[int]] = [[] for _ in prompts]
+    over = [False] * len(prompts)
+    for _ in range(MOST_TOKENS):
+        chosen = told.argmax(-1)
+        for row, token in enumerate(chosen.tolist()):
+            if over[row]:
+                continue
+            if token == eos:
+                over[row] = True
+                continue
+            said[row].append(token)
+            text = encoder.text(said[row])
+            over[row] = any(stop in text.lstrip() for stop in stops)
+        if all(over):
+            break
+        everywhere = torch.ones_like(chosen[:, None], dtype=torch.bool)
+        told, _ = model.logits_at(model.embed(chosen[:, None]), everywhere, past_key_values=kept, use_cache=True)
+    out = []
+    for prompt, ids in zip(prompts, said, strict=True):
+        text = encoder.text(ids)
+        for stop in encoder.form.stops:
+            text = text.split(stop)[0]
+        out.append(Scores(prompt.item, (), (), GENERATE, first_line(text)))
+    return out
+
+
+def _answer(model: Family, cache: _Cache, first: Tensor, prompts: list[_Ask], most: int) -> list[Scores]:
+    """Scores of every option of the prompts, a row of the cache each."""
+    options = [(row, ids) for row, one in enumerate(prompts) for ids in one.asked.options]
     begun = first[torch.tensor([row for row, _ in options]), torch.tensor([ids[0] for _, ids in options])]
     totals = begun.double().tolist()
     ordered = sorted(range(len(options)), key=lambda n: len(options[n][1]))  # of one length together: little padding
@@ -178,9 +267,9 @@ def _answer(model: Family, cache: _Cache, first: Tensor, asked: list[tuple[Item,
         for n, total in zip(some, sums, strict=True):
             totals[n] += float(total)
     out, at = [], 0
-    for item, one in asked:
-        span = range(at, at + len(one.options))
-        out.append(Scores(item, tuple(totals[n] for n in span), tuple(len(options[n][1]) for n in span)))
+    for one in prompts:
+        span = range(at, at + len(one.asked.options))
+        out.append(Scores(one.item, tuple(totals[n] for n in span), tuple(len(options[n][1]) for n in span), one.how))
         at = span.stop
     return out
 

@@ -60,6 +60,9 @@ class Encoder:
             self._known[text] = list(self.tokenizer(text, add_special_tokens=False).input_ids)
         return self._known[text]
 
+    def text(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids)))
+
     def told(self, sample: Sample) -> Told:
         """Raises DataError naming a sample whose turns cannot be told apart."""
         try:
@@ -72,8 +75,10 @@ class Encoder:
         front, behind = self._bos()
         return Told(front + found.before, behind + found.behind, [IGNORE] * len(behind) + labels)
 
-    def asked(self, item: Item) -> Asked:
-        found = self.form.asked(item.medium, item.instruction, item.question, item.options, self.ids)
+    def asked(self, item: Item, lettered: bool = False) -> Asked:
+        """With the options' texts to choose from, or listed and by their letters."""
+        ask = self.form.lettered if lettered else self.form.asked
+        found = ask(item.medium, item.instruction, item.question, item.options, self.ids)
         front, behind = self._bos()
         return Asked(front + found.before, behind + found.context, found.options)
 

@@ -75,9 +75,9 @@ def test_an_answer_is_the_real_items(tiny, encoder):
     real = {one.clip: torch.randn(8, 24, generator=torch.Generator().manual_seed(n)) for n, one in enumerate(ITEMS)}
     ready = Ready(tiny, encoder, {}, "", place(tiny, "fp32"))
     for control in (NONE, BLIND, OTHER):
-        given = ask(ready, ITEMS, control, lambda _: real, lambda _: None)
+        given = ask(ready, ITEMS, control, lambda _: real, lambda _: None)["likelihood"]
         assert [one.item for one in given] == ITEMS
-    blind = ask(ready, ITEMS, BLIND, lambda _: real, lambda _: None)
+    blind = ask(ready, ITEMS, BLIND, lambda _: real, lambda _: None)["likelihood"]
     assert blind[0].total == pytest.approx(blind[1].total)  # the same question of the same nothing
 
 

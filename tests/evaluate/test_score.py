@@ -1,10 +1,13 @@
-"""Likelihood scoring: batched over clips, questions and options equals each option alone."""
+"""Scoring by likelihood, letter and generation: batched over clips, questions and options equals each alone."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
 from qtablate.bench.items import IMAGE, Item
-from qtablate.evaluate.score import score
+from qtablate.bench.protocol import MOST_TOKENS, SCORERS, first_line
+from qtablate.evaluate.score import Scores, score
 
 OPTIONS = ("left", "red left moves", "right?", "what moves red left right what")
 
@@ -68,3 +71,76 @@ def test_scores_depend_on_the_clip(tiny, encoder):
         [one.total for group in score(tiny, encoder, items(), source.__getitem__) for one in group] for source in (shown, other)
     )
     assert first != second
+
+
+def prompt_of(model, encoder, item: Item, features: torch.Tensor) -> torch.Tensor:
+    asked = encoder.asked(item, lettered=True)
+    table = model.language_model.get_input_embeddings()
+    visual = model.visual_tokens(features[None])[0]
+    return torch.cat([table(torch.tensor(asked.before)), visual, table(torch.tensor(asked.context))])[None]
+
+
+def by_scorer(model, encoder, shown, how) -> dict[tuple[str, str], Scores]:
+    return {(one.how, one.item.id): one for group in score(model, encoder, items(), shown.__getitem__, how) for one in group}
+
+
+def test_letters_are_read_from_the_logits_behind_the_prompt(tiny, encoder):
+    """The reference: the whole prompt at once, no cache."""
+    model = tiny.double().eval()
+    shown = features_of(items(), torch.float64)
+    found = by_scorer(model, encoder, shown, ("letter",))
+    for item in items():
+        asked = encoder.asked(item, lettered=True)
+        assert [len(ids) for ids in asked.options] == [1] * len(item.options)
+        with torch.no_grad():
+            logits = model.language_model(inputs_embeds=prompt_of(model, encoder, item, shown[item.clip])).logits[0, -1]
+        expected = logits.log_softmax(-1)[torch.tensor([ids[0] for ids in asked.options])]
+        assert list(found["letter", item.id].total) == pytest.approx(expected.tolist(), rel=1e-11)
+
+
+def test_generation_is_transformers_own_greedy_one(tiny, encoder):
+    model = tiny.double().eval()
+    shown = features_of(items(), torch.float64)
+    found = by_scorer(model, encoder, shown, ("generate",))
+    texts = []
+    for item in items():
+        with torch.no_grad():
+            ids = model.language_model.generate(
+                inputs_embeds=prompt_of(model, encoder, item, shown[item.clip]), max_new_tokens=MOST_TOKENS, do_sample=False,
+                pad_token_id=1, eos_token_id=encoder.tokenizer.eos_token_id,
+            )  # fmt: skip
+        text = encoder.text([one for one in ids[0].tolist() if one != encoder.tokenizer.eos_token_id])
+        texts.append(found["generate", item.id].text)
+        assert texts[-1] == first_line(text)
+    assert any(texts)  # something was said
+
+
+def test_all_scorers_together_give_what_each_gives_alone(tiny, encoder):
+    shown = features_of(items())
+    together = by_scorer(tiny, encoder, shown, SCORERS)
+    assert len(together) == len(SCORERS) * len(items())
+    for how in SCORERS:
+        for key, one in by_scorer(tiny, encoder, shown, (how,)).items():
+            assert list(together[key].total) == pytest.approx(list(one.total), abs=1e-4)
+            assert (together[key].text, together[key].rotated) == (one.text, one.rotated)
+
+
+def test_circular_is_right_only_where_every_rotation_is(tiny, encoder):
+    shown = features_of(items())
+    found = by_scorer(tiny, encoder, shown, ("circular",))
+    for item in items():
+        chosen = []
+        for first in range(len(item.options)):
+            turned = replace(item, options=item.options[first:] + item.options[:first])
+            [[one]] = score(tiny, encoder, [turned], shown.__getitem__, ("letter",))
+            chosen.append(item.options.index(turned.options[one.predicted]))
+        one = found["circular", item.id]
+        assert list(one.rotated) == chosen
+        assert one.predicted == (chosen[0] if len(set(chosen)) == 1 else -1)
+
+
+def test_what_generation_says_is_read_strictly():
+    item = items()[0]
+    assert Scores(item, (), (), "generate", "B) x").predicted == 1
+    assert Scores(item, (), (), "generate", "").predicted == -1
+    assert Scores(item, (), (), "generate", "").predicted_per_token == -1

@@ -8,7 +8,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from qtablate.bench.items import IMAGE, VIDEO, Sample
 from qtablate.bench.prompts import IGNORE, formats
-from qtablate.bench.turns import MISTRAL, Whole
+from qtablate.bench.turns import MISTRAL
 from qtablate.model.convert import Settings, convert
 from qtablate.model.encode import Encoder, batch
 from qtablate.model.load import load
@@ -106,7 +106,7 @@ def as_given(texts: list[str], instructions: tuple[str, ...], medium: str) -> li
     ]
 
 
-GIVEN = Whole(lambda _, shown, pairs, still: pairs[0][1], MISTRAL.turns)
+GIVEN = replace(MISTRAL, write=lambda _, shown, pairs: pairs[0][1])
 CONVERSATIONS = {
     "it_vid4": (INPUTS["video_texts"], VIDEO),
     "it_vid8": (INPUTS["video_texts"], VIDEO),
