@@ -70,7 +70,11 @@ def sweep(
     model: Annotated[str, typer.Option(help="nano (in the package) or a model directory.")] = "nano",
     bench: Annotated[str, typer.Option(help="world (procedural), world:easy, world:hard or mvbench:DIR.")] = "world",
     items: Annotated[int | None, typer.Option(min=1, help="Items a task at most. Default: all (world: 100).")] = None,
-    train: Annotated[str, typer.Option(help="world (procedural), world:LEVEL or a json file of conversations.")] = "world",
+    train: Annotated[
+        str, typer.Option(help="world, world:LEVEL, a json file of conversations, a comma list, or a YAML file of these.")
+    ] = "world",
+    train_weights: Annotated[str, typer.Option(help="How often each source in --train is drawn from: a comma list.")] = "",
+    max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of samples or items that may be left out as bad.")] = 0.1,
     media_root: Annotated[str, typer.Option(help="Folder that the clips in --train are named from.")] = "",
     controls: Annotated[str, typer.Option(help=f"What items are asked under too: {CONTROLS}, or blind alone.")] = CONTROLS,
     scorers: Annotated[str, typer.Option(help=f"How answers are read, the first decides the score: {SCORERS}.")] = "likelihood",
@@ -104,7 +108,7 @@ def sweep(
         numbers("--seeds", seeds, 0), words("--mixing", mixing, MIXINGS), words("--extra-init", extra_init, EXTRA_INITS),
         cast("Hold", words("--hold", hold, HOLDS)[0]),
     )  # fmt: skip
-    sources = Sources(model, bench, train, media_root, items)
+    sources = Sources(model, bench, train, media_root, train_weights, items)
     asked_under = words("--controls", controls, CONTROLS.split(","))
     if "blind" not in asked_under:
         raise QtablateError("--controls: blind must be among them, since no score means anything without it")
@@ -115,7 +119,7 @@ def sweep(
     kind, _, where = bench.partition(":")
     name = "smoke" if smoke else "-".join(part for part in (Path(model).name, kind, Path(where).name) if part)
     store = Store(out or RESULTS / name)
-    planned = sweeps.plan(store, sources, grid, recipe, default_cache() / "features", jobs or at_once())
+    planned = sweeps.plan(store, sources, grid, recipe, default_cache() / "features", jobs or at_once(), max_bad)
 
     screen = console()
     if dry_run:
@@ -270,6 +274,7 @@ def _run(screen: Console, planned: "Sweep") -> None:
             jobs = sweeps.feature_jobs(planned)
             board = Board("Frozen visual features", {key: key for key, _ in jobs}, planned.workers)
             _follow(screen, board, sweeps.compute_features(planned, jobs), lambda _: "done")
+        sweeps.refuse_bad(planned)
         _show_plan(screen, planned)
         board = Board("Cells", labels(to_run), planned.workers)
         _follow(screen, board, sweeps.execute(planned), lambda key: _outcome(planned.store, key))

@@ -84,7 +84,7 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     model = ready.model
     size, accumulation = cell.condition.micro_batch_size, cell.condition.accumulate_grad_batches
     plan = media(recipe.samples, recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed)
-    samples = order(training.samples, plan[: 3 * size], cell.seed)
+    samples = order(training.samples, plan[: 3 * size], cell.seed, training.weights)
     features = {sample.clip: blank_features(model, sample.medium) for sample in samples}
     alone = replace(plan_of(cell), accumulate_grad_batches=1)
     steps = list(
@@ -130,7 +130,8 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     training = open_training(job.sources, config, recipe.samples, recipe.image_share)
     features = job.training.read()
     plan = media(recipe.samples, recipe.image_share, condition.mixing, cell.media_block, cell.seed)
-    samples = order([sample for sample in training.samples if sample.clip in features], plan, cell.seed)
+    seen = [sample for sample in training.samples if sample.clip in features]
+    samples = order(seen, plan, cell.seed, training.weights)
     began = time.perf_counter()
     steps: list[Step] = []
     for step in train(

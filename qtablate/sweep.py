@@ -7,7 +7,7 @@ import dataclasses
 import os
 import platform
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,7 +18,7 @@ from qtablate.analyse.frames import write_tables
 from qtablate.analyse.sheet import Sheet
 from qtablate.bench.altered import ALTERED
 from qtablate.bench.items import Problem
-from qtablate.bench.sources import Sources, is_world, open_benchmark, open_training
+from qtablate.bench.sources import Sources, open_benchmark, open_training, parts_are_world
 from qtablate.display import clock
 from qtablate.errors import DataError, GridError, QtablateError, StoreError
 from qtablate.execute.events import Event
@@ -32,6 +32,7 @@ from qtablate.records import of_cell
 from qtablate.store import Store
 
 SAMPLES = 4800
+MAX_BAD = 0.1
 WORLD_IMAGES = 0.125
 # the original's values (videochat2_mistral config_7b_stage3.py), but for the rate, which is the model's own
 BETAS, WEIGHT_DECAY, MIN_LR_RATIO = (0.9, 0.999), 0.02, 0.25
@@ -68,6 +69,10 @@ class Sweep:
     """Ids of the items of each clip of the benchmark."""
     num_query_tokens: int
     workers: int
+    samples_of: Counter[str]
+    """How many samples each clip of the training data has; those that were refused stand under no name."""
+    max_bad: float
+    """Share of the training samples that may be bad."""
 
     @property
     def n_items(self) -> int:
@@ -80,7 +85,9 @@ class Sweep:
         return len(self.training.missing()) + len(self.benchmark.missing())
 
 
-def plan(store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path, workers: int) -> Sweep:
+def plan(
+    store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path, workers: int, max_bad: float = MAX_BAD
+) -> Sweep:
     """Read the sources, check the grid, and lay out all cells. Nothing is written. Raises QtablateError."""
     check(grid, recipe)
     config = read_config(sources.model)
@@ -108,7 +115,7 @@ def plan(store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path
     for item in benchmark.items:
         items_of.setdefault(item.clip, []).append(item.id)
     prints = Fingerprints(fingerprint(sources.model), training.fingerprint, benchmark.fingerprint)
-    return Sweep(
+    sweep = Sweep(
         store, sources, grid, recipe, grid.cells(recipe, prints),
         FeatureFiles(cache, prints.model, prints.training, tuple(training.clips()), (), recipe.precision),
         FeatureFiles(
@@ -116,7 +123,26 @@ def plan(store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path
             recipe.precision,
         ),
         [*benchmark.problems, *training.problems], items_of, config["num_query_tokens"], workers,
+        Counter({"": len(training.problems)}) if parts_are_world(sources) else Counter(
+            [*(sample.clip for sample in training.samples), *("" for _ in training.problems)]
+        ), max_bad,
     )  # fmt: skip
+    refuse_bad(sweep, training.problems)
+    return sweep
+
+
+def refuse_bad(sweep: Sweep, refused: Sequence[Problem] = ()) -> None:
+    """Stop where more of the training samples are bad than --max-bad allows: those refused when the files were read, and
+    those of clips that could not be decoded. Raises DataError that names some."""
+    unseen = [] if sweep.training.missing() else sweep.training.problems()
+    bad = sweep.samples_of[""] + sum(sweep.samples_of[problem.subject] for problem in unseen)
+    total = sweep.samples_of.total()
+    if bad > sweep.max_bad * total:
+        named = "; ".join(f"{one.subject}: {one.kind} ({one.detail})" for one in [*refused, *unseen][:3])
+        raise DataError(
+            f"{bad} of {total} training samples cannot be used, more than --max-bad {sweep.max_bad:g} allows: {named}. Mend or "
+            "remove them, or raise --max-bad"
+        )
 
 
 def recipe_for(
@@ -137,8 +163,8 @@ def recipe_for(
     """Fill what the user left open. The learning rate is the model's own; images have a part where the data has any."""
     config = read_config(sources.model)
     if image_share is None:
-        found = open_training(sources, config, 8, 0.5).media()
-        image_share = WORLD_IMAGES if is_world(sources.train) else found.get("image", 0) / sum(found.values())
+        found = open_training(sources, config, samples or SAMPLES, WORLD_IMAGES).media()
+        image_share = WORLD_IMAGES if parts_are_world(sources) else found.get("image", 0) / sum(found.values())
     return Recipe(
         samples=samples or SAMPLES,
         image_share=image_share,

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Problem, Sample
@@ -20,6 +21,8 @@ from qtablate.errors import BadMedia, DataError
 
 class InstructionFile:
     """The file's usable samples; the others are in `problems`."""
+
+    weights: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, file: str, media_root: str, frames: int, side: int) -> None:
         path, self._root = Path(file), Path(media_root or Path(file).parent)

@@ -48,6 +48,8 @@ class Sample:
     """Questions and answers in the order in which they are told; an empty question is none, as captions have it."""
     instruction: str = ""
     """The task, said once before all questions; a Q-Former that reads text reads it."""
+    source: str = ""
+    """Which of several sources it comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,11 @@ class TrainingData(Clips, Protocol):
 
     @property
     def problems(self) -> Sequence[Problem]: ...
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """How often each source is drawn from; none for a source that has no weight."""
+        ...
 
     def media(self) -> Mapping[str, int]:
         """How many samples there are of each medium; cheap, where telling the samples themselves may not be."""

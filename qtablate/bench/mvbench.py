@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qtablate.bench.items import Frames, Item, Problem
+from qtablate.bench.items import IMAGE, VIDEO, Frames, Item, Problem
 from qtablate.bench.paths import inside, state
 from qtablate.bench.protocol import SYSTEM
-from qtablate.bench.video import Bounds, read_clip
+from qtablate.bench.video import IMAGE_SUFFIXES, Bounds, read_clip, read_image
 from qtablate.errors import BadMedia, DataError
 from qtablate.seeds import Dice
 
@@ -51,6 +51,8 @@ MEDIA_ROOTS = {
 class _Clip:
     path: Path
     bounds: Bounds
+    medium: str
+    """An image where the file is one: other sets of this format ask about pictures too."""
 
 
 class MVBench:
@@ -83,6 +85,8 @@ class MVBench:
 
     def frames(self, clip: str) -> Frames:
         known = self._clips[clip]
+        if known.medium == IMAGE:
+            return read_image(known.path, self._side)
         return read_clip(known.path, self._frames, self._side, known.bounds)
 
     def _read(self, file: Path) -> Iterator[Item]:
@@ -115,7 +119,15 @@ class MVBench:
         clip, media = self._clip(task, entry)
         answer = candidates.index(entry["answer"])
         return Item(
-            f"{task}-{number:04d}", task, clip, entry["question"], tuple(candidates), answer, media=media, instruction=SYSTEM
+            f"{task}-{number:04d}",
+            task,
+            clip,
+            entry["question"],
+            tuple(candidates),
+            answer,
+            self._clips[clip].medium,
+            media=media,
+            instruction=SYSTEM,
         )
 
     def _clip(self, task: str, entry: dict[str, Any]) -> tuple[str, str]:
@@ -132,7 +144,7 @@ class MVBench:
             raise BadMedia("missing video", f"{entry['video']} is at none of {places}")
         media = path.relative_to(video).as_posix()
         clip = bounds.named(media)
-        self._clips[clip] = _Clip(path, bounds)
+        self._clips[clip] = _Clip(path, bounds, IMAGE if path.suffix.lower() in IMAGE_SUFFIXES else VIDEO)
         return clip, media
 
 

@@ -1,9 +1,11 @@
 """From what the user named to a benchmark and training data. A new kind of source is one entry here."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from qtablate.bench.items import Benchmark, TrainingData
+from qtablate.bench.items import IMAGE, VIDEO, Benchmark, TrainingData
+from qtablate.bench.mixture import Mixture, Source
 from qtablate.errors import DataError
 
 WORLD = "world"
@@ -17,9 +19,11 @@ class Sources:
     bench: str = WORLD
     """`world`, `world:LEVEL` or `mvbench:DIR`."""
     train: str = WORLD
-    """`world`, `world:LEVEL` or a json file of conversations."""
+    """`world`, `world:LEVEL`, a json file of conversations, a comma list of these, or a YAML file that lists them."""
     media_root: str = ""
-    """The folder that the file's clips are named from."""
+    """The folder that the files' clips are named from; empty: each file's own."""
+    weights: str = ""
+    """How often each of several sources is drawn from: a comma list."""
     items_a_task: int | None = None
 
 
@@ -40,16 +44,102 @@ def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
 
 
 def open_training(sources: Sources, model: dict[str, Any], samples: int, image_share: float) -> TrainingData:
-    """Training data with enough clips for a budget, its clips at the model's size. Raises DataError."""
+    """Training data with enough clips for a budget, its clips at the model's size; several sources as one. Raises DataError."""
+    named = parts(sources)
+    opened = [_open_part(one, model, samples, image_share) for one in named]
+    if len(named) == 1:
+        return opened[0]
+    names = [f"{n}-{Path(one.file).stem}" for n, one in enumerate(named, start=1)]
+    return Mixture([Source(name, data, one.weight) for name, data, one in zip(names, opened, named, strict=True)])
+
+
+def _open_part(part: "Part", model: dict[str, Any], samples: int, image_share: float) -> TrainingData:
     shown = (model["num_frames"], model["vision_config"]["image_size"])
-    if is_world(sources.train):
+    if is_world(part.file):
         from qtablate.bench.world.benchmark import Shown, WorldTraining
 
         images = round(samples * image_share)
-        return WorldTraining(samples - images, images, _level("--train", sources.train), shown=Shown(*shown))
+        media = part.media or (VIDEO, IMAGE)
+        return WorldTraining(
+            samples - images if VIDEO in media else 0, images if IMAGE in media else 0, _level("--train", part.file),
+            shown=Shown(*shown),
+        )  # fmt: skip
     from qtablate.bench.instructions import InstructionFile
 
-    return InstructionFile(sources.train, sources.media_root, *shown)
+    return InstructionFile(part.file, part.media_root, *shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One source of training data."""
+
+    file: str
+    """A json file of conversations, or `world`, `world:LEVEL`."""
+    media_root: str = ""
+    weight: float | None = None
+    media: tuple[str, ...] = ()
+    """Of the world alone: which media are taken of it. Empty: both."""
+
+
+def parts(sources: Sources) -> list[Part]:
+    """The sources of training data that the user named. Raises DataError."""
+    if Path(sources.train).suffix in (".yaml", ".yml"):
+        return _from_yaml(Path(sources.train))
+    files = sources.train.split(",")
+    weights = sources.weights.split(",") if sources.weights else []
+    if weights and len(weights) != len(files):
+        raise DataError(f"--train names {len(files)} sources, --train-weights {len(weights)}; give a weight for each")
+    return [
+        Part(file, sources.media_root, _weight("--train-weights", weights[n]) if weights else None)
+        for n, file in enumerate(files)
+    ]
+
+
+def _from_yaml(path: Path) -> list[Part]:
+    """A list of `file`, and where wanted `media_root`, `weight`, `media`; paths are seen from the file's own folder."""
+    import yaml
+
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"--train: no file {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"--train: {path} is not YAML: {error}") from None
+    known = ("file", "media_root", "weight", "media")
+    if not isinstance(entries, list) or not entries:
+        raise DataError(f"--train: {path} should hold a list of sources, each with {', '.join(known)}")
+    out = []
+    for number, entry in enumerate(entries, start=1):
+        where = f"--train: source {number} of {path}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
+            raise DataError(f"{where} should have 'file', a json file or world")
+        for name in entry:
+            if name not in known:
+                raise DataError(f"{where}: unknown '{name}'; known: {', '.join(known)}")
+        file, root, media = entry["file"], entry.get("media_root") or "", entry.get("media") or ()
+        media = (media,) if isinstance(media, str) else tuple(media)
+        if any(medium not in (VIDEO, IMAGE) for medium in media) or (media and not is_world(file)):
+            raise DataError(f"{where}: 'media' is {VIDEO} or {IMAGE}, and of the world alone")
+        out.append(Part(
+            file if is_world(file) else str(path.parent / file), str(path.parent / root) if root else "",
+            _weight(f"{where}: weight", entry["weight"]) if entry.get("weight") is not None else None, media,
+        ))  # fmt: skip
+    return out
+
+
+def _weight(where: str, value: Any) -> float:
+    try:
+        weight = float(value)
+    except (TypeError, ValueError):
+        weight = 0.0
+    if not 0 < weight < float("inf"):
+        raise DataError(f"{where}: {value!r} is no positive number")
+    return weight
+
+
+def parts_are_world(sources: Sources) -> bool:
+    """Whether all training data is drawn: as much as is asked for, and none of it bad."""
+    return all(is_world(part.file) for part in parts(sources))
 
 
 def is_world(source: str) -> bool:

@@ -1,7 +1,9 @@
 """Which samples a run sees and in which order: decided by sample, so that micro-batch and window sizes change nothing."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from qtablate.bench.items import IMAGE, VIDEO, Sample
 from qtablate.errors import DataError
@@ -25,17 +27,33 @@ def media(budget: int, image_share: float, mixing: str, block: int, seed: int) -
     return [label for label in labels for _ in range(block)][:budget]
 
 
-def order(samples: Sequence[Sample], plan: Sequence[str], seed: int) -> list[Sample]:
-    """Samples for a plan of media: each medium in its own random order, over again when all were seen."""
-    pools = {medium: [sample for sample in samples if sample.medium == medium] for medium in set(plan)}
-    queues: dict[str, list[Sample]] = {medium: [] for medium in pools}
-    epochs = dict.fromkeys(pools, 0)
+def order(
+    samples: Sequence[Sample], plan: Sequence[str], seed: int, weights: Mapping[str, float] = MappingProxyType({})
+) -> list[Sample]:
+    """Samples for a plan of media: each medium in its own random order, over again when all were seen.
+
+    Where sources have weights, each medium is drawn from its sources in these shares, whichever is furthest behind first;
+    a source without a weight counts as many as it has samples of that medium.
+    """
+    pools: dict[str, dict[str, list[Sample]]] = {medium: {} for medium in plan}
+    for sample in samples:
+        if sample.medium in pools:
+            pools[sample.medium].setdefault(sample.source if weights else "", []).append(sample)
+    queues: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+    epochs: Counter[tuple[str, str]] = Counter()
+    taken: Counter[tuple[str, str]] = Counter()
     out = []
     for medium in plan:
-        if not pools[medium]:
+        pool = pools[medium]
+        if not pool:
             raise DataError(f"the training data holds no usable {medium}: every clip of that medium was left out")
-        if not queues[medium]:
-            queues[medium] = Dice(seed, "order", medium, epochs[medium]).shuffled(pools[medium])[::-1]
-            epochs[medium] += 1
-        out.append(queues[medium].pop())
+        share = {source: weights.get(source, float(len(some))) for source, some in pool.items()}
+        source = min(share, key=lambda one: (taken[medium, one] + 1) / share[one])
+        key = (medium, source)
+        taken[key] += 1
+        if not queues[key]:
+            stream = (medium, source) if source else (medium,)
+            queues[key] = Dice(seed, "order", *stream, epochs[key]).shuffled(pool[source])[::-1]
+            epochs[key] += 1
+        out.append(queues[key].pop())
     return out

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -130,6 +131,7 @@ class WorldTraining:
     """`videos` clips and `images` images of the split, each with a caption or with several questions."""
 
     problems: Sequence[Problem] = ()
+    weights: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, videos: int, images: int, level: str = NORMAL, split: str = "train", shown: Shown = Shown()) -> None:
         self.videos, self.images, self.level, self.split, self.shown = videos, images, level, split, shown

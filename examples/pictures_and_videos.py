@@ -1,0 +1,86 @@
+"""Real image questions and procedural videos in one training set and one benchmark.
+
+    pip install easy-vqa
+    python examples/pictures_and_videos.py mixed
+    qtablate sweep --bench mvbench:mixed --train mixed/train.yaml --image-share 0.5 --tokens 0,32
+
+easy-vqa (4,000 + 1,000 pictures of one shape each, questions of 13 answers) becomes an instruction file, a sample a picture,
+and three tasks `picture_*` beside the world's twenty. train.yaml names both sources and how often each is drawn from.
+"""
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from qtablate.bench.export import export
+from qtablate.seeds import Dice
+
+ITEMS = 40  # of each task
+TASKS = {"picture_shape": "shape?", "picture_color": "color", "picture_presence": ("does", "is")}
+"""How a question of each task ends, contains, or begins."""
+SOURCES = """\
+- file: pictures.json
+  media_root: pictures
+- file: world
+  media: video
+"""
+
+
+def questions(part: str) -> tuple[Path, list[tuple[str, str, int]]]:
+    """The folder of pictures and (question, answer, picture) of the train or test part of the package easy-vqa."""
+    spec = importlib.util.find_spec("easy_vqa")
+    if spec is None or spec.origin is None:
+        sys.exit("pip install easy-vqa")
+    folder = Path(spec.origin).parent / "data" / part
+    return folder / "images", [tuple(row) for row in json.loads((folder / "questions.json").read_text())]
+
+
+def task_of(question: str) -> str:
+    if question.startswith(TASKS["picture_presence"]):
+        return "picture_presence"
+    return "picture_color" if TASKS["picture_color"] in question else "picture_shape"
+
+
+def write_training(out: Path) -> int:
+    """pictures.json in VideoChat2-IT's form, and its pictures; returns how many."""
+    images, rows = questions("train")
+    shutil.copytree(images, out / "pictures")
+    turns: dict[int, list[dict[str, str]]] = {}
+    for question, answer, picture in rows:
+        turns.setdefault(picture, []).append({"i": "", "q": question, "a": answer})
+    entries = [{"image": f"{picture}.png", "QA": pairs} for picture, pairs in turns.items()]
+    (out / "pictures.json").write_text(json.dumps(entries))
+    (out / "train.yaml").write_text(SOURCES)
+    return len(entries)
+
+
+def write_tasks(out: Path) -> None:
+    """json/picture_*.json: the test part's questions, options drawn from the answers that the task has."""
+    images, rows = questions("test")
+    by_task: dict[str, list[tuple[str, str, int]]] = {task: [] for task in TASKS}
+    for row in rows:
+        by_task[task_of(row[0])].append(row)
+    for task, own in by_task.items():
+        answers, dice, entries = sorted({answer for _, answer, _ in own}), Dice("easy-vqa", task), []
+        for question, answer, picture in dice.sample(own, ITEMS):
+            others = dice.sample([one for one in answers if one != answer], 3)
+            candidates = dice.shuffled([answer, *others])
+            entries.append({"video": f"{picture}.png", "question": question, "candidates": candidates, "answer": answer})
+            (out / "video" / task).mkdir(exist_ok=True)
+            shutil.copyfile(images / f"{picture}.png", out / "video" / task / f"{picture}.png")
+        (out / "json" / f"{task}.json").write_text(json.dumps(entries, indent=1))
+
+
+def main() -> None:
+    out = Path(sys.argv[1])
+    export(out, ITEMS)
+    write_tasks(out)
+    count = write_training(out)
+    print(f"{count} pictures with their conversations, {len(TASKS)} tasks beside the world's, in {out}")
+    print(f"qtablate sweep --bench mvbench:{out} --train {out}/train.yaml --image-share 0.5 --tokens 0,32")
+
+
+if __name__ == "__main__":
+    main()
