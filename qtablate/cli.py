@@ -89,7 +89,7 @@ def sweep(
     from qtablate.bench.sources import Sources
     from qtablate.execute.local import at_once
     from qtablate.grid import EXTRA_INITS, HOLDS, MIXINGS, PRECISIONS, Grid, labels, numbers, words
-    from qtablate.model.features import default_cache
+    from qtablate.model.cache import default_cache
     from qtablate.store import Store
 
     if smoke:
@@ -225,6 +225,28 @@ def assemble(
     _written(out, assembly.assemble(vision, llm, out, bridge))
 
 
+@app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove everything; it is made again when needed.")] = False,
+    limit: Annotated[float | None, typer.Option(min=0, help="Remove the longest unused down to so many GB.")] = None,
+) -> None:
+    """Show the cached visual features, or remove some. QTABLATE_CACHE names the folder, QTABLATE_CACHE_GB its limit."""
+    from qtablate.model.cache import chunks, default_cache, limit_bytes, prune, remove
+
+    screen, folder = console(), default_cache() / "features"
+    gone = chunks(folder) if clear else []
+    for one in gone:
+        remove(folder, one.stem)
+    if limit is not None and not clear:
+        gone = prune(folder, int(limit * 1e9))
+    if gone:
+        _say(screen, f"Removed {len(gone)} files, {sum(one.size for one in gone) / 1e9:.2f} GB.")
+    there = chunks(folder)
+    size = sum(one.size for one in there) / 1e9
+    last = f", the longest unused since {time.strftime('%Y-%m-%d', time.localtime(there[0].used))}" if there else ""
+    _say(screen, f"{folder}: {len(there)} files, {size:.2f} of at most {limit_bytes() / 1e9:g} GB{last}.")
+
+
 @bench_app.command("export")
 def bench_export(
     directory: Annotated[Path, typer.Argument(help="Folder to write json/ and video/ into; must be empty or new.")],
@@ -275,6 +297,8 @@ def _run(screen: Console, planned: "Sweep") -> None:
             board = Board("Frozen visual features", {key: key for key, _ in jobs}, planned.workers)
             _follow(screen, board, sweeps.compute_features(planned, jobs), lambda _: "done")
         sweeps.refuse_bad(planned)
+        for files in (planned.training, planned.benchmark):
+            files.used()
         _show_plan(screen, planned)
         board = Board("Cells", labels(to_run), planned.workers)
         _follow(screen, board, sweeps.execute(planned), lambda key: _outcome(planned.store, key))

@@ -17,7 +17,7 @@ from typing import Any
 from qtablate.analyse.frames import write_tables
 from qtablate.analyse.sheet import Sheet
 from qtablate.bench.altered import ALTERED
-from qtablate.bench.items import Problem
+from qtablate.bench.items import Clips, Problem
 from qtablate.bench.sources import Sources, open_benchmark, open_training, parts_are_world
 from qtablate.display import clock
 from qtablate.errors import DataError, GridError, QtablateError, StoreError
@@ -25,6 +25,7 @@ from qtablate.execute.events import Event
 from qtablate.execute.local import run_jobs
 from qtablate.grid import RECORD_SCHEMA, Cell, Condition, Fingerprints, Grid, Recipe, check
 from qtablate.jobs import CellJob, FeatureJob, Probed, ProbeJob
+from qtablate.model.cache import limit_bytes, prune
 from qtablate.model.features import FeatureFiles
 from qtablate.model.load import FAMILIES, base_scores, fingerprint, read_config, visual_tokens
 from qtablate.model.rows import Surgery
@@ -117,11 +118,8 @@ def plan(
     prints = Fingerprints(fingerprint(sources.model), training.fingerprint, benchmark.fingerprint)
     sweep = Sweep(
         store, sources, grid, recipe, grid.cells(recipe, prints),
-        FeatureFiles(cache, prints.model, prints.training, tuple(training.clips()), (), recipe.precision),
-        FeatureFiles(
-            cache, prints.model, prints.benchmark, tuple(benchmark.clips()), tuple(c for c in ALTERED if c in recipe.controls),
-            recipe.precision,
-        ),
+        _files(cache, prints.model, training, (), recipe.precision),
+        _files(cache, prints.model, benchmark, tuple(c for c in ALTERED if c in recipe.controls), recipe.precision),
         [*benchmark.problems, *training.problems], items_of, config["num_query_tokens"], workers,
         Counter({"": len(training.problems)}) if parts_are_world(sources) else Counter(
             [*(sample.clip for sample in training.samples), *("" for _ in training.problems)]
@@ -129,6 +127,11 @@ def plan(
     )  # fmt: skip
     refuse_bad(sweep, training.problems)
     return sweep
+
+
+def _files(folder: Path, model: str, clips: Clips, altered: tuple[str, ...], precision: str) -> FeatureFiles:
+    names = tuple(clips.clips())
+    return FeatureFiles(folder, model, names, tuple(map(clips.key, names)), altered, precision)
 
 
 def refuse_bad(sweep: Sweep, refused: Sequence[Problem] = ()) -> None:
@@ -199,6 +202,9 @@ def feature_jobs(sweep: Sweep) -> list[tuple[str, FeatureJob]]:
 
 
 def compute_features(sweep: Sweep, jobs: list[tuple[str, FeatureJob]]) -> Generator[Event, None, None]:
+    """Make what is missing, and room for it: what no sweep used for long goes first, nothing of this one."""
+    own = [stem for files in (sweep.training, sweep.benchmark) for stem, _ in files.chunks]
+    prune(sweep.training.folder, limit_bytes(), own)
     yield from run_jobs("qtablate.run:compute_features", jobs, sweep.workers)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Problem, Sample
 from qtablate.bench.paths import inside, state
-from qtablate.bench.video import Bounds, read_clip, read_image
+from qtablate.bench.video import Bounds, decoded_key, read_clip, read_image
 from qtablate.errors import BadMedia, DataError
 
 
@@ -59,6 +59,10 @@ class InstructionFile:
 
     def clips(self) -> list[str]:
         return list(self._media)
+
+    def key(self, clip: str) -> str:
+        path, medium, bounds = self._media[clip]
+        return decoded_key(path, bounds, 1 if medium == IMAGE else self._frames, self._side)
 
     def frames(self, clip: str) -> Frames:
         path, medium, bounds = self._media[clip]

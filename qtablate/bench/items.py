@@ -75,6 +75,10 @@ class Clips(Protocol):
         """The names of all clips, in a fixed order."""
         ...
 
+    def key(self, clip: str) -> str:
+        """Of one clip: changes whenever its pixels could have, and is the same in any set that holds it."""
+        ...
+
     def frames(self, clip: str) -> Frames:
         """Decode one clip at the model's size. Raises BadMedia when it cannot be read."""
         ...

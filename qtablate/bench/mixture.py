@@ -56,6 +56,10 @@ class Mixture:
     def clips(self) -> Sequence[str]:
         return [f"{name}:{clip}" for name, one in self.sources.items() for clip in one.data.clips()]
 
+    def key(self, clip: str) -> str:
+        name, _, own = clip.partition(":")
+        return self.sources[name].data.key(own)
+
     def frames(self, clip: str) -> Frames:
         name, _, own = clip.partition(":")
         return self.sources[name].data.frames(own)

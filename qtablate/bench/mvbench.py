@@ -18,7 +18,7 @@ from typing import Any
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Item, Problem
 from qtablate.bench.paths import inside, state
 from qtablate.bench.protocol import SYSTEM
-from qtablate.bench.video import IMAGE_SUFFIXES, Bounds, read_clip, read_image
+from qtablate.bench.video import IMAGE_SUFFIXES, Bounds, decoded_key, read_clip, read_image
 from qtablate.errors import BadMedia, DataError
 from qtablate.seeds import Dice
 
@@ -82,6 +82,10 @@ class MVBench:
 
     def clips(self) -> Sequence[str]:
         return list(dict.fromkeys(item.clip for item in self.items))
+
+    def key(self, clip: str) -> str:
+        known = self._clips[clip]
+        return decoded_key(known.path, known.bounds, 1 if known.medium == IMAGE else self._frames, self._side)
 
     def frames(self, clip: str) -> Frames:
         known = self._clips[clip]

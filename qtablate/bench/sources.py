@@ -49,7 +49,7 @@ def open_training(sources: Sources, model: dict[str, Any], samples: int, image_s
     opened = [_open_part(one, model, samples, image_share) for one in named]
     if len(named) == 1:
         return opened[0]
-    names = [f"{n}-{Path(one.file).stem}" for n, one in enumerate(named, start=1)]
+    names = [f"{n}-{Path(one.file).stem}".replace(":", "-") for n, one in enumerate(named, start=1)]
     return Mixture([Source(name, data, one.weight) for name, data, one in zip(names, opened, named, strict=True)])
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from qtablate.bench.items import Frames
+from qtablate.bench.paths import state
 from qtablate.errors import BadMedia, DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -46,6 +47,11 @@ class Bounds:
     def named(self, media: str) -> str:
         """A clip's name: its file, and the bounds where there are any, since both decide its frames."""
         return media if self == Bounds() else f"{media} [{self.start}-{self.end} s]"
+
+
+def decoded_key(path: Path, bounds: Bounds, frames: int, side: int) -> str:
+    """Of what decoding a clip gives: its full path, size and time, span, number of frames and their size."""
+    return f"{path.resolve()}|{state(path).hex()}|{bounds.start}-{bounds.end}|{frames}|{side}"
 
 
 def frame_indices(count: int, fps: float, wanted: int, bounds: Bounds = Bounds(), first: int = 0) -> list[int]:

@@ -1,18 +1,19 @@
 """Frozen visual features: computed once, kept in files, shared by all cells.
 
-Clips are cut into chunks of a fixed size. A chunk's file is named by the weights, the data and the clips in it, so
-that a larger set reuses the chunks of a smaller one, and nothing that changed is ever reused. Its note is written
+Clips are cut into chunks of a fixed size. A chunk's file is named by the weights and by all that its clips' pixels
+depend on, so that a larger set reuses the chunks of a smaller one, and nothing that changed is ever reused. Its note is written
 last: a note means that the chunk is whole.
 """
 
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtablate.bench.altered import altered
 from qtablate.bench.items import Clips, Frames, Problem
@@ -24,17 +25,11 @@ if TYPE_CHECKING:
 
     from qtablate.model.family import Family
 
-FEATURES_SCHEMA = 1
+FEATURES_SCHEMA = 2
 """Raise it when decoding, sizing or encoding changes: no older file is used then."""
 
 CHUNK = 256
 _BATCH = 32  # clips in one forward pass; fixed, so that features do not depend on who computes them
-
-
-def default_cache() -> Path:
-    """QTABLATE_CACHE, or the user's cache folder."""
-    own = os.environ.get("QTABLATE_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qtablate"
 
 
 def vision_dtype(model: "Family") -> "torch.dtype":
@@ -67,14 +62,24 @@ def _key(place: int, control: str) -> str:
     return f"{place}/{control}" if control else str(place)
 
 
+def _sum(path: Path) -> int:
+    """CRC-32 of a file."""
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            found = zlib.crc32(block, found)
+    return found
+
+
 @dataclass(frozen=True)
 class FeatureFiles:
     """Where the features of one set of clips under one model lie."""
 
     folder: Path
     model_fingerprint: str
-    data_fingerprint: str
     clip_names: tuple[str, ...]
+    clip_keys: tuple[str, ...]
+    """Of each clip: whatever its pixels depend on."""
     altered: tuple[str, ...] = ()
     """Controls (bench/altered.py) under which each clip is encoded too, from one decoding."""
     precision: str = "fp32"
@@ -85,17 +90,36 @@ class FeatureFiles:
         out, how = [], [] if self.precision == "fp32" else [self.precision]
         for start in range(0, len(self.clip_names), CHUNK):
             names = self.clip_names[start : start + CHUNK]
-            text = json.dumps([FEATURES_SCHEMA, self.model_fingerprint, self.data_fingerprint, names, *self.altered, *how])
+            keys = self.clip_keys[start : start + CHUNK]
+            # frames are shuffled by the clip's name
+            controls = [*self.altered, names] if self.altered else []
+            text = json.dumps([FEATURES_SCHEMA, self.model_fingerprint, keys, *controls, *how])
             out.append((hashlib.sha256(text.encode()).hexdigest()[:24], names))
         return out
 
     def missing(self) -> list[int]:
         """Numbers of the chunks that are not there, or not whole."""
-        return [
-            number
-            for number, (stem, _) in enumerate(self.chunks)
-            if self._problems(stem) is None or not self._array(stem).is_file()
-        ]
+        return [number for number, (stem, _) in enumerate(self.chunks) if not self._whole(stem)]
+
+    def _whole(self, stem: str) -> bool:
+        """Whether the array is the one that its note was written for. A file that was touched since is summed again, so that
+        a copied cache serves and a corrupted one does not."""
+        note = self._read_note(stem)
+        if note is None:
+            return False
+        try:
+            found = self._array(stem).stat()
+        except FileNotFoundError:
+            return False
+        if found.st_size != note["size"]:
+            return False
+        return bool(found.st_mtime_ns == note["mtime_ns"] or _sum(self._array(stem)) == note["crc32"])
+
+    def used(self) -> None:
+        """Say that these chunks are in use, so that others are taken out of the cache first."""
+        for stem, _ in self.chunks:
+            if self._note(stem).exists():
+                os.utime(self._note(stem))
 
     def _note(self, stem: str) -> Path:
         return self.folder / f"{stem}.json"
@@ -104,14 +128,19 @@ class FeatureFiles:
         return self.folder / f"{stem}.safetensors"
 
     def problems(self) -> list[Problem]:
-        """Clips that could not be decoded when the features were made."""
-        return [problem for stem, _ in self.chunks for problem in self._problems(stem) or ()]
+        """Clips that could not be decoded when the features were made, by the names that they have here."""
+        out = []
+        for stem, names in self.chunks:
+            note = self._read_note(stem)
+            out += [Problem(names[place], kind, detail) for place, kind, detail in note["problems"]] if note else []
+        return out
 
-    def _problems(self, stem: str) -> list[Problem] | None:
-        """What a chunk's note says; None where there is none, or a torn one."""
+    def _read_note(self, stem: str) -> dict[str, Any] | None:
+        """None where there is none, or a torn one."""
         try:
-            return [Problem(*row) for row in json.loads(self._note(stem).read_text())]
-        except (OSError, ValueError, TypeError):
+            note = json.loads(self._note(stem).read_text())
+            return note if note.keys() >= {"problems", "size", "mtime_ns", "crc32"} else None
+        except (OSError, ValueError, AttributeError):
             return None
 
     def compute(self, number: int, model: "Family", clips: Clips) -> None:
@@ -119,19 +148,22 @@ class FeatureFiles:
         from safetensors.torch import save_file
 
         stem, names = self.chunks[number]
-        problems: list[Problem] = []
+        problems: list[tuple[int, str, str]] = []
         shown: dict[str, Frames] = {}
         for place, name in enumerate(names):
             try:
                 frames = clips.frames(name)
             except BadMedia as error:
-                problems.append(Problem(name, error.kind, error.detail))
+                problems.append((place, error.kind, error.detail))
                 continue
             shown[str(place)] = frames
             shown |= {_key(place, control): altered(control, name, frames) for control in self.altered}
         with aside(self._array(stem)) as path:
             save_file(encoded(model, shown), path)
-        write_text(self._note(stem), json.dumps([[p.subject, p.kind, p.detail] for p in problems]))
+            written = path.stat()  # of this very file: another process may put its own in place at any time
+            crc = _sum(path)
+        note = {"problems": problems, "size": written.st_size, "mtime_ns": written.st_mtime_ns, "crc32": crc}
+        write_text(self._note(stem), json.dumps(note))
 
     def read(self, control: str = "") -> dict[str, "torch.Tensor"]:
         """All features by clip, (N, D) each, of the clips as they are or under a control; clips with problems are absent."""

@@ -1,5 +1,7 @@
 """The cache of frozen features."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -23,10 +25,14 @@ class FakeClips:
         return np.full(shape, 30 * number, dtype=np.uint8)
 
 
+def of(folder, model: str, names, altered=(), precision="fp32") -> FeatureFiles:
+    return FeatureFiles(folder, model, tuple(names), tuple(f"key of {name}" for name in names), altered, precision)
+
+
 @pytest.fixture
 def files(tmp_path, monkeypatch) -> FeatureFiles:
     monkeypatch.setattr(module, "CHUNK", 4)
-    return FeatureFiles(tmp_path, "model", "data", tuple(FakeClips().clips()))
+    return of(tmp_path, "model", FakeClips().clips())
 
 
 def test_features_equal_the_models_and_bad_clips_are_named(tiny, files):
@@ -48,10 +54,10 @@ def test_features_equal_the_models_and_bad_clips_are_named(tiny, files):
 
 
 def test_growing_reuses_whole_chunks_and_other_weights_reuse_none(files, monkeypatch):
-    more = FeatureFiles(files.folder, "model", "data", (*files.clip_names, "clip7", "clip8"))
+    more = of(files.folder, "model", [*files.clip_names, "clip7", "clip8"])
     assert more.chunks[0] == files.chunks[0]
     assert more.chunks[1] != files.chunks[1]
-    other = FeatureFiles(files.folder, "other", "data", files.clip_names)
+    other = of(files.folder, "other", files.clip_names)
     assert {stem for stem, _ in other.chunks}.isdisjoint(stem for stem, _ in files.chunks)
 
 
@@ -78,3 +84,50 @@ def test_a_torn_note_and_a_deleted_array_are_made_again(tiny, files):
         files.compute(number, tiny, FakeClips())
     assert len(files.read()) == 6
     assert len(files.problems()) == 1
+
+
+def test_a_corrupted_array_is_made_again_and_a_copied_one_serves(tiny, files):
+    for number in files.missing():
+        files.compute(number, tiny, FakeClips())
+    before = {name: value.clone() for name, value in files.read().items()}
+    path = files.folder / f"{files.chunks[0][0]}.safetensors"
+    data = bytearray(path.read_bytes())
+    os.utime(path, (1, 1))  # as a copy has another time
+    assert files.missing() == []
+    data[-3] ^= 4  # one bit of one number: safetensors itself would not notice
+    path.write_bytes(bytes(data))
+    assert files.missing() == [0]
+    files.compute(0, tiny, FakeClips())
+    assert files.missing() == []
+    assert all(torch.equal(value, before[name]) for name, value in files.read().items())
+    path.write_bytes(bytes(data[:-8]))
+    assert files.missing() == [0]
+
+
+def test_what_names_a_chunk():
+    base = of("f", "model", ["a", "b"])
+    same = FeatureFiles("f", "model", ("x", "y"), base.clip_keys)  # other names, the same pixels
+    assert same.chunks[0][0] == base.chunks[0][0]
+    others = [
+        of("f", "model", ["a", "c"]), of("f", "m", ["a", "b"]), of("f", "model", ["a", "b"], ("middle",)),
+        of("f", "model", ["a", "b"], ("reversed",)), of("f", "model", ["a", "b"], (), "bf16"),
+        FeatureFiles("f", "model", ("x", "y"), base.clip_keys, ("middle",)),  # frames are shuffled by the name
+    ]  # fmt: skip
+    assert len({one.chunks[0][0] for one in [base, *others]}) == 1 + len(others)
+
+
+def test_two_processes_that_make_one_chunk_leave_a_whole_one(tiny, files):
+    """Each replaces the other's array; the note of one stands beside the array of the other, and their contents agree."""
+    files.compute(0, tiny, FakeClips())
+    note = (files.folder / f"{files.chunks[0][0]}.json").read_text()
+    files.compute(0, tiny, FakeClips())
+    (files.folder / f"{files.chunks[0][0]}.json").write_text(note)
+    assert 0 not in files.missing()
+
+
+def test_problems_carry_the_names_of_whoever_asks(tiny, files):
+    for number in files.missing():
+        files.compute(number, tiny, FakeClips())
+    other = FeatureFiles(files.folder, "model", tuple(f"b:{name}" for name in files.clip_names), files.clip_keys)
+    assert [one.subject for one in other.problems()] == ["b:clip3"]
+    assert set(other.read()) == {f"b:clip{n}" for n in (0, 1, 2, 4, 5, 6)}

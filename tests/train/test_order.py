@@ -127,3 +127,30 @@ def test_one_mediums_order_does_not_depend_on_the_other_medium():
     few, many = (order(samples(40, 40), media(40, share, "multi", 8, 1), 1) for share in (0.1, 0.5))
     videos = [[sample.id for sample in some if sample.medium == VIDEO] for some in (few, many)]
     assert videos[0][: len(videos[1])] == videos[1]
+
+
+def of_sources(**counts: int) -> list[Sample]:
+    return [Sample(f"{name}{n}", VIDEO, "", (), source=name) for name, count in counts.items() for n in range(count)]
+
+
+def test_sources_are_drawn_by_their_weights_at_every_point():
+    found = [one.source for one in order(of_sources(a=10, b=200), [VIDEO] * 120, 1, {"a": 3.0, "b": 1.0})]
+    for end in range(4, 121, 4):
+        assert Counter(found[:end]) == {"a": 3 * end // 4, "b": end // 4}
+
+
+def test_a_source_without_a_weight_counts_its_samples():
+    found = Counter(one.source for one in order(of_sources(a=10, b=30), [VIDEO] * 120, 1, {"a": 10.0}))
+    assert found == {"a": 30, "b": 90}
+
+
+def test_without_weights_sources_change_nothing():
+    mixed = [one.id for one in order(of_sources(a=5, b=5), [VIDEO] * 25, 1)]
+    plain = [one.id for one in order([Sample(s.id, VIDEO, "", ()) for s in of_sources(a=5, b=5)], [VIDEO] * 25, 1)]
+    assert mixed == plain
+    assert Counter(mixed[:10]) == Counter(mixed[10:20])  # every sample once an epoch
+
+
+def test_every_sample_of_a_weighted_source_is_seen_before_any_again():
+    found = [one.id for one in order(of_sources(a=6, b=6), [VIDEO] * 24, 1, {"a": 1.0, "b": 1.0}) if one.source == "a"]
+    assert len(set(found[:6])) == len(set(found[6:12])) == 6

@@ -8,7 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -55,6 +55,9 @@ class Shown:
             return enlarged(whole, self.side // SIDE)
         return np.stack([np.asarray(resized(Image.fromarray(frame), self.side)) for frame in whole])
 
+    def key_of(self, clip: str) -> str:
+        return "/".join(map(str, (_pixels(clip.split("/")[1]), clip, *self.key)))
+
     @property
     def key(self) -> tuple[int, ...]:
         return () if self == Shown() else (self.frames, self.side)
@@ -70,6 +73,12 @@ def fingerprint(level: str, *parts: object) -> str:
             asked = image_questions if frames == 1 else questions
             digest.update(render(scene, frames).tobytes() + repr((caption(scene), asked(scene, dice))).encode())
     return digest.hexdigest()[:16]
+
+
+@cache
+def _pixels(level: str) -> str:
+    """Changes with the code that draws."""
+    return fingerprint(level, "pixels")
 
 
 class WorldBench:
@@ -123,6 +132,9 @@ class WorldBench:
     def clips(self) -> Sequence[str]:
         return list(dict.fromkeys(item.clip for item in self.items))
 
+    def key(self, clip: str) -> str:
+        return self.shown.key_of(clip)
+
     def frames(self, clip: str) -> Frames:
         return self.shown.of(clip)
 
@@ -160,6 +172,9 @@ class WorldTraining:
 
     def clips(self) -> Sequence[str]:
         return [f"world/{self.level}/{self.split}/{medium}/{n}" for medium, count in self.media().items() for n in range(count)]
+
+    def key(self, clip: str) -> str:
+        return self.shown.key_of(clip)
 
     def frames(self, clip: str) -> Frames:
         return self.shown.of(clip)

@@ -1,0 +1,72 @@
+"""The folder of cached features: what is in it, and what is taken out when it grows too large."""
+
+import os
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+LIMIT_GB = 50.0
+_RECENT = 24 * 3600.0  # seconds: what was used since may be in use by another sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One file of features and its note."""
+
+    stem: str
+    size: int
+    used: float
+    """When a sweep last asked for it: the note's own time."""
+
+
+def default_cache() -> Path:
+    """QTABLATE_CACHE, or the user's cache folder."""
+    own = os.environ.get("QTABLATE_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qtablate"
+
+
+def limit_bytes() -> int:
+    """QTABLATE_CACHE_GB, or the default; what is no number is the default too."""
+    try:
+        return int(float(os.environ["QTABLATE_CACHE_GB"]) * 1e9)
+    except (KeyError, ValueError):
+        return int(LIMIT_GB * 1e9)
+
+
+def chunks(folder: Path) -> list[Chunk]:
+    """Whole and broken ones alike, the longest unused first."""
+    out = []
+    for path in folder.glob("*.safetensors"):
+        note = path.with_suffix(".json")
+        try:
+            out.append(Chunk(path.stem, path.stat().st_size, (note if note.exists() else path).stat().st_mtime))
+        except FileNotFoundError:  # another sweep has just removed it
+            continue
+    return sorted(out, key=lambda one: one.used)
+
+
+def prune(folder: Path, limit: int, keep: Collection[str] = (), now: float | None = None) -> list[Chunk]:
+    """Remove the longest unused chunks until the folder holds at most `limit` bytes, but none of `keep` and none that was
+    used within a day. Leftovers of killed processes go too. Returns what was removed."""
+    now = time.time() if now is None else now
+    for path in folder.glob(".*.safetensors.*"):
+        if now - path.stat().st_mtime > _RECENT:
+            path.unlink(missing_ok=True)
+    there = chunks(folder)
+    total, removed = sum(one.size for one in there), []
+    for one in there:
+        if total <= limit:
+            break
+        if one.stem in keep or now - one.used < _RECENT:
+            continue
+        remove(folder, one.stem)
+        total -= one.size
+        removed.append(one)
+    return removed
+
+
+def remove(folder: Path, stem: str) -> None:
+    """The note first: an array without one counts as missing."""
+    (folder / f"{stem}.json").unlink(missing_ok=True)
+    (folder / f"{stem}.safetensors").unlink(missing_ok=True)
