@@ -7,7 +7,7 @@ import dataclasses
 import os
 import platform
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -64,8 +64,9 @@ class Sweep:
     cells: list[Cell]
     training: FeatureFiles
     benchmark: FeatureFiles
-    problems: list[Problem]
-    """Items and samples that were refused when the files were read."""
+    item_problems: list[Problem]
+    sample_problems: list[Problem]
+    """What was refused when the files were read."""
     items_of: dict[str, list[str]]
     """Ids of the items of each clip of the benchmark."""
     num_query_tokens: int
@@ -120,12 +121,12 @@ def plan(
         store, sources, grid, recipe, grid.cells(recipe, prints),
         _files(cache, prints.model, training, (), recipe.precision),
         _files(cache, prints.model, benchmark, tuple(c for c in ALTERED if c in recipe.controls), recipe.precision),
-        [*benchmark.problems, *training.problems], items_of, config["num_query_tokens"], workers,
+        list(benchmark.problems), list(training.problems), items_of, config["num_query_tokens"], workers,
         Counter({"": len(training.problems)}) if parts_are_world(sources) else Counter(
             [*(sample.clip for sample in training.samples), *("" for _ in training.problems)]
         ), max_bad,
     )  # fmt: skip
-    refuse_bad(sweep, training.problems)
+    refuse_bad(sweep)
     return sweep
 
 
@@ -134,14 +135,14 @@ def _files(folder: Path, model: str, clips: Clips, altered: tuple[str, ...], pre
     return FeatureFiles(folder, model, names, tuple(map(clips.key, names)), altered, precision)
 
 
-def refuse_bad(sweep: Sweep, refused: Sequence[Problem] = ()) -> None:
+def refuse_bad(sweep: Sweep) -> None:
     """Stop where more of the training samples are bad than --max-bad allows: those refused when the files were read, and
     those of clips that could not be decoded. Raises DataError that names some."""
     unseen = [] if sweep.training.missing() else sweep.training.problems()
     bad = sweep.samples_of[""] + sum(sweep.samples_of[problem.subject] for problem in unseen)
     total = sweep.samples_of.total()
     if bad > sweep.max_bad * total:
-        named = "; ".join(f"{one.subject}: {one.kind} ({one.detail})" for one in [*refused, *unseen][:3])
+        named = "; ".join(f"{one.subject}: {one.kind} ({one.detail})" for one in [*sweep.sample_problems, *unseen][:3])
         raise DataError(
             f"{bad} of {total} training samples cannot be used, more than --max-bad {sweep.max_bad:g} allows: {named}. Mend or "
             "remove them, or raise --max-bad"
@@ -364,8 +365,9 @@ def _left_out(sweep: Sweep) -> tuple[list[dict[str, Any]], int]:
     unseen = [] if sweep.benchmark.missing() else sweep.benchmark.problems()
     lost = [Problem(item, one.kind, one.detail) for one in unseen for item in sweep.items_of[one.subject]]
     untrained = [] if sweep.training.missing() else sweep.training.problems()
-    problems = [*sweep.problems, *lost, *untrained]
-    return [dataclasses.asdict(problem) for problem in problems], sweep.n_items - len(lost)
+    problems = {"item": [*sweep.item_problems, *lost], "sample": [*sweep.sample_problems, *untrained]}
+    named = [{"of": what, **dataclasses.asdict(problem)} for what, some in problems.items() for problem in some]
+    return named, sweep.n_items - len(lost)
 
 
 def _first(problems: list[Problem] | object) -> str:

@@ -177,3 +177,51 @@ def test_what_was_left_out_is_still_said_when_the_cache_is_gone(tmp_path):
     assert "nothing to run" in again.stdout
     second = json.loads((tmp_path / "r/sweep.json").read_text())
     assert (second["problems"], second["items"]) == (first["problems"], first["items"])
+
+
+def test_several_scorers_and_a_task_whose_clips_are_gone(tmp_path):
+    """All answers are read in every way; what is left out is said in the table of tasks."""
+    folder, cache = tmp_path / "b", tmp_path / "cache"
+    assert qtablate(cache, "bench", "export", str(folder), "--items", "2").returncode == 0
+    entries = json.loads((folder / "json" / "moving_count.json").read_text())
+    gone = [entry | {"video": f"gone{n}.mp4"} for n, entry in enumerate(entries)]
+    (folder / "json" / "fine_grained_pose.json").write_text(json.dumps(gone))
+    words = ["sweep", "--bench", f"mvbench:{folder}", "--samples", "16", "--tokens", "0", "--accum", "1", "--seeds", "1"]
+    words += ["--controls", "blind", "--scorers", "letter,likelihood,generate,circular", "--out", str(tmp_path / "r")]
+    done = qtablate(cache, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = (tmp_path / "r" / "report.md").read_text()
+    assert "| fine_grained_pose | 0 of 2 |" in report
+    assert "2 items of 1 tasks are left out" in report
+    assert "## Ways of reading an answer" in report
+    [cell] = rows(tmp_path / "r" / "cells.csv")
+    [choices] = rows(tmp_path / "r" / "choices.csv")
+    assert choices["letter"] == cell["accuracy"]  # the first decides the score
+    given = rows(next((tmp_path / "r" / "cells").iterdir()) / "choices.csv", ())
+    assert len(given) == int(cell["n_items"]) == 38
+    right = sum(row["letter"] == row["gold"] for row in given) / 38
+    assert right == pytest.approx(float(cell["accuracy"]), abs=1e-5)
+    assert all(row["circular"] in ("-1", row["letter"]) for row in given)  # the first rotation is the item as it is
+
+
+def test_too_many_bad_samples_stop_a_sweep(tmp_path):
+    folder, cache = tmp_path / "b", tmp_path / "cache"
+    assert qtablate(cache, "bench", "export", str(folder), "--items", "1").returncode == 0
+    clips = sorted((folder / "video").iterdir())
+    for clip in clips[:2]:
+        clip.write_bytes(clip.read_bytes()[:300])
+    samples = [{"video": clip.name, "QA": [{"q": "What moves?", "a": "a disc"}]} for clip in clips[:10]]
+    samples[9]["video"] = "gone.mp4"
+    (tmp_path / "t.json").write_text(json.dumps(samples))
+    words = ["sweep", "--train", str(tmp_path / "t.json"), "--media-root", str(folder / "video"), "--samples", "16", "--items"]
+    words += ["1", "--tokens", "0", "--accum", "1", "--seeds", "1", "--controls", "blind", "--out", str(tmp_path / "r")]
+    done = qtablate(cache, *words)
+    assert done.returncode == 2
+    message = done.stderr.replace("\n", " ")
+    assert "3 of 10 training samples cannot be used, more than --max-bad 0.1 allows: sample 9: missing video" in message
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "r").glob("cells/*"))
+    done = qtablate(cache, *words, "--max-bad", "0.3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    problems = json.loads((tmp_path / "r/sweep.json").read_text())["problems"]
+    assert sorted(one["of"] for one in problems) == ["sample"] * 3

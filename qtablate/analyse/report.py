@@ -1,5 +1,6 @@
 """The report of a results folder, from files alone: sheets for the terminal, CSV and Markdown for the disk."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,14 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
     if choices.kept(store, found.cells):
         written.append("choices")
     files = [frames.write_table(store, name, getattr(found, name)) for name in written]
+    lost = Counter(one["subject"].rpartition("-")[0] for one in found.sweep["problems"] if one.get("of", "item") == "item")
+    mvbench = found.sweep["sources"]["bench"].startswith("mvbench:")
     sheets = [
         tables.summary_sheet(found.summary), tables.contrast_sheet(found.contrasts), tables.control_sheet(found.summary),
         tables.choice_sheet(found.choices), tables.held_sheet(found.tokens, margin),
         tables.cost_sheet(found.cost, cost.TEXT, cost.advice(found.cost, margin)),
-        tables.task_sheet(found.tasks, found.sweep.get("base") or {}) if len(found.tasks) else None,
+        tables.task_sheet(found.tasks, found.sweep.get("base") or {}, lost) if len(found.tasks) else None,
+        tables.published_sheet(found.tasks) if mvbench else None,
         tables.task_contrast_sheet(found.contrasts), tables.gate_sheet(gate.pairs(store, found.cells)),
         tables.failure_sheet(found.cells), tables.problem_sheet(found.sweep["problems"]),
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from qtablate.analyse.contrasts import ALL, BETTER, EQUIVALENT, INTERACTION, MAI
 from qtablate.analyse.frames import AXES, CONTROLS
 from qtablate.analyse.gate import LOSS_TOLERANCE, NEAR_TIE, Pair
 from qtablate.analyse.sheet import Sheet, number, percent, points
-from qtablate.bench.protocol import SCORERS
+from qtablate.bench.protocol import MEDIA_ROOTS, PUBLISHED, SCORERS
 
 NAMES = {
     "extra_num_query_tokens": "extra tokens",
@@ -182,8 +182,9 @@ def cost_sheet(table: pd.DataFrame, text_tokens: int, advice: str) -> Sheet | No
     return Sheet("Cost", columns, tuple(rows), note, optional=("memory MB", "item ms", "more %", "step s"))
 
 
-def task_sheet(table: pd.DataFrame, base: Mapping[str, float]) -> Sheet:
-    """A row a task, a column a condition: accuracy averaged over the seeds. `base`: what the untouched base scored."""
+def task_sheet(table: pd.DataFrame, base: Mapping[str, float], lost: Mapping[str, int]) -> Sheet:
+    """A row a task, a column a condition: accuracy averaged over the seeds. `base`: what the untouched base scored; `lost`: how
+    many items of a task are left out."""
     axes = _shown_axes(table)
     labels = table[axes].astype(str).agg("/".join, axis=1)
     order = list(dict.fromkeys(labels))
@@ -193,14 +194,37 @@ def task_sheet(table: pd.DataFrame, base: Mapping[str, float]) -> Sheet:
         means = group.groupby("label")["accuracy"].mean()
         untouched = [percent(base.get(str(task)))] if base else []
         rows.append((
-            str(task), number(group["n_items"].iloc[0]), percent(group["chance"].iloc[0]),
+            str(task), _of_all(int(group["n_items"].iloc[0]), lost.get(str(task), 0)), percent(group["chance"].iloc[0]),
             percent(group["blind_accuracy"].mean()), *untouched, *(percent(means.get(label)) for label in order),
         ))  # fmt: skip
+    blank = ("",) * (len(order) + 2 + bool(base))
+    rows += [(task, _of_all(0, count), *blank) for task, count in lost.items() if task not in grouped.groups]
     note = "accuracy %, mean of the seeds; columns are " + "/".join(NAMES[axis] for axis in axes)
+    if lost:
+        note += (
+            f"; {sum(lost.values())} items of {len(lost)} tasks are left out (below), so that averages over items are of "
+            "other tasks' shares than the whole benchmark's"
+        )
     if base:
         note += "; base is the pretrained model with its own bridge, which every cell makes anew"
     columns = ("task", "n", "chance", "blind", *(["base"] if base else []), *order)
     return Sheet("Tasks", columns, tuple(rows), note, left=1, optional=("n", "chance"))
+
+
+def _of_all(used: int, lost: int) -> str:
+    return f"{used} of {used + lost}" if lost else str(used)
+
+
+def published_sheet(table: pd.DataFrame) -> Sheet | None:
+    """The averages that were published for MVBench's 20 tasks, where these are what was asked."""
+    if set(table["task"]) < set(MEDIA_ROOTS) or not set(table["task"]) & set(MEDIA_ROOTS):
+        return None
+    rows = tuple((name, percent(value / 100)) for name, value in PUBLISHED.items())
+    note = (
+        "over items of all 20 tasks, generated answers by the original's own check (generate and upstream of --scorers), "
+        "16 frames; other training than here"
+    )
+    return Sheet("Published on MVBench", ("model", "average %"), rows, note, left=1)
 
 
 def compared(row: Mapping[str, Any]) -> str:

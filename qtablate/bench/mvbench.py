@@ -17,34 +17,10 @@ from typing import Any
 
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Item, Problem
 from qtablate.bench.paths import inside, state
-from qtablate.bench.protocol import SYSTEM
+from qtablate.bench.protocol import MEDIA_ROOTS, SYSTEM
 from qtablate.bench.video import IMAGE_SUFFIXES, Bounds, decoded_key, read_clip, read_image
 from qtablate.errors import BadMedia, DataError
 from qtablate.seeds import Dice
-
-MEDIA_ROOTS = {
-    "action_sequence": "star/Charades_v1_480",
-    "action_prediction": "star/Charades_v1_480",
-    "action_antonym": "ssv2_video",
-    "fine_grained_action": "Moments_in_Time_Raw/videos",
-    "unexpected_action": "FunQA_test/test",
-    "object_existence": "clevrer/video_validation",
-    "object_interaction": "star/Charades_v1_480",
-    "object_shuffle": "perception/videos",
-    "moving_direction": "clevrer/video_validation",
-    "action_localization": "sta/sta_video",
-    "scene_transition": "scene_qa/video",
-    "action_count": "perception/videos",
-    "moving_count": "clevrer/video_validation",
-    "moving_attribute": "clevrer/video_validation",
-    "state_change": "perception/videos",
-    "fine_grained_pose": "nturgbd",
-    "character_order": "perception/videos",
-    "egocentric_navigation": "vlnqa",
-    "episodic_reasoning": "tvqa/frames_fps3_hq",
-    "counterfactual_inference": "clevrer/video_validation",
-}
-"""MVBench's 20 tasks in the notebook's order, and where each keeps its clips."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from rich.console import Console
 from qtablate.analyse import gate, tables
 from qtablate.analyse.frames import SUMMARY_COLUMNS
 from qtablate.analyse.sheet import Sheet, number, percent
+from qtablate.bench.protocol import MEDIA_ROOTS
 from qtablate.store import Store
 
 SHEET = Sheet(
@@ -139,8 +140,29 @@ def test_tasks_show_what_the_base_scored_where_it_is_known(base):
         "extra_num_query_tokens": 0, "accumulate_grad_batches": 1, "micro_batch_size": 8, "mixing": "multi",
         "extra_init": "none", "n_items": 4, "accuracy": 0.5, "blind_accuracy": 0.25, "chance": 0.25,
     }  # fmt: skip
-    sheet = tables.task_sheet(pd.DataFrame([row | {"task": "a"}, row | {"task": "b"}]), base)
+    sheet = tables.task_sheet(pd.DataFrame([row | {"task": "a"}, row | {"task": "b"}]), base, {})
     assert ("base" in sheet.columns) == bool(base)
     if base:
         at = sheet.columns.index("base")
         assert [r[at] for r in sheet.rows] == ["75.0", ""]
+
+
+TASK = {
+    "extra_num_query_tokens": 0, "accumulate_grad_batches": 1, "micro_batch_size": 8, "mixing": "multi", "extra_init": "none",
+    "n_items": 4, "accuracy": 0.5, "blind_accuracy": 0.25, "chance": 0.25,
+}  # fmt: skip
+
+
+def test_what_is_left_out_of_a_task_is_said_beside_it():
+    sheet = tables.task_sheet(pd.DataFrame([TASK | {"task": "a"}, TASK | {"task": "b"}]), {}, {"b": 3, "gone": 9})
+    assert [row[:2] for row in sheet.rows] == [("a", "4"), ("b", "4 of 7"), ("gone", "0 of 9")]
+    assert {len(row) for row in sheet.rows} == {len(sheet.columns)}
+    assert "12 items of 2 tasks are left out" in sheet.note
+
+
+def test_published_averages_stand_beside_the_whole_of_mvbench_alone():
+    whole = pd.DataFrame([TASK | {"task": task} for task in MEDIA_ROOTS])
+    sheet = tables.published_sheet(whole)
+    assert [row[1] for row in sheet.rows] == ["51.1", "51.0", "60.4", "62.3"]
+    assert tables.published_sheet(whole.iloc[1:]) is None
+    assert tables.published_sheet(pd.DataFrame([TASK | {"task": "picture_color"}])) is None

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from qtablate.bench.export import write_mp4
-from qtablate.bench.mvbench import MEDIA_ROOTS, MVBench
+from qtablate.bench.mvbench import MVBench
+from qtablate.bench.protocol import MEDIA_ROOTS, SYSTEM
 from qtablate.errors import BadMedia, DataError
 
 
@@ -248,3 +249,25 @@ def test_what_is_no_task_beside_the_tasks_is_passed_over(folder):
     (folder / "json/._mine.json").write_bytes(b"\0\5")
     (folder / "json/folder.json").mkdir()
     assert [item.task for item in opened(folder, mine=[entry()]).items] == ["mine"]
+
+
+def test_a_picture_is_asked_about_as_a_picture(folder):
+    Image.new("RGB", (40, 20), (200, 0, 0)).save(folder / "video/b.png")
+    bench = opened(folder, mine=[entry("b.png"), entry()])
+    assert [item.medium for item in bench.items] == ["image", "video"]
+    assert bench.frames("b.png").shape == (1, 8, 8, 3)
+
+
+def test_a_clips_key_follows_whatever_its_pixels_depend_on(folder):
+    tasks = {"mine": [entry(), entry(start=0.5)]}
+    base = opened(folder, **tasks)
+    assert len({base.key(clip) for clip in base.clips()}) == 2
+    assert opened(folder, items_a_task=1, **tasks).key("a.mp4") == base.key("a.mp4")  # whatever else is in the set
+    for changed in (opened(folder, frames=8, **tasks), opened(folder, side=16, **tasks)):
+        assert changed.key("a.mp4") != base.key("a.mp4")
+    clip(folder / "video/a.mp4", *range(0, 190, 10))
+    assert opened(folder, **tasks).key("a.mp4") != base.key("a.mp4")
+
+
+def test_the_protocols_instruction_stands_before_every_question(folder):
+    assert {item.instruction for item in opened(folder, mine=[entry()]).items} == {SYSTEM}

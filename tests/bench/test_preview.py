@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qtablate.bench.mvbench import MEDIA_ROOTS
 from qtablate.bench.preview import preview, sheet
+from qtablate.bench.protocol import MEDIA_ROOTS
 from qtablate.bench.world.benchmark import WorldBench
 from qtablate.errors import DataError
 

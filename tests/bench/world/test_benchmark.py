@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 
 from qtablate.bench.items import Item
-from qtablate.bench.mvbench import MEDIA_ROOTS
+from qtablate.bench.protocol import MEDIA_ROOTS
 from qtablate.bench.world import stories
 from qtablate.bench.world.benchmark import ITEMS_A_CLIP, WorldBench, WorldTraining, scene_of
 from qtablate.bench.world.questions import TASKS
