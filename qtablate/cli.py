@@ -68,7 +68,9 @@ def sweep(
         bool, typer.Option("--checkpointing", help="Recompute activations instead of keeping them.")
     ] = False,
     model: Annotated[str, typer.Option(help="nano (in the package) or a model directory.")] = "nano",
-    bench: Annotated[str, typer.Option(help="world (procedural), world:easy, world:hard or mvbench:DIR.")] = "world",
+    bench: Annotated[
+        str, typer.Option(help="world (procedural), world:easy, world:hard, mvbench:DIR or custom:FILE.py.")
+    ] = "world",
     items: Annotated[int | None, typer.Option(min=1, help="Items a task at most. Default: all (world: 100).")] = None,
     train: Annotated[
         str, typer.Option(help="world, world:LEVEL, a json file of conversations, a comma list, or a YAML file of these.")

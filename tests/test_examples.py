@@ -1,5 +1,7 @@
 """Every example runs."""
 
+import csv
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from qtablate.bench.sources import Sources, open_benchmark
+from qtablate.errors import DataError
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -63,3 +68,49 @@ def test_small_language_model(tmp_path, tokenizer):
     grid = ["--tokens", "0,4", "--accum", "1", "--seeds", "1", "--controls", "blind", "--out", tmp_path / "r"]
     run("-m", "qtablate", *words, *grid, cache=tmp_path)
     assert "accuracy over 9 items of 4 clips" in (tmp_path / "r" / "report.md").read_text()
+
+
+def test_counting_bench(tmp_path):
+    """A benchmark of the user's own, by the file that makes it."""
+    bench = f"custom:{EXAMPLES / 'counting_bench.py'}"
+    grid = ["--tokens", "0", "--accum", "1", "--seeds", "1", "--samples", "16", "--items", "9", "--controls", "blind"]
+    run("-m", "qtablate", "sweep", "--bench", bench, *grid, "--out", tmp_path / "r", cache=tmp_path)
+    assert "accuracy over 9 items of 9 clips" in (tmp_path / "r" / "report.md").read_text()
+
+
+def test_a_custom_benchmark_says_what_it_lacks(tmp_path):
+    model = {"num_frames": 8, "vision_config": {"image_size": 32}}
+    good = EXAMPLES / "counting_bench.py"
+    first = open_benchmark(Sources(bench=f"custom:{good}", items_a_task=6), model)
+    assert [len(first.frames(clip)) for clip in first.clips()] == [8] * 6
+    changed = tmp_path / "bench.py"
+    changed.write_text(good.read_text() + "\n# another file\n")
+    second = open_benchmark(Sources(bench=f"custom:{changed}", items_a_task=6), model)
+    assert first.fingerprint != second.fingerprint
+    assert first.key("blink 0") != second.key("blink 0")
+    for content, message in (
+        ("x = 1", "has no function benchmark"),
+        ("def benchmark(*_): return 3", "has no items, problems, fingerprint, clips, key, frames"),
+    ):
+        changed.write_text(content)
+        with pytest.raises(DataError, match=message):
+            open_benchmark(Sources(bench=f"custom:{changed}"), model)
+    with pytest.raises(DataError, match="no such file"):
+        open_benchmark(Sources(bench=f"custom:{tmp_path}/none.py"), model)
+
+
+def test_pictures_and_videos(tmp_path):
+    """Real image questions beside the world's clips, in training and in the benchmark."""
+    out = run(EXAMPLES / "pictures_and_videos.py", tmp_path / "mixed", cache=tmp_path)
+    assert "4000 pictures with their conversations, 3 tasks beside the world's" in out
+    pictures = json.loads((tmp_path / "mixed" / "pictures.json").read_text())
+    (tmp_path / "mixed" / "pictures.json").write_text(json.dumps(pictures[:40]))  # the rest would be encoded for nothing
+    words = out.strip().splitlines()[-1].split()[1:]
+    words[words.index("--tokens") + 1] = "0"
+    grid = ["--accum", "1", "--seeds", "1", "--samples", "32", "--items", "2", "--controls", "blind"]
+    run("-m", "qtablate", *words, *grid, "--out", tmp_path / "r", cache=tmp_path)
+    report = (tmp_path / "r" / "report.md").read_text()
+    assert all(f"| {task} | 2 |" in report for task in ("picture_color", "picture_presence", "picture_shape", "moving_count"))
+    steps = next((tmp_path / "r" / "cells").iterdir()) / "train.csv"
+    with steps.open() as file:
+        assert {row["image_fraction"] for row in csv.DictReader(file)} == {"0.5"}

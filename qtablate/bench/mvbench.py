@@ -3,7 +3,8 @@
     DIR/json/moving_count.json     [{"video": ..., "question": ..., "candidates": [...], "answer": ..., "start"?, "end"?}]
     DIR/video/...                  the clips, under the original's media roots, under video/TASK/, or right under video/
 
-Any json file is a task, so other sets of the same format work as they are. An item that cannot be used is named and
+Any json file is a task, so other sets of the same format (TVBench, say) work as they are; where their clips lie elsewhere
+below video/, DIR/tasks.json says so: {"TASK": "folder"}. An item that cannot be used is named and
 counted, never scored as if it were fine.
 """
 
@@ -42,6 +43,7 @@ class MVBench:
             raise DataError(
                 f"{directory} is not a folder in MVBench's format: expected {directory}/json/TASK.json and {directory}/video/"
             )
+        self._roots = MEDIA_ROOTS | _task_table(self.root / "tasks.json")
         self._clips: dict[str, _Clip] = {}
         self.items: list[Item] = []
         self.problems: list[Problem] = []
@@ -117,7 +119,7 @@ class MVBench:
         if not entry["video"].strip():
             raise BadMedia("malformed item", "'video' is empty")
         # a media root may itself be a link to another disk; below it nothing may lead out
-        folders = [video / folder for folder in (MEDIA_ROOTS.get(task), task, ".") if folder]
+        folders = [video / folder for folder in (self._roots.get(task), task, ".") if folder]
         path = next((path for path in [inside(folder, entry["video"]) for folder in folders] if path.exists()), None)
         if path is None:
             places = ", ".join((folder / entry["video"]).relative_to(self.root).as_posix() for folder in folders)
@@ -126,6 +128,19 @@ class MVBench:
         clip = bounds.named(media)
         self._clips[clip] = _Clip(path, bounds, IMAGE if path.suffix.lower() in IMAGE_SUFFIXES else VIDEO)
         return clip, media
+
+
+def _task_table(path: Path) -> dict[str, str]:
+    """Where the clips of each task lie below video/, where a set says so. Raises DataError when the file is no such table."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(folder, str) for folder in found.values()):
+        raise DataError(f'{path} should name a folder below video/ for each task, such as {{"action_count": "clips/a"}}')
+    return found
 
 
 def _rank(task: str) -> tuple[int, str]:

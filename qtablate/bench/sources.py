@@ -17,7 +17,7 @@ class Sources:
 
     model: str = "nano"
     bench: str = WORLD
-    """`world`, `world:LEVEL` or `mvbench:DIR`."""
+    """`world`, `world:LEVEL`, `mvbench:DIR` or `custom:FILE.py`."""
     train: str = WORLD
     """`world`, `world:LEVEL`, a json file of conversations, a comma list of these, or a YAML file that lists them."""
     media_root: str = ""
@@ -40,7 +40,11 @@ def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
         from qtablate.bench.mvbench import MVBench
 
         return MVBench(path, *shown, sources.items_a_task)
-    raise DataError(f"--bench: unknown benchmark '{sources.bench}'; expected world, world:LEVEL or mvbench:DIR")
+    if kind == "custom" and path:
+        from qtablate.bench.custom import Custom
+
+        return Custom(path, *shown, sources.items_a_task)
+    raise DataError(f"--bench: unknown benchmark '{sources.bench}'; expected world, world:LEVEL, mvbench:DIR or custom:FILE.py")
 
 
 def open_training(sources: Sources, model: dict[str, Any], samples: int, image_share: float) -> TrainingData:

@@ -262,12 +262,25 @@ def test_a_clips_key_follows_whatever_its_pixels_depend_on(folder):
     tasks = {"mine": [entry(), entry(start=0.5)]}
     base = opened(folder, **tasks)
     assert len({base.key(clip) for clip in base.clips()}) == 2
-    assert opened(folder, items_a_task=1, **tasks).key("a.mp4") == base.key("a.mp4")  # whatever else is in the set
+    before = base.key("a.mp4")
+    assert opened(folder, items_a_task=1, **tasks).key("a.mp4") == before  # whatever else is in the set
     for changed in (opened(folder, frames=8, **tasks), opened(folder, side=16, **tasks)):
-        assert changed.key("a.mp4") != base.key("a.mp4")
+        assert changed.key("a.mp4") != before
     clip(folder / "video/a.mp4", *range(0, 190, 10))
-    assert opened(folder, **tasks).key("a.mp4") != base.key("a.mp4")
+    assert opened(folder, **tasks).key("a.mp4") != before
 
 
 def test_the_protocols_instruction_stands_before_every_question(folder):
     assert {item.instruction for item in opened(folder, mine=[entry()]).items} == {SYSTEM}
+
+
+def test_a_small_table_says_where_another_sets_clips_lie(folder):
+    (folder / "video/deep/er").mkdir(parents=True)
+    (folder / "video/a.mp4").rename(folder / "video/deep/er/a.mp4")
+    assert opened(folder, mine=[entry()]).items == []
+    (folder / "tasks.json").write_text('{"mine": "deep/er"}')
+    assert opened(folder, mine=[entry()]).clips() == ["deep/er/a.mp4"]
+    for text, message in (("[", "is not JSON"), ('{"mine": 3}', "should name a folder below video/ for each task")):
+        (folder / "tasks.json").write_text(text)
+        with pytest.raises(DataError, match=message):
+            opened(folder, mine=[entry()])

@@ -1,0 +1,58 @@
+"""A benchmark of the user's own: one Python file with a function `benchmark(frames, side, items_a_task)`.
+
+It returns an object that offers what `Benchmark` in items.py lists. The file is run, as any file is that you name to
+Python: name only your own. See examples/counting_bench.py.
+"""
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from qtablate.bench.items import Benchmark, Frames, Item, Problem
+from qtablate.errors import DataError
+
+_OFFERED = ("items", "problems", "fingerprint", "clips", "key", "frames")
+
+
+class Custom:
+    """What the file's function returned; its fingerprint holds the file's own content too."""
+
+    def __init__(self, file: str, frames: int, side: int, items_a_task: int | None) -> None:
+        path = Path(file)
+        if not path.is_file():
+            raise DataError(
+                f"--bench custom:{file}: no such file; expected Python with a function benchmark(frames, side, ...)"
+            )
+        spec = importlib.util.spec_from_file_location(f"qtablate_custom_{path.stem}", path)
+        if spec is None or spec.loader is None:
+            raise DataError(f"--bench custom:{file} is no Python file")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        make = getattr(module, "benchmark", None)
+        if not callable(make):
+            raise DataError(f"--bench custom:{file} has no function benchmark(frames, side, items_a_task)")
+        self._inner: Benchmark = make(frames, side, items_a_task)
+        missing = [name for name in _OFFERED if not hasattr(self._inner, name)]
+        if missing:
+            raise DataError(f"--bench custom:{file}: what benchmark() returned has no {', '.join(missing)}")
+        content = path.read_bytes() + self._inner.fingerprint.encode()
+        self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
+        self._file = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+    @property
+    def items(self) -> Sequence[Item]:
+        return self._inner.items
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        return self._inner.problems
+
+    def clips(self) -> Sequence[str]:
+        return self._inner.clips()
+
+    def key(self, clip: str) -> str:
+        return f"{self._file}/{self._inner.key(clip)}"
+
+    def frames(self, clip: str) -> Frames:
+        return self._inner.frames(clip)
