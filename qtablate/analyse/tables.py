@@ -95,7 +95,7 @@ def choice_sheet(table: pd.DataFrame) -> Sheet | None:
     pairs = [name for name in table.columns if str(name).endswith("_agree") and table[name].notna().any()]
     shares = [name for name in ("unparsed", "upstream_differs") if table[name].notna().any()]
     rows = [
-        (*(str(row[axis]) for axis in axes), *(percent(row[how], row[f"{how}_stderr"]) for how in ran),
+        (*(str(row[axis]) for axis in axes), *(percent(row[how]) for how in ran),
          *(percent(row[name]) for name in (*shares, *pairs)))
         for row in _records(table)
     ]  # fmt: skip
@@ -106,7 +106,7 @@ def choice_sheet(table: pd.DataFrame) -> Sheet | None:
         "generate": "a greedy answer read strictly", "circular": "by letter, right in every rotation of the options",
         "upstream": "the same answer by the original's own check, which an empty one passes",
     }  # fmt: skip
-    note = "accuracy % by " + "; ".join(f"{how}: {says[how]}" for how in ran)
+    note = "accuracy % by " + "; ".join(f"{how}: {says[how]}" for how in ran) + " (standard errors: choices.csv)"
     if shares:
         note += "; unparsed: generated answers that name no option, counted as wrong; differs: strict and upstream disagree"
     note += "; =: items on which two ways choose the same." if pairs else "."
@@ -114,7 +114,13 @@ def choice_sheet(table: pd.DataFrame) -> Sheet | None:
     if said:
         each = ", ".join(f"{'/'.join(str(row[axis]) for axis in axes)}: {row['letters_said']}" for row in said)
         note += f" Letters chosen, %: {each}; gold: {said[0]['letters_gold']}."
-    return Sheet("Ways of reading an answer", columns, tuple(rows), note, optional=tuple(heads))
+    return Sheet(
+        "Ways of reading an answer",
+        columns,
+        tuple(rows),
+        note,
+        optional=(*heads, "differs") if len(shares) > 1 else tuple(heads),
+    )
 
 
 def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
