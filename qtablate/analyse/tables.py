@@ -114,13 +114,8 @@ def choice_sheet(table: pd.DataFrame) -> Sheet | None:
     if said:
         each = ", ".join(f"{'/'.join(str(row[axis]) for axis in axes)}: {row['letters_said']}" for row in said)
         note += f" Letters chosen, %: {each}; gold: {said[0]['letters_gold']}."
-    return Sheet(
-        "Ways of reading an answer",
-        columns,
-        tuple(rows),
-        note,
-        optional=(*heads, "differs") if len(shares) > 1 else tuple(heads),
-    )
+    narrow = tuple(name for name in (*heads, "differs", "unparsed") if name in columns)
+    return Sheet("Ways of reading an answer", columns, tuple(rows), note, optional=narrow)
 
 
 def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
