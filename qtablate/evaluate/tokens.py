@@ -194,8 +194,8 @@ def looks(model: Family, encoder: Encoder, items: Sequence[Item], features: Mapp
             weights = torch.stack([one[0] for one in text.attentions]).double().mean((0, 1))  # (L, L)
             start, answer = len(asked.before), len(told)
             question = weights.shape[0] - answer - len(asked.context)
-            asking += weights[question:-answer, start : start + queries].mean(0)
-            telling += weights[-answer:, start : start + queries].mean(0)
+            asking += weights[question:-answer, start : start + queries].mean(0).cpu()
+            telling += weights[-answer:, start : start + queries].mean(0).cpu()
     assert maps is not None
     places = [(frame, row, column) for frame, row, column in np.ndindex(*maps.shape[1:])]
     shares = [dict(zip(places, row, strict=True)) for row in (maps / len(items)).flatten(1).tolist()]
