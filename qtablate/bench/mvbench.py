@@ -80,6 +80,10 @@ class MVBench:
     def clips(self) -> Sequence[str]:
         return list(dict.fromkeys(item.clip for item in self.items))
 
+    def file(self, clip: str) -> tuple[Path, Bounds]:
+        """Where a clip is, and which span of it is meant."""
+        return self._clips[clip].path, self._clips[clip].bounds
+
     def frames(self, clip: str) -> Frames:
         known = self._clips[clip]
         return read_clip(known.path, self._frames, self._side, known.bounds)
