@@ -303,13 +303,8 @@ def _show_checkup(screen: Console, checkup: "Checkup", csv: Path | None) -> None
 
 def _check_writable(csv: Path | None) -> None:
     """Before anything takes long."""
-    try:
-        if csv:
-            csv.parent.mkdir(parents=True, exist_ok=True)
-            if csv.is_dir() or not os.access(csv.parent, os.W_OK):
-                raise QtablateError(f"--csv: {csv} is a folder, or its folder cannot be written to")
-    except OSError as error:
-        raise QtablateError(f"--csv: {csv} cannot be written: {error}") from None
+    if csv and (csv.is_dir() or not csv.parent.is_dir() or not os.access(csv.parent, os.W_OK)):
+        raise QtablateError(f"--csv: {csv} cannot be written: expected the name of a file in a folder that is there")
 
 
 def _follower(screen: Console) -> Callable[[Sequence[str]], Iterable[str]]:

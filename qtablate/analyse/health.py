@@ -49,7 +49,8 @@ def _task_sheet(tasks: Sequence[TaskHealth]) -> Sheet | None:
     columns = ("task", "items", "usable", "clips", "candidates", "chance %", "prior %", "gold at", "p", "sorted")
     note = (
         "chance: mean of 1 / candidates; prior: always answering with the candidate that is most often gold among the task's "
-        "other items, ± the standard error of what it is above chance, clustered by clip; gold at: how often the gold stands "
+        "other items (answers that are spread evenly fall below chance), ± the standard error of what it is above chance, "
+        "clustered by clip; gold at: how often the gold stands "
         "first / second / ..., p of that if all places were as likely (chi-square); sorted: neighbours of one gold text or "
         "place, 0 as in a random order, 1 one block each."
     )
@@ -80,11 +81,11 @@ def _finding_sheet(findings: Sequence[Finding], examples: int) -> Sheet | None:
     for kind, found in kinds.items():
         lines = [_short(f"{one.subject}: {one.detail}") for one in found[:examples]]
         lines += [f"... {len(found) - examples} more"] * (len(found) > examples)
-        rows.append((found[0].severity, kind, str(len(found)), "\n".join([*lines, f"-> {found[0].advice}"])))
+        rows.append((f"{kind}\n{_many(len(found), found[0].severity)}", "\n".join([*lines, f"-> {found[0].advice}"])))
     if not rows:
         return None
-    note = "error: entries that are left out, or scores that would be wrong; all findings by name: --csv FILE"
-    return Sheet("Findings", ("severity", "kind", "count", "the first, and what to do"), tuple(rows), note, left=4)
+    note = "->: what to do; error: entries that are left out, or scores that would be wrong; all findings by name: --csv FILE"
+    return Sheet("Findings", ("kind", "examples"), tuple(rows), note, left=2, tall=True)
 
 
 def _short(text: str) -> str:

@@ -44,8 +44,6 @@ class TaskHealth:
     positions_p: float | None = None
     text_order: Order | None = None
     place_order: Order | None = None
-    first_quarter: str = ""
-    """The most common gold text of the file's first quarter, its share there and in the whole, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +85,15 @@ def examine_benchmark(directory: str, wanted: int, decode: bool = True, followed
     bench = MVBench(directory, wanted, SIDE)
     users = _users((item.clip, item.id) for item in bench.items)
     found, lost = _files(bench, bench.problems, users, wanted, followed if decode else None)
-    tasks: dict[str, list[Item]] = {item.task: [] for item in bench.items}
+    tasks: dict[str, list[Item]] = {task: [] for task in bench.tasks}
     for item in bench.items:
         if item.clip not in lost:
             tasks[item.task].append(item)
             found += _options(item)
-    entries = Counter(item.task for item in bench.items)
+    entries = Counter(dict.fromkeys(bench.tasks, 0))
+    entries.update(item.task for item in bench.items)
     entries.update(problem.subject.rpartition("-")[0] for problem in bench.problems)
-    health = tuple(_task(task, number, tasks.get(task, [])) for task, number in entries.items())
+    health = tuple(_task(task, number, tasks[task]) for task, number in entries.items())
     for task in health:
         found += _of_task(task, len(health))
     usable = sum(task.usable for task in health)
@@ -161,12 +160,9 @@ def _task(task: str, entries: int, items: Sequence[Item]) -> TaskHealth:
         return TaskHealth(task, entries, 0, 0)
     golds = [plain(item.options[item.answer]) for item in items]
     numbers = [len(item.options) for item in items]
-    quarter = golds[: max(1, len(golds) // 4)]
-    text, times = Counter(quarter).most_common(1)[0]
-    first = f"{text!r:.30} is {times / len(quarter):.0%} of the first quarter and {golds.count(text) / len(golds):.0%} of all"
     return TaskHealth(
         task, entries, len(items), len({item.clip for item in items}), (min(numbers), max(numbers)), chance(items),
-        prior(items), positions(items), positions_p(items), order(golds), order([item.answer for item in items]), first,
+        prior(items), positions(items), positions_p(items), order(golds), order([item.answer + 1 for item in items]),
     )  # fmt: skip
 
 
@@ -176,13 +172,14 @@ def _of_task(task: TaskHealth, tasks: int) -> Iterator[Finding]:
             yield Finding(
                 kinds.SORTED, task.task,
                 f"{what}: {found.alike} of {task.usable - 1} neighbours are alike, {found.expected:.0f} would be in a random "
-                f"order (sortedness {found.share:.2f}, z {found.z:.1f}); {task.first_quarter}",
+                f"order (sortedness {found.share:.2f}, z {found.z:.1f}); {found.common!r:.30} is {found.early:.0%} of the first "
+                f"quarter and {found.overall:.0%} of all",
             )  # fmt: skip
     if task.prior and task.chance is not None and task.prior.z > PRIOR_Z:
+        above = f"{task.prior.z:.1f} standard errors above it"
         yield Finding(
             kinds.PRIOR, task.task,
-            f"the most frequent gold text is right in {task.prior.accuracy:.1%} ± {task.prior.stderr:.1%}, "
-            f"chance is {task.chance:.1%}",
+            f"the most frequent gold text is right in {task.prior.accuracy:.1%}, chance is {task.chance:.1%}, {above}",
         )  # fmt: skip
     if task.positions_p is not None and task.positions_p * tasks < POSITIONS_P:
         detail = f"gold at {' / '.join(map(str, task.positions))}, p {task.positions_p:.1e} if all places were as likely"

@@ -30,7 +30,9 @@ def unreadable(source: Filed, clips: Iterable[str], users: Users) -> Iterator[tu
         try:
             source.frames(clip)
         except BadMedia as problem:
-            yield clip, Finding(problem.kind, clip, f"{problem.detail} ({few(users[clip])})")
+            path = source.file(clip)[0]
+            detail = problem.detail.removeprefix(str(path)).lstrip(": ").replace(str(path), path.name)
+            yield clip, Finding(problem.kind, clip, f"{detail} ({few(users[clip])})")
 
 
 def short(source: Filed, clips: Iterable[str], users: Users, wanted: int) -> Iterator[Finding]:

@@ -63,6 +63,7 @@ class MVBench:
             raise DataError(
                 f"{directory} is not a folder in MVBench's format: expected {directory}/json/TASK.json and {directory}/video/"
             )
+        self.tasks = [file.stem for file in files]
         self._clips: dict[str, _Clip] = {}
         self.items: list[Item] = []
         self.problems: list[Problem] = []

@@ -88,6 +88,12 @@ class Order:
     """0: as in a random order, 1: each label in one block. Below 0: they alternate."""
     z: float
     """By the standard deviation over all orders (the runs test of Wald and Wolfowitz for several labels)."""
+    common: Hashable
+    """The most frequent label of the first quarter,"""
+    early: float
+    """its share there"""
+    overall: float
+    """and in the whole."""
 
 
 _ITEMS_A_CLASS = 4  # with fewer on average, labels are no classes, and a block of two says nothing
@@ -103,4 +109,6 @@ def order(labels: Sequence[Hashable]) -> Order | None:
     expected = squares / n - 1
     variance = (squares * (squares + n * (n + 1)) - 2 * n * cubes - n**3) / (n**2 * (n - 1))
     alike = sum(one == other for one, other in pairwise(labels))
-    return Order(alike, expected, (alike - expected) / (n - len(sizes) - expected), (alike - expected) / variance**0.5)
+    share, z = (alike - expected) / (n - len(sizes) - expected), (alike - expected) / variance**0.5
+    (common, times), *_ = Counter(labels[: n // 4]).most_common(1)
+    return Order(alike, expected, share, z, common, times / (n // 4), labels.count(common) / n)
