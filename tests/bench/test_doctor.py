@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from qtablate.bench.doctor import Checkup, examine_benchmark, examine_training
+from qtablate.bench.doctor import PRIOR_Z, SORTED_SHARE, SORTED_Z, Checkup, examine_benchmark, examine_training
 from qtablate.bench.export import export, write_mp4
 from qtablate.bench.findings import ERROR, KINDS
 from qtablate.bench.items import Item
@@ -158,7 +158,7 @@ FAULTS: dict[str, tuple[Callable[[Folder], None], Counter[tuple[str, str]]]] = {
         ("missing", lambda f: f.ask("missing", "none.mp4"), [("missing video", "missing-0000")]),
         ("broken", broken, [("broken video", "broken.mp4")]),
         ("truncated", truncated, [("truncated video", "cut.mkv")]),
-        ("start behind the end", lambda f: f.ask("late", f.new("l.mp4"), start=9), [("bounds past the end", "l.mp4 [9-None s]")]),
+        ("start behind the end", lambda f: f.ask("l", f.new("l.mp4"), start=9), [("bounds past the end", "l.mp4 [9-None s]")]),
         ("end behind the end", lambda f: f.ask("end", f.new("e.mp4"), end=9), [("end past the clip", "e.mp4 [None-9 s]")]),
         ("start after end", lambda f: f.ask("turned", start=1.5, end=0.5), [("empty bounds", "turned-0000")]),
         ("start as text", lambda f: f.ask("clock", start="0:01"), [("malformed bounds", "clock-0000")]),
@@ -214,7 +214,7 @@ def test_without_a_fault_its_finding_alone_is_gone(folder, without):
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_alone_is_found(folder, name):
-    """As above the other way around: no finding rests on another fault."""
+    """The other way around: no finding rests on another fault."""
     FAULTS[name][0](folder)
     folder.write()
     seen = found(examine_benchmark(str(folder.root), FRAMES))
@@ -226,7 +226,7 @@ def test_findings_say_what_and_where(folder):
     said = {one.subject: one.detail for one in examine_benchmark(str(folder.root), FRAMES).findings}
     assert said["short.mp4"] == "5 of 8 frames (short-0000)"
     assert said["s.mp4 [0.5-1 s]"] == "6 of 8 frames (span-0000)"  # both ends are shown
-    assert said["v1.mp4"] == "clevrer/video_validation/v1.mp4, perception/videos/v1.mp4"
+    assert said["v1.mp4"] == "perception/videos/v1.mp4, clevrer/video_validation/v1.mp4"
     assert "'left' is 100% of the first quarter and 50% of all" in said["sorted"]
     assert "2 is 0%" not in said["blocks"]
     assert "1 is 100% of the first quarter and 50% of all" in said["blocks"]
@@ -370,7 +370,7 @@ def test_shuffled_files_are_hardly_ever_taken_for_sorted_and_sorted_ones_are(siz
     for _ in range(1000):
         dice.shuffle(labels)
         seen = order(labels)
-        alarms += seen is not None and seen.share >= 0.5 and seen.z >= 4
+        alarms += seen is not None and seen.share >= SORTED_SHARE and seen.z >= SORTED_Z
         z += [seen.z] if seen else []
     assert alarms == 0
     blocks = order(sorted(labels))
@@ -379,7 +379,7 @@ def test_shuffled_files_are_hardly_ever_taken_for_sorted_and_sorted_ones_are(siz
         assert z == []
         return
     assert (blocks.share, blocks.alike) == (1.0, len(labels) - len(sizes))
-    assert blocks.z > 4 or len(labels) < 30
+    assert blocks.z > SORTED_Z or len(labels) < 30
     assert abs(np.mean(z)) < 0.15  # the formulas of its mean and spread
     assert abs(np.std(z) - 1) < 0.1
 
@@ -427,8 +427,8 @@ def test_the_prior_of_random_golds_raises_no_alarm_and_a_strong_one_does():
     dice = random.Random(0)
     options = [dice.sample(["1", "2", "3", "4"], 3) for _ in range(200)]
     z = [prior(items([dice.choice(texts) for texts in options], options)).z for _ in range(300)]
-    assert max(z) < 3
-    assert prior(items([max(texts) if n % 2 else dice.choice(texts) for n, texts in enumerate(options)], options)).z > 3
+    assert max(z) < PRIOR_Z
+    assert prior(items([max(texts) if n % 2 else dice.choice(texts) for n, texts in enumerate(options)], options)).z > PRIOR_Z
 
 
 def test_twins_are_equal_contents_only(tmp_path):
