@@ -190,7 +190,7 @@ def _turns(sample: Sample) -> Iterator[Finding]:
     """What is odd in one conversation."""
     name = f"sample {sample.id}"
     if not any(question for question, _ in sample.pairs):
-        yield Finding(kinds.NO_QUESTION, name, f"{len(sample.pairs)} answers, no question; 'i' is {sample.instruction!r:.60}")
+        yield Finding(kinds.NO_QUESTION, name, f"answers: {len(sample.pairs)}; 'i' is {sample.instruction!r:.60}")
     for number, (question, answer) in enumerate(sample.pairs):
         if not answer:
             yield Finding(kinds.EMPTY_ANSWER, name, f"answer {number} is empty; its question is {question!r:.60}")

@@ -19,7 +19,7 @@ class Kind:
 
 
 _PUT_BACK = "Put the file where it is looked for, or take the entry out."
-_COPY_AGAIN = "Copy or download the file again; until then its items are left out."
+_COPY_AGAIN = "Copy or download the file again; until then whatever shows it is left out."
 _MEND = "Mend the entry in the json file; until then it is left out."
 
 GOLD_ALIKE, CANDIDATES_ALIKE, ONE_CANDIDATE = "gold alike a candidate", "candidates alike", "one candidate"
