@@ -5,11 +5,14 @@ qtablate report
 qtablate convert STAGE.pth ... --llm DIR --out DIR
 qtablate assemble --vision DIR --llm DIR --out DIR
 qtablate bench export DIR
+qtablate bench doctor DIR
+qtablate data doctor FILE
 """
 
+import os
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -17,11 +20,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.progress import track
 
 from qtablate.display import Board, clock
 from qtablate.errors import QtablateError
 
 if TYPE_CHECKING:
+    from qtablate.bench.doctor import Checkup
     from qtablate.execute.events import Event
     from qtablate.grid import Hold
     from qtablate.store import Store
@@ -31,8 +36,10 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Ablate a video language model's query tokens and gradient accumulation, and say how sure the answer is.",
 )  # fmt: skip
-bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: write the procedural one as files.")
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: write the procedural one as files, look at yours.")
+data_app = typer.Typer(no_args_is_help=True, help="Training data: look at yours.")
 app.add_typer(bench_app, name="bench")
+app.add_typer(data_app, name="data")
 
 RESULTS = Path("results")
 CONTROLS = "blind,middle,shuffled,reversed,other"
@@ -274,6 +281,77 @@ def bench_preview(
 
     written = preview(directory, items, words("--level", level, tuple(LEVELS))[0])
     console().print(f"{len(written)} contact sheets in {directory}")
+
+
+@bench_app.command("doctor")
+def bench_doctor(
+    directory: Annotated[Path, typer.Argument(help="Folder in MVBench's format.")],
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a clip that are wanted.")] = 16,
+    no_decode: Annotated[bool, typer.Option("--no-decode", help="Open no clip: seconds instead of minutes.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write every finding as a row of this file.")] = None,
+) -> None:
+    """Look at questions and clips: what would be left out, and what would mislead. Exit code 1 if there are errors."""
+    from qtablate.bench.doctor import examine_benchmark
+
+    _check_writable(csv)
+    screen = console()
+    _show_checkup(screen, examine_benchmark(str(directory), frames, not no_decode, _follower(screen)), csv)
+
+
+@data_app.command("doctor")
+def data_doctor(
+    file: Annotated[Path, typer.Argument(help="Json file in VideoChat2-IT's form.")],
+    media_root: Annotated[str, typer.Option(help="Folder that its clips are named from. Default: the file's own.")] = "",
+    bench: Annotated[str, typer.Option(help="Folder in MVBench's format: which of its clips are trained on?")] = "",
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a clip that are wanted.")] = 8,
+    no_decode: Annotated[bool, typer.Option("--no-decode", help="Open no clip: seconds instead of minutes.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write every finding as a row of this file.")] = None,
+) -> None:
+    """Look at conversations and clips: what would be left out, and what would mislead. Exit code 1 if there are errors."""
+    from qtablate.bench.doctor import examine_training
+
+    _check_writable(csv)
+    screen = console()
+    bench = bench.removeprefix("mvbench:")
+    _show_checkup(screen, examine_training(str(file), media_root, frames, not no_decode, _follower(screen), bench), csv)
+
+
+def _show_checkup(screen: Console, checkup: "Checkup", csv: Path | None) -> None:
+    from qtablate.analyse.health import as_csv, sheets, summary
+    from qtablate.files import write_text
+
+    for sheet in sheets(checkup):
+        screen.print(sheet.rich(screen.width))
+        screen.print()
+    _say(screen, summary(checkup))
+    if csv:
+        write_text(csv, as_csv(checkup))
+        _say(screen, f"Written: {csv}")
+    if checkup.count("error"):
+        raise typer.Exit(1)
+
+
+def _check_writable(csv: Path | None) -> None:
+    """Before anything takes long."""
+    if csv and (csv.is_dir() or not csv.parent.is_dir() or not os.access(csv.parent, os.W_OK)):
+        raise QtablateError(f"--csv: {csv} cannot be written: expected the name of a file in a folder that is there")
+
+
+def _follower(screen: Console) -> Callable[[Sequence[str]], Iterable[str]]:
+    """Goes through clips and shows how far it is: a bar in a terminal, a line now and then elsewhere."""
+
+    def follow(clips: Sequence[str]) -> Iterable[str]:
+        if screen.is_terminal:
+            yield from track(clips, "Decoding clips", console=screen, transient=True)
+            return
+        said = time.monotonic()
+        for number, clip in enumerate(clips):
+            if time.monotonic() - said > _STATUS_EVERY:
+                said = time.monotonic()
+                screen.print(f"  decoding clip {number} of {len(clips)}", soft_wrap=True)
+            yield clip
+
+    return follow
 
 
 def _written(out: Path, lines: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The commands as a user meets them."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -45,7 +46,7 @@ BAD = {
     "no model": (["--model", "nowhere"], "'nowhere' is not a model directory"),
     "unknown benchmark": (
         ["--bench", "mmbench:x"],
-        "unknown benchmark 'mmbench:x'; expected world, world:LEVEL or mvbench:DIR",
+        "unknown benchmark 'mmbench:x'; expected world, world:LEVEL, mvbench:DIR or custom:FILE.py",
     ),
     "unknown level": (["--bench", "world:odd"], "unknown level 'odd' of the world; known: easy, normal, hard"),
     "no benchmark folder": (["--bench", "mvbench:nowhere"], "nowhere is not a folder in MVBench's format"),
@@ -109,8 +110,65 @@ def test_report_says_what_is_missing(monkeypatch, capsys, tmp_path):
 
 def test_help_report_and_an_idle_sweep_never_import_torch():
     """`qtablate --help` and `report` must start at once: they may not pay for torch."""
-    for module in ("qtablate.cli", "qtablate.analyse.report", "qtablate.sweep", "qtablate.bench.mvbench"):
+    for module in (
+        "qtablate.cli",
+        "qtablate.analyse.report",
+        "qtablate.sweep",
+        "qtablate.bench.mvbench",
+        "qtablate.bench.doctor",
+    ):
         code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, module
     code = "import sys, qtablate.cli; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_doctor_names_what_it_finds_and_writes_it(monkeypatch, capsys, tmp_path):
+    folder = mvbench(tmp_path / "b", video="gone\x1b[2J.mp4")
+    code, out, err = run(monkeypatch, capsys, "bench", "doctor", str(folder), "--csv", str(tmp_path / "f.csv"))
+    assert (code, err) == (1, "")
+    assert "missing video" in out
+    assert "1 error, 0 warnings, 0 notes. 0 of 1 entries are usable" in out
+    assert "\x1b" not in out  # a name cannot clear the screen
+    [head, row] = csv.reader((tmp_path / "f.csv").read_text().splitlines())
+    assert head == ["kind", "severity", "subject", "detail"]
+    assert row[:3] == ["missing video", "error", "t-0000"]
+    assert "gone\\x1b[2J.mp4" in row[3]
+
+
+def test_the_doctor_passes_what_is_healthy(monkeypatch, capsys, tmp_path):
+    folder = mvbench(tmp_path / "b")
+    (folder / "video" / "a.mp4").write_bytes(b"anything")
+    assert run(monkeypatch, capsys, "bench", "doctor", str(folder), "--no-decode")[0] == 0
+    assert run(monkeypatch, capsys, "bench", "doctor", str(folder))[0] == 1
+    file = tmp_path / "t.json"
+    file.write_text(json.dumps([{"video": "a.mp4", "QA": [{"q": "", "a": "a disc"}]}]))
+    words = ["data", "doctor", str(file), "--media-root", str(folder / "video"), "--no-decode"]
+    code, out, _ = run(monkeypatch, capsys, *words)
+    assert code == 0
+    assert "0 errors, 0 warnings, 1 note." in out
+    code, out, _ = run(monkeypatch, capsys, *words, "--bench", str(folder))
+    assert code == 1
+    assert "training clip in benchmark" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bench", "doctor", "nowhere"], "nowhere is not a folder in MVBench's format"),
+        (["bench", "doctor", "b", "--csv", "b"], "--csv: b cannot be written"),
+        (["bench", "doctor", "b", "--csv", "none/f.csv"], "--csv: none/f.csv cannot be written"),
+        (["data", "doctor", "none.json"], "no file none.json"),
+        (["data", "doctor", "b/json/t.json", "--media-root", "none"], "--media-root: no folder none"),
+        (["data", "doctor", "b/json/t.json", "--bench", "none"], "none is not a folder in MVBench's format"),
+        (["data", "doctor", "text.json"], "text.json is not JSON"),
+    ],
+)
+def test_mistakes_at_the_doctors_get_one_message_and_exit_2(words, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    mvbench(tmp_path / "b")
+    (tmp_path / "text.json").write_text("no json")
+    code, out, err = run(monkeypatch, capsys, *words)
+    assert (code, out) == (2, "")
+    assert message in err.replace("\n", " ")
+    assert "Traceback" not in err

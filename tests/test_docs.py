@@ -30,8 +30,9 @@ def test_links_lead_somewhere():
 
 
 def test_every_option_in_the_readme_exists():
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    known = {option for command in commands.values() for p in command.params for option in (*p.opts, *p.secondary_opts)}
+    commands = list(typer.main.get_command(app).commands.values())  # type: ignore[attr-defined]
+    commands += [below for command in commands for below in getattr(command, "commands", {}).values()]
+    known = {option for command in commands for p in command.params for option in (*p.opts, *p.secondary_opts)}
     used = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - {"--out"}
     assert used - {"--help"} <= known | {"--no-deps"}
 
@@ -51,7 +52,8 @@ def test_every_file_of_the_tree_exists():
     assert there - listed <= {"__init__.py", "__main__.py"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["report", "--help"], ["bench", "export", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["report", "--help"], ["bench", "export", "--help"],
+                                   ["bench", "doctor", "--help"], ["data", "doctor", "--help"]])  # fmt: skip
 def test_help_is_there(words):
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0

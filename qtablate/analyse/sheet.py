@@ -23,6 +23,8 @@ class Sheet:
     """How many columns from the left hold words rather than figures."""
     optional: tuple[str, ...] = ()
     """Columns that a narrow terminal may lack, the first to go first."""
+    tall: bool = False
+    """Cells of many lines: all of a row begin at its top, and an empty line parts the rows."""
 
     def rich(self, width: int = 160) -> RenderableType:
         """For a terminal of so many columns: headers break at spaces, figures never do, optional columns go."""
@@ -36,10 +38,11 @@ class Sheet:
             words = number < self.left
             table.add_column(
                 self.columns[number].replace(" ", "\n"), justify="left" if words else "right",
-                vertical="bottom", no_wrap=not words, overflow="fold",
+                vertical="top" if self.tall else "bottom", no_wrap=not words, overflow="fold",
             )  # fmt: skip
-        for row in self.rows:
-            table.add_row(*(Text(row[number]) for number in shown))
+        for place, row in enumerate(self.rows):
+            gap = "\n" * (self.tall and place < len(self.rows) - 1)
+            table.add_row(*(Text(row[number] + gap) for number in shown))
         missing = f"(No room for: {', '.join(gone)}.)" if gone else ""
         note = " ".join(part for part in (self.note, missing) if part)
         return Group(Text(self.title, style="bold"), table, Text(note, style="dim"))

@@ -24,7 +24,8 @@ class InstructionFile:
 
     weights: Mapping[str, float] = MappingProxyType({})
 
-    def __init__(self, file: str, media_root: str, frames: int, side: int) -> None:
+    def __init__(self, file: str, media_root: str, frames: int, side: int, may_be_empty: bool = False) -> None:
+        """`may_be_empty`: a file without a usable sample is no error; its `problems` say why."""
         path, self._root = Path(file), Path(media_root or Path(file).parent)
         self._frames, self._side = frames, side
         try:
@@ -46,7 +47,7 @@ class InstructionFile:
                 self.samples.append(self._sample(number, entry))
             except BadMedia as problem:
                 self.problems.append(Problem(f"sample {number}", problem.kind, problem.detail))
-        if not self.samples:
+        if not self.samples and not may_be_empty:
             first = self.problems[0] if self.problems else None
             why = f"{first.kind} ({first.subject}: {first.detail})" if first else "it is empty"
             raise DataError(f"--train: {file} holds no usable sample: {why}")
@@ -63,6 +64,11 @@ class InstructionFile:
     def key(self, clip: str) -> str:
         path, medium, bounds = self._media[clip]
         return decoded_key(path, bounds, 1 if medium == IMAGE else self._frames, self._side)
+
+    def file(self, clip: str) -> tuple[Path, Bounds]:
+        """Where a clip is, and which span of it is meant."""
+        path, _, bounds = self._media[clip]
+        return path, bounds
 
     def frames(self, clip: str) -> Frames:
         path, medium, bounds = self._media[clip]

@@ -44,6 +44,7 @@ class MVBench:
                 f"{directory} is not a folder in MVBench's format: expected {directory}/json/TASK.json and {directory}/video/"
             )
         self._roots = MEDIA_ROOTS | _task_table(self.root / "tasks.json")
+        self.tasks = [file.stem for file in files]
         self._clips: dict[str, _Clip] = {}
         self.items: list[Item] = []
         self.problems: list[Problem] = []
@@ -64,6 +65,10 @@ class MVBench:
     def key(self, clip: str) -> str:
         known = self._clips[clip]
         return decoded_key(known.path, known.bounds, 1 if known.medium == IMAGE else self._frames, self._side)
+
+    def file(self, clip: str) -> tuple[Path, Bounds]:
+        """Where a clip is, and which span of it is meant."""
+        return self._clips[clip].path, self._clips[clip].bounds
 
     def frames(self, clip: str) -> Frames:
         known = self._clips[clip]

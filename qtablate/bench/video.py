@@ -63,12 +63,24 @@ def frame_indices(count: int, fps: float, wanted: int, bounds: Bounds = Bounds()
     Args:
         count: frames of the clip. Files count from 0 to count - 1, frame folders (`first` = 1) from 1 to count.
     """
-    last = count - 1 if first == 0 else count
-    start = max(first, round((-100000 if bounds.start is None else bounds.start) * fps))
-    end = min(round((100000 if bounds.end is None else bounds.end) * fps), last)
+    start, end, last = _ends(count, fps, bounds, first)
     segment = (end - start) / wanted
     indices = [int(start + segment / 2 + np.round(segment * k)) for k in range(wanted)]
     return [min(max(index, first), last) for index in indices]
+
+
+def span(count: int, fps: float, bounds: Bounds = Bounds(), first: int = 0) -> int:
+    """How many frames of a clip there are to choose from, at least one: `count`, or those within the bounds."""
+    start, end, _ = _ends(count, fps, bounds, first)
+    return max(1, end - start + 1)
+
+
+def _ends(count: int, fps: float, bounds: Bounds, first: int) -> tuple[int, int, int]:
+    """The first and last frame of the span as the notebook has them, and the last of the clip."""
+    last = count - 1 if first == 0 else count
+    start = max(first, round((-100000 if bounds.start is None else bounds.start) * fps))
+    end = min(round((100000 if bounds.end is None else bounds.end) * fps), last)
+    return start, end, last
 
 
 def resized(frame: Image.Image, side: int) -> Image.Image:
@@ -110,8 +122,23 @@ def read_clip(path: Path, wanted: int, side: int, bounds: Bounds = Bounds()) -> 
     return _read_file(path, wanted, side, bounds)
 
 
+def frame_files(path: Path) -> list[Path]:
+    """The pictures of a folder of frames, in their order."""
+    return sorted((entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES), key=_numbered)
+
+
+def extent(path: Path) -> tuple[int, float]:
+    """Frames and frames a second of a video file or a folder of frames, undecoded. Raises BadMedia."""
+    if path.is_dir():
+        return len(frame_files(path)), FOLDER_FPS
+    try:
+        return _probe(path)
+    except (av.FFmpegError, ValueError, OSError) as error:
+        _refuse("broken video", path, error)
+
+
 def _read_folder(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:
-    names = sorted((entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES), key=_numbered)
+    names = frame_files(path)
     if not names:
         raise BadMedia("no frames", f"{path} holds no image")
     indices = _checked(len(names), FOLDER_FPS, wanted, bounds, 1, path)

@@ -1,0 +1,95 @@
+"""What a look at data files can find: each kind, how bad it is and what to do. A new kind is one entry here.
+
+error: an entry that would be left out, or a score that would be wrong. warning: a score that could be misread.
+note: good to know, harmless to qtablate itself.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+SEVERITIES = (ERROR, WARNING, NOTE)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    severity: str
+    advice: str
+    """What to do, in one sentence."""
+
+
+_PUT_BACK = "Put the file where it is looked for, or take the entry out."
+_COPY_AGAIN = "Copy or download the file again; until then whatever shows it is left out."
+_MEND = "Mend the entry in the json file; until then it is left out."
+
+GOLD_ALIKE, CANDIDATES_ALIKE, ONE_CANDIDATE = "gold alike a candidate", "candidates alike", "one candidate"
+SORTED, PRIOR, POSITIONS = "sorted by gold", "text prior above chance", "uneven positions"
+LEAK, TWINS, SAME_NAME = "training clip in benchmark", "one clip, two names", "one name, two clips"
+FEW_FRAMES, END_PAST = "fewer frames than wanted", "end past the clip"
+NO_QUESTION, EMPTY_ANSWER, SOURCES = "no question", "empty answer", "several sources"
+
+KINDS = {
+    # as the readers name what they refuse
+    "missing video": Kind(ERROR, _PUT_BACK),
+    "missing image": Kind(ERROR, _PUT_BACK),
+    "broken video": Kind(ERROR, _COPY_AGAIN),
+    "broken image": Kind(ERROR, _COPY_AGAIN),
+    "truncated video": Kind(ERROR, _COPY_AGAIN),
+    "no frames": Kind(ERROR, _COPY_AGAIN),
+    "bounds past the end": Kind(ERROR, "Look whether this is the right clip, or its bounds in the right unit: seconds."),
+    "empty bounds": Kind(ERROR, _MEND),
+    "malformed bounds": Kind(ERROR, _MEND),
+    "malformed item": Kind(ERROR, _MEND),
+    "malformed sample": Kind(ERROR, _MEND),
+    "path leaves the root": Kind(ERROR, "Name clips from their media root; nothing outside of it is read."),
+    "unusable path": Kind(ERROR, _MEND),
+    "gold not among candidates": Kind(ERROR, "Write the answer exactly as its candidate stands, or add it."),
+    "gold given twice": Kind(ERROR, "Take one of the two equal candidates out: neither could be called wrong."),
+    # found by looking at what was read
+    GOLD_ALIKE: Kind(ERROR, "Take the second writing of the gold answer out: whoever picks it is right, too."),
+    CANDIDATES_ALIKE: Kind(WARNING, "Take one of them out: chance is higher than 1 / candidates."),
+    ONE_CANDIDATE: Kind(WARNING, "Always right, whatever was seen: report scores with and without these."),
+    SORTED: Kind(WARNING, "Never take the first n: draw by gold answer, as --items does, or shuffle the file."),
+    PRIOR: Kind(WARNING, "Compare with the blind control rather than with chance."),
+    LEAK: Kind(ERROR, "Take these clips out of the training file: what is scored on them was learned by heart."),
+    TWINS: Kind(WARNING, "Name one of them in all entries: clips count as independent in every standard error."),
+    END_PAST: Kind(WARNING, "The span is cut at the clip's end: look whether bounds and clip belong together."),
+    EMPTY_ANSWER: Kind(WARNING, "Nothing is learned from an empty answer but to stop: take the turn out."),
+    FEW_FRAMES: Kind(NOTE, "Frames are repeated, as in the original; fewer frames would show as much."),
+    SAME_NAME: Kind(NOTE, "qtablate keys by path; a cache keyed by name alone would mix them."),
+    POSITIONS: Kind(NOTE, "Harmless where options are not listed; shuffle them before asking for a letter."),
+    NO_QUESTION: Kind(NOTE, "Right for captions, whose task stands in 'i'."),
+    SOURCES: Kind(NOTE, "Look whether their shares are what you want."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found."""
+
+    kind: str
+    subject: str
+    """The item, sample, clip, task or source, by name."""
+    detail: str
+
+    @property
+    def severity(self) -> str:
+        return KINDS[self.kind].severity if self.kind in KINDS else ERROR
+
+    @property
+    def advice(self) -> str:
+        return KINDS[self.kind].advice if self.kind in KINDS else _MEND
+
+
+def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Errors first, kinds in the order of `KINDS`, else as they were found."""
+    order = {kind: number for number, kind in enumerate(KINDS)}
+    last = len(order)
+    return tuple(sorted(findings, key=lambda one: (SEVERITIES.index(one.severity), order.get(one.kind, last), one.kind)))
+
+
+def few(names: Iterable[str], most: int = 3) -> str:
+    """`a, b, c and 4 more`."""
+    found = list(names)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more

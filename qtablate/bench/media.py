@@ -1,0 +1,95 @@
+"""Clips as files: what cannot be read, what is too short, and which files are one another's copies."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from qtablate.bench import findings as kinds
+from qtablate.bench.findings import Finding, few
+from qtablate.bench.items import Clips
+from qtablate.bench.twins import twins
+from qtablate.bench.video import IMAGE_SUFFIXES, Bounds, extent, span
+from qtablate.errors import BadMedia
+
+END_SLACK = 1.0  # seconds that a span may end behind its clip: time stamps are rounded
+
+Users = Mapping[str, Sequence[str]]
+"""Clip -> the items or samples that show it."""
+
+
+class Filed(Clips, Protocol):
+    """Clips that lie in files of their own."""
+
+    def file(self, clip: str) -> tuple[Path, Bounds]: ...
+
+
+def unreadable(source: Filed, clips: Iterable[str], users: Users) -> Iterator[tuple[str, Finding]]:
+    """(clip, why) of those that cannot be decoded. They are decoded as a sweep does: at the frames that it takes."""
+    for clip in clips:
+        try:
+            source.frames(clip)
+        except BadMedia as problem:
+            path = source.file(clip)[0]
+            detail = problem.detail.removeprefix(str(path)).lstrip(": ").replace(str(path), path.name)
+            yield clip, Finding(problem.kind, clip, f"{detail} ({few(users[clip])})")
+
+
+def short(source: Filed, clips: Iterable[str], users: Users, wanted: int) -> Iterator[Finding]:
+    """Readable clips or spans with fewer frames than wanted, and spans that end behind their clip."""
+    known: dict[Path, tuple[int, float]] = {}
+    for clip in clips:
+        path, bounds = source.file(clip)
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            continue
+        if path not in known:
+            known[path] = extent(path)
+        count, fps = known[path]
+        if bounds.end is not None and bounds.end > count / fps + END_SLACK:
+            detail = f"ends at {bounds.end:g} s of {count / fps:.1f} s"
+            yield Finding(kinds.END_PAST, clip, f"{detail} ({few(users[clip])})")
+        frames = span(count, fps, bounds, int(path.is_dir()))
+        if frames < wanted:
+            yield Finding(kinds.FEW_FRAMES, clip, f"{frames} of {wanted} frames ({few(users[clip])})")
+
+
+def same_names(source: Filed, users: Users) -> Iterator[Finding]:
+    """Files of one name in several folders."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for path, name in files(source, users).items():
+        places[path.name].append(name)
+    for name, found in places.items():
+        if len(found) > 1:
+            yield Finding(kinds.SAME_NAME, name, few(found))
+
+
+def copies(source: Filed, users: Users) -> Iterator[Finding]:
+    """Files of one content under several names: a finding for each but the first."""
+    found = files(source, users)
+    paths, names = list(found), list(found.values())
+    for first, *others in twins(paths):
+        for other in others:
+            yield Finding(kinds.TWINS, names[other], f"same content as {names[first]}")
+
+
+def leaks(training: Filed, users: Users, benchmark: Filed) -> Iterator[Finding]:
+    """Training clips whose content is that of a benchmark's clip, whatever the names."""
+    trained, asked = files(training, users), files(benchmark, benchmark.clips())
+    names = [*trained.values(), *asked.values()]
+    shown: dict[str, list[str]] = defaultdict(list)
+    for clip, of in users.items():
+        shown[trained[training.file(clip)[0]]] += of
+    for group in twins([*trained, *asked]):
+        held_out = few(names[index] for index in group if index >= len(trained))
+        for index in group:
+            if held_out and index < len(trained):
+                yield Finding(kinds.LEAK, names[index], f"is the benchmark's {held_out} ({few(shown[names[index]])})")
+
+
+def files(source: Filed, clips: Iterable[str]) -> dict[Path, str]:
+    """Each file behind the clips with the name it has in the data, bounds aside."""
+    out: dict[Path, str] = {}
+    for clip in clips:
+        path, bounds = source.file(clip)
+        out.setdefault(path, clip.removesuffix(bounds.named("")))
+    return out
