@@ -25,7 +25,7 @@ from qtablate.evaluate.score import GENERATE, LIKELIHOOD, Scores, score
 from qtablate.execute.events import Progress
 from qtablate.grid import Cell
 from qtablate.jobs import CellJob, FeatureJob, Probed, ProbeJob
-from qtablate.model.adapter import new_adapter
+from qtablate.model.adapter import new_adapter, silence
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
 from qtablate.model.features import vision_dtype
@@ -63,6 +63,7 @@ def compute_features(job: FeatureJob, report: Report) -> None:
     one_thread()
     model, _ = load(job.sources.model, LOADED[job.files.precision])
     model.eval()
+    model.language_model = None  # not asked here; a large one would fill the device for nothing
     place(model, job.files.precision)
     config = read_config(job.sources.model)
     if job.which == "training":
@@ -85,13 +86,14 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     size, accumulation = cell.condition.micro_batch_size, cell.condition.accumulate_grad_batches
     plan = media(recipe.samples, recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed)
     samples = order(training.samples, plan[: 3 * size], cell.seed, training.weights)
-    features = {sample.clip: blank_features(model, sample.medium) for sample in samples}
+    blank = {medium: blank_features(model, medium) for medium in {s.medium for s in samples} | {i.medium for i in items}}
+    features = {sample.clip: blank[sample.medium] for sample in samples}
+    empty = {item.clip: blank[item.medium] for item in items}
     alone = replace(plan_of(cell), accumulate_grad_batches=1)
     steps = list(
         train(model, ready.parameters, samples, features.__getitem__, ready.encoder, alone, ready.place.autocast)
     )  # fmt: skip
     began = time.perf_counter()
-    empty = {item.clip: blank_features(model, item.medium) for item in items}
     for control in (NONE, *recipe.controls):
         ask(ready, items, control, lambda _: empty, lambda _: None, recipe.scorers if control == NONE else recipe.scorers[:1])
     an_item = (time.perf_counter() - began) / len(items)
@@ -256,6 +258,8 @@ def prepare(cell: Cell, sources: Sources) -> Ready:
     )
     if recipe.lora_rank:
         new_adapter(model, recipe.lora_rank, cell.seed)
+    else:
+        silence(model)
     parameters = choose_trainable(model, recipe.train_language_model, bool(recipe.lora_rank))
     for parameter in parameters.values():
         parameter.data = parameter.data.float()  # a language model that is trained was loaded in the frozen parts' precision

@@ -27,7 +27,7 @@ from qtablate.grid import RECORD_SCHEMA, Cell, Condition, Fingerprints, Grid, Re
 from qtablate.jobs import CellJob, FeatureJob, Probed, ProbeJob
 from qtablate.model.cache import limit_bytes, prune
 from qtablate.model.features import FeatureFiles
-from qtablate.model.load import FAMILIES, base_scores, fingerprint, read_config, visual_tokens
+from qtablate.model.load import base_scores, fingerprint, read_config, visual_tokens
 from qtablate.model.rows import Surgery
 from qtablate.records import of_cell
 from qtablate.store import Store
@@ -99,9 +99,10 @@ def plan(
             f"--tokens: {max(grid.tokens)} extra tokens make {visual} visual ones, which leaves no room for {recipe.longest} "
             f"tokens of text in the {places} places of the language model"
         )
-    if recipe.diagnose and FAMILIES[config["model_type"]].a_frame:
+    if recipe.diagnose and (config["model_type"] != "videochat2" or config["qformer_text"]):
         raise GridError(
-            "--diagnose looks at a Q-Former over all frames at once; this family has one pass a frame: leave it out"
+            "--diagnose looks at VideoChat2's Q-Former, over all frames at once and without text; this model has another: "
+            "leave it out"
         )
     training = open_training(sources, config, recipe.samples, recipe.image_share)
     benchmark = open_benchmark(sources, config)

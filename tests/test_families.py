@@ -114,6 +114,7 @@ MISTAKES = {
     "unknown family": ({"model_type": "llava"}, [], "unknown model family 'llava' in MODEL/config.json; known: videochat2, "),
     "no room": ({}, ["--tokens", "0,32767"], "leaves no room for 512 tokens of text in the 32768 places"),
     "both trained": ({}, ["--lora", "4", "--train-lm"], "--lora trains an adapter beside the frozen language model"),
+    "diagnosis of a Q-Former with text": ({}, ["--diagnose"], "--diagnose looks at VideoChat2's Q-Former"),
     "unknown precision": ({}, ["--precision", "fp8"], "--precision: unknown value 'fp8'; known: fp32, bf16"),
     "wrong kind": ({"max_txt_len": "long"}, [], "'max_txt_len' should be of the kind of 512, is 'long'"),
 }

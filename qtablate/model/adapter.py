@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -24,6 +25,11 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 ALPHA_TO_RANK = 2.0  # the original's alpha 32 at rank 16
 DROPOUT = 0.1
 _NAME = "default"
+_UNREAD = (
+    "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform", "lora_bias",
+    "exclude_modules", "target_parameters",
+)  # fmt: skip
+"""What changes a LoRA's numbers and is not read here: an adapter that has it is refused."""
 _PREFIX, _FILE, _CONFIG = "base_model.model.", "adapter_model.safetensors", "adapter_config.json"
 
 
@@ -65,10 +71,17 @@ def add_adapter(model: Family, folder: Path) -> None:
     """Add the LoRA of a folder. Raises ModelError when it is none, or none of this language model."""
     try:
         config = json.loads((folder / _CONFIG).read_text())
-        rank, alpha, names = int(config["r"]), float(config["lora_alpha"]), list(config["target_modules"])
+        rank, alpha, names = int(config["r"]), float(config["lora_alpha"]), config["target_modules"]
         weights = load_file(folder / _FILE)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"{folder} is no LoRA that can be read: {type(error).__name__}: {error}") from None
+    unread = [name for name in _UNREAD if config.get(name)]
+    unread += ["bias"] if config.get("bias", "none") != "none" else []
+    unread += [] if isinstance(names, list) else ["target_modules as a text"]
+    if unread:
+        raise ModelError(
+            f"{folder}: a LoRA with {', '.join(unread)} is not supported; merge it into the weights with peft first"
+        )
     _inject(model, rank, alpha, float(config.get("lora_dropout", 0.0)), names)
     own = {name: parameter for name, parameter in model.language_model.named_parameters() if ".lora_" in name}
     given = {name.removeprefix(_PREFIX).replace(".weight", f".{_NAME}.weight"): value for name, value in weights.items()}
@@ -87,6 +100,13 @@ def _inject(model: Family, rank: int, alpha: float, dropout: float, names: list[
 
     own = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names)  # type: ignore[arg-type]
     inject_adapter_in_model(own, model.language_model, _NAME)
+
+
+def silence(model: Family) -> None:
+    """Take the dropout out of an adapter that is not trained: it is a part of the frozen language model."""
+    for name, layer in model.language_model.named_modules():
+        if ".lora_dropout." in name and isinstance(layer, nn.Dropout):
+            layer.p = 0.0
 
 
 def has_adapter(model: Family) -> bool:

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from qtablate.errors import ModelError
+from qtablate.bench.items import VIDEO, Sample
+from qtablate.errors import DataError, ModelError
 from qtablate.model.initialise import initialise, normal
-from qtablate.model.load import quiet, read_preprocessing
-from qtablate.model.write import copy_tokenizer, new_directory
+from qtablate.model.load import quiet, read_preprocessing, reading
+from qtablate.model.write import new_directory, write_tokenizer
 
 TOWERS = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel"}
 """Models of pictures and texts, of which the vision half is taken; any other directory is a vision tower as it is."""
@@ -37,6 +38,7 @@ def assemble(vision: Path, llm: Path, out: Path, bridge: Bridge) -> list[str]:
 
     from qtablate.bench.prompts import formats
     from qtablate.model.assembled import OF_CLIPS, AssembledConfig, AssembledModel
+    from qtablate.model.encode import Encoder
 
     quiet()
     if bridge.width % _HEAD:
@@ -45,8 +47,12 @@ def assemble(vision: Path, llm: Path, out: Path, bridge: Bridge) -> list[str]:
         raise ModelError(f"--conversation: unknown '{bridge.conversation}'; known: {', '.join(formats())}")
     tower, language, tokenizer = _tower(vision), *_language(llm)
     seen = tower.config
-    frames = seen.num_frames if seen.model_type in OF_CLIPS else bridge.num_frames
     conversation = bridge.conversation or ("chatml" if "<|im_start|>" in tokenizer.get_vocab() else "plain")
+    try:
+        Encoder(tokenizer, formats()[conversation]).told(Sample("one", VIDEO, "clip", (("What?", "this"),)))
+    except DataError as error:
+        raise ModelError(f"--conversation {conversation}: {error}; name another one") from None
+    frames = seen.num_frames if seen.model_type in OF_CLIPS else bridge.num_frames
     config = AssembledConfig(
         vision_config=seen.to_dict(),
         qformer_config=InstructBlipQFormerConfig(
@@ -71,14 +77,15 @@ def assemble(vision: Path, llm: Path, out: Path, bridge: Bridge) -> list[str]:
     with new_directory(out) as folder:
         model.save_pretrained(folder)
         if llm.is_dir():
-            copy_tokenizer(llm, folder)
+            write_tokenizer(llm, folder)
         else:
             tokenizer.save_pretrained(folder)
     count = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in ("vision", *model.bridge)}
     words = sum(p.numel() for p in language.parameters())
     return [
         f"vision: {seen.model_type} from {vision}, {count.pop('vision'):,} parameters, {frames} frames of {seen.image_size} px "
-        f"with {config.features_a_frame} features each",
+        f"with {config.features_a_frame} features each; pixels: "
+        + (f"mean {config.image_mean}, deviation {config.image_std}" if config.image_mean else "CLIP's mean, none was found"),
         f"bridge, started anew from each cell's seed: {sum(count.values()):,} parameters, {bridge.num_query_tokens} queries",
         f"language model: {language.config.model_type} from {llm}, {words:,} parameters; conversations: {conversation}",
     ]
@@ -89,14 +96,13 @@ def _tower(folder: Path) -> Any:
 
     if not (folder / "config.json").is_file():
         raise ModelError(f"--vision: {folder} is no transformers directory: expected config.json there")
-    kind = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).model_type
+    with reading(f"--vision: {folder}"):
+        kind = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).model_type
     family: Any = getattr(transformers, TOWERS.get(kind, "AutoModel"))
-    try:
+    with reading(f"--vision: {folder}"):
         tower = family.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
         )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"--vision: {folder} cannot be loaded: {error}") from None
     for name in ("hidden_size", "image_size"):
         if not isinstance(getattr(tower.config, name, None), int):
             raise ModelError(
@@ -119,8 +125,6 @@ def _language(source: Path) -> tuple[Any, Any]:
     elif not (source / "config.json").is_file():
         raise ModelError(f"--llm: {source} is neither a GGUF file nor a transformers directory with config.json")
     folder = source.parent if is_gguf else source
-    try:
+    with reading(f"--llm: {source}"):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32" if is_gguf else "auto", **named)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"--llm: {source} cannot be loaded: {error}") from None
-    return model, AutoTokenizer.from_pretrained(folder, **named) if is_gguf else tokenizer(source)
+        return model, AutoTokenizer.from_pretrained(folder, **named) if is_gguf else tokenizer(source)

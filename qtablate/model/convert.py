@@ -14,9 +14,9 @@ from torch import Tensor
 
 from qtablate.errors import ModelError
 from qtablate.model.adapter import DROPOUT, write_adapter
-from qtablate.model.load import ADAPTER, quiet
-from qtablate.model.original import WITHOUT_TEXT, Original, merged, missing, read
-from qtablate.model.write import copy_tokenizer, new_directory, write_qformer_tokenizer
+from qtablate.model.load import ADAPTER, quiet, reading
+from qtablate.model.original import WITHOUT_TEXT, Original, merged, missing, pairs, read
+from qtablate.model.write import new_directory, write_qformer_tokenizer, write_tokenizer
 
 VARIANTS = {"mistral": "mistral", "vicuna": "llama", "phi": "phi3"}
 """model_type of the language model by variant."""
@@ -64,7 +64,8 @@ def convert(files: Sequence[Path], llm: Path, out: Path, bert: Path | None, sett
         raise ModelError("this Q-Former reads text: --bert DIR is needed, a folder with bert-base-uncased's vocab.txt")
     if not (llm / "config.json").is_file():
         raise ModelError(f"--llm: {llm} is no language model's directory: expected config.json there")
-    text_config = AutoConfig.from_pretrained(llm, local_files_only=True, trust_remote_code=False)
+    with reading(f"--llm: {llm}"):
+        text_config = AutoConfig.from_pretrained(llm, local_files_only=True, trust_remote_code=False)
     variant = found.variant or next((name for name, kind in VARIANTS.items() if kind == text_config.model_type), "")
     if VARIANTS.get(variant) != text_config.model_type:
         raise ModelError(
@@ -87,16 +88,18 @@ def convert(files: Sequence[Path], llm: Path, out: Path, bert: Path | None, sett
                 f"--bert: {bert} has {words} tokens with [DEC], the Q-Former's table has "
                 f"{len(held['qformer.embeddings.word_embeddings.weight'])}"
             )
-        language = AutoModelForCausalLM.from_pretrained(
-            llm, dtype=settings.dtype, local_files_only=True, trust_remote_code=False
-        ).state_dict()
+        write_tokenizer(llm, folder)
+        with reading(f"--llm: {llm}"):
+            language = AutoModelForCausalLM.from_pretrained(
+                llm, dtype=settings.dtype, local_files_only=True, trust_remote_code=False
+            ).state_dict()
         if found.adapter and settings.merge:
-            language = _merged(language, found.adapter, settings.lora_alpha)
+            rank = next(len(value) for name, value in found.adapter.items() if ".lora_A." in name)
+            language = merged(language, found.adapter, settings.lora_alpha / rank)
         _load(model, held | {f"language_model.{name}": value for name, value in language.items()})
         model.save_pretrained(folder)
-        copy_tokenizer(llm, folder)
         if found.adapter and not settings.merge:
-            merged(language, found.adapter, 1.0)  # raises where it does not fit
+            pairs(language, found.adapter)  # raises where it does not fit
             write_adapter(folder / ADAPTER, found.adapter, settings.lora_alpha, DROPOUT)
     return _told(found, variant, config, text, settings, llm, language)
 
@@ -184,13 +187,6 @@ def _fitted(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], text: bool
     return {name: value.contiguous() for name, value in (kept | blank).items()}
 
 
-def _merged(language: Mapping[str, Tensor], adapter: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """Added in fp32, kept in the language model's own precision."""
-    rank = next(len(value) for name, value in adapter.items() if ".lora_A." in name)
-    whole = merged({name: value.float() for name, value in language.items()}, adapter, alpha / rank)
-    return {name: value.to(language[name].dtype) for name, value in whole.items()}
-
-
 def _load(model: Any, state: dict[str, Tensor]) -> None:
     absent, foreign = model.load_state_dict(state, strict=False, assign=True)
     model.tie_weights()
@@ -207,6 +203,7 @@ def _told(
     vision, qformer = config.vision_config, config.qformer_config
     extra = config.extra_num_query_tokens
     lines = [
+        *found.files,
         f"VideoChat2, {variant} variant; language model: {llm}, {next(iter(language.values())).dtype}".replace("torch.", ""),
         f"vision: {vision.num_hidden_layers} layers of {vision.hidden_size}, {vision.num_attention_heads} heads, patches of "
         f"{vision.patch_size}, {config.vision_config.image_size} px",

@@ -6,7 +6,8 @@ Families are told apart by config.json's `model_type`; everything here but `load
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +26,7 @@ WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 """Names the parts where the weights are split over several files."""
 QFORMER_TOKENIZER = "qformer_tokenizer"
+PREPROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 ADAPTER = "adapter"
 """Folder of a LoRA of the language model, as peft writes it."""
 _TEXTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "tokenizer.model", "vocab.json",
@@ -55,13 +57,16 @@ _DEFAULTS: dict[str, Any] = {
     "num_query_tokens": 32, "extra_num_query_tokens": 0, "num_frames": 8, "learning_rate": 2e-5, "conversation": "nano",
     "qformer_text": False, "max_txt_len": 512, "bos_as_value": False, "qformer_padded_left": False, "supervise_end": True,
 }  # fmt: skip
+INSTRUCTBLIP = Known(
+    "qtablate.model.instructblip:InstructBlipVideoModel",
+    _DEFAULTS | {"num_frames": 4, "learning_rate": 1e-5, "conversation": "instructblip", "qformer_text": True},
+    a_frame=True,
+)
 FAMILIES = {
     "videochat2": Known("qtablate.model.videochat2:VideoChat2Model", _DEFAULTS),
-    "instructblipvideo": Known(
-        "qtablate.model.instructblip:InstructBlipVideoModel",
-        _DEFAULTS | {"num_frames": 4, "learning_rate": 1e-5, "conversation": "instructblip", "qformer_text": True},
-        a_frame=True,
-    ),
+    # the published weights, which transformers loads with either class: https://huggingface.co/Salesforce
+    "instructblip": INSTRUCTBLIP,
+    "instructblipvideo": INSTRUCTBLIP,
     "assembled": Known("qtablate.model.assembled:AssembledModel", _DEFAULTS | {"learning_rate": 1e-4, "conversation": "plain"}),
 }
 """By model_type. A new family is one row here and one file (family.py says what it offers)."""
@@ -102,17 +107,21 @@ def read_config(model: str) -> dict[str, Any]:
         kinds = (int, float) if isinstance(default, float) else type(default)
         if not isinstance(config[name], kinds):
             raise ModelError(f"{model}/config.json: '{name}' should be of the kind of {default!r}, is {config[name]!r:.40}")
-    if family == "instructblipvideo":
+    if FAMILIES[family].a_frame:
         config |= read_preprocessing(directory(model))
     return config
 
 
 def read_preprocessing(folder: Path) -> dict[str, Any]:
-    """Mean and deviation of a transformers directory's pixels; CLIP's where it does not say."""
-    for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
-        if (folder / name).is_file():
-            found = json.loads((folder / name).read_text())
-            return {key: found[key] for key in ("image_mean", "image_std") if isinstance(found.get(key), list)}
+    """Mean and deviation of a transformers directory's pixels; empty where it does not say, which means CLIP's."""
+    for name in PREPROCESSORS:
+        if not (folder / name).is_file():
+            continue
+        with reading(str(folder / name)):
+            whole = json.loads((folder / name).read_text())
+            for found in (whole, whole.get("video_processor") or {}, whole.get("image_processor") or {}):
+                if isinstance(found.get("image_mean"), list):
+                    return {key: found[key] for key in ("image_mean", "image_std")}
     return {}
 
 
@@ -143,7 +152,7 @@ def fingerprint(model: str) -> str:
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} cannot be read: {error}; fetch or write it again") from None
     inner = [file for name in (QFORMER_TOKENIZER, ADAPTER) for file in sorted((folder / name).glob("*")) if file.is_file()]
-    others = [folder / name for name in _TEXTS if (folder / name).is_file()]
+    others = [folder / name for name in (*_TEXTS, *PREPROCESSORS) if (folder / name).is_file()]
     tokenizer = [folder / "tokenizer.json"] if (folder / "tokenizer.json").is_file() else []
     for path in (folder / "config.json", *weights, *tokenizer, *others, *inner):
         with path.open("rb") as file:
@@ -206,6 +215,16 @@ def _exact(model: "Family", folder: Path) -> None:
                 wanted[name].data.copy_(file.get_tensor(name))
 
 
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turns what transformers and its readers raise on broken files into one message. Raises ModelError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, SafetensorError) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise ModelError(f"{what} cannot be read: {type(error).__name__}: {first:.300}") from None
+
+
 def quiet() -> None:
     """transformers shows neither progress nor warnings: what matters is checked here and said in our own words."""
     from transformers.utils import logging as transformers_logging
@@ -219,7 +238,8 @@ def tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
-    return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with reading(f"the tokenizer in {folder}"):
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _reader(path: Path, config: Mapping[str, Any]) -> "Reader | None":

@@ -1,13 +1,13 @@
 """Weights of the original VideoChat2 under its own names -> the names of this container's stock parts.
 
-A file holds only what its stage trained, so several are given together, the later one first in line. Source of the
+A file holds only what its stage trained, so several are given together, in the order of their stages. Source of the
 names: OpenGVLab/Ask-Anything video_chat2 at 4dd8210 (facts only); every name that is neither known nor rightly left out
 is an error.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -61,18 +61,30 @@ class Original:
     """Names that rightly have no place here."""
     variant: str
     """`mistral`, `vicuna` or `phi`, by the names of projection and adapter; empty where there are neither."""
+    files: tuple[str, ...] = ()
+    """What each file gave, in words."""
 
 
 def read(paths: Sequence[Path]) -> Original:
-    """Translate files, a later one winning over an earlier one. Nothing in a file is ever run.
+    """Translate files in the order of their stages, a later one winning over an earlier one. Nothing in a file is ever run.
 
     Raises:
-        ModelError: a file that is no file of weights, or names that are not known.
+        ModelError: a file that is no file of weights, names that are not known, or files in another order.
     """
     state: dict[str, Tensor] = {}
+    given, last = [], -1
     for path in paths:
-        state |= _state(path)
-    return translate(state)
+        own = _state(path)
+        stage = 2 if any(".lora_" in name for name in own) else int(any(_VARIANT.fullmatch(name) for name in own))
+        if stage < last:
+            raise ModelError(
+                f"{path.name} is of an earlier stage than the file before it (by its projection and LoRA): a later file wins, "
+                "so give them in the order of their stages"
+            )
+        given.append(f"{path.name}: {len(own)} names, {len(own.keys() & state.keys())} of them instead of an earlier file's")
+        state |= own
+        last = stage
+    return replace(translate(state), files=tuple(given))
 
 
 def _state(path: Path) -> Mapping[str, Tensor]:
@@ -124,24 +136,37 @@ def _renamed(name: str) -> str:
     return ""
 
 
-def merged(language: Mapping[str, Tensor], adapter: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """A language model's weights with LoRA added: W + scale * B A, scale = alpha / r (Hu et al. 2021, arXiv 2106.09685).
+def pairs(language: Mapping[str, Tensor], adapter: Mapping[str, Tensor]) -> dict[str, tuple[str, str]]:
+    """Of each matrix that a LoRA belongs to, the names of its A and B.
 
     Raises:
         ModelError: half of a pair is missing, or a matrix that the adapter belongs to.
     """
-    out = dict(language)
+    out = {}
     for name in adapter:
         if ".lora_A." not in name:
             continue
         into = name.removeprefix("base_model.model.").replace(".lora_A.default.weight", ".weight")
         other = name.replace(".lora_A.", ".lora_B.")
-        if other not in adapter or into not in out:
+        if other not in adapter or into not in language:
             raise ModelError(f"the adapter's {name} has no {'other half' if other not in adapter else f'{into} to go to'}")
-        added = adapter[other].to(out[into].dtype) @ adapter[name].to(out[into].dtype)
-        out[into] = out[into] + scale * added
-    if 2 * sum(".lora_A." in name for name in adapter) != len(adapter):
+        shape = (len(adapter[other]), adapter[name].shape[-1])
+        if tuple(language[into].shape) != shape:
+            raise ModelError(f"the adapter's {name} makes {shape}, {into} is {tuple(language[into].shape)}")
+        out[into] = (name, other)
+    if 2 * len(out) != len(adapter):
         raise ModelError("the adapter holds halves without their others")
+    return out
+
+
+def merged(language: Mapping[str, Tensor], adapter: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """A language model's weights with LoRA added: W + scale * B A, scale = alpha / r (Hu et al. 2021, arXiv 2106.09685). A
+    matrix at a time, summed in fp32 at least and kept in its own precision. Raises ModelError where `pairs` does."""
+    out = dict(language)
+    for into, (a, b) in pairs(language, adapter).items():
+        own = out[into]
+        wide = torch.promote_types(own.dtype, torch.float32)
+        out[into] = (own.to(wide) + scale * (adapter[b].to(wide) @ adapter[a].to(wide))).to(own.dtype)
     return out
 
 

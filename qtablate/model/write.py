@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qtablate.errors import ModelError
-from qtablate.model.load import QFORMER_TOKENIZER
+from qtablate.model.load import QFORMER_TOKENIZER, reading, tokenizer
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -32,13 +32,21 @@ def new_directory(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def copy_tokenizer(source: Path, out: Path) -> None:
-    """Raises ModelError where there is none."""
+def write_tokenizer(source: Path, out: Path) -> None:
+    """Copy a tokenizer that has its tokenizer.json, so that nothing of it changes; make one of an older tokenizer's files.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
     found = [name for name in TOKENIZER_FILES if (source / name).is_file()]
     if not {"tokenizer.json", "tokenizer.model", "vocab.json"} & set(found):
         raise ModelError(f"{source} holds no tokenizer: expected tokenizer.json, tokenizer.model or vocab.json")
-    for name in found:
-        shutil.copyfile(source / name, out / name)
+    read = tokenizer(source)
+    if "tokenizer.json" in found:
+        for name in found:
+            shutil.copyfile(source / name, out / name)
+    else:
+        read.save_pretrained(out)
 
 
 def write_qformer_tokenizer(source: Path, out: Path) -> int:
@@ -51,7 +59,8 @@ def write_qformer_tokenizer(source: Path, out: Path) -> int:
 
     if not any((source / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
         raise ModelError(f"{source} holds no BERT tokenizer: expected vocab.txt or tokenizer.json")
-    tokenizer = BertTokenizer.from_pretrained(str(source), local_files_only=True)
-    tokenizer.add_special_tokens({"bos_token": "[DEC]"})
-    tokenizer.save_pretrained(out / QFORMER_TOKENIZER)
-    return len(tokenizer)
+    with reading(f"--bert: {source}"):
+        words = BertTokenizer.from_pretrained(str(source), local_files_only=True)
+    words.add_special_tokens({"bos_token": "[DEC]"})
+    words.save_pretrained(out / QFORMER_TOKENIZER)
+    return len(words)

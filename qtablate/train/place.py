@@ -37,7 +37,8 @@ def place(model: Family, precision: str, checkpointing: bool = False) -> Place:
         precision: fp32 or bf16; the model was loaded accordingly.
         checkpointing: recompute activations of Q-Former and language model in the backward pass instead of keeping them.
     """
-    device = PartialState().device
+    # a Mac's GPU has no fp64, in which scores are summed
+    device = PartialState().device if torch.cuda.is_available() else torch.device("cpu")
     cast(Any, model).to(device)
     if checkpointing:
         for part in (model.qformer, model.language_model):

@@ -9,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from qtablate.bench.items import VIDEO, Sample
 from qtablate.errors import ModelError
-from qtablate.model.adapter import DROPOUT, TARGETS, adapter_weights, new_adapter, targets, write_adapter
+from qtablate.model.adapter import DROPOUT, TARGETS, adapter_weights, new_adapter, silence, targets, write_adapter
 from qtablate.model.load import ADAPTER, load
 from qtablate.train.batches import loss_sum, micro_batch
 from qtablate.train.loop import choose_trainable, drops_out
@@ -123,6 +123,11 @@ def test_a_folder_is_pefts_and_comes_back(tiny, tiny_directory):
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "no LoRA that can be read: KeyError"),
         (lambda folder: (folder / "adapter_model.safetensors").unlink(), "no LoRA that can be read"),
         (lambda folder: rank(folder, 5), r"is \(4, 24\), expected \(5, 24\)"),
+        (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x" * 99), "no LoRA that can be read"),
+        (lambda folder: said(folder, use_rslora=True), "a LoRA with use_rslora is not"),
+        (lambda folder: said(folder, alpha_pattern={"q_proj": 3}), "a LoRA with alpha_pattern is not"),
+        (lambda folder: said(folder, bias="all"), "a LoRA with bias is not"),
+        (lambda folder: said(folder, target_modules="all-linear"), "target_modules as a text is not"),
         (lambda folder: modules(folder, ["q_proj"]), "does not fit the language model: 26 names are in one alone"),
     ],
 )
@@ -133,6 +138,11 @@ def test_a_broken_folder_says_what_is_wrong(tiny, tiny_directory, change, messag
     change(tiny_directory / ADAPTER)
     with pytest.raises(ModelError, match=message):
         load(str(tiny_directory))
+
+
+def said(folder, **changes: object) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def rank(folder, new: int) -> None:
@@ -151,3 +161,20 @@ def test_a_language_model_with_other_names_is_refused(tiny):
     assert targets(tiny.language_model) == [name for name in TARGETS if name != "lm_head"]
     with pytest.raises(ModelError, match="this language model has dense"):
         targets(torch.nn.ModuleDict({"dense": torch.nn.Linear(2, 2)}))
+
+
+def test_an_adapter_that_is_not_trained_has_no_dropout(tiny):
+    new_adapter(tiny, 4, seed=1)
+    with torch.no_grad():
+        for name, parameter in adapter_weights(tiny).items():
+            if ".lora_B." in name:
+                parameter.fill_(1.0)
+    tiny.train()
+    embeds = torch.randn(1, 6, 24, generator=torch.Generator().manual_seed(1))
+    first, second = (tiny.language_model(inputs_embeds=embeds).logits for _ in range(2))
+    assert not torch.equal(first, second)
+    silence(tiny)
+    tiny.train()
+    first, second = (tiny.language_model(inputs_embeds=embeds).logits for _ in range(2))
+    assert torch.equal(first, second)
+    assert not drops_out(tiny)

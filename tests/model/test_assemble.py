@@ -1,6 +1,7 @@
 """qtablate assemble: towers of pictures and of clips, language models of any kind, and what it refuses."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from qtablate.errors import ModelError
 from qtablate.evaluate.score import score
 from qtablate.model.assemble import Bridge, assemble
 from qtablate.model.initialise import initialise
-from qtablate.model.load import load, start_anew
+from qtablate.model.load import load, read_config, start_anew
 from qtablate.model.surgery import resize_extra
 from qtablate.train.batches import loss_sum, micro_batch
 from qtablate.train.loop import choose_trainable
@@ -167,5 +168,68 @@ def test_gguf_needs_its_package(tmp_path, monkeypatch):
 @pytest.mark.skipif(importlib.util.find_spec("gguf") is None, reason="reads a GGUF file")
 def test_a_file_that_only_has_its_name(tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"not a model")
-    with pytest.raises(ModelError, match=r"--llm: .*x\.gguf cannot be loaded"):
+    with pytest.raises(ModelError, match=r"--llm: .*x\.gguf cannot be read"):
         assemble(tower("vit", tmp_path), tmp_path / "x.gguf", tmp_path / "model", BRIDGE)
+
+
+def test_a_towers_own_pixels_are_taken_wherever_they_are_said(llm, tmp_path):
+    """transformers 5 nests them in processor_config.json; without any, CLIP's are taken, and that is said."""
+    folder = tower("siglip", tmp_path)
+    lines = assemble(folder, llm, tmp_path / "without", BRIDGE)
+    assert any("CLIP's mean, none was found" in line for line in lines)
+    (folder / "processor_config.json").write_text(
+        json.dumps({"image_processor": {"image_mean": [0.5] * 3, "image_std": [0.4] * 3}})
+    )
+    assemble(folder, llm, tmp_path / "with", BRIDGE)
+    config = read_config(str(tmp_path / "with"))
+    assert (config["image_mean"], config["image_std"]) == ([0.5] * 3, [0.4] * 3)
+
+
+def test_a_tokenizer_without_what_the_conversation_needs_is_refused(llm, tmp_path):
+    config = json.loads((llm / "tokenizer_config.json").read_text())
+    (llm / "tokenizer_config.json").write_text(json.dumps(config | {"bos_token": None}))
+    with pytest.raises(ModelError, match="--conversation plain: the tokenizer has no bos token"):
+        assemble(tower("vit", tmp_path), llm, tmp_path / "model", BRIDGE)
+
+
+def spoil(path: Path, content: str) -> None:
+    path.write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("llm/model.safetensors", "x", "--llm: .* cannot be read: SafetensorError"),
+        ("llm/config.json", "x", "--llm: .* cannot be read"),
+        ("llm/tokenizer.json", "{}", "cannot be read"),
+        ("vit/config.json", "x", "--vision: .* cannot be read"),
+        ("vit/model.safetensors", "x", "--vision: .* cannot be read: SafetensorError"),
+        ("vit/preprocessor_config.json", "[", "preprocessor_config.json cannot be read: JSONDecodeError"),
+        ("vit/preprocessor_config.json", "[]", "preprocessor_config.json cannot be read: AttributeError"),
+    ],
+)
+def test_broken_files_are_one_message(file, content, message, llm, tmp_path):
+    vit = tower("vit", tmp_path)
+    spoil(tmp_path / file, content)
+    with pytest.raises(ModelError, match=message):
+        assemble(vit, llm, tmp_path / "model", BRIDGE)
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_older_tokenizers_file_becomes_a_tokenizer_json(tmp_path):
+    """As Vicuna's directories have it: a sentencepiece model and no tokenizer.json."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    llm = tmp_path / "llm"
+    LlamaForCausalLM(LlamaConfig(vocab_size=60, **SIZES, max_position_embeddings=1024)).save_pretrained(llm)
+    with (llm / "tokenizer.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["a man is running left", "the red cube moves right", "what is it"] * 20), model_writer=file,
+            vocab_size=60, hard_vocab_limit=False, minloglevel=2, byte_fallback=False, model_type="bpe",
+        )  # fmt: skip
+    (llm / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"})
+    )
+    assemble(tower("vit", tmp_path), llm, tmp_path / "model", BRIDGE)
+    assert (tmp_path / "model" / "tokenizer.json").is_file()
+    _, encoder = load(str(tmp_path / "model"))
+    assert encoder.text(encoder.ids("the red cube moves")) == "the red cube moves"

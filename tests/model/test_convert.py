@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from qtablate.errors import ModelError
 from qtablate.model.convert import Settings, convert
 from qtablate.model.load import load, read_config, start_anew
+from qtablate.model.original import merged
 from qtablate.model.surgery import resize_extra
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -179,3 +180,23 @@ def test_extra_tokens_of_a_checkpoint_at_other_numbers(tmp_path):
         if wanted:
             assert torch.equal(model.extra_query_tokens[:, :16], rows[:, :wanted])
         assert ("cut" in said, "made" in said) == (wanted < 16, wanted > 16)
+
+
+def test_files_in_another_order_than_their_stages_are_refused(tmp_path):
+    for stages in (("stage3_lora", "stage2"), ("stage3", "umt_qformer"), ("stage3_lora", "umt_qformer")):
+        with pytest.raises(ModelError, match=f"{stages[1]}.pth is of an earlier stage than the file before it"):
+            made(tmp_path, *stages)
+    _, lines = made(tmp_path, "umt_qformer", "stage2", "stage3_lora")
+    assert lines[0].startswith("umt_qformer.pth: 195 names, 0 of them instead") or "names, 0 of them instead" in lines[0]
+    assert "names, 0 of them" not in lines[2]
+
+
+def test_a_merged_matrix_keeps_its_precision_and_the_others_stay_the_same_tensors():
+    language = {"model.a.weight": torch.ones(3, 2, dtype=torch.bfloat16), "model.b.weight": torch.ones(2)}
+    name = "base_model.model.model.a.lora_{}.default.weight"
+    adapter = {name.format("A"): torch.ones(1, 2), name.format("B"): torch.full((3, 1), 0.5)}
+    out = merged(language, adapter, 2.0)
+    assert torch.equal(out["model.a.weight"], torch.full((3, 2), 2.0, dtype=torch.bfloat16))
+    assert out["model.b.weight"] is language["model.b.weight"]
+    with pytest.raises(ModelError, match=r"makes \(3, 5\), model\.a\.weight is \(3, 2\)"):
+        merged(language, adapter | {name.format("A"): torch.ones(1, 5)}, 2.0)

@@ -18,7 +18,7 @@ from qtablate.errors import ModelError
 from qtablate.evaluate.score import score
 from qtablate.model.encode import batch
 from qtablate.model.initialise import initialise, normal
-from qtablate.model.load import load, read_config, visual_tokens
+from qtablate.model.load import fingerprint, load, read_config, visual_tokens
 from qtablate.model.surgery import resize_extra
 from qtablate.train.batches import by_shape, text_loss_sum
 from qtablate.train.batches import visual_tokens as tokens_of_rows
@@ -175,3 +175,19 @@ def test_text_that_is_not_given_is_an_error(directory):
     model, _ = load(str(directory))
     with pytest.raises(ModelError, match="reads the question"):
         model.visual_tokens(model.vision_features(pixels(1)))
+
+
+def test_the_published_name_of_the_family_is_the_same_family(directory):
+    """Salesforce's directories say instructblip; transformers loads them with the class for videos too."""
+    before = load(str(directory))[0].state_dict()
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"model_type": "instructblip"}))
+    model, _ = load(str(directory))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"])
+def test_other_pixels_are_another_model(directory, name):
+    before = fingerprint(str(directory))
+    (directory / name).write_text(json.dumps({"image_mean": [0.1, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}))
+    assert fingerprint(str(directory)) != before
