@@ -225,3 +225,43 @@ def test_too_many_bad_samples_stop_a_sweep(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     problems = json.loads((tmp_path / "r/sweep.json").read_text())["problems"]
     assert sorted(one["of"] for one in problems) == ["sample"] * 3
+
+
+def test_twelve_kinds_of_broken_input_are_counted_and_change_no_other_answer(tmp_path):
+    folder, cache = tmp_path / "b", tmp_path / "cache"
+    assert qtablate(cache, "bench", "export", str(folder), "--items", "1").returncode == 0
+    words = ["sweep", "--bench", f"mvbench:{folder}", "--samples", "16", "--tokens", "0", "--accum", "1", "--seeds", "1"]
+    words += ["--controls", "blind"]
+    assert qtablate(cache, *words, "--out", str(tmp_path / "clean")).returncode == 0
+    good = json.loads((folder / "json" / "moving_count.json").read_text())[0]
+    video = folder / "video"
+    (video / "cut.mp4").write_bytes((video / good["video"]).read_bytes()[:300])
+    (video / "text.mp4").write_text("no video")
+    (video / "empty").mkdir()
+    changes = {
+        "missing video": {"video": "gone.mp4"},
+        "broken video": {"video": "text.mp4"},
+        "truncated or broken": {"video": "cut.mp4"},
+        "no frames": {"video": "empty"},
+        "gold not among candidates": {"answer": "none of them"},
+        "gold given twice": {"candidates": [good["answer"], good["answer"]]},
+        "malformed item": {"question": 3},
+        "malformed candidates": {"candidates": [1, 2]},
+        "path leaves the root": {"video": "../../secret.mp4"},
+        "empty bounds": {"start": 2.0, "end": 1.0},
+        "malformed bounds": {"start": "soon"},
+        "bounds past the end": {"start": 900.0, "end": 901.0},
+    }
+    (folder / "json" / "broken.json").write_text(json.dumps([good | change for change in changes.values()]))
+    done = qtablate(cache, *words, "--out", str(tmp_path / "r"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    sweep = json.loads((tmp_path / "r/sweep.json").read_text())
+    named = {one["subject"]: one["kind"] for one in sweep["problems"]}
+    assert set(named) == {f"broken-{n:04d}" for n in range(12)}
+    for number, kind in enumerate(changes):
+        expected = {"truncated or broken": ("truncated video", "broken video"), "malformed candidates": ("malformed item",)}
+        assert named[f"broken-{number:04d}"] in expected.get(kind, (kind,)), kind
+    assert "| broken | 0 of 12 |" in (tmp_path / "r" / "report.md").read_text()
+    first, second = (rows(next((tmp_path / n / "cells").iterdir()) / "answers.csv") for n in ("clean", "r"))
+    assert first == second
+    assert len(first) == 2 * 20
