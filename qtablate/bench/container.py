@@ -77,7 +77,7 @@ def listed(path: Path) -> Listing:
         fps = float(stream.average_rate or stream.guessed_rate or 0) or 1.0
         packets: list[Packet] = []
         for packet in container.demux(stream):
-            if max(len(packets), stream.frames) >= MOST_PACKETS:
+            if max(len(packets), stream.frames) > MOST_PACKETS:
                 raise BadMedia("video too long", f"{path}: more than {MOST_PACKETS:,} frames")
             packets.append(Packet(packet.pts, packet.pos, packet.size, packet.is_keyframe, packet.is_discard))
         packets.pop()  # demux ends with an empty one, which flushes the decoder

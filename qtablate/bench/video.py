@@ -122,7 +122,7 @@ def _numbered(path: Path) -> list[tuple[int, str]]:
 
 def _refuse(kind: str, path: Path, error: Exception) -> NoReturn:
     """A bad clip is left out by name; a machine out of files or memory says nothing about the clip and stops the run."""
-    if getattr(error, "errno", None) in _MACHINE:
+    if getattr(error, "errno", None) in _MACHINE or isinstance(error, av.error.ExitError):  # which is how PyAV times out
         raise DataError(f"{path} cannot be read on this machine now: {error}; the clip may be fine, run again") from None
     raise BadMedia(kind, f"{path}: {error}") from None
 

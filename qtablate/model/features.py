@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from qtablate.model.family import Family
 
-FEATURES_SCHEMA = 1
+FEATURES_SCHEMA = 2
 """Raise it when decoding, sizing or encoding changes: no older file is used then."""
 
 CHUNK = 256
