@@ -46,16 +46,16 @@ class Listing:
     """The file is shorter than it says."""
 
 
-def refuse_special(path: Path, kind: str) -> None:
+def refuse_special(path: Path) -> None:
     """Raises BadMedia for a pipe, a socket or a device: to open or to read one may never end."""
     if not stat.S_ISREG(path.stat().st_mode):
-        raise BadMedia(kind, f"{path} is no regular file")
+        raise BadMedia("not a file", f"{path} is a pipe, a socket or a device")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """The file as a PyAV container that reads no other file. Raises BadMedia for what should not be opened or decoded."""
-    refuse_special(path, "broken video")
+    refuse_special(path)
     with av.open(str(path), options={"protocol_whitelist": "file"}, timeout=_PATIENCE) as container:
         if container.format.name in _LISTS:
             raise BadMedia("broken video", f"{path} is a list of other files")

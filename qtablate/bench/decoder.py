@@ -57,11 +57,12 @@ def sought(path: Path, listing: Listing, wanted: Collection[int], take: Take) ->
             raise Unsure("frames are shown in another order than stored, and the file does not tell which")
         # h264 marks pictures that no other refers to: on the way to a wanted frame these need not be decoded
         terse = context.name == "h264" and container.format.name in _STAMPED
+        needed = {timeline.stored[index] for index in wanted} if terse else None
         run: _Run | None = None
         for index in sorted(wanted):
             key = timeline.key(index)
             if run is None or key >= run.at:
-                run = _Run(timeline, container, key, run.at if run else 0, frozenset(wanted) if terse else None)
+                run = _Run(timeline, container, key, run.at if run else 0, needed)
             out[index] = take(upright(run.until(index)))
     return out
 
@@ -97,19 +98,18 @@ class Timeline:
 class _Run:
     """Decoding from one keyframe on, checked packet by packet and frame by frame."""
 
-    def __init__(self, timeline: Timeline, container: Any, key: int, least: int, whole: Collection[int] | None) -> None:
-        """Seeks to the packet at `key`, or a keyframe before it that is not before `least`. With `whole`, pictures that no
-        other refers to may be left out, but for the frames of these indices."""
-        self._timeline, self._container, self._whole = timeline, container, whole
-        self._needed = {timeline.stored[index] for index in whole or ()}
+    def __init__(self, timeline: Timeline, container: Any, key: int, least: int, needed: Collection[int] | None) -> None:
+        """Seeks to the packet at `key`, or to a keyframe before it that is not before `least`. With `needed`, pictures that
+        no other refers to are left out, but for those of the packets at these places."""
+        self._timeline, self._container, self._needed = timeline, container, needed
         self._stream = container.streams.video[0]
         container.seek(timeline.packets[key].pts, stream=self._stream)
         self.at = least
-        """Place of the next packet that is decoded."""
-        self._range = range(least, key + 1)
-        self._frames = self._decoded()
+        """Place of the next packet."""
+        self._frames = self._decoded(range(least, key + 1))
 
     def until(self, index: int) -> Any:
+        """The frame of this index. Raises Unsure."""
         for found, frame in self._frames:
             if found == index:
                 return frame
@@ -117,24 +117,28 @@ class _Run:
                 break
         raise Unsure(f"frame {index} does not come")
 
-    def _decoded(self) -> Iterator[tuple[int, Any]]:
-        """(index, frame), all of them or, where some are left out, in ascending order."""
-        timeline, first, due = self._timeline, None, 0
+    def _decoded(self, starts: range) -> Iterator[tuple[int, Any]]:
+        """(index, frame), ascending: all from the first on, or with some left out where only some are needed."""
+        timeline, needed = self._timeline, self._needed
+        first, due = -1, -1
         for packet in self._container.demux(self._stream):
             if packet.size:
                 at = timeline.place.get((packet.pts, packet.pos, packet.size), -1)
-                if at not in self._range or not (first is not None or packet.is_keyframe):
+                if at != self.at if first >= 0 else at not in starts or not packet.is_keyframe:
                     raise Unsure("another packet than expected comes")
-                if first is None:
+                if first < 0:
                     first = due = bisect_left(timeline.order, packet.pts)
-                self.at, self._range = at + 1, range(at + 1, at + 2)
-                self._stream.codec_context.skip_frame = "DEFAULT" if self._whole is None or at in self._needed else "NONREF"
+                    if timeline.packets[at].hidden:  # only its own picture could show that decoding began well
+                        needed = None
+                self.at = at + 1
+                self._stream.codec_context.skip_frame = "DEFAULT" if needed is None or at in needed else "NONREF"
             for frame in packet.decode():
                 index = timeline.index.get(frame.pts, -1)
-                if first is not None and index < first == due and index >= 0:
-                    continue  # shown before the keyframe: it lacks what it refers to
-                skipping = self._whole is not None and not frame.interlaced_frame and first is not None and due > first
-                if frame.is_corrupt or index < due or (index > due and not skipping):
+                if 0 <= index < first == due:
+                    continue  # shown before the keyframe: what it refers to may be missing
+                if needed is not None and frame.interlaced_frame:  # of a frame's two fields one may be left out
+                    raise Unsure("frames are interlaced")
+                if frame.is_corrupt or index < due or (index > due and (needed is None or due == first)):
                     raise Unsure("another frame than expected comes")
                 due = index + 1
                 yield index, frame

@@ -89,7 +89,7 @@ def enlarged(frame: Frames, scale: int) -> Frames:
 def read_image(path: Path, side: int) -> Frames:
     """(1, side, side, 3). Raises BadMedia."""
     try:
-        refuse_special(path, "broken image")
+        refuse_special(path)
         with Image.open(path) as image:
             return np.asarray(resized(image, side))[None]
     except FileNotFoundError:

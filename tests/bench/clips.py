@@ -108,8 +108,8 @@ KINDS = {
     "mp4, turned by 180": Kind(".mp4", options=B_FRAMES, change=with_matrix(-1, 0, 0, -1)),
     "mp4, odd size": Kind(".mp4", options=B_FRAMES, pix="yuv444p", size=(67, 45)),
     "mp4, 10 bits": Kind(".mp4", options=B_FRAMES, pix="yuv420p10le"),
-    "mp4, interlaced": Kind(".mp4", options=B_FRAMES | {"x264-params": "tff=1"}),
-    "mp4, one frame": Kind(".mp4", frames=1),
+    "mp4, interlaced": Kind(".mp4", options=B_FRAMES | {"x264-params": "tff=1"}, sought=False),
+    "mp4, one frame": Kind(".mp4", frames=1, sought=False),
     "mp4, intra refresh": Kind(".mp4", options={"x264-params": "intra-refresh=1:keyint=20"}, sought=False),
     "mp4, hevc with open groups": Kind(
         ".mp4", "libx265", {"preset": "ultrafast", "x265-params": "keyint=12:open-gop=1:bframes=3:log-level=none"}
