@@ -1,6 +1,6 @@
-"""Real media: which frames are taken from a clip, and how they are decoded and sized.
+"""Real media: which frames are taken from a clip, and how they are sized.
 
-Sampling and sizing follow VideoChat2's evaluation (facts: mvbench.md); decoding is PyAV's.
+Sampling and sizing follow VideoChat2's evaluation (facts: mvbench.md); decoder.py decodes.
 """
 
 import errno
@@ -14,6 +14,8 @@ import av
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from qtablate.bench.container import listed, refuse_special
+from qtablate.bench.decoder import decode
 from qtablate.bench.items import Frames
 from qtablate.bench.paths import state
 from qtablate.errors import BadMedia, DataError
@@ -105,6 +107,7 @@ def enlarged(frame: Frames, scale: int) -> Frames:
 def read_image(path: Path, side: int) -> Frames:
     """(1, side, side, 3). Raises BadMedia."""
     try:
+        refuse_special(path)
         with Image.open(path) as image:
             return np.asarray(resized(image, side))[None]
     except FileNotFoundError:
@@ -152,18 +155,19 @@ def _numbered(path: Path) -> list[tuple[int, str]]:
 
 def _refuse(kind: str, path: Path, error: Exception) -> NoReturn:
     """A bad clip is left out by name; a machine out of files or memory says nothing about the clip and stops the run."""
-    if getattr(error, "errno", None) in _MACHINE:
+    if getattr(error, "errno", None) in _MACHINE or isinstance(error, av.error.ExitError):  # which is how PyAV times out
         raise DataError(f"{path} cannot be read on this machine now: {error}; the clip may be fine, run again") from None
     raise BadMedia(kind, f"{path}: {error}") from None
 
 
 def _read_file(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:
     try:
-        count, fps = _probe(path)
+        listing = listed(path)
+        count = listing.count
         if count == 0:
             raise BadMedia("no frames", f"{path} holds no video frame")
-        indices = _checked(count, fps, wanted, bounds, 0, path)
-        found = _decode(path, set(indices), side)
+        indices = _checked(count, listing.fps, wanted, bounds, 0, path)
+        found = decode(path, listing, set(indices), lambda image: np.asarray(resized(image, side)))
     except (av.FFmpegError, ValueError, OSError) as error:
         _refuse("broken video", path, error)
     lost = sorted(set(indices) - set(found))
@@ -176,74 +180,3 @@ def _checked(count: int, fps: float, wanted: int, bounds: Bounds, first: int, pa
     if bounds.start is not None and round(bounds.start * fps) > count - 1 + first:
         raise BadMedia("bounds past the end", f"{path}: starts at {bounds.start:g} s of {count / fps:.1f} s")
     return frame_indices(count, fps, wanted, bounds, first)
-
-
-def _probe(path: Path) -> tuple[int, float]:
-    """Frames that the file should show, and frames a second."""
-    with av.open(str(path)) as container:
-        if container.format.name == "concat":  # a list of other files, which may lie anywhere
-            raise BadMedia("broken video", f"{path} is a list of other files")
-        if not container.streams.video:
-            return 0, 1.0
-        stream = container.streams.video[0]
-        fps = float(stream.average_rate or stream.guessed_rate or 0) or 1.0
-        # packets rather than the header's count: an edit list hides frames that the header still counts
-        flags = [packet.is_discard for packet in container.demux(stream) if packet.size]
-        hidden = sum(flags)
-        count = len(flags) - hidden
-        if _is_cut(path, stream):
-            if stream.frames <= hidden + count:  # nothing says how many there were, so no middle can be told
-                raise BadMedia("truncated video", f"{path} ends before its own header says")
-            count = stream.frames - hidden  # what should be there, so that what is not is missed
-        return count, fps
-
-
-def _is_cut(path: Path, stream: Any) -> bool:
-    """Whether the file is shorter than its own index (mp4), RIFF header (avi) or segment (mkv, webm) says, or lacks its
-    trailer (gif)."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(4096)
-        file.seek(max(0, size - 16))
-        tail = file.read()
-    if head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > size:
-        return True
-    if head[:4] == b"GIF8" and not tail.rstrip(b"\0").endswith(b"\x3b"):
-        return True
-    if head[:4] == _EBML and _segment_end(head) > size:
-        return True
-    return any(entry.pos + entry.size > size for entry in stream.index_entries)
-
-
-_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # element ids of Matroska (RFC 9559)
-
-
-def _segment_end(head: bytes) -> int:
-    """Where the segment of a Matroska file ends by its own header; 0 where it was written as a stream of unknown length."""
-    length, body = _element_size(head, 4)
-    at = body + length
-    if head[at : at + 4] != _SEGMENT:
-        return 0
-    length, body = _element_size(head, at + 4)
-    return body + length if length else 0
-
-
-def _element_size(head: bytes, at: int) -> tuple[int, int]:
-    """(size, offset of the body) of an element whose size field starts at `at`; size 0 when all its bits are set."""
-    first = head[at]
-    width = 9 - first.bit_length()
-    value = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
-    return (0 if value == (1 << 7 * width) - 1 else value), at + width
-
-
-def _decode(path: Path, wanted: set[int], side: int) -> dict[int, Frames]:
-    """The wanted frames by index, decoded in order from the start up to the last of them."""
-    out: dict[int, Frames] = {}
-    with av.open(str(path)) as container:
-        last = max(wanted)
-        for index, frame in enumerate(container.decode(video=0)):
-            if index in wanted:
-                out[index] = np.asarray(resized(frame.to_image(), side))
-            if index >= last:
-                break
-    return out

@@ -1,0 +1,130 @@
+"""A video file before it is decoded: opened within bounds, its packets listed, whether it was cut."""
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+
+from qtablate.errors import BadMedia
+
+MOST_PIXELS = 1 << 26
+"""Of one decoded frame: twice an 8K picture."""
+MOST_PACKETS = 1 << 20
+"""Of one file: 9 hours at 30 frames a second."""
+_PATIENCE = 120.0  # seconds for opening a file, and for each read of it
+_LISTS = ("concat", "hls", "dash")  # formats that name other files, which may lie anywhere
+
+
+class Packet(NamedTuple):
+    """One coded picture, as the container has it."""
+
+    pts: int | None
+    """When its picture is shown, in the stream's time base."""
+    pos: int | None
+    """Where it lies in the file."""
+    size: int
+    key: bool
+    """Decoding may start here."""
+    hidden: bool
+    """Decoded and not shown, as an edit list has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a file holds."""
+
+    packets: tuple[Packet, ...]
+    """In the order in which they are decoded."""
+    fps: float
+    count: int
+    """Frames that the file should show."""
+    cut: bool
+    """The file is shorter than it says."""
+
+
+def refuse_special(path: Path) -> None:
+    """Raises BadMedia for a pipe, a socket or a device: to open or to read one may never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise BadMedia("not a file", f"{path} is a pipe, a socket or a device")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The file as a PyAV container that reads no other file. Raises BadMedia for what should not be opened or decoded."""
+    refuse_special(path)
+    with av.open(str(path), options={"protocol_whitelist": "file"}, timeout=_PATIENCE) as container:
+        if container.format.name in _LISTS:
+            raise BadMedia("broken video", f"{path} is a list of other files")
+        for stream in container.streams.video[:1]:
+            context = stream.codec_context
+            if context.width * context.height > MOST_PIXELS:
+                size = f"{context.width} x {context.height}"
+                raise BadMedia("video too large", f"{path}: frames of {size} pixels, at most {MOST_PIXELS:,} are decoded")
+            context.options = {"max_pixels": str(MOST_PIXELS)}  # a stream may change its size later on
+        yield container
+
+
+def listed(path: Path) -> Listing:
+    """Raises BadMedia where the number of frames cannot be told or is absurd."""
+    with opened(path) as container:
+        if not container.streams.video:
+            return Listing((), 1.0, 0, False)
+        stream = container.streams.video[0]
+        fps = float(stream.average_rate or stream.guessed_rate or 0) or 1.0
+        packets: list[Packet] = []
+        for packet in container.demux(stream):
+            if max(len(packets), stream.frames) > MOST_PACKETS:
+                raise BadMedia("video too long", f"{path}: more than {MOST_PACKETS:,} frames")
+            packets.append(Packet(packet.pts, packet.pos, packet.size, packet.is_keyframe, packet.is_discard))
+        packets.pop()  # demux ends with an empty one, which flushes the decoder
+        # packets rather than the header's count: an edit list hides frames that the header still counts
+        filled = [packet for packet in packets if packet.size]
+        hidden = sum(packet.hidden for packet in filled)
+        count, cut = len(filled) - hidden, _is_cut(path, stream)
+        if cut:
+            if stream.frames <= hidden + count:  # nothing says how many there were, so no middle can be told
+                raise BadMedia("truncated video", f"{path} ends before its own header says")
+            count = stream.frames - hidden  # what should be there, so that what is not is missed
+        return Listing(tuple(packets), fps, count, cut)
+
+
+def _is_cut(path: Path, stream: Any) -> bool:
+    """Whether the file is shorter than its own index (mp4), RIFF header (avi) or segment (mkv, webm) says, or lacks its
+    trailer (gif)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(4096)
+        file.seek(max(0, size - 16))
+        tail = file.read()
+    if head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > size:
+        return True
+    if head[:4] == b"GIF8" and not tail.rstrip(b"\0").endswith(b"\x3b"):
+        return True
+    if head[:4] == _EBML and _segment_end(head) > size:
+        return True
+    return any(entry.pos + entry.size > size for entry in stream.index_entries)
+
+
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # element ids of Matroska (RFC 9559)
+
+
+def _segment_end(head: bytes) -> int:
+    """Where the segment of a Matroska file ends by its own header; 0 where it was written as a stream of unknown length."""
+    length, body = _element_size(head, 4)
+    at = body + length
+    if head[at : at + 4] != _SEGMENT:
+        return 0
+    length, body = _element_size(head, at + 4)
+    return body + length if length else 0
+
+
+def _element_size(head: bytes, at: int) -> tuple[int, int]:
+    """(size, offset of the body) of an element whose size field starts at `at`; size 0 when all its bits are set."""
+    first = head[at]
+    width = 9 - first.bit_length()
+    value = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
+    return (0 if value == (1 << 7 * width) - 1 else value), at + width
