@@ -135,7 +135,8 @@ def extent(path: Path) -> tuple[int, float]:
     if path.is_dir():
         return len(frame_files(path)), FOLDER_FPS
     try:
-        return _probe(path)
+        listing = listed(path)
+        return listing.count, listing.fps
     except (av.FFmpegError, ValueError, OSError) as error:
         _refuse("broken video", path, error)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from qtablate.model.family import Family
 
-FEATURES_SCHEMA = 2
+FEATURES_SCHEMA = 3
 """Raise it when decoding, sizing or encoding changes: no older file is used then."""
 
 CHUNK = 256
