@@ -24,9 +24,9 @@ from qtablate.bench.video import Bounds, frame_indices, resized
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 from clips import KINDS, Kind, moving, write
 
-REPEATS = 5
+REPEATS = 3
 WANTED, SIDE = 16, 224
-FRAMES = 150
+FRAMES = 60
 LONG = Kind(".mp4", size=(1280, 720), frames=1800)
 SPANS = {
     "default groups (250)": ({}, 0, Bounds()),
