@@ -58,12 +58,12 @@ to saves the rest."""
 
 def sequential(path: Path, wanted: Collection[int], take: Callable) -> dict[int, np.ndarray]:
     """The plain loop that seeking must equal."""
-    out = {}
+    out, last = {}, wanted[-1] if isinstance(wanted, range) else max(wanted)
     with av.open(str(path)) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index in wanted:
                 out[index] = take(frame.to_image().rotate(frame.rotation, expand=True))
-            if index >= max(wanted):
+            if index >= last:
                 break
     return out
 
