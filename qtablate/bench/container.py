@@ -54,7 +54,7 @@ def refuse_special(path: Path) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """The file as a PyAV container that reads no other file. Raises BadMedia for what should not be opened or decoded."""
+    """The file as a PyAV container, nothing of which comes over a network. Raises BadMedia for what is not to be decoded."""
     refuse_special(path)
     with av.open(str(path), options={"protocol_whitelist": "file"}, timeout=_PATIENCE) as container:
         if container.format.name in _LISTS:

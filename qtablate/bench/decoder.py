@@ -38,11 +38,12 @@ def decode(path: Path, listing: Listing, wanted: Collection[int], take: Take) ->
 def in_order(path: Path, wanted: Collection[int], take: Take) -> dict[int, Frames]:
     """Decoded from the start up to the last wanted frame."""
     out: dict[int, Frames] = {}
+    last = max(wanted)
     with opened(path) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index in wanted:
                 out[index] = take(upright(frame))
-            if index >= max(wanted):
+            if index >= last:
                 break
     return out
 
@@ -146,7 +147,7 @@ class _Run:
 
 def upright(frame: Any) -> Image.Image:
     """The frame as a player shows it: turned and mirrored by its display matrix where this is a matter of whole turns."""
-    image: Image.Image = frame.to_image()
+    image = Image.fromarray(frame.to_ndarray(format="rgb24"))  # the same as frame.to_image(), many times faster
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image
