@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import track
 
+from qtablate.bench.protocol import SCORERS
 from qtablate.display import Board, clock
 from qtablate.errors import QtablateError
 
@@ -43,7 +44,6 @@ app.add_typer(data_app, name="data")
 
 RESULTS = Path("results")
 CONTROLS = "blind,middle,shuffled,reversed,other"
-SCORERS = "likelihood,letter,generate,circular"
 TOKENS, ACCUM, SEEDS = "0,32,64", "1,4", "1,2,3"
 _STATUS_EVERY = 15.0  # seconds between status lines where the output is not a terminal
 
@@ -86,7 +86,9 @@ def sweep(
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of samples or items that may be left out as bad.")] = 0.1,
     media_root: Annotated[str, typer.Option(help="Folder that the clips in --train are named from.")] = "",
     controls: Annotated[str, typer.Option(help=f"What items are asked under too: {CONTROLS}, or blind alone.")] = CONTROLS,
-    scorers: Annotated[str, typer.Option(help=f"How answers are read, the first decides the score: {SCORERS}.")] = "likelihood",
+    scorers: Annotated[
+        str, typer.Option(help=f"How answers are read, the first decides the score: {', '.join(SCORERS)}.")
+    ] = "likelihood",
     diagnose: Annotated[bool, typer.Option("--diagnose", help="Look at what the visual tokens hold, too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Results folder. Default: results/MODEL-BENCH.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: one a GPU, or one a core.")] = None,
@@ -102,10 +104,8 @@ def sweep(
     from qtablate.store import Store
 
     if smoke:
-        given = {"tokens": tokens, "accum": accum, "seeds": seeds}
-        changed = [
-            name for name, value in given.items() if value != {"tokens": "0,32,64", "accum": "1,4", "seeds": "1,2,3"}[name]
-        ]
+        given = {"tokens": (tokens, TOKENS), "accum": (accum, ACCUM), "seeds": (seeds, SEEDS)}
+        changed = [name for name, (value, default) in given.items() if value != default]
         if changed:
             raise QtablateError(f"--smoke has a grid of its own: leave out --{', --'.join(changed)}, or leave out --smoke")
         tokens, accum, seeds = sweeps.SMOKE.tokens, sweeps.SMOKE.accum, sweeps.SMOKE.seeds
@@ -123,7 +123,7 @@ def sweep(
         raise QtablateError("--controls: blind must be among them, since no score means anything without it")
     recipe = sweeps.recipe_for(
         sources, samples, image_share, lr, warm_up, max_grad_norm, train_lm, asked_under, diagnose, lora,
-        words("--precision", precision, PRECISIONS)[0], checkpointing, words("--scorers", scorers, SCORERS.split(",")),
+        words("--precision", precision, PRECISIONS)[0], checkpointing, words("--scorers", scorers, SCORERS),
     )  # fmt: skip
     kind, _, where = bench.partition(":")
     name = "smoke" if smoke else "-".join(part for part in (Path(model).name, kind, Path(where).name) if part)

@@ -168,8 +168,10 @@ def recipe_for(
     """Fill what the user left open. The learning rate is the model's own; images have a part where the data has any."""
     config = read_config(sources.model)
     if image_share is None:
-        found = open_training(sources, config, samples or SAMPLES, WORLD_IMAGES).media()
-        image_share = WORLD_IMAGES if parts_are_world(sources) else found.get("image", 0) / sum(found.values())
+        image_share = WORLD_IMAGES
+        if not parts_are_world(sources):
+            found = open_training(sources, config, samples or SAMPLES, WORLD_IMAGES).media()
+            image_share = found.get("image", 0) / sum(found.values())
     return Recipe(
         samples=samples or SAMPLES,
         image_share=image_share,

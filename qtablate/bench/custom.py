@@ -36,9 +36,9 @@ class Custom:
         missing = [name for name in _OFFERED if not hasattr(self._inner, name)]
         if missing:
             raise DataError(f"--bench custom:{file}: what benchmark() returned has no {', '.join(missing)}")
-        content = path.read_bytes() + self._inner.fingerprint.encode()
-        self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
-        self._file = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        content = path.read_bytes()
+        self.fingerprint = hashlib.sha256(content + self._inner.fingerprint.encode()).hexdigest()[:16]
+        self._file = hashlib.sha256(content).hexdigest()[:16]
 
     @property
     def items(self) -> Sequence[Item]:

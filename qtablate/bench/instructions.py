@@ -15,7 +15,7 @@ from typing import Any
 
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Problem, Sample
 from qtablate.bench.paths import inside, state
-from qtablate.bench.video import Bounds, decoded_key, read_clip, read_image
+from qtablate.bench.video import Bounds, Clip
 from qtablate.errors import BadMedia, DataError
 
 
@@ -39,7 +39,7 @@ class InstructionFile:
         if not self._root.is_dir():
             raise DataError(f"--media-root: no folder {self._root}")
         digest = hashlib.sha256(f"{frames}/{side}".encode() + path.read_bytes())
-        self._media: dict[str, tuple[Path, str, Bounds]] = {}
+        self._clips: dict[str, Clip] = {}
         self.samples: list[Sample] = []
         self.problems: list[Problem] = []
         for number, entry in enumerate(entries):
@@ -51,28 +51,25 @@ class InstructionFile:
             first = self.problems[0] if self.problems else None
             why = f"{first.kind} ({first.subject}: {first.detail})" if first else "it is empty"
             raise DataError(f"--train: {file} holds no usable sample: {why}")
-        for name, (media, _, _) in self._media.items():
-            digest.update(name.encode() + state(media))
+        for name, clip in self._clips.items():
+            digest.update(name.encode() + state(clip.path))
         self.fingerprint = digest.hexdigest()[:16]
 
     def media(self) -> Mapping[str, int]:
         return Counter(sample.medium for sample in self.samples)
 
     def clips(self) -> list[str]:
-        return list(self._media)
+        return list(self._clips)
 
     def key(self, clip: str) -> str:
-        path, medium, bounds = self._media[clip]
-        return decoded_key(path, bounds, 1 if medium == IMAGE else self._frames, self._side)
+        return self._clips[clip].key(self._frames, self._side)
 
     def file(self, clip: str) -> tuple[Path, Bounds]:
         """Where a clip is, and which span of it is meant."""
-        path, _, bounds = self._media[clip]
-        return path, bounds
+        return self._clips[clip].path, self._clips[clip].bounds
 
     def frames(self, clip: str) -> Frames:
-        path, medium, bounds = self._media[clip]
-        return read_image(path, self._side) if medium == IMAGE else read_clip(path, self._frames, self._side, bounds)
+        return self._clips[clip].read(self._frames, self._side)
 
     def _sample(self, number: int, entry: Any) -> Sample:
         if not isinstance(entry, dict):
@@ -96,8 +93,8 @@ class InstructionFile:
             raise BadMedia(f"missing {medium}", str(path))
         bounds = Bounds.of(entry)
         clip = bounds.named(name)
-        if clip in self._media and self._media[clip][1] != medium:
+        if clip in self._clips and self._clips[clip].medium != medium:
             clip += f" as {medium}"  # one file shown both ways is two clips
-        self._media[clip] = (path, medium, bounds)
+        self._clips[clip] = Clip(path, medium, bounds)
         # stage-2 captions have an empty question and their task in the instruction
         return Sample(f"{number}", medium, clip, tuple(pairs), str(turns[0].get("i") or "").strip())

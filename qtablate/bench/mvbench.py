@@ -12,24 +12,15 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Item, Problem
 from qtablate.bench.paths import inside, state
 from qtablate.bench.protocol import MEDIA_ROOTS, SYSTEM
-from qtablate.bench.video import IMAGE_SUFFIXES, Bounds, decoded_key, read_clip, read_image
+from qtablate.bench.video import IMAGE_SUFFIXES, Bounds, Clip
 from qtablate.errors import BadMedia, DataError
 from qtablate.seeds import Dice
-
-
-@dataclass(frozen=True, slots=True)
-class _Clip:
-    path: Path
-    bounds: Bounds
-    medium: str
-    """An image where the file is one: other sets of this format ask about pictures too."""
 
 
 class MVBench:
@@ -45,7 +36,7 @@ class MVBench:
             )
         self._roots = MEDIA_ROOTS | _task_table(self.root / "tasks.json")
         self.tasks = [file.stem for file in files]
-        self._clips: dict[str, _Clip] = {}
+        self._clips: dict[str, Clip] = {}
         self.items: list[Item] = []
         self.problems: list[Problem] = []
         digest = hashlib.sha256(f"{frames}/{side}/{items_a_task}/{SYSTEM}".encode())
@@ -63,24 +54,17 @@ class MVBench:
         return list(dict.fromkeys(item.clip for item in self.items))
 
     def key(self, clip: str) -> str:
-        known = self._clips[clip]
-        return decoded_key(known.path, known.bounds, 1 if known.medium == IMAGE else self._frames, self._side)
+        return self._clips[clip].key(self._frames, self._side)
 
     def file(self, clip: str) -> tuple[Path, Bounds]:
         """Where a clip is, and which span of it is meant."""
         return self._clips[clip].path, self._clips[clip].bounds
 
     def frames(self, clip: str) -> Frames:
-        known = self._clips[clip]
-        if known.medium == IMAGE:
-            return read_image(known.path, self._side)
-        return read_clip(known.path, self._frames, self._side, known.bounds)
+        return self._clips[clip].read(self._frames, self._side)
 
     def _read(self, file: Path) -> Iterator[Item]:
-        try:
-            entries = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{file} is not JSON: {error}") from None
+        entries = _parsed(file)
         if not isinstance(entries, list):
             raise DataError(f"{file}: expected a list of questions, found {type(entries).__name__}")
         for number, entry in enumerate(entries):
@@ -131,18 +115,23 @@ class MVBench:
             raise BadMedia("missing video", f"{entry['video']} is at none of {places}")
         media = path.relative_to(video).as_posix()
         clip = bounds.named(media)
-        self._clips[clip] = _Clip(path, bounds, IMAGE if path.suffix.lower() in IMAGE_SUFFIXES else VIDEO)
+        # other sets of this format ask about pictures too
+        self._clips[clip] = Clip(path, IMAGE if path.suffix.lower() in IMAGE_SUFFIXES else VIDEO, bounds)
         return clip, media
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from None
 
 
 def _task_table(path: Path) -> dict[str, str]:
     """Where the clips of each task lie below video/, where a set says so. Raises DataError when the file is no such table."""
     if not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
+    found = _parsed(path)
     if not isinstance(found, dict) or not all(isinstance(folder, str) for folder in found.values()):
         raise DataError(f'{path} should name a folder below video/ for each task, such as {{"action_count": "clips/a"}}')
     return found

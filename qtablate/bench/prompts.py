@@ -6,7 +6,7 @@ stands before the visual tokens and all that stands behind them as two strings, 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Literal, Protocol
 
 from qtablate.bench.items import IMAGE, VIDEO
@@ -156,11 +156,19 @@ class Pieces:
         return [Piece("".join(piece.text for piece in group), supervised) for supervised, group in groups]
 
 
+def shared(sequences: Sequence[list[int]]) -> int:
+    """How many tokens all begin with."""
+    return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*sequences, strict=False)))
+
+
+def begun_alike(sequences: Sequence[list[int]]) -> int:
+    """As `shared`, short of a whole sequence: each has at least its last token left."""
+    return min(shared(sequences), *(len(ids) - 1 for ids in sequences))
+
+
 def parted(before: list[int], wholes: Sequence[list[int]]) -> Asked:
     """What all begin with as the context, the rest of each as an option of its own."""
-    start = 0
-    while all(start < len(ids) - 1 for ids in wholes) and len({ids[start] for ids in wholes}) == 1:
-        start += 1
+    start = begun_alike(wholes)
     return Asked(before, wholes[0][:start], [ids[start:] for ids in wholes])
 
 

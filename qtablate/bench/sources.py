@@ -29,7 +29,7 @@ class Sources:
 
 def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
     """The benchmark, its clips at the model's size. Raises DataError."""
-    shown = (model["num_frames"], model["vision_config"]["image_size"])
+    shown = _shown(model)
     if is_world(sources.bench):
         from qtablate.bench.world.benchmark import ITEMS_A_TASK, Shown, WorldBench
 
@@ -47,6 +47,11 @@ def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
     raise DataError(f"--bench: unknown benchmark '{sources.bench}'; expected world, world:LEVEL, mvbench:DIR or custom:FILE.py")
 
 
+def _shown(model: dict[str, Any]) -> tuple[int, int]:
+    """(frames of a clip, pixels a side) that a model is shown."""
+    return model["num_frames"], model["vision_config"]["image_size"]
+
+
 def open_training(sources: Sources, model: dict[str, Any], samples: int, image_share: float) -> TrainingData:
     """Training data with enough clips for a budget, its clips at the model's size; several sources as one. Raises DataError."""
     named = parts(sources)
@@ -58,7 +63,7 @@ def open_training(sources: Sources, model: dict[str, Any], samples: int, image_s
 
 
 def _open_part(part: "Part", model: dict[str, Any], samples: int, image_share: float) -> TrainingData:
-    shown = (model["num_frames"], model["vision_config"]["image_size"])
+    shown = _shown(model)
     if is_world(part.file):
         from qtablate.bench.world.benchmark import Shown, WorldTraining
 

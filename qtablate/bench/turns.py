@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from qtablate.bench.prompts import IGNORE, TAGS, Asked, Pairs, Reads, Tokenise, Told, instruction_alone, parted
+from qtablate.bench.prompts import IGNORE, TAGS, Asked, Pairs, Reads, Tokenise, Told, instruction_alone, parted, shared
 from qtablate.bench.protocol import LETTERS, START, listed
 
 Write = Callable[[str, str, Pairs], str]
@@ -53,8 +53,7 @@ class Whole:
         start = len(tokenise(prompt.rstrip() if self.turns.stripped else prompt))
         answers = [self._prompt(medium, instruction, question, f"{option}{self.end}")[1] for option in options]
         wholes = [list(tokenise(answer)) for answer in answers]
-        while any(ids[:start] != wholes[0][:start] for ids in wholes):  # a token that reaches across
-            start -= 1
+        start = min(start, shared(wholes))  # short of a token that reaches across
         return Asked(list(tokenise(before)), wholes[0][:start], [ids[start:] for ids in wholes])
 
     def lettered(self, medium: str, instruction: str, question: str, options: Sequence[str], tokenise: Tokenise) -> Asked:

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from qtablate.bench.container import listed, refuse_special
 from qtablate.bench.decoder import decode
-from qtablate.bench.items import Frames
+from qtablate.bench.items import IMAGE, Frames
 from qtablate.bench.paths import state
 from qtablate.errors import BadMedia, DataError
 
@@ -49,11 +49,6 @@ class Bounds:
     def named(self, media: str) -> str:
         """A clip's name: its file, and the bounds where there are any, since both decide its frames."""
         return media if self == Bounds() else f"{media} [{self.start}-{self.end} s]"
-
-
-def decoded_key(path: Path, bounds: Bounds, frames: int, side: int) -> str:
-    """Of what decoding a clip gives: its full path, size and time, span, number of frames and their size."""
-    return f"{path.resolve()}|{state(path).hex()}|{bounds.start}-{bounds.end}|{frames}|{side}"
 
 
 def frame_indices(count: int, fps: float, wanted: int, bounds: Bounds = Bounds(), first: int = 0) -> list[int]:
@@ -139,6 +134,24 @@ def extent(path: Path) -> tuple[int, float]:
         return listing.count, listing.fps
     except (av.FFmpegError, ValueError, OSError) as error:
         _refuse("broken video", path, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A file or a folder of frames, as it is shown."""
+
+    path: Path
+    medium: str
+    bounds: Bounds
+
+    def key(self, frames: int, side: int) -> str:
+        """Of its pixels at this length and size: its full path, size and time, and span."""
+        count = 1 if self.medium == IMAGE else frames
+        return f"{self.path.resolve()}|{state(self.path).hex()}|{self.bounds.start}-{self.bounds.end}|{count}|{side}"
+
+    def read(self, frames: int, side: int) -> Frames:
+        """Raises BadMedia."""
+        return read_image(self.path, side) if self.medium == IMAGE else read_clip(self.path, frames, side, self.bounds)
 
 
 def _read_folder(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from qtablate.bench.items import Item
-from qtablate.bench.prompts import Asked
+from qtablate.bench.prompts import Asked, begun_alike
 from qtablate.bench.protocol import MOST_TOKENS, SCORERS, first_line, strict
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
@@ -43,7 +43,7 @@ class Scores:
     @property
     def predicted(self) -> int:
         """The likeliest option, the first of equals; -1 where a generated answer names none, or rotations disagree."""
-        if self.how == "generate":
+        if self.how == GENERATE:
             return strict(self.text, self.item.options)
         if self.rotated:
             return self.rotated[0] if len(set(self.rotated)) == 1 else -1
@@ -146,7 +146,8 @@ def _score_views(
     prompts = [
         prompt for number, view in enumerate(views) for item in view.items for prompt in _prompts(encoder, item, number, how)
     ]
-    common = _common([one.asked.context for one in prompts])
+    contexts = [one.asked.context for one in prompts]
+    common = contexts[0][: begun_alike(contexts)]
     prefix = _prefix(model, encoder, features, [view.items[0] for view in views], prompts[0].asked.before, common)
     by_length: dict[tuple[bool, int], list[int]] = {}  # prompts of one length together: what is cached holds no padding
     for number, one in enumerate(prompts):
@@ -178,24 +179,11 @@ def _gathered(scores: list[Scores]) -> list[Scores]:
     return out
 
 
-def _common(contexts: Sequence[list[int]]) -> list[int]:
-    """What all contexts begin with, short of a whole one: at least its last token is left to ask with."""
-    least, most = min(contexts), max(contexts)
-    length = 0
-    for a, b in zip(least, most, strict=False):
-        if a != b:
-            break
-        length += 1
-    return least[: min(length, *(len(context) - 1 for context in contexts))]
-
-
 def _prefix(
     model: Family, encoder: Encoder, features: Tensor, items: list[Item], before: list[int], common: list[int]
 ) -> _Cache:
     """[before, visual tokens, what all questions begin with] of each clip."""
-    text = encoder.read(items)
-    read = (text[0].to(model.device), text[1].to(model.device)) if text else None
-    visual = model.visual_tokens(features.to(model.device), text=read)  # (clip, Q, D)
+    visual = model.visual_tokens(features.to(model.device), text=encoder.read(items))  # (clip, Q, D)
     first, last = (model.embed(torch.tensor([ids], dtype=torch.long)).expand(len(visual), -1, -1) for ids in (before, common))
     embeds = torch.cat([first, visual.to(first.dtype), last], dim=1)
     nowhere = torch.zeros(embeds.shape[:2], dtype=torch.bool)  # nothing is told yet

@@ -50,12 +50,9 @@ def targets(language_model: nn.Module) -> list[str]:
 def new_adapter(model: Family, rank: int, seed: int) -> None:
     """Add a LoRA that changes nothing yet: A from the seed at peft's own scale, B zero."""
     if has_adapter(model):
-        held = {name: value for name, value in adapter_weights(model).items() if ".lora_A." in name}
-        ranks = {len(value) for value in held.values()}
-        if ranks != {rank}:
-            raise ModelError(
-                f"the model has an adapter of rank {', '.join(map(str, sorted(ranks)))}; --lora {rank} asks for another"
-            )
+        held = ranks(adapter_weights(model))
+        if held != [rank]:
+            raise ModelError(f"the model has an adapter of rank {', '.join(map(str, held))}; --lora {rank} asks for another")
         return
     _inject(model, rank, ALPHA_TO_RANK * rank, DROPOUT, targets(model.language_model))
     with torch.no_grad():
@@ -83,7 +80,7 @@ def add_adapter(model: Family, folder: Path) -> None:
             f"{folder}: a LoRA with {', '.join(unread)} is not supported; merge it into the weights with peft first"
         )
     _inject(model, rank, alpha, float(config.get("lora_dropout", 0.0)), names)
-    own = {name: parameter for name, parameter in model.language_model.named_parameters() if ".lora_" in name}
+    own = adapter_weights(model)
     given = {name.removeprefix(_PREFIX).replace(".weight", f".{_NAME}.weight"): value for name, value in weights.items()}
     if own.keys() != given.keys():
         odd = sorted(own.keys() ^ given.keys())
@@ -110,22 +107,27 @@ def silence(model: Family) -> None:
 
 
 def has_adapter(model: Family) -> bool:
-    return any(".lora_" in name for name, _ in model.language_model.named_parameters())
+    return bool(adapter_weights(model))
 
 
 def adapter_weights(model: Family) -> dict[str, Tensor]:
     return {name: value for name, value in model.language_model.named_parameters() if ".lora_" in name}
 
 
+def ranks(weights: Mapping[str, Tensor]) -> list[int]:
+    """Of a LoRA's matrices; one number in all that are made here."""
+    return sorted({len(value) for name, value in weights.items() if ".lora_A." in name})
+
+
 def write_adapter(folder: Path, weights: Mapping[str, Tensor], alpha: float, dropout: float) -> None:
     """Write a LoRA in peft's form. `weights` has peft's names with or without its adapter's name."""
     plain = {name.replace(f".{_NAME}.weight", ".weight"): value.contiguous() for name, value in weights.items()}
-    ranks = {len(value) for name, value in plain.items() if ".lora_A." in name}
-    if len(ranks) != 1:
-        raise ModelError(f"the adapter has ranks {sorted(ranks)}; one is expected")
+    held = ranks(plain)
+    if len(held) != 1:
+        raise ModelError(f"the adapter has ranks {held}; one is expected")
     modules = sorted({name.split(".lora_")[0].rpartition(".")[2] for name in plain})
     config: dict[str, Any] = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": ranks.pop(), "lora_alpha": alpha, "lora_dropout": dropout,
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": held[0], "lora_alpha": alpha, "lora_dropout": dropout,
         "target_modules": modules, "bias": "none", "inference_mode": True, "base_model_name_or_path": None,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)

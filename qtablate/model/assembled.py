@@ -11,16 +11,13 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
-    AutoModelForCausalLM,
     InstructBlipQFormerConfig,
-    InstructBlipQFormerModel,
     PreTrainedConfig,
-    PreTrainedModel,
 )
 from transformers.configuration_utils import SubConfigSpec
 
 from qtablate.errors import ModelError
-from qtablate.model.family import Family
+from qtablate.model.family import Container
 
 OF_CLIPS = ("videomae",)
 """Towers that take (B, T, 3, H, W); all others take pictures."""
@@ -54,27 +51,18 @@ class AssembledConfig(PreTrainedConfig):
     fresh_parts: list[str] | None = None
 
 
-class AssembledModel(Family, PreTrainedModel):
+class AssembledModel(Container):
     config_class = AssembledConfig
     base_model_prefix = "assembled"
-    main_input_name = "pixel_values"
-    _supports_sdpa = True
-    _supports_attention_backend = True
     _no_split_modules = ["InstructBlipQFormerLayer"]  # noqa: RUF012
     bridge = ("frame_positions", "vision_norm", "qformer", "projection")
 
     def __init__(self, config: AssembledConfig) -> None:
         super().__init__(config)
         self.vision = AutoModel.from_config(config.vision_config)
-        self.qformer = InstructBlipQFormerModel(config.qformer_config)
-        width, seen = self.qformer.config.hidden_size, config.qformer_config.encoder_hidden_size
-        self.frame_positions = nn.Embedding(config.num_frames, seen)
-        self.vision_norm = nn.LayerNorm(seen)
-        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, width))
-        if config.extra_num_query_tokens:
-            self.extra_query_tokens = nn.Parameter(torch.zeros(1, config.extra_num_query_tokens, width))
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
-        self.projection = nn.Linear(width, self.language_model.get_input_embeddings().embedding_dim)
+        self.frame_positions = nn.Embedding(config.num_frames, config.qformer_config.encoder_hidden_size)
+        self.vision_norm = nn.LayerNorm(config.qformer_config.encoder_hidden_size)
+        self.build_behind(config)
         self.post_init()
 
     def vision_features(self, pixel_values: Tensor) -> Tensor:
@@ -93,14 +81,11 @@ class AssembledModel(Family, PreTrainedModel):
     def visual_tokens(
         self, features: Tensor, queries: Tensor | None = None, text: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
-        queries = (self.queries() if queries is None else queries).expand(len(features), -1, -1)
         if self.config.vision_config.model_type not in OF_CLIPS:
             each = self.config.features_a_frame
             frame = torch.arange(features.shape[1], device=features.device) // each
             features = features + self.frame_positions(frame).to(features.dtype)
-        seen = self.vision_norm(features)
-        out = self.qformer(input_ids=None, query_embeds=queries, encoder_hidden_states=seen)
-        return cast(Tensor, self.projection(out.last_hidden_state))
+        return cast(Tensor, self.projection(self.look(self.vision_norm(features), queries, None)))
 
 
 AutoConfig.register("assembled", AssembledConfig)

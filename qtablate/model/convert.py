@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qtablate.errors import ModelError
-from qtablate.model.adapter import DROPOUT, write_adapter
+from qtablate.model.adapter import DROPOUT, ranks, write_adapter
 from qtablate.model.load import ADAPTER, quiet, reading
 from qtablate.model.original import WITHOUT_TEXT, Original, merged, missing, pairs, read
 from qtablate.model.write import new_directory, write_qformer_tokenizer, write_tokenizer
@@ -94,8 +94,7 @@ def convert(files: Sequence[Path], llm: Path, out: Path, bert: Path | None, sett
                 llm, dtype=settings.dtype, local_files_only=True, trust_remote_code=False
             ).state_dict()
         if found.adapter and settings.merge:
-            rank = next(len(value) for name, value in found.adapter.items() if ".lora_A." in name)
-            language = merged(language, found.adapter, settings.lora_alpha / rank)
+            language = merged(language, found.adapter, settings.lora_alpha / ranks(found.adapter)[0])
         _load(model, held | {f"language_model.{name}": value for name, value in language.items()})
         model.save_pretrained(folder)
         if found.adapter and not settings.merge:
@@ -190,10 +189,10 @@ def _fitted(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], text: bool
 def _load(model: Any, state: dict[str, Tensor]) -> None:
     absent, foreign = model.load_state_dict(state, strict=False, assign=True)
     model.tie_weights()
-    tied = [name for name in absent if getattr(model.get_parameter(name), "is_meta", False)]
-    if tied or foreign:
+    lacking = [name for name in absent if model.get_parameter(name).is_meta]  # the others are tied to what was there
+    if lacking or foreign:
         raise ModelError(
-            f"the language model's directory lacks {', '.join(tied) or 'nothing'}, has {', '.join(foreign)} too many"
+            f"the language model's directory lacks {', '.join(lacking) or 'nothing'}, has {', '.join(foreign)} too many"
         )
 
 
@@ -212,8 +211,8 @@ def _told(
         f"query tokens: {config.num_query_tokens}, extra: {extra}" + (f" (rows 0-{extra - 1} kept)" if extra else ""),
     ]
     if found.adapter:
-        rank = next(len(value) for name, value in found.adapter.items() if ".lora_A." in name)
-        lines.append(f"LoRA: rank {rank}, alpha {settings.lora_alpha:g}, {'merged' if settings.merge else 'kept as adapter'}")
+        how = "merged" if settings.merge else "kept as adapter"
+        lines.append(f"LoRA: rank {ranks(found.adapter)[0]}, alpha {settings.lora_alpha:g}, {how}")
     if settings.fresh:
         lines.append(f"started anew from each cell's seed: {', '.join(settings.fresh)}")
     if found.left_out:

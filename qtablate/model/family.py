@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, InstructBlipQFormerModel, PreTrainedModel
 
 PLAIN_HEADS = ("llama", "mistral", "qwen2", "phi3")
 """Language models whose logits are a linear map of their last hidden state, nothing scaled or capped."""
@@ -41,6 +42,16 @@ class Family(nn.Module):
     ) -> Tensor:
         """(B, N, D) features -> (B, Q, D) tokens in the language model's space, by the model's own queries or others.
         `text`, (B, L) ids and (B, L) mask, is what the Q-Former reads beside the queries."""
+
+    def look(self, seen: Tensor, queries: Tensor | None, text: tuple[Tensor, Tensor] | None) -> Tensor:
+        """What the queries find: one pass of the Q-Former over what it may see, (B, N, D) -> (B, Q, D). `queries` and `text` as
+        in visual_tokens."""
+        queries = (self.queries() if queries is None else queries).expand(len(seen), -1, -1)
+        ids, mask = (part.to(seen.device) for part in text) if text else (None, None)
+        if mask is not None:
+            mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1)
+        out = self.qformer(input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=seen)
+        return cast(Tensor, out.last_hidden_state[:, : queries.shape[1]])
 
     def tokens_of(self, features: Tensor) -> int:
         """How many visual tokens a clip's features (N, D) become."""
@@ -83,3 +94,21 @@ class Family(nn.Module):
             return cast(Tensor, inner.get_output_embeddings()(out.last_hidden_state[at])), out.past_key_values
         out = inner(inputs_embeds=embeds, **arguments)
         return cast(Tensor, out.logits[at]), out.past_key_values
+
+
+class Container(Family, PreTrainedModel):
+    """A family whose vision tower stands in front of parts that all of them build alike."""
+
+    main_input_name = "pixel_values"
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+    def build_behind(self, config: Any) -> None:
+        """Q-Former, queries, language model and the projection between the two, as config describes them."""
+        self.qformer = InstructBlipQFormerModel(config.qformer_config)
+        width = config.qformer_config.hidden_size
+        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, width))
+        if config.extra_num_query_tokens:
+            self.extra_query_tokens = nn.Parameter(torch.zeros(1, config.extra_num_query_tokens, width))
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.projection = nn.Linear(width, self.language_model.get_input_embeddings().embedding_dim)

@@ -57,9 +57,6 @@ class InstructBlipVideoModel(Family, InstructBlipVideoForConditionalGeneration):
             raise ModelError("InstructBLIP's Q-Former reads the question: visual tokens cannot be made without it")
         clips, frames = len(features), features.shape[1] // self._patches
         seen = features.reshape(clips * frames, self._patches, features.shape[2])
-        queries = (self.queries() if queries is None else queries).expand(len(seen), -1, -1)
         ids, mask = (part.repeat_interleave(frames, dim=0) for part in text)
-        mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1)
-        out = self.qformer(input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=seen)
-        tokens = self.language_projection(out.last_hidden_state[:, : queries.shape[1]])
-        return cast(Tensor, tokens.reshape(clips, frames * queries.shape[1], -1))
+        tokens = self.language_projection(self.look(seen, queries, (ids, mask)))
+        return cast(Tensor, tokens.reshape(clips, frames * tokens.shape[1], -1))

@@ -29,8 +29,12 @@ QFORMER_TOKENIZER = "qformer_tokenizer"
 PREPROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 ADAPTER = "adapter"
 """Folder of a LoRA of the language model, as peft writes it."""
-_TEXTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "tokenizer.model", "vocab.json",
-          "merges.txt")  # fmt: skip
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+"""Any one of these makes a tokenizer."""
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "tokenizer.model",
+    "vocab.json", "merges.txt",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,7 @@ def directory(model: str) -> Path:
     path = NANO if model == "nano" else Path(model)
     missing = [] if (path / "config.json").is_file() else ["config.json"]
     missing += [] if any((path / name).is_file() for name in (WEIGHTS, INDEX)) else [WEIGHTS]
-    missing += [] if any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")) else [
-        "tokenizer.json"
-    ]  # fmt: skip
+    missing += [] if any((path / name).is_file() for name in TOKENIZERS) else [TOKENIZERS[0]]
     if missing:
         raise ModelError(
             f"'{model}' is not a model directory: expected config.json, {WEIGHTS}, tokenizer.json, "
@@ -152,9 +154,8 @@ def fingerprint(model: str) -> str:
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} cannot be read: {error}; fetch or write it again") from None
     inner = [file for name in (QFORMER_TOKENIZER, ADAPTER) for file in sorted((folder / name).glob("*")) if file.is_file()]
-    others = [folder / name for name in (*_TEXTS, *PREPROCESSORS) if (folder / name).is_file()]
-    tokenizer = [folder / "tokenizer.json"] if (folder / "tokenizer.json").is_file() else []
-    for path in (folder / "config.json", *weights, *tokenizer, *others, *inner):
+    others = [folder / name for name in (*TOKENIZER_FILES, *PREPROCESSORS) if (folder / name).is_file()]
+    for path in (folder / "config.json", *weights, *others, *inner):
         with path.open("rb") as file:
             digest.update(path.relative_to(folder).as_posix().encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -12,17 +12,14 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     InstructBlipQFormerConfig,
-    InstructBlipQFormerModel,
     PreTrainedConfig,
-    PreTrainedModel,
     VideoMAEConfig,
     VideoMAEModel,
 )
 from transformers.configuration_utils import SubConfigSpec
 
-from qtablate.model.family import Family
+from qtablate.model.family import Container
 
 VISION_NORM_EPS = 1e-12  # vision_layernorm of the original; the config of VideoMAE has one eps for all its norms
 
@@ -74,28 +71,19 @@ class VideoChat2Config(PreTrainedConfig):
     """Parts that a cell starts anew, from its seed (an alignment-stage base); empty: all parts come from the file."""
 
 
-class VideoChat2Model(Family, PreTrainedModel):
+class VideoChat2Model(Container):
     """The model."""
 
     config_class = VideoChat2Config
     base_model_prefix = "videochat2"
-    main_input_name = "pixel_values"
-    _supports_sdpa = True
-    _supports_attention_backend = True
     _no_split_modules = ["VideoMAELayer", "InstructBlipQFormerLayer"]  # noqa: RUF012
 
     def __init__(self, config: VideoChat2Config) -> None:
         super().__init__(config)
         self.vision = VideoMAEModel(config.vision_config)
         cast(nn.LayerNorm, self.vision.layernorm).eps = VISION_NORM_EPS
-        self.qformer = InstructBlipQFormerModel(config.qformer_config)
+        self.build_behind(config)
         drop_paths(self.qformer, config.qformer_drop_path)
-        width = self.qformer.config.hidden_size
-        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, width))
-        if config.extra_num_query_tokens:
-            self.extra_query_tokens = nn.Parameter(torch.zeros(1, config.extra_num_query_tokens, width))
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
-        self.projection = nn.Linear(width, self.language_model.get_input_embeddings().embedding_dim)
         self._tables: dict[tuple[int, int, int, torch.device, torch.dtype], Tensor] = {}
         self.post_init()
 
@@ -111,12 +99,7 @@ class VideoChat2Model(Family, PreTrainedModel):
         self, features: Tensor, queries: Tensor | None = None, text: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
         """See Family; the text is VideoChat2's instruction."""
-        queries = (self.queries() if queries is None else queries).expand(len(features), -1, -1)
-        ids, mask = text or (None, None)
-        if mask is not None:
-            mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1)
-        out = self.qformer(input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=features)
-        return cast(Tensor, self.projection(out.last_hidden_state[:, : queries.shape[1]]))
+        return cast(Tensor, self.projection(self.look(features, queries, text)))
 
     def _positions(self, frames: int, height: int, width: int) -> Tensor:
         """Position table (1, T * h * w, D), kept a size. It is in no state dict, so it is made here when first needed."""

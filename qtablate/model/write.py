@@ -7,12 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qtablate.errors import ModelError
-from qtablate.model.load import QFORMER_TOKENIZER, reading, tokenizer
-
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt",
-)  # fmt: skip
+from qtablate.model.load import QFORMER_TOKENIZER, TOKENIZER_FILES, TOKENIZERS, reading, tokenizer
 
 
 @contextmanager
@@ -39,8 +34,8 @@ def write_tokenizer(source: Path, out: Path) -> None:
         ModelError: there is none, or it cannot be read.
     """
     found = [name for name in TOKENIZER_FILES if (source / name).is_file()]
-    if not {"tokenizer.json", "tokenizer.model", "vocab.json"} & set(found):
-        raise ModelError(f"{source} holds no tokenizer: expected tokenizer.json, tokenizer.model or vocab.json")
+    if not set(TOKENIZERS) & set(found):
+        raise ModelError(f"{source} holds no tokenizer: expected one of {', '.join(TOKENIZERS)}")
     read = tokenizer(source)
     if "tokenizer.json" in found:
         for name in found:

@@ -56,7 +56,7 @@ def visual_tokens(
     """(Q, D) visual tokens of each row in order, whatever their media."""
     out: dict[int, Tensor] = {}
     for rows, features in groups:
-        own = (text[0][rows].to(model.device), text[1][rows].to(model.device)) if text else None
+        own = (text[0][rows], text[1][rows]) if text else None
         out.update(zip(rows.tolist(), model.visual_tokens(features.to(model.device), queries, own), strict=True))
     return [out[row] for row in range(len(out))]
 
