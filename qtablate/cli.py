@@ -29,7 +29,7 @@ from qtablate.errors import QtablateError
 if TYPE_CHECKING:
     from qtablate.bench.doctor import Checkup
     from qtablate.execute.events import Event
-    from qtablate.grid import Hold
+    from qtablate.grid import Budget, Hold
     from qtablate.store import Store
     from qtablate.sweep import Sweep
 
@@ -60,17 +60,34 @@ def sweep(
     accum: Annotated[str, typer.Option(help="accumulate_grad_batches to compare.")] = ACCUM,
     batch_size: Annotated[str, typer.Option(help="Micro-batch sizes; with --hold effective-batch, effective ones.")] = "8",
     seeds: Annotated[str, typer.Option(help="Seeds; every condition runs with each.")] = SEEDS,
-    mixing: Annotated[str, typer.Option(help="multi: each micro-batch holds every medium; single: one medium each.")] = "multi",
-    extra_init: Annotated[str, typer.Option(help="Initial values of extra tokens: normal, zeros.")] = "normal",
+    mixing: Annotated[
+        str, typer.Option(help="multi: every medium in each micro-batch; single: one each; aligned: one each, evenly.")
+    ] = "multi",
+    align_windows: Annotated[
+        bool, typer.Option("--align-windows", help="Order single's micro-batches evenly: the same as --mixing aligned.")
+    ] = False,
+    extra_init: Annotated[str, typer.Option(help="Initial values of extra tokens: normal, zeros, copy.")] = "normal",
+    extra_lr: Annotated[str, typer.Option(help="Extra tokens' learning rate, as multiples of the others'.")] = "1",
+    lr_scaling: Annotated[str, typer.Option(help="How the rate grows with the effective batch: none, sqrt, linear.")] = "none",
+    lr_batch: Annotated[
+        int | None, typer.Option(min=1, help="Effective batch that --lr is meant for. Default: the grid's smallest.")
+    ] = None,
+    loss_norm: Annotated[str, typer.Option(help="tokens; faulty, to measure: micro_mean, none.")] = "tokens",
+    clip_at: Annotated[str, typer.Option(help="window; faulty, to measure: micro_batch.")] = "window",
+    schedule_at: Annotated[str, typer.Option(help="window; faulty, to measure: micro_batch.")] = "window",
     hold: Annotated[str, typer.Option(help="What accumulation keeps: micro-batch or effective-batch.")] = "micro-batch",
     samples: Annotated[int | None, typer.Option(min=1, help="Budget: clips and images that each cell trains on.")] = None,
+    budget: Annotated[
+        tuple[str, int] | None,
+        typer.Option(metavar="samples|steps|tokens N", help="What each cell has N of: --samples, or this. tokens: supervised."),
+    ] = None,
     image_share: Annotated[float | None, typer.Option(min=0, max=1, help="Share of images among the samples.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the model's own.")] = None,
     warm_up: Annotated[float, typer.Option(min=0, max=1, help="Share of the optimizer steps.")] = 0.2,
     max_grad_norm: Annotated[float | None, typer.Option(help="Clip each window's gradient. Default: no clipping.")] = None,
     train_lm: Annotated[bool, typer.Option("--train-lm/--freeze-lm", help="Train the language model too.")] = False,
     lora: Annotated[int, typer.Option(min=0, help="Rank of a LoRA of the language model (the original: 16). 0: none.")] = 0,
-    precision: Annotated[str, typer.Option(help="fp32, or bf16 for frozen parts and arithmetic.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 or fp16 for frozen parts and arithmetic.")] = "fp32",
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Recompute activations instead of keeping them.")
     ] = False,
@@ -97,9 +114,10 @@ def sweep(
 ) -> None:
     """Train and evaluate every cell of a grid; finished cells are never run again."""
     from qtablate import sweep as sweeps
+    from qtablate.axes import BY_OPTION
     from qtablate.bench.sources import Sources
     from qtablate.execute.local import at_once
-    from qtablate.grid import EXTRA_INITS, HOLDS, MIXINGS, PRECISIONS, Grid, labels, numbers, words
+    from qtablate.grid import BUDGETS, HOLDS, PRECISIONS, Grid, factors, labels, numbers, words
     from qtablate.model.cache import default_cache
     from qtablate.store import Store
 
@@ -112,11 +130,23 @@ def sweep(
         samples, items = samples or sweeps.SMOKE.samples, items or sweeps.SMOKE.items
     if "," in hold:
         raise QtablateError(f"--hold takes one value, not '{hold}'; known: {', '.join(HOLDS)}")
+    if align_windows:
+        mixing = ",".join("aligned" if level == "single" else level for level in mixing.split(","))
+        if "aligned" not in mixing:
+            raise QtablateError("--align-windows orders the micro-batches of --mixing single, which is not asked for")
+
+    def named(option: str, text: str) -> tuple[str, ...]:
+        return words(f"--{option}", text, BY_OPTION[option].known)
+
     grid = Grid(
         numbers("--tokens", tokens, 0), numbers("--accum", accum, 1), numbers("--batch-size", batch_size, 1),
-        numbers("--seeds", seeds, 0), words("--mixing", mixing, MIXINGS), words("--extra-init", extra_init, EXTRA_INITS),
-        cast("Hold", words("--hold", hold, HOLDS)[0]),
+        numbers("--seeds", seeds, 0), named("mixing", mixing), named("extra-init", extra_init),
+        cast("Hold", words("--hold", hold, HOLDS)[0]), factors("--extra-lr", extra_lr), named("lr-scaling", lr_scaling),
+        named("loss-norm", loss_norm), named("clip-at", clip_at), named("schedule-at", schedule_at), lr_batch,
     )  # fmt: skip
+    held = (words("--budget", budget[0], BUDGETS)[0], numbers("--budget", str(budget[1]), 1)[0]) if budget else None
+    if smoke and budget:
+        raise QtablateError("--smoke has a budget of its own: leave out --budget, or leave out --smoke")
     sources = Sources(model, bench, train, media_root, train_weights, items)
     asked_under = words("--controls", controls, CONTROLS.split(","))
     if "blind" not in asked_under:
@@ -124,6 +154,7 @@ def sweep(
     recipe = sweeps.recipe_for(
         sources, samples, image_share, lr, warm_up, max_grad_norm, train_lm, asked_under, diagnose, lora,
         words("--precision", precision, PRECISIONS)[0], checkpointing, words("--scorers", scorers, SCORERS),
+        cast("tuple[Budget, int] | None", held),
     )  # fmt: skip
     kind, _, where = bench.partition(":")
     name = "smoke" if smoke else "-".join(part for part in (Path(model).name, kind, Path(where).name) if part)

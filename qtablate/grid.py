@@ -13,15 +13,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
+from qtablate.axes import AXES, BY_NAME, settled, told
 from qtablate.errors import GridError
 
-RECORD_SCHEMA = 3  # raise it when the meaning of a recorded figure changes: older cells are then run again
+RECORD_SCHEMA = 4  # raise it when the meaning of a recorded figure changes: older cells are then run again
 
-MIXINGS = ("multi", "single")
-EXTRA_INITS = ("normal", "zeros")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "fp16")
 Hold = Literal["micro-batch", "effective-batch"]
 HOLDS: tuple[Hold, ...] = ("micro-batch", "effective-batch")
+Budget = Literal["samples", "steps", "tokens"]
+BUDGETS: tuple[Budget, ...] = ("samples", "steps", "tokens")
+SCALES = {"none": lambda ratio: 1.0, "sqrt": math.sqrt, "linear": float}
+"""What the learning rate is multiplied by, of the effective batch over the one that it is meant for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,12 @@ class Condition:
     mixing: str
     extra_init: str
     """Initial values of the extra query tokens; `none` where there are none."""
+    extra_lr: float = 1.0
+    """The extra query tokens' learning rate as a multiple of the others'."""
+    lr_scaling: str = "none"
+    loss_norm: str = "tokens"
+    clip_at: str = "window"
+    schedule_at: str = "window"
 
     @property
     def effective_batch_size(self) -> int:
@@ -45,9 +54,10 @@ class Recipe:
     """What all cells of a sweep share in training and evaluation."""
 
     samples: int
-    """The budget that is held: clips and images that each cell trains on."""
+    """Clips and images that each cell trains on, where samples are held; how many the procedural world draws, always."""
     image_share: float
     learning_rate: float
+    """At its peak, for the effective batch that it is meant for."""
     warm_up: float
     """Share of the optimizer steps."""
     min_lr_ratio: float
@@ -69,6 +79,18 @@ class Recipe:
     """Whether activations are computed again in the backward pass instead of kept."""
     diagnose: bool = False
     """Whether to look at what the visual tokens hold (evaluate/tokens.py)."""
+    budget: Budget = "samples"
+    """What every cell has as much of."""
+    budget_size: int = 0
+    """Of optimizer steps or supervised tokens, where these are held."""
+
+    @property
+    def held(self) -> str:
+        """The budget in words."""
+        return f"{self.samples if self.budget == 'samples' else self.budget_size} {BUDGET_WORDS[self.budget]}"
+
+
+BUDGET_WORDS: dict[Budget, str] = {"samples": "samples", "steps": "optimizer steps", "tokens": "supervised tokens"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +113,14 @@ class Cell:
     into micro-batches changes nothing."""
     recipe: Recipe
     fingerprints: Fingerprints
+    lr_batch: int | None = None
+    """Effective batch that the recipe's learning rate is meant for; None where the rate is not scaled."""
+
+    @property
+    def learning_rate(self) -> float:
+        """At its peak, scaled with the effective batch as the condition says."""
+        ratio = self.condition.effective_batch_size / self.lr_batch if self.lr_batch else 1.0
+        return self.recipe.learning_rate * SCALES[self.condition.lr_scaling](ratio)
 
     @property
     def key(self) -> str:
@@ -98,8 +128,16 @@ class Cell:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
-    def optimizer_steps(self) -> int:
-        micro_batches = -(-self.recipe.samples // self.condition.micro_batch_size)
+    def samples(self) -> int | None:
+        """That it trains on; None where supervised tokens are held, which only the texts tell."""
+        if self.recipe.budget == "tokens":
+            return None
+        return self.recipe.samples if self.recipe.budget == "samples" else (
+            self.recipe.budget_size * self.condition.effective_batch_size
+        )  # fmt: skip
+
+    def optimizer_steps(self, samples: int) -> int:
+        micro_batches = -(-samples // self.condition.micro_batch_size)
         return -(-micro_batches // self.condition.accumulate_grad_batches)
 
 
@@ -114,34 +152,51 @@ class Grid:
     mixing: tuple[str, ...]
     extra_init: tuple[str, ...]
     hold: Hold
+    extra_lr: tuple[float, ...] = (1.0,)
+    lr_scaling: tuple[str, ...] = ("none",)
+    loss_norm: tuple[str, ...] = ("tokens",)
+    clip_at: tuple[str, ...] = ("window",)
+    schedule_at: tuple[str, ...] = ("window",)
+    lr_batch: int | None = None
+    """Effective batch that the learning rate is meant for, where it is scaled; None: the smallest of the grid."""
+
+    @property
+    def reference_batch(self) -> int:
+        smallest = min(self.batch_size) * (1 if self.hold == "effective-batch" else min(self.accum))
+        return self.lr_batch or smallest
 
     def conditions(self) -> list[tuple[Condition, int]]:
         """Every condition with its media block, in the order of the axes; no condition twice."""
         found: dict[Condition, int] = {}
-        for tokens, accum, batch, mixing, init in itertools.product(
-            self.tokens, self.accum, self.batch_size, self.mixing, self.extra_init
-        ):
+        for tokens, accum, batch, *others in itertools.product(
+            self.tokens, self.accum, self.batch_size, self.mixing, self.extra_init, self.extra_lr, self.lr_scaling,
+            self.loss_norm, self.clip_at, self.schedule_at,
+        ):  # fmt: skip
             micro = batch // accum if self.hold == "effective-batch" else batch
-            # without extra tokens their initial value does not exist: one condition, not one for each
-            found.setdefault(Condition(tokens, accum, micro, mixing, init if tokens else "none"), batch)
+            asked = dict(zip(BY_NAME, (tokens, accum, micro, *others), strict=True))
+            # where an axis has no meaning there is one condition, not one for each of its levels
+            found.setdefault(Condition(**settled(asked, self.reference_batch)), batch)
         return list(found.items())
 
     def cells(self, recipe: Recipe, fingerprints: Fingerprints) -> list[Cell]:
         """All cells, seed by seed, so that an unfinished sweep holds whole comparisons."""
         return [
-            Cell(condition, seed, block, recipe, fingerprints) for seed in self.seeds for condition, block in self.conditions()
-        ]
+            Cell(
+                condition, seed, block, recipe, fingerprints,
+                None if condition.lr_scaling == "none" else self.reference_batch,
+            )
+            for seed in self.seeds for condition, block in self.conditions()
+        ]  # fmt: skip
 
 
 def labels(cells: Sequence[Cell]) -> dict[str, str]:
     """A short name for each cell by its key: tokens, accumulation, seed, and whatever else varies among the cells."""
-    others = {"batch": "micro_batch_size", "": "mixing", "init": "extra_init"}
-    varying = [(word, axis) for word, axis in others.items() if len({getattr(c.condition, axis) for c in cells} - {"none"}) > 1]
+    varying = [axis for axis in AXES[2:] if len({getattr(c.condition, axis.name) for c in cells} - {axis.absent}) > 1]
     out = {}
     for cell in cells:
         c = cell.condition
         parts = [f"tokens {c.extra_num_query_tokens}", f"accum {c.accumulate_grad_batches}"]
-        parts += [f"{word} {getattr(c, axis)}".strip() for word, axis in varying]
+        parts += [f"{axis.short} {told(axis.name, getattr(c, axis.name))}" for axis in varying]
         out[cell.key] = ", ".join([*parts, f"seed {cell.seed}"])
     return out
 
@@ -165,6 +220,20 @@ def numbers(option: str, text: str, least: int) -> tuple[int, ...]:
         if not least <= value <= MOST:
             size, word, bound = ("small", "least", least) if value < least else ("large", "most", MOST)
             raise GridError(f"{option}: {value} is too {size}; the {word} is {bound}")
+        out.append(value)
+    return _once(option, out)
+
+
+def factors(option: str, text: str) -> tuple[float, ...]:
+    """A comma list of numbers above zero. Raises GridError naming the value that is wrong."""
+    out: list[float] = []
+    for part in text.split(","):
+        try:
+            value = float(part)
+        except ValueError:
+            raise GridError(f"{option}: '{part.strip()}' is not a number; give a comma list such as 1,10") from None
+        if not 0 < value < math.inf:
+            raise GridError(f"{option}: {part.strip()} is not above zero")
         out.append(value)
     return _once(option, out)
 
@@ -200,6 +269,8 @@ def _once(option: str, values: list[Any]) -> tuple[Any, ...]:
 
 def check(grid: Grid, recipe: Recipe) -> None:
     """Refuse values and combinations that cannot be run. Raises GridError."""
+    if "micro_batch" in grid.clip_at and recipe.max_grad_norm is None:
+        raise GridError("--clip-at micro_batch says where gradients are clipped, and nothing clips them: give --max-grad-norm")
     for option, value in (("--lr", recipe.learning_rate), ("--max-grad-norm", recipe.max_grad_norm)):
         if value is not None and not 0 < value < math.inf:
             raise GridError(f"{option}: {value:g} is no positive number")
@@ -213,7 +284,7 @@ def check(grid: Grid, recipe: Recipe) -> None:
             )
         micro = batch // accum if grid.hold == "effective-batch" else batch
         window = micro * accum
-        if window > recipe.samples:
+        if recipe.budget == "samples" and window > recipe.samples:
             raise GridError(
                 f"--samples {recipe.samples} is less than one window of --batch-size {micro} x --accum {accum} = {window} "
                 "samples: no optimizer step would be whole; raise --samples or lower one of the others"

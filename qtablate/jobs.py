@@ -54,3 +54,5 @@ class Probed:
     frozen_params: int
     extra_query_tokens: str
     """What surgery did to them."""
+    samples: int
+    """That a cell trains on; estimated where supervised tokens are held."""

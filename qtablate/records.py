@@ -60,6 +60,10 @@ class Figures:
     supervised_tokens: int
     skipped_windows: int
     """Windows without a supervised token: no step was taken."""
+    overflows: int
+    """Windows whose gradient was not finite in fp16: no step was taken."""
+    peak_learning_rate: float
+    """Of the schedule, scaled with the effective batch where that was asked for."""
     samples_cut: int
     """Conversations that were too long and lost their end."""
     dropout: bool

@@ -3,11 +3,12 @@
 A cell is a pure function of its configuration; where it runs decides nothing but its times.
 """
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from qtablate.analyse.rates import rate
 from qtablate.bench.altered import SHUFFLED
-from qtablate.bench.items import Clips, Item
+from qtablate.bench.items import Clips, Item, Sample
 from qtablate.bench.protocol import upstream
 from qtablate.bench.sources import Sources, open_benchmark, open_training
 from qtablate.errors import DataError, QtablateError
@@ -35,14 +36,16 @@ from qtablate.model.surgery import resize_extra
 from qtablate.records import Figures, Likeness, Rate, TaskScore, of_cell
 from qtablate.store import Store
 from qtablate.train.accumulate import Rules
-from qtablate.train.loop import Plan, Step, choose_trainable, drops_out, train
-from qtablate.train.order import media, order
+from qtablate.train.batches import supervised_tokens
+from qtablate.train.loop import Plan, Step, Training, choose_trainable, drops_out
+from qtablate.train.order import media, order, seen_by
 from qtablate.train.place import LOADED, Place, place
 
 Report = Callable[[Progress], None]
 
 TRAIN_COLUMNS = (
-    "step", "samples_seen", "supervised_tokens", "loss", "grad_norm", "extra_grad_norm", "lr", "image_fraction", "seconds"
+    "step", "samples_seen", "supervised_tokens", "loss", "grad_norm", "extra_grad_norm", "extra_update", "query_update",
+    "extra_cosine", "extra_rank", "grad_signal", "grad_noise", "lr", "image_fraction", "seconds",
 )  # fmt: skip
 ANSWER_COLUMNS = (
     "control", "item", "task", "media", "gold", "predicted", "predicted_per_token", "correct", "correct_per_token",
@@ -84,15 +87,12 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     ready = prepare(cell, job.sources)
     model = ready.model
     size, accumulation = cell.condition.micro_batch_size, cell.condition.accumulate_grad_batches
-    plan = media(recipe.samples, recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed)
-    samples = order(training.samples, plan[: 3 * size], cell.seed, training.weights)
+    samples = first_of(cell, training.samples, training.weights, 3 * size)
     blank = {medium: blank_features(model, medium) for medium in {s.medium for s in samples} | {i.medium for i in items}}
     features = {sample.clip: blank[sample.medium] for sample in samples}
     empty = {item.clip: blank[item.medium] for item in items}
     alone = replace(plan_of(cell), accumulate_grad_batches=1)
-    steps = list(
-        train(model, ready.parameters, samples, features.__getitem__, ready.encoder, alone, ready.place.autocast)
-    )  # fmt: skip
+    steps = list(training_of(ready, samples, features.__getitem__, alone))
     began = time.perf_counter()
     for control in (NONE, *recipe.controls):
         ask(ready, items, control, lambda _: empty, lambda _: None, recipe.scorers if control == NONE else recipe.scorers[:1])
@@ -100,9 +100,11 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     timed = [step.seconds for step in steps[1:]] or [steps[0].seconds]
     micro = sum(timed) / len(timed)
     trainable, frozen = counted(ready)
+    tokens = sum(step.supervised_tokens for step in steps) / len(samples)
+    wanted = cell.samples or math.ceil(recipe.budget_size / max(tokens, 1))
     return Probed(
-        micro * accumulation, micro * recipe.samples / size + an_item * job.n_items, ready.place.peak_memory_mb(), trainable,
-        frozen, ready.surgery,
+        micro * accumulation, micro * wanted / size + an_item * job.n_items, ready.place.peak_memory_mb(), trainable,
+        frozen, ready.surgery, wanted,
     )  # fmt: skip
 
 
@@ -122,7 +124,7 @@ def run_cell(job: CellJob, report: Report) -> None:
 
 
 def _run(job: CellJob, store: Store, report: Report) -> Figures:
-    cell, recipe, condition = job.cell, job.cell.recipe, job.cell.condition
+    cell, recipe = job.cell, job.cell.recipe
     torch.manual_seed(cell.seed)  # dropout, where a model has any
     ready = prepare(cell, job.sources)
     model, encoder = ready.model, ready.encoder
@@ -131,16 +133,14 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
 
     training = open_training(job.sources, config, recipe.samples, recipe.image_share)
     features = job.training.read()
-    plan = media(recipe.samples, recipe.image_share, condition.mixing, cell.media_block, cell.seed)
-    seen = [sample for sample in training.samples if sample.clip in features]
-    samples = order(seen, plan, cell.seed, training.weights)
+    there = [sample for sample in training.samples if sample.clip in features]
+    samples = seen_by(cell, there, training.weights, lambda sample: supervised_tokens(sample, encoder, recipe.longest))
     began = time.perf_counter()
     steps: list[Step] = []
-    for step in train(
-        model, ready.parameters, samples, features.__getitem__, encoder, plan_of(cell), ready.place.autocast
-    ):  # fmt: skip
+    run = training_of(ready, samples, features.__getitem__, plan_of(cell))
+    for step in run:
         steps.append(step)
-        report(Progress("train", len(steps), cell.optimizer_steps, step.loss))
+        report(Progress("train", len(steps), run.steps, step.loss))
     train_seconds = time.perf_counter() - began
     store.write_rows(store.cell_file(cell.key, "train.csv"), _as_rows(steps), TRAIN_COLUMNS)
 
@@ -180,10 +180,12 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     supervised = sum(step.supervised_tokens for step in last)
     trainable, frozen = counted(ready)
     return Figures(
-        steps=sum(step.loss is not None for step in steps),
+        steps=sum(step.grad_norm is not None for step in steps),
         samples_seen=steps[-1].samples_seen,
         supervised_tokens=sum(step.supervised_tokens for step in steps),
         skipped_windows=sum(step.loss is None for step in steps),
+        overflows=sum(step.loss is not None and step.grad_norm is None for step in steps),
+        peak_learning_rate=cell.learning_rate,
         samples_cut=sum(step.samples_cut for step in steps),
         dropout=drops_out(model),
         train_loss=sum(step.loss * step.supervised_tokens for step in last if step.loss is not None) / supervised
@@ -273,11 +275,27 @@ def counted(ready: Ready) -> tuple[int, int]:
 
 
 def plan_of(cell: Cell) -> Plan:
-    recipe = cell.recipe
+    recipe, condition = cell.recipe, cell.condition
+    rules = Rules(
+        cast(Any, condition.loss_norm), cast(Any, condition.clip_at), cast(Any, condition.schedule_at), recipe.max_grad_norm
+    )
     return Plan(
-        cell.condition.micro_batch_size, cell.condition.accumulate_grad_batches, recipe.learning_rate, recipe.warm_up,
-        recipe.min_lr_ratio, recipe.weight_decay, recipe.betas, recipe.longest, Rules(max_grad_norm=recipe.max_grad_norm),
+        condition.micro_batch_size, condition.accumulate_grad_batches, cell.learning_rate, recipe.warm_up,
+        recipe.min_lr_ratio, recipe.weight_decay, recipe.betas, recipe.longest, rules, condition.extra_lr,
     )  # fmt: skip
+
+
+def training_of(ready: Ready, samples: Sequence[Sample], lookup: Callable[[str], Tensor], plan: Plan) -> Training:
+    where = ready.place
+    return Training(ready.model, ready.parameters, samples, lookup, ready.encoder, plan, where.autocast, where.scaler)
+
+
+def first_of(cell: Cell, samples: Sequence[Sample], weights: Mapping[str, float], count: int) -> list[Sample]:
+    """The first samples of a cell, in its order."""
+    plan = media(
+        cell.samples or cell.recipe.samples, cell.recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed
+    )
+    return order(samples, plan[:count], cell.seed, weights)
 
 
 def ask(

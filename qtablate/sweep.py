@@ -16,6 +16,7 @@ from typing import Any
 
 from qtablate.analyse.frames import write_tables
 from qtablate.analyse.sheet import Sheet
+from qtablate.axes import AXES, faults, told
 from qtablate.bench.altered import ALTERED
 from qtablate.bench.items import Clips, Problem
 from qtablate.bench.sources import Sources, open_benchmark, open_training, parts_are_world
@@ -23,7 +24,7 @@ from qtablate.display import clock
 from qtablate.errors import DataError, GridError, QtablateError, StoreError
 from qtablate.execute.events import Event
 from qtablate.execute.local import run_jobs
-from qtablate.grid import RECORD_SCHEMA, Cell, Condition, Fingerprints, Grid, Recipe, check
+from qtablate.grid import RECORD_SCHEMA, Budget, Cell, Condition, Fingerprints, Grid, Recipe, check
 from qtablate.jobs import CellJob, FeatureJob, Probed, ProbeJob
 from qtablate.model.cache import limit_bytes, prune
 from qtablate.model.features import FeatureFiles
@@ -164,8 +165,14 @@ def recipe_for(
     precision: str,
     checkpointing: bool,
     scorers: tuple[str, ...],
+    budget: tuple[Budget, int] | None = None,
 ) -> Recipe:
     """Fill what the user left open. The learning rate is the model's own; images have a part where the data has any."""
+    held, size = budget or ("samples", samples or SAMPLES)
+    if held == "samples":
+        if samples not in (None, size):
+            raise GridError(f"--budget samples {size} and --samples {samples} say two things; leave one out")
+        samples, size = size, 0
     config = read_config(sources.model)
     if image_share is None:
         image_share = WORLD_IMAGES
@@ -189,6 +196,8 @@ def recipe_for(
         precision=precision,
         checkpointing=checkpointing,
         scorers=scorers,
+        budget=held,
+        budget_size=size,
     )
 
 
@@ -229,26 +238,39 @@ def plan_sheet(sweep: Sweep, probed: Mapping[Condition, Probed]) -> Sheet:
     """The plan: a row a condition."""
     to_run = Counter(cell.condition for cell in sweep.to_run())
     rows, config = [], read_config(sweep.sources.model)
+    others = [
+        axis for axis in AXES[3:]
+        if axis.name in ("mixing", "extra_init") or len({getattr(one, axis.name) for one, _ in sweep.grid.conditions()}) > 1
+    ]  # fmt: skip
     for condition, _ in sweep.grid.conditions():
         cell = next(cell for cell in sweep.cells if cell.condition == condition)
         rows.append((
             str(condition.extra_num_query_tokens), str(visual_tokens(config, condition.extra_num_query_tokens)),
             str(condition.accumulate_grad_batches), str(condition.micro_batch_size), str(condition.effective_batch_size),
-            condition.mixing, condition.extra_init, str(cell.optimizer_steps), str(to_run[condition]),
+            *(told(axis.name, getattr(condition, axis.name)) for axis in others), f"{cell.learning_rate:.3g}",
+            _steps(cell, probed.get(condition)), str(to_run[condition]),
             *(_probed(probed[condition]) if condition in probed else ("", "", "", "")),
         ))  # fmt: skip
     total = sum(probed[condition].cell_seconds * n for condition, n in to_run.items() if condition in probed) / sweep.workers
     note = (
         f"seconds of a step and of a cell; memory at its peak; {len(sweep.cells)} cells, {to_run.total()} to run, "
-        f"{sweep.workers} at once, each on {sweep.recipe.samples} samples and {sweep.n_items} items"
+        f"{sweep.workers} at once, each on {sweep.recipe.held} and {sweep.n_items} items"
         + (f"; about {clock(total)} in all" if probed else "")
     )
     columns = (
-        "extra tokens", "visual", "accum", "micro-batch", "batch", "mixing", "extra init", "steps", "to run", "trainable",
-        "MB", "a step", "a cell",
+        "extra tokens", "visual", "accum", "micro-batch", "batch", *(axis.short for axis in others), "peak rate", "steps",
+        "to run", "trainable", "MB", "a step", "a cell",
     )  # fmt: skip
-    optional = ("mixing", "extra init", "visual", "batch", "MB")
+    varied = {axis.short for axis in others if len({getattr(one, axis.name) for one, _ in sweep.grid.conditions()}) > 1}
+    optional = tuple(name for name in ("mixing", "extra init", "peak rate", "visual", "batch", "MB") if name not in varied)
     return Sheet(f"Plan of {sweep.store.root}", columns, tuple(rows), note, optional=optional)
+
+
+def _steps(cell: Cell, probed: Probed | None) -> str:
+    """As planned; where supervised tokens are held, about as many as the samples that were looked at make it."""
+    if cell.samples:
+        return str(cell.optimizer_steps(cell.samples))
+    return f"about {cell.optimizer_steps(probed.samples)}" if probed else ""
 
 
 def _probed(probed: Probed) -> tuple[str, ...]:
@@ -275,15 +297,30 @@ def defaults_in_words(sweep: Sweep, probed: Mapping[Condition, Probed]) -> list[
         f"AdamW, peak rate {recipe.learning_rate:g}, warm-up over {100 * recipe.warm_up:g} % of the optimizer steps, cosine "
         f"to {recipe.min_lr_ratio:g} of it, weight decay {recipe.weight_decay:g} on matrices, "
         + (f"clipping at {recipe.max_grad_norm:g}." if recipe.max_grad_norm else "no clipping."),
-        f"Held: {recipe.samples} samples a cell, {100 * recipe.image_share:g} % of them images; accumulation keeps the "
+        f"Held: {recipe.held} a cell, {100 * recipe.image_share:g} % of the samples images; accumulation keeps the "
         f"{grid.hold}, so " + (
-            "more of it means fewer steps." if grid.hold == "micro-batch" else "only the arithmetic is split."
+            "only the arithmetic is split." if grid.hold == "effective-batch" else
+            "more of it means more samples." if recipe.budget == "steps" else "more of it means fewer steps."
         ),
     ]  # fmt: skip
-    if grid.hold == "micro-batch" and len(grid.accum) * len(grid.batch_size) > 1:
+    if recipe.budget != "samples" and parts_are_world(sweep.sources):
+        lines.append(f"The world draws {recipe.samples} samples (--samples); cells that need more see them over again.")
+    if recipe.budget == "tokens":
+        lines.append("How many samples hold so many supervised tokens is told by the texts, for every seed.")
+    if len(set(grid.lr_scaling)) > 1 or grid.lr_scaling != ("none",):
+        lines.append(
+            f"The rate is meant for an effective batch of {grid.reference_batch} (--lr-batch); --lr-scaling multiplies it by "
+            "the ratio of the batches or its square root, or leaves it."
+        )
+    elif grid.hold == "micro-batch" and len(grid.accum) * len(grid.batch_size) > 1:
         lines.append(
             "The learning rate is the same for every effective batch. A larger batch may want a higher one, so what these "
-            "cells say of accumulation holds at this rate: repeat the sweep at other --lr values before you trust it."
+            "cells say of accumulation holds at this rate: --lr-scaling none,sqrt,linear compares."
+        )
+    broken = dict.fromkeys(faults(dataclasses.asdict(condition)) for condition, _ in grid.conditions())
+    if any(broken):
+        lines.append(
+            "Faulty on purpose, to measure what it does: " + ", ".join(filter(None, broken)) + ". No result of these is advice."
         )
     lines += _surgery(sweep, config["extra_num_query_tokens"])
     if recipe.precision != "fp32" or recipe.checkpointing:
@@ -339,7 +376,7 @@ def write_sweep_file(sweep: Sweep) -> None:
     problems, items = _left_out(sweep)
     sweep.store.write_sweep({
         "schema": RECORD_SCHEMA,
-        "grid": dataclasses.asdict(sweep.grid),
+        "grid": {**dataclasses.asdict(sweep.grid), "lr_batch": sweep.grid.reference_batch},
         "recipe": dataclasses.asdict(sweep.recipe),
         "sources": dataclasses.asdict(sweep.sources),
         "fingerprints": dataclasses.asdict(sweep.cells[0].fingerprints),

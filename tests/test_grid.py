@@ -5,8 +5,9 @@ import math
 
 import pytest
 
+from qtablate.axes import BY_NAME
 from qtablate.errors import GridError
-from qtablate.grid import MIXINGS, Cell, Condition, Fingerprints, Grid, Recipe, check, numbers, words
+from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe, check, factors, numbers, words
 
 RECIPE = Recipe(
     samples=960, image_share=0.25, learning_rate=1e-3, warm_up=0.2, min_lr_ratio=0.25, weight_decay=0.02,
@@ -15,6 +16,8 @@ RECIPE = Recipe(
 PRINTS = Fingerprints(model="m", training="t", benchmark="b")
 CONDITION = Condition(32, 4, 8, "multi", "normal")
 CELL = Cell(CONDITION, 1, 8, RECIPE, PRINTS)
+
+MIXINGS = BY_NAME["mixing"].known
 
 
 def grid(**axes: object) -> Grid:
@@ -43,7 +46,7 @@ def test_numbers_refuse_below_the_least():
 
 def test_words_refuse_unknown_and_repeated_ones():
     assert words("--mixing", "single, multi", MIXINGS) == ("single", "multi")
-    with pytest.raises(GridError, match=r"--mixing: unknown value 'mixed'; known: multi, single"):
+    with pytest.raises(GridError, match=r"--mixing: unknown value 'mixed'; known: multi, single, aligned"):
         words("--mixing", "multi,mixed", MIXINGS)
     with pytest.raises(GridError, match=r"--mixing: multi is given twice"):
         words("--mixing", "multi,single,multi", MIXINGS)
@@ -57,7 +60,7 @@ def test_initial_value_is_no_axis_where_there_are_no_extra_tokens():
 def test_conditions_are_the_product_of_the_axes():
     axes = {"tokens": (32, 64), "accum": (1, 2), "batch_size": (4, 8), "mixing": MIXINGS, "extra_init": ("normal", "zeros")}
     found = [condition for condition, _ in grid(**axes).conditions()]
-    assert len(found) == len(set(found)) == 32
+    assert len(found) == len(set(found)) == 48
 
 
 def test_hold_micro_batch_multiplies_the_effective_batch():
@@ -82,7 +85,7 @@ def test_cells_come_seed_by_seed_with_every_condition():
 def test_optimizer_steps_count_windows(samples, micro, accum):
     condition = dataclasses.replace(CONDITION, micro_batch_size=micro, accumulate_grad_batches=accum)
     cell = dataclasses.replace(CELL, condition=condition, recipe=dataclasses.replace(RECIPE, samples=samples))
-    assert cell.optimizer_steps == math.ceil(math.ceil(samples / micro) / accum)
+    assert cell.optimizer_steps(samples) == math.ceil(math.ceil(samples / micro) / accum)
 
 
 OTHER = {
@@ -91,7 +94,8 @@ OTHER = {
     "extra_num_query_tokens": 64, "accumulate_grad_batches": 8, "micro_batch_size": 4, "mixing": "single", "seed": 2,
     "extra_init": "zeros", "samples": 961, "image_share": 0.5, "learning_rate": 2e-3, "warm_up": 0.1, "min_lr_ratio": 0.0,
     "weight_decay": 0.0, "betas": (0.9, 0.99), "max_grad_norm": 1.0, "train_language_model": True, "longest": 128,
-    "model": "n", "training": "u", "benchmark": "c", "media_block": 16,
+    "extra_lr": 10.0, "lr_scaling": "sqrt", "loss_norm": "none", "clip_at": "micro_batch", "schedule_at": "micro_batch",
+    "budget": "steps", "budget_size": 100, "lr_batch": 8, "model": "n", "training": "u", "benchmark": "c", "media_block": 16,
 }  # fmt: skip
 
 
@@ -173,3 +177,58 @@ def test_check_advises_a_micro_batch_that_it_would_accept(share, advised):
 def test_check_refuses_a_share_that_no_micro_batch_holds(share):
     with pytest.raises(GridError, match=r"--mixing multi"):
         check(grid(), dataclasses.replace(RECIPE, image_share=share))
+
+
+def test_faulty_rules_are_one_condition_where_nothing_is_accumulated():
+    found = grid(accum=(1, 4), loss_norm=("tokens", "micro_mean", "none"), schedule_at=("window", "micro_batch")).conditions()
+    assert [(c.accumulate_grad_batches, c.loss_norm, c.schedule_at) for c, _ in found] == [
+        (1, "tokens", "window"),
+        *((4, norm, at) for norm in ("tokens", "micro_mean", "none") for at in ("window", "micro_batch")),
+    ]
+
+
+@pytest.mark.parametrize(("scaling", "factor"), [("none", 1), ("sqrt", 2), ("linear", 4)])
+def test_the_learning_rate_grows_with_the_effective_batch_as_it_is_asked_to(scaling, factor):
+    cells = grid(accum=(1, 4), lr_scaling=(scaling,)).cells(RECIPE, PRINTS)
+    assert [cell.learning_rate for cell in cells] == [1e-3, pytest.approx(factor * 1e-3)]
+    assert cells[0].condition.lr_scaling == "none"  # the batch that the rate is meant for
+    other = grid(accum=(1, 4), lr_scaling=(scaling,), lr_batch=32).cells(RECIPE, PRINTS)
+    assert [cell.learning_rate for cell in other] == [pytest.approx(1e-3 / factor), 1e-3]
+
+
+def test_cells_whose_rate_is_not_scaled_do_not_depend_on_what_it_would_be_scaled_from():
+    keys = [{cell.key for cell in grid(accum=(4,), lr_batch=batch).cells(RECIPE, PRINTS)} for batch in (None, 8, 16)]
+    assert keys[0] == keys[1] == keys[2]
+    scaled = [
+        {c.key for c in grid(accum=(4,), lr_batch=batch, lr_scaling=("sqrt",)).cells(RECIPE, PRINTS)} for batch in (8, 16)
+    ]
+    assert scaled[0] != scaled[1]
+
+
+@pytest.mark.parametrize(
+    ("budget", "samples", "held"),
+    [({}, 960, "960 samples"), ({"budget": "steps", "budget_size": 30}, 30 * 32, "30 optimizer steps"),
+     ({"budget": "tokens", "budget_size": 5000}, None, "5000 supervised tokens")],
+)  # fmt: skip
+def test_a_budget_says_how_many_samples_a_cell_needs(budget, samples, held):
+    cell = dataclasses.replace(CELL, recipe=dataclasses.replace(RECIPE, **budget))
+    assert cell.samples == samples
+    assert cell.recipe.held == held
+
+
+def test_clipping_at_micro_batches_needs_something_that_clips():
+    with pytest.raises(GridError, match=r"--clip-at micro_batch .* give --max-grad-norm"):
+        check(grid(clip_at=("window", "micro_batch")), RECIPE)
+    check(grid(clip_at=("window", "micro_batch")), dataclasses.replace(RECIPE, max_grad_norm=1.0))
+
+
+def test_factors():
+    assert factors("--extra-lr", "1, 10,0.5") == (1.0, 10.0, 0.5)
+    for text, named in (
+        ("x", "'x' is not a number"),
+        ("0", "0 is not above"),
+        ("inf", "inf is not above"),
+        ("1,1.0", "1.0 is given"),
+    ):
+        with pytest.raises(GridError, match=f"--extra-lr: {named}"):
+            factors("--extra-lr", text)

@@ -44,7 +44,7 @@ def compare(first: Store, second: Store, margin: float) -> Comparison:
             f"{first.root} holds the {sweeps[0]['grid']['hold']} and {second.root} the {sweeps[1]['grid']['hold']}: "
             "their conditions are not the same ones"
         )
-    given = [read(store, cells(store), sweep["grid"]["hold"]) for store, sweep in zip((first, second), sweeps, strict=True)]
+    given = [read(store, cells(store), sweep) for store, sweep in zip((first, second), sweeps, strict=True)]
     both = [one for one in given[0].conditions if one in given[1].conditions]
     if not both:
         raise QtablateError(f"{first.root} and {second.root} have no finished condition in common")

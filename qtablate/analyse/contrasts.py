@@ -8,29 +8,30 @@ tasks of one contrast.
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from qtablate import axes
 from qtablate.analyse.estimate import Estimate, Floats, SeedNoise, detectable, estimate, holm, seed_noise, to_decide
-from qtablate.analyse.frames import AXES, answers
+from qtablate.analyse.frames import AXES, HELD, answers
 from qtablate.errors import QtablateError
 from qtablate.store import Store
 
 SIMPLE, MAIN, INTERACTION = "simple", "main", "interaction"
 """Kinds: at one level of the other axes; averaged over their levels; how a difference itself differs."""
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
+NOT_COMPARABLE = "not comparable"
+SAME_BUDGET = 0.01
+"""Share by which conditions may differ in what is held: a skipped window, a budget reached in the middle of a sample."""
 ALL = "all"  # tasks
 COLUMNS = (
     "kind", "axis", "level", "baseline", "other_axis", "other_level", "other_baseline", "at", "task", "difference", "stderr",
     "low", "high", "freedom", "p", "p_holm", "p_equivalent", "margin", "verdict", "detectable", "seeds_to_decide",
     "items_to_decide", "seeds", "n_items", "n_media", "uncertainty",
 )  # fmt: skip
-
-OPTIONS = ("tokens", "accum", "batch-size", "mixing", "extra-init")
-"""What the axes are called on the command line."""
 
 Condition = tuple[Any, ...]
 """Levels in the order of the axes."""
@@ -65,6 +66,10 @@ class Answers:
     tasks: np.ndarray[Any, np.dtype[np.str_]]
     items: "np.ndarray[Any, np.dtype[np.str_]]"
     """Their names. Items that not every cell has answered are not among them."""
+    lr_batch: int = 0
+    """Effective batch that the learning rate is meant for."""
+    held: Mapping[Condition, float] = field(default_factory=dict)
+    """How much of the budget a condition's cells had, on average."""
 
     @property
     def conditions(self) -> list[Condition]:
@@ -79,61 +84,73 @@ def axes_of(hold: str) -> tuple[str, ...]:
     return tuple("effective_batch_size" if hold == "effective-batch" and a == "micro_batch_size" else a for a in AXES)
 
 
-def read(store: Store, cells: pd.DataFrame, hold: str) -> Answers:
-    """Of the finished cells of a table."""
-    axes = axes_of(hold)
+def read(store: Store, cells: pd.DataFrame, sweep: Mapping[str, Any]) -> Answers:
+    """Of the finished cells of a table. `sweep`: what sweep.json says."""
+    named = axes_of(sweep["grid"]["hold"])
     done = cells[cells["status"] == "ok"]
     given = answers(store, list(done["key"]))
     if given.empty:
-        return Answers(axes, {}, np.zeros(0, np.int64), np.zeros(0, np.str_), np.zeros(0, np.str_))
+        return Answers(named, {}, np.zeros(0, np.int64), np.zeros(0, np.str_), np.zeros(0, np.str_))
     given = given[given["control"] == "none"]
     table = given.pivot(index=["item", "media", "task"], columns="key", values="correct")
     whole = table.dropna().reindex(given["item"].unique(), level="item")  # in the order of the answers
-    columns = {str(row["key"]): (tuple(row[axis] for axis in axes), int(row["seed"])) for _, row in done.iterrows()}
+    columns = {str(row["key"]): (tuple(row[axis] for axis in named), int(row["seed"])) for _, row in done.iterrows()}
+    amounts: dict[Condition, list[float]] = {}
+    for key, amount in zip(done["key"], done[HELD[sweep["recipe"]["budget"]]], strict=True):
+        amounts.setdefault(columns[str(key)][0], []).append(float(amount))
     index = whole.index
     return Answers(
-        axes,
+        named,
         {columns[str(key)]: whole[key].to_numpy(np.float64) for key in done["key"]},
         pd.factorize(index.get_level_values("media"))[0].astype(np.int64),
         index.get_level_values("task").to_numpy(dtype=np.str_),
         index.get_level_values("item").to_numpy(dtype=np.str_),
+        sweep["grid"]["lr_batch"],
+        {one: sum(some) / len(some) for one, some in amounts.items()},
     )  # fmt: skip
 
 
 def baselines(given: Answers, asked: Mapping[str, str]) -> dict[str, Any]:
     """The level of each axis that others are compared with: what was asked for, else 0 extra tokens, no accumulation,
-    and the first level of every other axis. Raises QtablateError for an axis or a level that is not there."""
-    known = dict(zip(OPTIONS, given.axes, strict=True))
+    the usual level of an axis of words, and the first of every other. Raises QtablateError for an axis or a level that is
+    not there."""
+    known = dict(zip((axis.option for axis in axes.AXES), given.axes, strict=True))
     for name in asked:
         if name not in known and given.conditions:
             raise QtablateError(f"--baseline: unknown axis '{name}'; known: {', '.join(known)}")
     asked = {known[name]: level for name, level in asked.items() if name in known}
     out = {}
     for place, axis in enumerate(given.axes):
-        levels = [level for level in dict.fromkeys(one[place] for one in given.conditions) if level != "none"]
+        levels = [level for level in dict.fromkeys(one[place] for one in given.conditions) if not _absent(axis, level)]
         if axis in asked:
-            named = [level for level in levels if str(level) == asked[axis]]
+            named = [level for level in levels if f"{level:g}" == asked[axis]] if axis == "extra_lr" else [
+                level for level in levels if str(level) == asked[axis]
+            ]  # fmt: skip
             if not named:
-                there = ", ".join(map(str, levels))
-                raise QtablateError(f"--baseline {OPTIONS[place]}={asked[axis]}: no finished cell has it; there are {there}")
+                there = ", ".join(axes.told(axis, level) for level in levels)
+                option = axes.AXES[place].option
+                raise QtablateError(f"--baseline {option}={asked[axis]}: no finished cell has it; there are {there}")
             out[axis] = named[0]
         elif levels:
-            out[axis] = min(levels) if axis in AXES[:2] else levels[0]
+            usual = axes.AXES[place].known[:1]
+            out[axis] = min(levels) if axis in AXES[:2] else usual[0] if usual and usual[0] in levels else levels[0]
     return out
 
 
 def contrasts(given: Answers, base: Mapping[str, Any]) -> list[Contrast]:
-    """All that the finished conditions allow."""
+    """All that the finished conditions allow. Those that break a rule are compared with those that do not, and in nothing
+    else."""
     conditions = given.conditions
     out: list[Contrast] = []
     for place, axis in enumerate(given.axes):
         simple = []
         for one in conditions:
-            if one[place] in (base.get(axis), "none"):
+            if one[place] == base.get(axis) or _absent(axis, one[place]) or _faulty_elsewhere(given, one, axis):
                 continue
             start = _moved(given, conditions, one, {axis: base[axis]}, base)
             if start:
-                at = tuple((given.axes[n], (one[n],)) for n in _varying(given, conditions) if n != place)
+                others = [n for n in _varying(given, conditions) if n != place and not _absent(given.axes[n], one[n])]
+                at = tuple((given.axes[n], (one[n],)) for n in others)
                 simple.append(Contrast(SIMPLE, axis, one[place], base[axis], {one: 1.0, start: -1.0}, at))
         out += simple
         for level in dict.fromkeys(one.level for one in simple):
@@ -146,7 +163,9 @@ def contrasts(given: Answers, base: Mapping[str, Any]) -> list[Contrast]:
 def _interactions(given: Answers, conditions: Sequence[Condition], base: Mapping[str, Any]) -> Iterator[Contrast]:
     for (a, one), (b, two) in itertools.combinations(enumerate(given.axes), 2):
         for corner in conditions:
-            if corner[a] in (base.get(one), "none") or corner[b] in (base.get(two), "none"):
+            if corner[a] == base.get(one) or corner[b] == base.get(two):
+                continue
+            if _absent(one, corner[a]) or _absent(two, corner[b]):
                 continue
             others = {axis: base[axis] for n, axis in enumerate(given.axes) if n not in (a, b) and axis in base}
             if any(corner[given.axes.index(axis)] != level for axis, level in others.items()):
@@ -161,18 +180,29 @@ def _interactions(given: Answers, conditions: Sequence[Condition], base: Mapping
 def _moved(
     given: Answers, conditions: Sequence[Condition], one: Condition, levels: Mapping[str, Any], base: Mapping[str, Any]
 ) -> Condition | None:
-    """The condition that has these levels and is like this one otherwise; without extra tokens they have no initial value."""
+    """The condition that has these levels and is like this one otherwise, as far as the other axes then have a meaning; where
+    an axis gains one (extra tokens have an initial value), it is at its baseline."""
     named: dict[str, Any] = {**dict(zip(given.axes, one, strict=True)), **levels}
-    if named["extra_num_query_tokens"] == 0:
-        named["extra_init"] = "none"
-    elif named["extra_init"] == "none":
-        named["extra_init"] = base["extra_init"]
+    named |= {axis: base[axis] for axis, level in named.items() if _absent(axis, level) and axis in base}
+    named = axes.settled(named, given.lr_batch)
     found = tuple(named[axis] for axis in given.axes)
     return found if found in conditions else None
 
 
 def _varying(given: Answers, conditions: Sequence[Condition]) -> list[int]:
-    return [n for n in range(len(given.axes)) if len({one[n] for one in conditions} - {"none"}) > 1]
+    there = [{one[n] for one in conditions if not _absent(axis, one[n])} for n, axis in enumerate(given.axes)]
+    return [n for n, levels in enumerate(there) if len(levels) > 1]
+
+
+def _faulty_elsewhere(given: Answers, one: Condition, axis: str) -> bool:
+    """Whether a condition breaks a rule, and is compared in something else: nobody is to be advised by that."""
+    known = axes.BY_NAME.get(axis)
+    return not (known and known.faulty) and bool(axes.faults(dict(zip(given.axes, one, strict=True))))
+
+
+def _absent(axis: str, level: Any) -> bool:
+    known = axes.BY_NAME.get(axis)
+    return known is not None and known.absent is not None and level == known.absent
 
 
 def _mean(weights: Sequence[Mapping[Condition, float]]) -> dict[Condition, float]:
@@ -204,6 +234,7 @@ def table(given: Answers, wanted: Sequence[Contrast], margin: float, tasks: bool
         name = one.family if task == ALL else (id(one), "tasks")
         families.setdefault(name, []).append(number)
     judge(rows, families.values())
+    rows.loc[[not _same_budget(given, one) for one, _, _ in found], "verdict"] = NOT_COMPARABLE
     rows["detectable"] = detectable(rows["stderr"].to_numpy(np.float64), rows["freedom"].to_numpy(np.float64))
     decided = [
         to_decide(value, margin) if task == ALL and word == UNDECIDED else (None, None)
@@ -211,6 +242,12 @@ def table(given: Answers, wanted: Sequence[Contrast], margin: float, tasks: bool
     ]
     rows["seeds_to_decide"], rows["items_to_decide"] = zip(*decided, strict=True) if decided else ((), ())
     return rows
+
+
+def _same_budget(given: Answers, one: Contrast) -> bool:
+    """Whether all conditions that are compared had as much of what is held."""
+    amounts = [given.held[condition] for condition in one.weights if condition in given.held]
+    return not amounts or max(amounts) - min(amounts) <= SAME_BUDGET * max(amounts)
 
 
 def noise_of(given: Answers, which: "np.ndarray[Any, np.dtype[np.bool_]]") -> SeedNoise | None:
@@ -253,7 +290,7 @@ def _row(one: Contrast, task: str, value: Estimate, margin: float) -> dict[str, 
     return {
         "kind": one.kind, "axis": one.axis, "level": one.level, "baseline": one.baseline, "other_axis": one.other_axis,
         "other_level": one.other_level, "other_baseline": one.other_baseline, "task": task,
-        "at": "; ".join(f"{axis}={'+'.join(map(str, levels))}" for axis, levels in one.at),
+        "at": "; ".join(f"{axis}={'+'.join(axes.told(axis, level) for level in levels)}" for axis, levels in one.at),
         **measured(value, margin), "seeds": value.seeds,
         "uncertainty": "" if math.isnan(value.stderr) else "items and seeds" if value.seed_freedom else "items only",
     }  # fmt: skip

@@ -7,22 +7,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from qtablate import axes
 from qtablate.analyse.rates import rate
 from qtablate.errors import StoreError
 from qtablate.grid import RECORD_SCHEMA
 from qtablate.store import Store
 
-AXES = ("extra_num_query_tokens", "accumulate_grad_batches", "micro_batch_size", "mixing", "extra_init")
+AXES = tuple(axis.name for axis in axes.AXES)
 """What names a condition."""
+HELD = {"samples": "samples_seen", "steps": "steps", "tokens": "supervised_tokens"}
+"""The column of what a budget holds."""
 
 CONTROLS = ("blind", "middle", "shuffled", "reversed", "other")
 GAINS = {"visual_gain": "blind", "temporal_gain": "shuffled"}
 """What is gained over which control."""
 
 CELL_COLUMNS = (
-    "key", "status", "extra_num_query_tokens", "accumulate_grad_batches", "micro_batch_size", "effective_batch_size",
-    "mixing", "extra_init", "seed", "steps", "samples_seen", "supervised_tokens", "skipped_windows", "samples_cut",
-    "dropout", "train_loss",
+    "key", "status", *AXES[:3], "effective_batch_size", *AXES[3:], "faulty", "seed", "steps", "samples_seen",
+    "supervised_tokens", "skipped_windows", "overflows", "samples_cut", "dropout", "peak_learning_rate", "train_loss",
     "accuracy", "accuracy_stderr", "accuracy_macro", "accuracy_per_token", "n_items", "chance", "blind_accuracy",
     "visual_gain", "visual_gain_stderr", "temporal_gain", "temporal_gain_stderr",
     *(f"{control}_accuracy" for control in CONTROLS[1:]), "train_seconds", "eval_seconds", "control_seconds",
@@ -33,9 +35,9 @@ TASK_COLUMNS = (
     *(f"{control}_accuracy" for control in CONTROLS), "chance",
 )  # fmt: skip
 SUMMARY_COLUMNS = (
-    *AXES, "effective_batch_size", "visual_tokens", "seeds_done", "seeds_wanted", "steps", "samples_seen",
-    "supervised_tokens", "train_loss", "accuracy", "accuracy_seed_sd", "accuracy_item_stderr", "accuracy_macro",
-    "accuracy_per_token", "n_items", "n_media",
+    *AXES, "effective_batch_size", "faulty", "visual_tokens", "seeds_done", "seeds_wanted", "steps", "samples_seen",
+    "supervised_tokens", "skipped_windows", "overflows", "peak_learning_rate", "train_loss", "accuracy", "accuracy_seed_sd",
+    "accuracy_item_stderr", "accuracy_macro", "accuracy_per_token", "n_items", "n_media",
     "chance", "blind_accuracy", "visual_gain", "visual_gain_item_stderr", "temporal_gain", "temporal_gain_item_stderr",
     *(f"{control}_accuracy" for control in CONTROLS[1:]), "train_seconds", "eval_seconds", "control_seconds", "peak_memory_mb",
 )  # fmt: skip
@@ -59,7 +61,7 @@ def cells(store: Store) -> pd.DataFrame:
         if interrupted or (record and record.status == "ok" and not store.whole(record.key)):
             record = None  # the next sweep runs it
         row: dict[str, Any] = {name: entry[name] for name in ("key", "seed", *AXES)}
-        row["effective_batch_size"] = entry["micro_batch_size"] * entry["accumulate_grad_batches"]
+        row |= {"effective_batch_size": axes.effective(entry), "faulty": axes.faults(entry)}
         row["status"] = record.status if record else "pending"
         row["error"] = record.error if record else ""
         if record and record.figures:
@@ -108,12 +110,13 @@ def summary(store: Store, cell_table: pd.DataFrame) -> pd.DataFrame:
         done = group[group["status"] == "ok"]
         row: dict[str, Any] = dict(zip(AXES, condition, strict=True))
         row |= {"seeds_done": len(done), "seeds_wanted": len(group)}
-        row["effective_batch_size"] = group["effective_batch_size"].iloc[0]
+        row |= {name: group[name].iloc[0] for name in ("effective_batch_size", "faulty")}
         if len(done):
-            for name in ("visual_tokens", "steps", "samples_seen", "n_items", "chance"):
+            for name in ("visual_tokens", "n_items", "chance", "peak_learning_rate"):
                 row[name] = done[name].iloc[0]
             for name in (
-                "supervised_tokens", "train_loss", "accuracy", "accuracy_macro", "accuracy_per_token",
+                "steps", "samples_seen", "supervised_tokens", "skipped_windows", "overflows", "train_loss", "accuracy",
+                "accuracy_macro", "accuracy_per_token",
                 *(f"{control}_accuracy" for control in CONTROLS), *GAINS, "train_seconds", "eval_seconds",
                 "control_seconds", "peak_memory_mb",
             ):  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from qtablate.analyse.frames import AXES
 from qtablate.store import Store
 
 LOSS_TOLERANCE = 1e-4  # relative, at every step
@@ -42,10 +43,12 @@ class Pair:
 
 
 def pairs(store: Store, cells: pd.DataFrame) -> list[Pair]:
-    """Every pair of finished cells of one seed that share all but the split of their effective batch."""
-    done = cells[(cells["status"] == "ok") & (cells["mixing"] == "multi")]
+    """Every pair of finished cells of one seed that share all but the split of their effective batch and break no rule."""
+    right = (cells["mixing"] == "multi") & (cells["faulty"] == "")
+    done = cells[(cells["status"] == "ok") & right]
     out = []
-    same = ["extra_num_query_tokens", "effective_batch_size", "mixing", "extra_init", "seed"]
+    split = ("accumulate_grad_batches", "micro_batch_size")
+    same = [*(axis for axis in AXES if axis not in split), "effective_batch_size", "seed"]
     for _, group in done.groupby(same, sort=False):
         first, *others = group.to_dict("records")
         out += [_compare(store, first, other) for other in others]

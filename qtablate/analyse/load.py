@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from qtablate.analyse import choices, contrasts, cost, frames, held
+from qtablate.analyse import choices, contrasts, cost, frames, held, training
 from qtablate.analyse.contrasts import Answers
+from qtablate.grid import BUDGET_WORDS
 from qtablate.store import Store
 
 MARGIN = 0.02
@@ -40,6 +41,11 @@ class Results:
     def summary(self) -> pd.DataFrame:
         """A row a condition, over its finished seeds."""
         return frames.summary(self.store, self.cells)
+
+    @cached_property
+    def training(self) -> pd.DataFrame:
+        """A row a condition: what it saw, the mix of its windows, its gradient noise scale, its extra tokens' state."""
+        return training.table(self.store, self.cells)
 
     @cached_property
     def answers(self) -> pd.DataFrame:
@@ -86,7 +92,7 @@ class Results:
 
     @cached_property
     def _given(self) -> Answers:
-        return contrasts.read(self.store, self.cells, self.sweep["grid"]["hold"])
+        return contrasts.read(self.store, self.cells, self.sweep)
 
     def _joined(self, keys: list[str], name: str) -> pd.DataFrame:
         """A file of every cell, one below the other, behind what names the cell."""
@@ -102,6 +108,13 @@ class Results:
     @property
     def _names(self) -> pd.DataFrame:
         return self.cells[["key", "seed", *frames.AXES]]
+
+
+def budget(sweep: Mapping[str, Any]) -> str:
+    """The budget that a sweep holds, in words."""
+    recipe = sweep["recipe"]
+    size = recipe["samples"] if recipe["budget"] == "samples" else recipe["budget_size"]
+    return f"{size} {BUDGET_WORDS[recipe['budget']]}"
 
 
 def load(folder: Path | str, baseline: Mapping[str, str] | None = None, margin: float = MARGIN, at: str = AT) -> Results:

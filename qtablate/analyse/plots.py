@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from qtablate.analyse.frames import AXES
 from qtablate.analyse.held import diagnosed
+from qtablate.analyse.levels import shown_axes
 from qtablate.files import aside
 from qtablate.store import Store
 
@@ -20,7 +21,7 @@ def look_pictures(store: Store, cells: pd.DataFrame) -> list[Path]:
     out = []
     for key in diagnosed(store, cells):
         row = cells.loc[cells["key"] == key].iloc[0]
-        path = store.table_file("plots") / f"looks-{'-'.join(str(row[axis]) for axis in AXES)}.png"
+        path = store.table_file("plots") / f"looks-{'-'.join(str(row[axis]) for axis in shown_axes(cells))}.png"
         if path not in out:
             looks = pd.read_csv(store.cell_file(key, "looks.csv"))
             title = f"{row[AXES[0]]} extra tokens, accumulation {row[AXES[1]]}, seed {row['seed']}"

@@ -6,40 +6,37 @@ from typing import Any
 import pandas as pd
 
 from qtablate.analyse.compare import Comparison
-from qtablate.analyse.contrasts import ALL, BETTER, EQUIVALENT, INTERACTION, MAIN, SIMPLE, UNDECIDED, WORSE
-from qtablate.analyse.frames import AXES, CONTROLS
+from qtablate.analyse.contrasts import (
+    ALL,
+    BETTER,
+    EQUIVALENT,
+    INTERACTION,
+    MAIN,
+    NOT_COMPARABLE,
+    SIMPLE,
+    UNDECIDED,
+    WORSE,
+)
+from qtablate.analyse.frames import CONTROLS
 from qtablate.analyse.gate import LOSS_TOLERANCE, NEAR_TIE, Pair
+from qtablate.analyse.levels import NAMES, heads, levels_of, shown_axes
 from qtablate.analyse.sheet import Sheet, number, percent, points
+from qtablate.axes import AXES, told
 from qtablate.bench.protocol import MEDIA_ROOTS, PUBLISHED, SCORERS
 
-NAMES = {
-    "extra_num_query_tokens": "extra tokens",
-    "accumulate_grad_batches": "accum",
-    "micro_batch_size": "micro-batch",
-    "effective_batch_size": "batch",
-    "mixing": "mixing",
-    "extra_init": "extra init",
-}
 
-
-def _shown_axes(table: pd.DataFrame) -> list[str]:
-    """The axes worth a column: tokens and accumulation always, others where they vary."""
-    real = table[table["extra_init"] != "none"]
-    varies = {axis: (real if axis == "extra_init" else table)[axis].nunique() > 1 for axis in AXES}
-    return [axis for axis in AXES if varies[axis] or axis in AXES[:2]]
-
-
-def summary_sheet(table: pd.DataFrame) -> Sheet:
-    """The main table: a row a condition."""
-    axes = _shown_axes(table)
-    columns = [NAMES[axis] for axis in axes] + [
+def summary_sheet(table: pd.DataFrame, held: str) -> Sheet:
+    """The main table: a row a condition. `held`: the budget in words."""
+    shown = shown_axes(table)
+    columns = [
+        *heads(shown),
         "batch", "steps", "loss", "accuracy %", "seed sd", "blind %", "visual gain", "temporal gain", "train s", "seeds",
     ]  # fmt: skip
     rows = []
-    for _, row in table.iterrows():
+    for row in _records(table):
         seeds = f"{row['seeds_done']}" + ("" if row["seeds_done"] == row["seeds_wanted"] else f"/{row['seeds_wanted']}")
         rows.append((
-            *(str(row[axis]) for axis in axes), number(row["effective_batch_size"]), number(row["steps"]),
+            *levels_of(row, shown), number(row["effective_batch_size"]), number(row["steps"]),
             number(row["train_loss"], 3), percent(row["accuracy"], row["accuracy_item_stderr"]),
             percent(row["accuracy_seed_sd"]), percent(row["blind_accuracy"]),
             percent(row["visual_gain"], row["visual_gain_item_stderr"]),
@@ -53,7 +50,7 @@ def summary_sheet(table: pd.DataFrame) -> Sheet:
             f"accuracy over {int(first['n_items'])} items of {int(first['n_media'])} clips, mean of the seeds; ± is the "
             f"standard error over items, clustered by clip; seed sd is the spread between seeds; chance is "
             f"{percent(first['chance'])}; visual gain = accuracy - blind, temporal gain = accuracy - that on shuffled frames. "
-            f"Held: {int(first['samples_seen'])} samples a cell."
+            f"Held: {held}."
         )
         if (done["accuracy_macro"] - done["accuracy"]).abs().max() >= 0.0005:
             macro = ", ".join(percent(value) for value in done["accuracy_macro"])
@@ -69,9 +66,9 @@ def control_sheet(table: pd.DataFrame) -> Sheet | None:
     ran = [control for control in CONTROLS if done[f"{control}_accuracy"].notna().any()]
     if len(ran) < 2:  # blind stands in the main table
         return None
-    axes = _shown_axes(table)
+    shown = shown_axes(table)
     rows = [
-        (*(str(row[axis]) for axis in axes), percent(row["accuracy"]),
+        (*levels_of(row, shown), percent(row["accuracy"]),
          *(percent(row[f"{control}_accuracy"]) for control in ran),
          *(number(row[name], 1) for name in ("eval_seconds", "control_seconds")))
         for row in _records(done)
@@ -82,7 +79,7 @@ def control_sheet(table: pd.DataFrame) -> Sheet | None:
     }  # fmt: skip
     note = "accuracy % of the same items shown " + ", ".join(f"{says[name]} ({name})" for name in ran)
     note += "; mean of the seeds. Seconds: scoring a cell as it is, and under all controls."
-    columns = (*(NAMES[axis] for axis in axes), "accuracy %", *ran, "eval s", "controls s")
+    columns = (*heads(shown), "accuracy %", *ran, "eval s", "controls s")
     return Sheet("Controls", columns, tuple(rows), note, optional=("eval s", "controls s"))
 
 
@@ -90,17 +87,17 @@ def choice_sheet(table: pd.DataFrame) -> Sheet | None:
     """A row a condition: its answers read in several ways."""
     if table.empty:
         return None
-    axes = _shown_axes(table)
+    shown = shown_axes(table)
     ran = [how for how in (*SCORERS, "upstream") if table[how].notna().any()]
     pairs = [name for name in table.columns if str(name).endswith("_agree") and table[name].notna().any()]
     shares = [name for name in ("unparsed", "upstream_differs") if table[name].notna().any()]
     rows = [
-        (*(str(row[axis]) for axis in axes), *(percent(row[how]) for how in ran),
+        (*levels_of(row, shown), *(percent(row[how]) for how in ran),
          *(percent(row[name]) for name in (*shares, *pairs)))
         for row in _records(table)
     ]  # fmt: skip
-    heads = [name.removesuffix("_agree").replace("_", "=") for name in pairs]
-    columns = (*(NAMES[axis] for axis in axes), *ran, *(name.replace("upstream_differs", "differs") for name in shares), *heads)
+    agreeing = [name.removesuffix("_agree").replace("_", "=") for name in pairs]
+    columns = (*heads(shown), *ran, *(name.replace("upstream_differs", "differs") for name in shares), *agreeing)
     says = {
         "likelihood": "of each option's text", "letter": "of its letter behind 'Best option:('",
         "generate": "a greedy answer read strictly", "circular": "by letter, right in every rotation of the options",
@@ -112,9 +109,9 @@ def choice_sheet(table: pd.DataFrame) -> Sheet | None:
     note += "; =: items on which two ways choose the same." if pairs else "."
     said = [row for row in _records(table) if isinstance(row["letters_said"], str)]
     if said:
-        each = ", ".join(f"{'/'.join(str(row[axis]) for axis in axes)}: {row['letters_said']}" for row in said)
+        each = ", ".join(f"{'/'.join(levels_of(row, shown))}: {row['letters_said']}" for row in said)
         note += f" Letters chosen, %: {each}; gold: {said[0]['letters_gold']}."
-    narrow = tuple(name for name in (*heads, "differs", "unparsed") if name in columns)
+    narrow = tuple(name for name in (*agreeing, "differs", "unparsed") if name in columns)
     return Sheet("Ways of reading an answer", columns, tuple(rows), note, optional=narrow)
 
 
@@ -122,16 +119,16 @@ def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
     """A row a condition with extra tokens: how alike they are and what they are worth."""
     if table.empty:
         return None
-    axes = _shown_axes(table)
+    shown = shown_axes(table)
     rows = [
-        (*(str(row[axis]) for axis in axes), number(row["query_rank"], 1), number(row["query_cosine"], 2),
+        (*levels_of(row, shown), number(row["query_rank"], 1), number(row["query_cosine"], 2),
          number(row["output_rank"], 1), number(row["output_cosine"], 2), percent(row["moved_relative"], digits=0),
          percent(row["attention_base"]), percent(row["attention_extra"]), points(row["change_without_extra"]),
          points(row["change_without_base"]), str(row["first_that_do"]), str(row["named"]))
         for row in _records(table)
     ]  # fmt: skip
     columns = (
-        *(NAMES[axis] for axis in axes), "query rank", "query cosine", "output rank", "output cosine", "moved %",
+        *heads(shown), "query rank", "query cosine", "output rank", "output cosine", "moved %",
         "attention to base %", "attention to extra %", "without extra", "without base", "first that do", "named",
     )  # fmt: skip
     note = (
@@ -147,8 +144,8 @@ def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
 
 
 def _in_words(row: Mapping[str, Any]) -> str:
-    others = [f"{NAMES[axis]} {row[axis]}" for axis in AXES[1:2]] + ([str(row["extra_init"])])
-    what = f"{row[AXES[0]]} extra tokens ({', '.join(others)})"
+    others = [f"{AXES[1].short} {row[AXES[1].name]}", str(row["extra_init"])]
+    what = f"{row[AXES[0].name]} extra tokens ({', '.join(others)})"
     if row["named"] == "frozen":
         return f"{what} are frozen: they stay where they began."
     if row["named"] == "copies":
@@ -160,19 +157,19 @@ def cost_sheet(table: pd.DataFrame, text_tokens: int, advice: str) -> Sheet | No
     """A row a condition: what it costs and whether it is worth it."""
     if table.empty:
         return None
-    axes = _shown_axes(table)
+    shown = shown_axes(table)
     rows = []
     for row in _records(table):
         fronts = [word for word, name in (("tokens", "cheapest_by_tokens"), ("time", "cheapest_by_time")) if row[name]]
         text_alone = row["prefill_gflops"] - row["prefill_gflops_added"]
         rows.append((
-            *(str(row[axis]) for axis in axes), number(row["visual_tokens"]), number(row["prefill_gflops"]),
+            *levels_of(row, shown), number(row["visual_tokens"]), number(row["prefill_gflops"]),
             number(100 * row["prefill_gflops_added"] / text_alone), number(row["cache_mb"]),
             number(row["step_seconds"], 3), number(row["item_milliseconds"], 1), number(row["peak_memory_mb"]),
             percent(row["accuracy"]), ", ".join(fronts), str(row["as_good_as_best"]),
         ))  # fmt: skip
     columns = (
-        *(NAMES[axis] for axis in axes), "visual tokens", "prefill GFLOPs", "more %", "KV cache MB", "step s", "item ms",
+        *heads(shown), "visual tokens", "prefill GFLOPs", "more %", "KV cache MB", "step s", "item ms",
         "memory MB", "accuracy %", "front", "as good",
     )  # fmt: skip
     note = (
@@ -186,8 +183,8 @@ def cost_sheet(table: pd.DataFrame, text_tokens: int, advice: str) -> Sheet | No
 def task_sheet(table: pd.DataFrame, base: Mapping[str, float], lost: Mapping[str, int]) -> Sheet:
     """A row a task, a column a condition: accuracy averaged over the seeds. `base`: what the untouched base scored; `lost`: how
     many items of a task are left out."""
-    axes = _shown_axes(table)
-    labels = table[axes].astype(str).agg("/".join, axis=1)
+    shown = shown_axes(table)
+    labels = pd.Series(["/".join(levels_of(row, shown)) for row in _records(table)], table.index)
     order = list(dict.fromkeys(labels))
     grouped = table.assign(label=labels).groupby("task", sort=False)
     rows = []
@@ -200,7 +197,7 @@ def task_sheet(table: pd.DataFrame, base: Mapping[str, float], lost: Mapping[str
         ))  # fmt: skip
     blank = ("",) * (len(order) + 2 + bool(base))
     rows += [(task, _of_all(0, count), *blank) for task, count in lost.items() if task not in grouped.groups]
-    note = "accuracy %, mean of the seeds; columns are " + "/".join(NAMES[axis] for axis in axes)
+    note = "accuracy %, mean of the seeds; columns are " + "/".join(heads(shown))
     if lost:
         note += (
             f"; {sum(lost.values())} items of {len(lost)} tasks are left out (below), so that averages over items are of "
@@ -230,21 +227,22 @@ def published_sheet(table: pd.DataFrame) -> Sheet | None:
 
 def compared(row: Mapping[str, Any]) -> str:
     """What a contrast compares, in words."""
-    axis = f"{NAMES[row['axis']]} {row['level']} - {row['baseline']}"
+    axis = f"{NAMES[row['axis']]} {told(row['axis'], row['level'])} - {told(row['axis'], row['baseline'])}"
     if row["kind"] != INTERACTION:
         return axis
-    other = f"{NAMES[row['other_axis']]} {_level(row['other_level'])}"
-    return f"({axis}) at {other} - at {_level(row['other_baseline'])}"
+    other = f"{NAMES[row['other_axis']]} {told(row['other_axis'], row['other_level'])}"
+    return f"({axis}) at {other} - at {told(row['other_axis'], row['other_baseline'])}"
+
+
+_RIGHT = {(axis.name, axis.known[0]) for axis in AXES if axis.faulty}
+"""Rules kept, which go without saying."""
 
 
 def where(row: Mapping[str, Any]) -> str:
     """At which levels of the other axes."""
-    parts = [part.split("=") for part in str(row["at"]).split("; ") if part]
-    return ", ".join(f"{'mean of ' if row['kind'] == MAIN else ''}{NAMES[axis]} {levels}" for axis, levels in parts)
-
-
-def _level(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    parts = [part.partition("=")[::2] for part in str(row["at"]).split("; ") if part]
+    kept = [(axis, level) for axis, level in parts if (axis, level) not in _RIGHT]
+    return ", ".join(f"{'mean of ' if row['kind'] == MAIN else ''}{NAMES[axis]} {level}" for axis, level in kept)
 
 
 _INTERVAL = "95\N{NO-BREAK SPACE}% interval"
@@ -314,6 +312,7 @@ def in_words(table: pd.DataFrame) -> list[str]:
             EQUIVALENT: f"{compared(row)}: the same within {points(row['margin'], sign=False)} points, {span}.",
             UNDECIDED: f"{compared(row)}: undecided, {span}; "
                        f"{points(row['detectable'], sign=False)} points could have been seen.",
+            NOT_COMPARABLE: f"{compared(row)}{place}: not comparable, the two had more than 1 % more or less of the budget.",
         }  # fmt: skip
         out.append(says[row["verdict"]])
     return out
@@ -321,7 +320,7 @@ def in_words(table: pd.DataFrame) -> list[str]:
 
 def task_contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     """A row a task, a column a contrast of the first axis: averaged over the other axes where they vary."""
-    first = table[(table["axis"] == AXES[0]) & (table["kind"] != INTERACTION) & (table["task"] != ALL)]
+    first = table[(table["axis"] == AXES[0].name) & (table["kind"] != INTERACTION) & (table["task"] != ALL)]
     kind = MAIN if (first["kind"] == MAIN).any() else SIMPLE
     shown = first[first["kind"] == kind]
     if shown.empty:
@@ -348,9 +347,9 @@ def task_contrast_sheet(table: pd.DataFrame) -> Sheet | None:
 
 def comparison_sheet(found: Comparison) -> Sheet:
     """The second folder minus the first, a row a condition that both have finished."""
-    axes = _shown_axes(found.table)
+    shown = shown_axes(found.table)
     rows = [
-        (*(str(row[axis]) for axis in axes), percent(row["accuracy_first"]), percent(row["accuracy_second"]),
+        (*levels_of(row, shown), percent(row["accuracy_first"]), percent(row["accuracy_second"]),
          points(row["difference"]), _interval(row), _probability(row["p_holm"]), str(row["verdict"]),
          f"{row['seeds_first']} and {row['seeds_second']}")
         for row in _records(found.table)
@@ -364,7 +363,7 @@ def comparison_sheet(found: Comparison) -> Sheet:
     ]
     if any(found.only):
         notes.append(f"not compared: {found.only[0]} conditions of the first alone and {found.only[1]} of the second")
-    columns = (*(NAMES[axis] for axis in axes), "first %", "second %", "points", _INTERVAL, "p", "verdict", "seeds")
+    columns = (*heads(shown), "first %", "second %", "points", _INTERVAL, "p", "verdict", "seeds")
     title = f"{found.second} against {found.first}"
     return Sheet(title, columns, tuple(rows), "; ".join(notes), optional=("seeds", "p"))
 
@@ -393,12 +392,10 @@ def failure_sheet(table: pd.DataFrame) -> Sheet | None:
     failed = table[table["status"] == "failed"]
     if failed.empty:
         return None
-    rows = tuple(
-        (str(row["key"]), *(str(row[axis]) for axis in AXES[:2]), str(row["seed"]), str(row["error"]))
-        for _, row in failed.iterrows()
-    )
+    shown = shown_axes(table)
+    rows = tuple((str(row["key"]), *levels_of(row, shown), str(row["seed"]), str(row["error"])) for row in _records(failed))
     note = "the traceback is in cells/<key>/record.json"
-    return Sheet("Failed cells", ("key", "extra tokens", "accum", "seed", "error"), rows, note, left=1)
+    return Sheet("Failed cells", ("key", *heads(shown), "seed", "error"), rows, note, left=1)
 
 
 def problem_sheet(problems: Sequence[dict[str, str]], examples: int = 3) -> Sheet | None:

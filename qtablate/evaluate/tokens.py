@@ -13,6 +13,7 @@ from torch import Tensor
 from qtablate.analyse.rates import rate
 from qtablate.bench.items import Item
 from qtablate.evaluate.score import score
+from qtablate.model.alike import cosine, effective_rank
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
 from qtablate.records import Likeness, Rate
@@ -47,25 +48,6 @@ class Look:
     from_answer: float
     places: dict[tuple[int, int, int], float]
     """Share of its cross-attention at each (frame, row, column)."""
-
-
-def effective_rank(rows: Tensor) -> float:
-    """exp(entropy) of the singular values' shares (Roy and Vetterli 2007): n for n orthogonal rows of one length, 1 for
-    copies of one. (..., n, D) -> mean over the leading dimensions; nan where all rows are zero."""
-    values = torch.linalg.svdvals(rows.double())
-    shares = values / values.sum(-1, keepdim=True)
-    entropy = -torch.special.xlogy(shares, shares).sum(-1)
-    return float(entropy.exp().mean())
-
-
-def cosine(rows: Tensor) -> float | None:
-    """Mean cosine of all pairs of rows. (..., n, D) -> mean over the leading dimensions; None for a single row."""
-    n = rows.shape[-2]
-    if n < 2:
-        return None
-    unit = torch.nn.functional.normalize(rows.double(), dim=-1)
-    pairs = unit @ unit.mT
-    return float((pairs.sum((-2, -1)) - pairs.diagonal(dim1=-2, dim2=-1).sum(-1)).mean() / (n * (n - 1)))
 
 
 def likeness(model: Family, started: Tensor, features: Tensor) -> Likeness:

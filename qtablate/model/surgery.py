@@ -3,12 +3,14 @@
 import torch
 from torch import nn
 
+from qtablate.axes import BY_NAME
 from qtablate.errors import ModelError
 from qtablate.model.family import Family
 from qtablate.model.initialise import normal
 from qtablate.model.rows import Surgery
 
-INITS = ("normal", "zeros")
+APART = 0.1
+"""Of the base queries' scale: what copies differ by at first. Exact ones would get the same gradient from the Q-Former."""
 
 
 @torch.no_grad()
@@ -17,25 +19,33 @@ def resize_extra(model: Family, wanted: int, init: str, seed: int) -> Surgery:
 
     Args:
         init: `normal` draws new rows at the scale (standard deviation) of the base queries; `zeros` is the original's
-            choice, whose rows start identical and hardly part in a short run.
+            choice, whose rows start identical and hardly part in a short run; `copy` repeats the base queries' rows, a tenth
+            of their scale apart.
 
     Raises:
         ModelError: an unknown `init`.
     """
-    if init not in INITS:
-        raise ModelError(f"unknown initial value '{init}' for extra query tokens; known: {', '.join(INITS)}")
+    known = BY_NAME["extra_init"].known
+    if init not in known:
+        raise ModelError(f"unknown initial value '{init}' for extra query tokens; known: {', '.join(known)}")
     base = model.query_tokens
     held = model.config.extra_num_query_tokens
     old = model.extra_query_tokens.data if held else base.data[:, :0]
-    how = "zeros" if init == "zeros" else f"normal, std {float(base.std()):.3g} as the base queries"
+    scale = float(base.std())
+    how = {
+        "zeros": "zeros", "normal": f"normal, std {scale:.3g} as the base queries",
+        "copy": f"copies of the base queries, {APART * scale:.3g} apart",
+    }[init]  # fmt: skip
     surgery = Surgery(held, wanted, how)
     if held:
         del model.extra_query_tokens
     model.config.extra_num_query_tokens = wanted
     if wanted:
         table = torch.zeros(1, wanted, base.shape[-1])
-        if init == "normal":
-            table = normal(tuple(table.shape), float(base.std()), "init", seed, "extra_query_tokens")
+        if init != "zeros":
+            table = normal(tuple(table.shape), scale * (APART if init == "copy" else 1), "init", seed, "extra_query_tokens")
+        if init == "copy":
+            table += base[:, [row % base.shape[1] for row in range(wanted)]].float().cpu()
         table = table.to(base.dtype)
         table[:, : surgery.kept] = old[:, : surgery.kept]
         model.extra_query_tokens = nn.Parameter(table.to(base.device))

@@ -3,20 +3,22 @@
 A window is the `accumulate_grad_batches` micro-batches that share one optimizer step.
 1. Its loss is the sum of its token losses over its supervised tokens, so that its gradient is that of one batch of
    the same samples (Hugging Face transformers got this wrong until October 2024, pull requests 34191 and 34198).
-2. The gradient is clipped once, accumulated.
+2. The gradient is clipped once, accumulated and, where a loss was scaled (fp16), unscaled.
 3. Optimizer and learning-rate schedule step once.
 The faulty form of each rule has a name, so that its damage can be measured; it is never the default.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from qtablate.errors import ModelError
+from qtablate.train.noise import Noise, NoiseMeter
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +50,44 @@ class Gradient:
     """Total norm before clipping at the window."""
     scale: float
     """What clipping at the window multiplied the gradient by; 1 where it did nothing."""
+    noise: Noise | None = None
+    """How the micro-batches' gradients differ, where that was asked for and can be told."""
 
-
-def windows(micro_batches: Sequence[M], size: int) -> Iterator[Sequence[M]]:
-    """Groups of `size` micro-batches; the last may be shorter and is divided by what it really holds."""
-    for start in range(0, len(micro_batches), size):
-        yield micro_batches[start : start + size]
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.loss + self.norm)
 
 
 def optimizer_steps(micro_batches: int, size: int) -> int:
+    """The last window may be shorter; it is divided by what it really holds."""
     return math.ceil(micro_batches / size)
 
 
+UNSCALED = GradScaler(enabled=False)
+
+
 def accumulate(
-    window: Sequence[M], loss_sum: Callable[[M], Tensor], parameters: Sequence[nn.Parameter], rules: Rules
+    window: Sequence[M],
+    loss_sum: Callable[[M], Tensor],
+    parameters: Sequence[nn.Parameter],
+    rules: Rules,
+    *,
+    scaler: GradScaler = UNSCALED,
+    optimizer: torch.optim.Optimizer | None = None,
+    meter: NoiseMeter | None = None,
 ) -> Gradient | None:
     """Leave the window's gradient in the parameters' `.grad` (which must be clear) and clip it.
 
     Args:
         window: micro-batches; each knows its supervised tokens before its forward pass.
         loss_sum: the summed token loss of a micro-batch, with a graph.
+        scaler: of fp16 losses. It unscales once, when the window is whole; the caller then steps and updates it once.
+        optimizer: whose gradients the scaler unscales; needed where it is enabled.
+        meter: looks at each micro-batch's own gradient, where the rules are the right ones.
 
     Returns:
-        None, with gradients untouched, when the window holds no supervised token.
+        None, with gradients untouched, when the window holds no supervised token. With an enabled scaler the norm may not
+        be finite: then the scaler skips the optimizer's step, and the schedule must not step either.
     """
     tokens = sum(micro_batch.supervised_tokens for micro_batch in window)
     if tokens == 0:
@@ -86,12 +103,18 @@ def accumulate(
             "micro_mean": micro_batch.supervised_tokens * len(window),
             "none": micro_batch.supervised_tokens,
         }[rules.loss_norm]
-        (loss / divisor).backward()
+        scaler.scale(loss / divisor).backward()
         if rules.clip_at == "micro_batch" and rules.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, rules.max_grad_norm)
+            nn.utils.clip_grad_norm_(parameters, rules.max_grad_norm * scaler.get_scale())
+        if meter:
+            meter.look(micro_batch.supervised_tokens, tokens)
+    if scaler.is_enabled():
+        assert optimizer is not None
+        scaler.unscale_(optimizer)
     limit = math.inf if rules.max_grad_norm is None or rules.clip_at == "micro_batch" else rules.max_grad_norm
     norm = float(nn.utils.clip_grad_norm_(parameters, limit))
-    return Gradient(total / tokens, tokens, norm, min(1.0, limit / (norm + 1e-6)))
+    noise = meter.told(norm, scaler.get_scale()) if meter else None
+    return Gradient(total / tokens, tokens, norm, min(1.0, limit / (norm + 1e-6)), noise)
 
 
 def refuse_batch_statistics(model: nn.Module) -> None:

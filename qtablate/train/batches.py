@@ -50,6 +50,11 @@ def micro_batch(
     return MicroBatch(samples, batch(encoder, samples, counts, longest), by_shape(features))
 
 
+def supervised_tokens(sample: Sample, encoder: Encoder, longest: int) -> int:
+    """Of a sample's conversation, which no visual token changes."""
+    return int((batch(encoder, [sample], [1], longest).labels[:, 1:] != IGNORE).sum())
+
+
 def visual_tokens(
     model: Family, groups: Sequence[tuple[Tensor, Tensor]], queries: Tensor | None = None, text: Text | None = None
 ) -> list[Tensor]:

@@ -1,28 +1,30 @@
 """The training loop of one cell. Reads from top to bottom; what is frozen is said by `choose_trainable`."""
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from qtablate.bench.items import Sample
 from qtablate.errors import QtablateError
+from qtablate.model.alike import cosine, effective_rank
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
 from qtablate.model.videochat2 import DropPath
-from qtablate.train.accumulate import Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics
+from qtablate.train.accumulate import UNSCALED, Gradient, Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics
 from qtablate.train.batches import MicroBatch, loss_sum, micro_batch
+from qtablate.train.noise import LARGEST, NoiseMeter
 from qtablate.train.schedule import learning_rate
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimizer step: a row of train.csv."""
+    """One window, which is one optimizer step unless it was skipped: a row of train.csv."""
 
     step: int
     samples_seen: int
@@ -30,8 +32,21 @@ class Step:
     """In this window; zero when it was skipped because it held none."""
     loss: float | None
     grad_norm: float | None
+    """Missing where the gradient was not finite, and no step was taken (fp16)."""
     extra_grad_norm: float | None
     """Of the extra query tokens' own gradient, before clipping, as grad_norm is."""
+    extra_update: float | None
+    """How far this step moved the extra query tokens, relative to their norm before it; missing from zero."""
+    query_update: float | None
+    """The same of the base queries."""
+    extra_cosine: float | None
+    """Mean over pairs of extra query tokens, behind this step."""
+    extra_rank: float | None
+    """Their effective rank, behind this step."""
+    grad_signal: float | None
+    """Estimate of the squared norm of the mean gradient (train/noise.py)."""
+    grad_noise: float | None
+    """Estimate of the variance (trace) of one sample's gradient."""
     lr: float
     image_fraction: float
     seconds: float
@@ -52,6 +67,8 @@ class Plan:
     betas: tuple[float, float]
     longest: int
     rules: Rules
+    extra_lr: float = 1.0
+    """The extra query tokens' learning rate as a multiple of the others'."""
 
 
 def choose_trainable(model: Family, language_model: bool, adapter: bool = False) -> dict[str, nn.Parameter]:
@@ -90,68 +107,159 @@ def _masks(layer: nn.Module) -> bool:
     return isinstance(layer, (nn.modules.dropout._DropoutNd, DropPath)) and layer.p > 0
 
 
-def optimizer_for(parameters: dict[str, nn.Parameter], plan: Plan) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only: not on biases, norms and other one-dimensional parameters, nor on queries."""
-    decayed = [p for name, p in parameters.items() if p.dim() == 2 and "query_tokens" not in name]
-    others = [p for name, p in parameters.items() if not (p.dim() == 2 and "query_tokens" not in name)]
-    groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=plan.betas)
+def optimizer_for(parameters: Mapping[str, nn.Parameter], plan: Plan) -> torch.optim.AdamW:
+    """AdamW with decay on matrices only: not on biases, norms and other one-dimensional parameters, nor on queries. A group's
+    `factor` is what its learning rate is a multiple of the schedule's by."""
+    groups: list[dict[str, Any]] = [
+        {"params": [], "weight_decay": plan.weight_decay, "factor": 1.0},
+        {"params": [], "weight_decay": 0.0, "factor": 1.0},
+        {"params": [], "weight_decay": 0.0, "factor": plan.extra_lr},
+    ]
+    for name, parameter in parameters.items():
+        decayed = parameter.dim() == 2 and "query_tokens" not in name
+        groups[2 if name == "extra_query_tokens" else 0 if decayed else 1]["params"].append(parameter)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=plan.learning_rate, betas=plan.betas)
 
 
-def train(
-    model: Family,
-    parameters: dict[str, nn.Parameter],
-    samples: Sequence[Sample],
-    lookup: Callable[[str], Tensor],
-    encoder: Encoder,
-    plan: Plan,
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> Iterator[Step]:
-    """Train on the samples in their order, once; yields after each optimizer step."""
+class Training:
+    """Trains on the samples in their order, once. Iterating gives what each window did, right after it; between two of them
+    `state` holds all that a later `restore` of a Training of the same arguments needs to go on bit for bit."""
 
-    def loss(micro: MicroBatch) -> Tensor:
-        with autocast():
-            return loss_sum(model, micro)
+    def __init__(
+        self,
+        model: Family,
+        parameters: dict[str, nn.Parameter],
+        samples: Sequence[Sample],
+        lookup: Callable[[str], Tensor],
+        encoder: Encoder,
+        plan: Plan,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        scaler: GradScaler = UNSCALED,
+    ) -> None:
+        self.model, self.parameters, self.samples, self.plan = model, parameters, samples, plan
+        self._lookup, self._encoder, self._autocast, self._scaler = lookup, encoder, autocast, scaler
+        self._trained = list(parameters.values())
+        self._extra = parameters.get("extra_query_tokens")
+        self._optimizer = optimizer_for(parameters, plan)
+        micro_batches = -(-len(samples) // plan.micro_batch_size)
+        self.steps = optimizer_steps(micro_batches, plan.accumulate_grad_batches)
+        self._schedule_steps = self.steps if plan.rules.schedule_at == "window" else micro_batches
+        self._step = self._seen = self._scheduled = 0
+        right = plan.rules.loss_norm == "tokens" and plan.rules.clip_at == "window"
+        size = sum(parameter.numel() for parameter in self._trained)
+        self._measures_noise = right and plan.accumulate_grad_batches > 1 and size <= LARGEST
 
-    model.train()
-    refuse_batch_statistics(model)
-    optimizer = optimizer_for(parameters, plan)
-    trained = list(parameters.values())
-    extra = parameters.get("extra_query_tokens")
-    size, accumulation = plan.micro_batch_size, plan.accumulate_grad_batches
-    starts = range(0, len(samples), size)
-    steps = optimizer_steps(len(starts), accumulation)
-    schedule_steps = steps if plan.rules.schedule_at == "window" else len(starts)
-    seen = scheduled = 0
-    for step in range(steps):
+    def __iter__(self) -> Iterator[Step]:
+        self.model.train()
+        refuse_batch_statistics(self.model)
+        while self._step < self.steps:
+            yield self._window()
+
+    def state(self) -> dict[str, Any]:
+        """Tensors, numbers and plain containers, so that it loads with weights_only=True."""
+        cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+        return {
+            "step": self._step,
+            "seen": self._seen,
+            "scheduled": self._scheduled,
+            "parameters": {name: parameter.detach() for name, parameter in self.parameters.items()},
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if cuda else [],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._step, self._seen, self._scheduled = state["step"], state["seen"], state["scheduled"]
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state["parameters"][name])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"]:
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+
+    def _window(self) -> Step:
         began = time.perf_counter()
+        plan, extra = self.plan, self._extra
+        size = plan.micro_batch_size * plan.accumulate_grad_batches
+        samples = self.samples[self._step * size : (self._step + 1) * size]
         window = [
-            micro_batch(samples[at : at + size], lookup, encoder, model.tokens_of, plan.longest)
-            for at in starts[step * accumulation : (step + 1) * accumulation]
+            micro_batch(some, self._lookup, self._encoder, self.model.tokens_of, plan.longest)
+            for some in _split(samples, plan.micro_batch_size)
         ]
-        seen += sum(len(micro.samples) for micro in window)
-        lr = learning_rate(scheduled, schedule_steps, plan.learning_rate, plan.warm_up, plan.min_lr_ratio)
-        scheduled += 1 if plan.rules.schedule_at == "window" else len(window)
-        clear(trained)
-        gradient = accumulate(window, loss, trained, plan.rules)
-        if gradient is not None and not math.isfinite(gradient.loss + gradient.norm):
-            raise QtablateError(f"training diverged: loss or gradient not finite at step {step}; lower --lr or clip gradients")
-        if gradient is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.step()
-        yield Step(
-            step=step,
-            samples_seen=seen,
+        lr = learning_rate(self._scheduled, self._schedule_steps, plan.learning_rate, plan.warm_up, plan.min_lr_ratio)
+        clear(self._trained)
+        base = self.parameters.get("query_tokens")
+        before = [one.detach().clone() if one is not None else None for one in (base, extra)]
+        gradient = accumulate(
+            window, self._loss, self._trained, plan.rules, scaler=self._scaler, optimizer=self._optimizer,
+            meter=NoiseMeter(self._trained) if self._measures_noise else None,
+        )  # fmt: skip
+        extra_norm = _extra_norm(extra, gradient)
+        stepped = gradient is not None and self._take(gradient, lr)
+        if stepped:
+            self._scheduled += 1 if plan.rules.schedule_at == "window" else len(window)
+        self._step += 1
+        self._seen += len(samples)
+        noise = gradient.noise if gradient else None
+        return Step(
+            step=self._step - 1,
+            samples_seen=self._seen,
             supervised_tokens=gradient.tokens if gradient else 0,
             loss=gradient.loss if gradient else None,
-            grad_norm=gradient.norm if gradient else None,
-            extra_grad_norm=float(extra.grad.norm()) / gradient.scale
-            if gradient and extra is not None and extra.grad is not None
-            else None,
+            grad_norm=gradient.norm if gradient and stepped else None,
+            extra_grad_norm=extra_norm if stepped else None,
+            extra_update=_update(before[1], extra) if stepped else None,
+            query_update=_update(before[0], base) if stepped else None,
+            extra_cosine=cosine(extra.detach()[0].cpu()) if extra is not None else None,
+            extra_rank=_rank(extra),
+            grad_signal=noise.signal if noise else None,
+            grad_noise=noise.variance * len(samples) / gradient.tokens if noise and gradient else None,
             lr=lr,
-            image_fraction=sum(micro.image_fraction * len(micro.samples) for micro in window)
-            / sum(len(micro.samples) for micro in window),
+            image_fraction=sum(micro.image_fraction * len(micro.samples) for micro in window) / len(samples),
             seconds=time.perf_counter() - began,
             samples_cut=sum(micro.text.cut for micro in window),
         )
+
+    def _loss(self, micro: MicroBatch) -> Tensor:
+        with self._autocast():
+            return loss_sum(self.model, micro)
+
+    def _take(self, gradient: Gradient, lr: float) -> bool:
+        """The optimizer's step; False where fp16 overflowed: then nothing but the scale changes."""
+        if not gradient.finite and not self._scaler.is_enabled():
+            raise QtablateError(
+                f"training diverged: loss or gradient not finite at step {self._step}; lower --lr or clip gradients"
+            )
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr * group["factor"]
+        if not self._scaler.is_enabled():
+            self._optimizer.step()
+            return True
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return gradient.finite
+
+
+def _split(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]
+
+
+def _extra_norm(extra: nn.Parameter | None, gradient: Gradient | None) -> float | None:
+    if extra is None or gradient is None or extra.grad is None:
+        return None
+    return float(extra.grad.norm()) / gradient.scale
+
+
+def _rank(extra: nn.Parameter | None) -> float | None:
+    return effective_rank(extra.detach()[0].cpu()) if extra is not None and bool(extra.any()) else None
+
+
+def _update(before: Tensor | None, after: Tensor | None) -> float | None:
+    if before is None or after is None or not before.any():
+        return None
+    return float((after.detach() - before).norm() / before.norm())

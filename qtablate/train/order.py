@@ -1,13 +1,16 @@
 """Which samples a run sees and in which order: decided by sample, so that micro-batch and window sizes change nothing."""
 
+import bisect
+import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from types import MappingProxyType
 
 from qtablate.bench.items import IMAGE, VIDEO, Sample
 from qtablate.errors import DataError
-from qtablate.grid import exact
+from qtablate.grid import Cell, exact
 from qtablate.seeds import Dice
 
 
@@ -16,15 +19,44 @@ def media(budget: int, image_share: float, mixing: str, block: int, seed: int) -
 
     `multi`: images stand evenly among the videos, so that each micro-batch of at least 1 / image_share samples holds
     both. `single`: blocks of `block` samples of one medium, in random order (as the reference's MetaLoader does with
-    micro-batches). Both hold the same number of images when `budget` is a whole number of blocks and that of images too.
+    micro-batches). `aligned`: such blocks, evenly: any A blocks in a row hold the stated share, to within one block, and
+    exactly where A times the share is a whole number. All hold the same number of images when `budget` is a whole number of
+    blocks and that of images too.
     """
     share = exact(image_share)
     if mixing == "multi":
-        return [IMAGE if math.floor((n + 1) * share) > math.floor(n * share) else VIDEO for n in range(budget)]
+        return _evenly(budget, share)
     blocks = math.ceil(budget / block)
-    of_images = round(blocks * share)
-    labels = Dice(seed, "media").shuffled([IMAGE] * of_images + [VIDEO] * (blocks - of_images))
+    labels = _evenly(blocks, share)
+    if mixing == "single":
+        of_images = round(blocks * share)
+        labels = Dice(seed, "media").shuffled([IMAGE] * of_images + [VIDEO] * (blocks - of_images))
     return [label for label in labels for _ in range(block)][:budget]
+
+
+def _evenly(count: int, share: Fraction) -> list[str]:
+    return [IMAGE if math.floor((n + 1) * share) > math.floor(n * share) else VIDEO for n in range(count)]
+
+
+def seen_by(
+    cell: Cell, samples: Sequence[Sample], weights: Mapping[str, float], supervised: Callable[[Sample], int]
+) -> list[Sample]:
+    """What a cell trains on, in its order. `supervised` counts a sample's supervised tokens; it is asked where tokens are held:
+    then the first samples that reach the budget together. Raises DataError where none can."""
+    recipe = cell.recipe
+    budget = cell.samples or recipe.samples
+    while True:
+        plan = media(budget, recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed)
+        found = order(samples, plan, cell.seed, weights)
+        if recipe.budget != "tokens":
+            return found
+        counts = {sample.id: supervised(sample) for sample in {one.id: one for one in found}.values()}
+        reached = list(itertools.accumulate(counts[sample.id] for sample in found))
+        if reached[-1] == 0:
+            raise DataError("the training data holds no supervised token: no budget of them can be reached")
+        if reached[-1] >= recipe.budget_size:
+            return found[: bisect.bisect_left(reached, recipe.budget_size) + 1]
+        budget *= 2
 
 
 def order(

@@ -1,5 +1,5 @@
 """Where a run computes and in which precision: Accelerate picks the device, what is frozen may be held in bf16, what is
-trained, its gradients and the optimizer's state are fp32 always."""
+trained, its gradients and the optimizer's state are fp32 always; losses are scaled where gradients pass through fp16."""
 
 import resource
 from collections.abc import Callable
@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import torch
 from accelerate import PartialState
+from torch.amp import GradScaler
 
 from qtablate.model.family import Family
 
-LOADED = {"fp32": "float32", "bf16": "bfloat16"}
+LOADED = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """How the frozen parts are loaded, by --precision."""
 
 
@@ -22,6 +23,8 @@ class Place:
     device: torch.device
     autocast: Callable[[], AbstractContextManager[Any]]
     """Around every forward pass."""
+    scaler: GradScaler
+    """Of the losses, enabled for fp16 alone: its small gradients would vanish."""
 
     def peak_memory_mb(self) -> float:
         """Of this process so far: on a GPU what torch held there, else all of it."""
@@ -34,7 +37,7 @@ def place(model: Family, precision: str, checkpointing: bool = False) -> Place:
     """Move the model to where it is trained, and say how it computes there.
 
     Args:
-        precision: fp32 or bf16; the model was loaded accordingly.
+        precision: fp32, bf16 or fp16; the model was loaded accordingly.
         checkpointing: recompute activations of Q-Former and language model in the backward pass instead of keeping them.
     """
     # a Mac's GPU has no fp64, in which scores are summed
@@ -46,4 +49,8 @@ def place(model: Family, precision: str, checkpointing: bool = False) -> Place:
             older, newer = "gradient_checkpointing", "activation_checkpointing"
             name = newer if hasattr(part, f"{newer}_enable") else older
             getattr(part, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
-    return Place(device, partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16"))
+    half = torch.float16 if precision == "fp16" else torch.bfloat16
+    return Place(
+        device, partial(torch.autocast, device.type, half, enabled=precision != "fp32"),
+        GradScaler(device.type, enabled=precision == "fp16"),
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,9 @@ from qtablate.analyse.compare import compare
 from qtablate.analyse.frames import AXES
 from qtablate.analyse.tables import comparison_sheet
 from qtablate.errors import QtablateError, StoreError
-from qtablate.grid import RECORD_SCHEMA
+from qtablate.grid import RECORD_SCHEMA, Condition
 from qtablate.records import Figures, Rate, Record, TaskScore
+from qtablate.run import TRAIN_COLUMNS
 from qtablate.store import Store
 
 ITEMS = 300
@@ -28,7 +30,7 @@ def write(folder, accuracies, seeds=(1, 2, 3), benchmark="b", shift=0.0, unfinis
     for tokens, accuracy in accuracies.items():
         for seed in seeds:
             key = f"{tokens}-{seed}-{folder.name}"
-            condition = dict(zip(AXES, (tokens, 1, 8, "multi", "normal" if tokens else "none"), strict=True))
+            condition = asdict(Condition(tokens, 1, 8, "multi", "normal" if tokens else "none"))
             entries.append({"key": key, "seed": seed, **condition})
             if (tokens, seed) in unfinished:
                 continue
@@ -43,16 +45,20 @@ def write(folder, accuracies, seeds=(1, 2, 3), benchmark="b", shift=0.0, unfinis
                 for control, answers in (("none", right), ("blind", blind)) for n, good in enumerate(answers)
             ]  # fmt: skip
             store.write_rows(store.cell_file(key, "answers.csv"), rows, tuple(rows[0]))
-            store.write_rows(store.cell_file(key, "train.csv"), [{"step": 1, "loss": 0.5}], ("step", "loss"))
+            store.write_rows(
+                store.cell_file(key, "train.csv"), [dict.fromkeys(TRAIN_COLUMNS) | {"step": 1, "loss": 0.5}], TRAIN_COLUMNS
+            )
             value, blank = Rate(float(right.mean()), 0.02, ITEMS), Rate(0.25, 0.02, ITEMS)
             tasks = tuple(TaskScore(t, value, value, {"blind": blank}, 0.25) for t in "ab")
             figures = Figures(
-                8, samples, 1000, 0, 0, False, 0.5, value, value.value, value, {"blind": blank}, Rate(0.1, 0.02, ITEMS),
+                8, samples, 1000, 0, 0, 1e-3, 0, False, 0.5, value, value.value, value, {"blind": blank},
+                Rate(0.1, 0.02, ITEMS),
                 Rate(None, None, 0), 0.25, tasks, 2 + tokens, 10, 10, "", None, 10.0, 1.0, 1.0, 0.0, 500.0,
             )  # fmt: skip
             store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures)))
     store.write_sweep({
-        "schema": RECORD_SCHEMA, "grid": {"hold": "micro-batch"}, "recipe": {"samples": samples}, "sources": {"model": "nano"},
+        "schema": RECORD_SCHEMA, "grid": {"hold": "micro-batch", "lr_batch": 8}, "sources": {"model": "nano"},
+        "recipe": {"samples": samples, "budget": "samples", "budget_size": 0},
         "fingerprints": {"benchmark": benchmark, "model": "m"}, "versions": {"torch": "2"}, "cells": entries, "problems": [],
         "items": ITEMS,
     })  # fmt: skip

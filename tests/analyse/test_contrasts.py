@@ -1,6 +1,7 @@
 """Which comparisons a grid allows, what they hold, and what is said of them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,8 @@ ITEMS = 200
 
 
 def condition(tokens, accum=1, init=None, batch=8):
-    return (tokens, accum, batch, "multi", ("none" if tokens == 0 else "normal") if init is None else init)
+    init = ("none" if tokens == 0 else "normal") if init is None else init
+    return (tokens, accum, batch, "multi", init, 1.0, "none", "tokens", "window", "window")
 
 
 def given(effects, seeds=(1, 2, 3), missing=(), items=ITEMS):
@@ -196,7 +198,7 @@ def test_no_finished_cell_and_a_single_condition_have_no_contrasts():
 def test_a_batch_that_is_split_is_an_axis_of_whole_batches():
     axes = axes_of("effective-batch")
     assert "micro_batch_size" not in axes
-    right = {((32, accum, 32, "multi", "normal"), 1): np.ones(4) for accum in (1, 4)}
+    right = {(condition(32, accum, batch=32), 1): np.ones(4) for accum in (1, 4)}
     answers = Answers(axes, right, np.arange(4), np.array(["a"] * 4), np.arange(4).astype(str))
     wanted = contrasts(answers, baselines(answers, {}))
     assert [(one.axis, one.level) for one in wanted] == [("accumulate_grad_batches", 4)]
@@ -245,3 +247,49 @@ def test_sheets_say_what_is_compared():
     tasks = tables.task_contrast_sheet(rows)
     assert tasks.columns == ("task", "n", "32 - 0", "64 - 0")
     assert [row[:2] for row in tasks.rows] == [("a", "100"), ("b", "100")]
+
+
+def ruled(accum, norm="tokens", scaling="none", batch=8):
+    return (32, accum, batch, "multi", "normal", 1.0, scaling, norm, "window", "window")
+
+
+def test_a_faulty_rule_is_compared_with_the_right_one_and_in_nothing_else():
+    answers = given({ruled(1): 0.0, ruled(4): 0.0, ruled(4, "micro_mean"): -0.1, ruled(4, "none"): -0.2})
+    wanted, rows = made(answers)
+    found = {(one.axis, one.level, one.at) for one in wanted}
+    a = "accumulate_grad_batches"
+    assert found == {
+        *(("loss_norm", norm, ((a, (4,)),)) for norm in ("micro_mean", "none")),
+        (a, 4, (("loss_norm", ("tokens",)),)),  # and at no faulty one
+    }
+    whole = rows[rows["task"] == ALL]
+    sheet = tables.contrast_sheet(rows)
+    assert [row[0] for row in sheet.rows if "faulty" in " ".join(row)] == [
+        "loss norm micro_mean (faulty) - tokens", "loss norm none (faulty) - tokens",
+    ]  # fmt: skip
+    faulty = whole[whole["level"] == "none"].iloc[0]
+    assert faulty["verdict"] == "worse"
+
+
+def test_a_level_that_is_called_none_is_a_level():
+    """`none` stands for no initial value, but for a learning rate that is not scaled too."""
+    effects = {ruled(1): 0.0, ruled(4): 0.0, ruled(4, scaling="sqrt"): 0.1, ruled(4, scaling="linear"): 0.1}
+    answers = given(effects)
+    answers = replace(answers, lr_batch=8)
+    wanted, _ = made(answers)
+    simple = {(one.axis, one.level, one.baseline) for one in wanted if one.kind == SIMPLE}
+    assert simple == {
+        ("lr_scaling", "sqrt", "none"), ("lr_scaling", "linear", "none"), ("accumulate_grad_batches", 4, 1),
+    }  # fmt: skip
+    assert sum(one.axis == "accumulate_grad_batches" and one.kind == SIMPLE for one in wanted) == 3  # one at each scaling
+    assert baselines(answers, {"lr-scaling": "sqrt"})["lr_scaling"] == "sqrt"
+
+
+def test_conditions_with_more_of_what_is_held_are_not_comparable():
+    one, two = condition(0), condition(32)
+    for amounts, comparable in (((600, 600), True), ((600, 597), True), ((600, 500), False)):
+        answers = replace(given({one: 0.0, two: 0.3}), held=dict(zip((one, two), amounts, strict=True)))
+        _, rows = made(answers)
+        assert set(rows["verdict"] == "not comparable") == {not comparable}
+        said = tables.contrast_sheet(rows).note
+        assert ("not comparable" in said) == (not comparable)

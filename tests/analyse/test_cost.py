@@ -1,6 +1,7 @@
 """Costs by formula against PyTorch's own counting, and which conditions are worth it."""
 
 import json
+from dataclasses import asdict, astuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from transformers import LlamaConfig, LlamaModel
 from qtablate.analyse.contrasts import Answers, axes_of
 from qtablate.analyse.cost import DECODERS, Decoder, advice, costs, decoder, front
 from qtablate.errors import QtablateError
+from qtablate.grid import Condition
 
 TINY = Decoder("tiny", 2, 32, 4, 2, 48, 8)
 
@@ -73,11 +75,14 @@ def test_nothing_beats_what_is_on_the_front():
     assert front([], []) == []
 
 
+def condition(tokens):
+    return Condition(tokens, 1, 8, "multi", "normal" if tokens else "none")
+
+
 def summary(accuracies):
     rows = [
         {
-            "extra_num_query_tokens": tokens, "accumulate_grad_batches": 1, "micro_batch_size": 8, "mixing": "multi",
-            "extra_init": "normal" if tokens else "none", "seeds_done": 2, "visual_tokens": 2 + tokens, "steps": 100,
+            **asdict(condition(tokens)), "seeds_done": 2, "visual_tokens": 2 + tokens, "steps": 100,
             "train_seconds": 10.0 + tokens, "eval_seconds": 4.0, "n_items": 400, "peak_memory_mb": 500.0, "accuracy": accuracy,
         }
         for tokens, accuracy in accuracies.items()
@@ -89,7 +94,7 @@ def given(effects, items=4000):
     random = np.random.default_rng(1)
     draws = random.uniform(size=(2, items))
     right = {
-        ((tokens, 1, 8, "multi", "normal" if tokens else "none"), seed): (draws[seed] < 0.5 + effect).astype(float)
+        (astuple(condition(tokens)), seed): (draws[seed] < 0.5 + effect).astype(float)
         for tokens, effect in effects.items()
         for seed in (0, 1)
     }

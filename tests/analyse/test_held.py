@@ -1,12 +1,13 @@
 """What the extra tokens hold, from files: means over seeds, how few do, and what useless ones are called."""
 
 import json
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
 
 from qtablate.analyse import held, plots, tables
-from qtablate.analyse.frames import AXES
+from qtablate.grid import Condition
 from qtablate.store import Store
 
 LIKENESS = {
@@ -22,9 +23,7 @@ def folder(tmp_path):
         ("a", 4, 1, 2.0, (-0.3, -0.1, -0.01)), ("b", 4, 2, 4.0, (-0.1, -0.04, -0.01)), ("c", 0, 1, None, ()),
         ("d", 8, 1, None, None),
     ):  # fmt: skip
-        rows.append(
-            {"key": key, "status": "ok", "seed": seed} | dict(zip(AXES, (tokens, 1, 8, "multi", "normal"), strict=True))
-        )
+        rows.append({"key": key, "status": "ok", "seed": seed} | asdict(Condition(tokens, 1, 8, "multi", "normal")))
         cell = tmp_path / "cells" / key
         cell.mkdir(parents=True)
         likeness = LIKENESS | {"output_rank": output_rank} if output_rank else None
@@ -90,7 +89,7 @@ def test_a_folder_that_was_not_looked_at_has_no_sheet(folder):
 def test_pictures_are_one_a_condition_and_hold_every_place(folder):
     store, cells = folder
     paths = plots.look_pictures(store, cells)
-    assert [path.name for path in paths] == ["looks-4-1-8-multi-normal.png", "looks-0-1-8-multi-normal.png"]
+    assert [path.name for path in paths] == ["looks-4-1.png", "looks-0-1.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     looks = pd.read_csv(store.cell_file("a", "looks.csv"))
     assert plots.shares(looks).shape == (6, 3, 2, 2)

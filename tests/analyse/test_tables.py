@@ -1,6 +1,7 @@
 """Tables at a fixed width, and the gate of equal effective batches."""
 
 import csv
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from qtablate.analyse import gate, tables
 from qtablate.analyse.frames import SUMMARY_COLUMNS
 from qtablate.analyse.sheet import Sheet, number, percent
 from qtablate.bench.protocol import MEDIA_ROOTS
+from qtablate.grid import Condition
 from qtablate.store import Store
 
 SHEET = Sheet(
@@ -66,10 +68,9 @@ def test_missing_stays_empty(missing):
 
 def test_summary_of_an_unfinished_sweep_says_so():
     row = dict.fromkeys(SUMMARY_COLUMNS) | {
-        "extra_num_query_tokens": 0, "accumulate_grad_batches": 1, "micro_batch_size": 8, "mixing": "multi",
-        "extra_init": "none", "seeds_done": 0, "seeds_wanted": 3,
+        **asdict(Condition(0, 1, 8, "multi", "none")), "seeds_done": 0, "seeds_wanted": 3,
     }  # fmt: skip
-    sheet = tables.summary_sheet(pd.DataFrame([row]))
+    sheet = tables.summary_sheet(pd.DataFrame([row]), "960 samples a cell")
     assert sheet.note == "no cell has finished"
     assert sheet.rows[0][-1] == "0/3"
 
@@ -95,9 +96,8 @@ def written(root: Path, key: str, losses: list[float], predicted: list[int], sco
 
 def cell(key: str, accum: int, micro: int, status: str = "ok", mixing: str = "multi") -> dict[str, object]:
     return {
-        "key": key, "status": status, "extra_num_query_tokens": 4, "accumulate_grad_batches": accum,
-        "micro_batch_size": micro, "effective_batch_size": accum * micro, "mixing": mixing, "extra_init": "normal", "seed": 1,
-        "dropout": False,
+        "key": key, "status": status, **asdict(Condition(4, accum, micro, mixing, "normal")),
+        "effective_batch_size": accum * micro, "faulty": "", "seed": 1, "dropout": False,
     }  # fmt: skip
 
 
@@ -137,8 +137,7 @@ def test_gate_does_not_judge_what_draws_random_masks(tmp_path):
 @pytest.mark.parametrize("base", [{}, {"a": 0.75}])
 def test_tasks_show_what_the_base_scored_where_it_is_known(base):
     row = {
-        "extra_num_query_tokens": 0, "accumulate_grad_batches": 1, "micro_batch_size": 8, "mixing": "multi",
-        "extra_init": "none", "n_items": 4, "accuracy": 0.5, "blind_accuracy": 0.25, "chance": 0.25,
+        **asdict(Condition(0, 1, 8, "multi", "none")), "n_items": 4, "accuracy": 0.5, "blind_accuracy": 0.25, "chance": 0.25,
     }  # fmt: skip
     sheet = tables.task_sheet(pd.DataFrame([row | {"task": "a"}, row | {"task": "b"}]), base, {})
     assert ("base" in sheet.columns) == bool(base)
@@ -148,8 +147,7 @@ def test_tasks_show_what_the_base_scored_where_it_is_known(base):
 
 
 TASK = {
-    "extra_num_query_tokens": 0, "accumulate_grad_batches": 1, "micro_batch_size": 8, "mixing": "multi", "extra_init": "none",
-    "n_items": 4, "accuracy": 0.5, "blind_accuracy": 0.25, "chance": 0.25,
+    **asdict(Condition(0, 1, 8, "multi", "none")), "n_items": 4, "accuracy": 0.5, "blind_accuracy": 0.25, "chance": 0.25,
 }  # fmt: skip
 
 

@@ -8,9 +8,9 @@ from torch import nn
 
 from qtablate.bench.items import IMAGE, VIDEO, Sample
 from qtablate.errors import ModelError
-from qtablate.train.accumulate import Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics, windows
+from qtablate.train.accumulate import Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics
 from qtablate.train.batches import MicroBatch, loss_sum, micro_batch
-from qtablate.train.loop import Plan, choose_trainable, train
+from qtablate.train.loop import Plan, Training, choose_trainable
 from qtablate.train.schedule import learning_rate
 
 N = 24
@@ -112,10 +112,11 @@ def test_micro_mean_is_right_when_all_are_equally_long(tiny, encoder, features):
 
 
 def test_short_last_window_divides_by_what_it_holds(tiny, encoder, features):  # 3
-    batches = micro_batches(ragged(), features, encoder, 5)  # 5 micro-batches, the last of 4 samples
-    groups = list(windows(batches, 2))
-    assert [len(group) for group in groups] == [2, 2, 1]
-    assert optimizer_steps(len(batches), 2) == 3
+    steps = run(tiny, encoder, features, 5, 2)  # 5 micro-batches, the last of 4 samples, alone in its window
+    assert len(steps) == optimizer_steps(5, 2) == 3
+    assert [step.samples_seen for step in steps] == [10, 20, 24]
+    [batch] = micro_batches(ragged()[20:], features, encoder, 5)
+    assert steps[-1].supervised_tokens == batch.supervised_tokens
     last, _ = gradient(tiny, encoder, features, 2, samples=ragged()[20:])
     whole, _ = gradient(tiny, encoder, features, 4, samples=ragged()[20:])
     assert relative(last, whole) <= 1e-5
@@ -152,7 +153,7 @@ def test_clipping_happens_once_on_the_accumulated_gradient(tiny, encoder, featur
 def run(model, encoder, features, size: int, accumulation: int, rules: Rules = RIGHT, samples=None):
     plan = Plan(size, accumulation, 1e-3, 0.25, 0.25, 0.02, (0.9, 0.999), 256, rules)
     parameters = choose_trainable(model, language_model=False)
-    return list(train(model, parameters, samples or ragged(), features.__getitem__, encoder, plan))
+    return list(Training(model, parameters, samples or ragged(), features.__getitem__, encoder, plan))
 
 
 def test_learning_rates_are_those_of_optimizer_steps(tiny, encoder, features):  # 7

@@ -1,13 +1,15 @@
 """Which samples in which order: by sample, whatever the micro-batch and the window (property 10 of accumulation.md)."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 
 from qtablate.bench.items import IMAGE, VIDEO, Sample
-from qtablate.grid import Cell, Fingerprints, Grid, Recipe
-from qtablate.train.order import media, order
+from qtablate.errors import DataError
+from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe
+from qtablate.train.order import media, order, seen_by
 
 
 def samples(videos: int, images: int) -> list[Sample]:
@@ -154,3 +156,47 @@ def test_without_weights_sources_change_nothing():
 def test_every_sample_of_a_weighted_source_is_seen_before_any_again():
     found = [one.id for one in order(of_sources(a=6, b=6), [VIDEO] * 24, 1, {"a": 1.0, "b": 1.0}) if one.source == "a"]
     assert len(set(found[:6])) == len(set(found[6:12])) == 6
+
+
+@pytest.mark.parametrize("accum", [2, 3, 4, 8])
+def test_aligned_blocks_give_every_window_the_stated_share_to_within_a_block(accum):
+    plan = media(960, 0.25, "aligned", 8, seed=1)
+    blocks = [set(plan[at : at + 8]) for at in range(0, 960, 8)]
+    assert all(len(block) == 1 for block in blocks)
+    images = [block == {IMAGE} for block in blocks]
+    for start in range(0, len(blocks) - accum + 1):
+        assert abs(sum(images[start : start + accum]) - accum / 4) < 1
+    if accum % 4 == 0:
+        assert {sum(images[at : at + accum]) for at in range(0, len(blocks), accum)} == {accum // 4}
+    loose = media(960, 0.25, "single", 8, seed=1)
+    assert loose.count(IMAGE) == plan.count(IMAGE)
+    mixes = {loose[at : at + 8 * accum].count(IMAGE) for at in range(0, 960, 8 * accum)}
+    assert len(mixes) > 2  # not so where the order is random
+
+
+def budgeted(size, recipe, samples, count, mixing="multi", accum=1, micro=4):
+    condition = Condition(0, accum, micro, mixing, "none")
+    cell = Cell(condition, 3, micro, dataclasses.replace(recipe, **size), Fingerprints("m", "t", "b"))
+    return seen_by(cell, samples, {}, count)
+
+
+def test_a_budget_of_tokens_ends_with_the_sample_that_reaches_it():
+    some = [Sample(str(n), IMAGE if n % 4 == 0 else VIDEO, f"clip{n}", (("q", "a"),)) for n in range(40)]
+    count = {sample.id: 3 + int(sample.id) % 5 for sample in some}
+    recipe = Recipe(40, 0.25, 1e-3, 0.0, 0.0, 0.0, (0.9, 0.999), None, False, 64)
+    for wanted in (1, 50, 199, 200, 1000):  # the last needs epochs
+        size = {"budget": "tokens", "budget_size": wanted}
+        found = budgeted(size, recipe, some, lambda sample: count[sample.id])
+        total = sum(count[sample.id] for sample in found)
+        assert total >= wanted > total - count[found[-1].id]
+        assert found == budgeted(size, recipe, some, lambda sample: count[sample.id], accum=4)
+    with pytest.raises(DataError, match="no supervised token"):
+        budgeted(size, recipe, some, lambda _: 0)
+
+
+def test_a_budget_of_steps_gives_every_condition_as_many():
+    some = [Sample(str(n), VIDEO, f"clip{n}", (("q", "a"),)) for n in range(40)]
+    recipe = Recipe(40, 0.0, 1e-3, 0.0, 0.0, 0.0, (0.9, 0.999), None, False, 64, budget="steps", budget_size=9)
+    assert [len(budgeted({}, recipe, some, None, accum=accum, micro=micro)) for accum, micro in ((1, 4), (3, 4), (2, 1))] == [
+        36, 108, 18,
+    ]  # fmt: skip

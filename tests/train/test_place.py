@@ -4,14 +4,16 @@ import copy
 from contextlib import nullcontext
 
 import torch
+from torch.amp import GradScaler
 
 from qtablate.bench.items import VIDEO, Sample
 from qtablate.model.adapter import new_adapter
 from qtablate.model.load import load
 from qtablate.train.accumulate import Rules, accumulate, clear
 from qtablate.train.batches import loss_sum, micro_batch
-from qtablate.train.loop import Plan, choose_trainable, train
+from qtablate.train.loop import Plan, Training, choose_trainable
 from qtablate.train.place import LOADED, place
+from qtablate.train.schedule import learning_rate
 
 SAMPLES = [
     Sample(str(n), VIDEO, f"clip{n}", (("what moves?", "red left" if n % 3 else "red red right left ."),)) for n in range(8)
@@ -93,7 +95,77 @@ def test_training_in_bf16_goes_down_with_fp32_parameters_and_moments(tiny_direct
     spot = place(half, "bf16")
     parameters = choose_trainable(half, False)
     plan = Plan(4, 2, 1e-2, 0.0, 1.0, 0.02, (0.9, 0.999), 256, Rules())
-    steps = list(train(half, parameters, SAMPLES * 8, FEATURES.__getitem__, encoder, plan, spot.autocast))
+    steps = list(Training(half, parameters, SAMPLES * 8, FEATURES.__getitem__, encoder, plan, spot.autocast))
     assert steps[-1].loss < 0.8 * steps[0].loss
     assert {p.dtype for p in parameters.values()} == {torch.float32}
     assert spot.peak_memory_mb() > 10
+
+
+def test_fp16_scales_losses_and_steps_once_a_window(tiny_directory, monkeypatch):
+    """Property 6 of accumulation: one unscale and one update a window; a gradient that is not finite in any micro-batch
+    skips the optimizer's step and the schedule's, and nothing but the scale changes."""
+    half, encoder = load(str(tiny_directory), LOADED["fp16"])
+    parameters = choose_trainable(half, False)
+    for parameter in parameters.values():
+        parameter.data = parameter.data.float()
+    spot = place(half, "fp16")
+    assert spot.scaler.is_enabled()
+    scaler = GradScaler("cpu", init_scale=2.0**8)
+    calls = []
+    for name in ("unscale_", "update"):
+        whole = getattr(scaler, name)
+        monkeypatch.setattr(scaler, name, lambda *given, whole=whole, name=name: calls.append(name) or whole(*given))
+    plan = Plan(2, 2, 1e-2, 0.5, 0.25, 0.02, (0.9, 0.999), 256, Rules(max_grad_norm=1.0))
+    training = Training(half, parameters, SAMPLES * 3, FEATURES.__getitem__, encoder, plan, spot.autocast, scaler)
+    spoiled = {"at": 2, "seen": 0}
+    right = training._loss
+
+    def loss(micro):
+        number = spoiled["seen"]
+        spoiled["seen"] += 1
+        return right(micro) * (float("inf") if number == 2 * spoiled["at"] + 1 else 1.0)  # one micro-batch of one window
+
+    monkeypatch.setattr(training, "_loss", loss)
+    steps, held = [], {}
+    for step in training:
+        steps.append(step)
+        if step.step in (1, 2):
+            held[step.step] = copy.deepcopy(training.state())
+    assert calls == ["unscale_", "update"] * 6
+    assert [step.grad_norm is None for step in steps] == [n == 2 for n in range(6)]
+    assert [step.lr for step in steps] == [learning_rate(n, 6, 1e-2, 0.5, 0.25) for n in (0, 1, 2, 2, 3, 4)]  # it waited
+    before, after = held[1], held[2]
+    assert after["scheduled"] == before["scheduled"]
+    assert all(torch.equal(before["parameters"][name], value) for name, value in after["parameters"].items())
+    for one, two in zip(before["optimizer"]["state"].values(), after["optimizer"]["state"].values(), strict=True):
+        assert all(torch.equal(one[name], two[name]) for name in one)
+    assert after["scaler"]["scale"] == before["scaler"]["scale"] / 2
+
+
+def test_fp16_gradients_are_near_the_fp32_ones_and_not_further_with_more_accumulation(tiny_directory):
+    model, encoder = load(str(tiny_directory))
+    for name, parameter in model.named_parameters():
+        if name.startswith("language_model"):
+            parameter.data = parameter.data.half().float()
+    whole = gradient(model, encoder, 8)
+    half, _ = load(str(tiny_directory), LOADED["fp16"])
+    spot = place(half, "fp16")
+    scaler = GradScaler("cpu", init_scale=2.0**8)
+    apart = []
+    for size in (8, 4, 1):
+        parameters = list(choose_trainable(half, False).values())
+        clear(parameters)
+        window = [
+            micro_batch(SAMPLES[at : at + size], FEATURES.__getitem__, encoder, half.tokens_of, 256) for at in range(0, 8, size)
+        ]
+
+        def loss(micro):
+            with spot.autocast():
+                return loss_sum(half, micro)
+
+        optimizer = torch.optim.SGD(parameters, lr=0.0)
+        accumulate(window, loss, parameters, Rules(), scaler=scaler, optimizer=optimizer)
+        apart.append(relative(torch.cat([p.grad.flatten() for p in parameters]), whole))
+        scaler.update()
+    assert min(apart) > 1e-4  # it is fp16
+    assert max(apart) < 2e-2

@@ -1,0 +1,166 @@
+"""How the cells trained, from their train.csv: what they saw, the mix of media in their windows, the gradient noise scale, and
+whether the extra query tokens take part."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from qtablate.analyse.frames import AXES
+from qtablate.analyse.held import COPIES, FROZEN
+from qtablate.analyse.levels import heads, levels_of, shown_axes
+from qtablate.analyse.sheet import Sheet, number, percent
+from qtablate.store import Store
+
+COLUMNS = (
+    *AXES, "effective_batch_size", "faulty", "seeds", "samples_seen", "steps", "supervised_tokens", "skipped_windows",
+    "overflows", "peak_learning_rate", "image_share", "image_share_sd", "extra_update", "query_update", "extra_cosine",
+    "extra_rank", "extra_state", "noise_scale", "noise_scale_low", "noise_scale_high", "noise_blocks", "batch_is",
+)  # fmt: skip
+BLOCKS = 5
+"""Of consecutive steps that the second half of each run is cut into: neighbouring steps tell much the same."""
+
+
+def table(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
+    """A row a condition, mean of its finished seeds. Shares and updates are of the second half of the steps, where the start is
+    forgotten; the mix of media of all of them."""
+    rows = []
+    for condition, group in cells[cells["status"] == "ok"].groupby(list(AXES), sort=False):
+        runs = [pd.read_csv(store.cell_file(str(key), "train.csv")) for key in group["key"]]
+        row: dict[str, Any] = dict(zip(AXES, condition, strict=True))
+        row |= {name: group[name].iloc[0] for name in ("effective_batch_size", "faulty", "peak_learning_rate")}
+        row["seeds"] = len(runs)
+        for name in ("samples_seen", "steps", "supervised_tokens", "skipped_windows", "overflows"):
+            row[name] = float(group[name].astype(float).mean())
+        row["image_share"] = float(np.mean([run["image_fraction"].mean() for run in runs]))
+        row["image_share_sd"] = float(np.mean([run["image_fraction"].std(ddof=0) for run in runs]))
+        late = [run.iloc[len(run) // 2 :] for run in runs]
+        for name in ("extra_update", "query_update"):
+            row[name] = _mean([float(run[name].mean()) for run in late])
+        for name in ("extra_cosine", "extra_rank"):
+            row[name] = _mean([float(run[name].iloc[-1]) for run in runs])
+        row["extra_state"] = state(row["extra_update"], row["query_update"], row["extra_cosine"])
+        row |= noise_scale(late)
+        row["batch_is"] = _beside(float(row["effective_batch_size"]), row["noise_scale_low"], row["noise_scale_high"])
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def state(extra_update: float | None, query_update: float | None, extra_cosine: float | None) -> str:
+    """What extra tokens that are no use are called; empty for sound ones, and where there are none."""
+    if extra_update is None:
+        return ""
+    if query_update and extra_update < FROZEN * query_update:
+        return "frozen"
+    return "copies" if extra_cosine is not None and extra_cosine > COPIES else ""
+
+
+def noise_scale(runs: list[pd.DataFrame]) -> dict[str, float | None]:
+    """Of some windows of the seeds' runs: mean variance over mean signal, in samples, with a 95 % interval by leaving out one
+    block of steps at a time (jackknife of the logarithm). Missing where no window tells, or where the signal drowns."""
+    missing: dict[str, float | None] = dict.fromkeys(("noise_scale", "noise_scale_low", "noise_scale_high"), None)
+    missing["noise_blocks"] = 0
+    blocks = []
+    for run in runs:
+        known = run[["grad_signal", "grad_noise"]].dropna().to_numpy(np.float64)
+        blocks += (
+            [block.sum(axis=0) for block in np.array_split(known, min(BLOCKS, len(known))) if len(block)] if len(known) else []
+        )
+    if len(blocks) < 2:
+        return missing
+    sums = np.array(blocks)
+    signal, noise = sums.sum(axis=0)
+    left_out = sums.sum(axis=0) - sums
+    if signal <= 0 or noise <= 0 or (left_out <= 0).any():
+        return {**missing, "noise_blocks": len(blocks)}
+    logs = np.log(left_out[:, 1] / left_out[:, 0])
+    spread = math.sqrt((len(logs) - 1) / len(logs) * float(((logs - logs.mean()) ** 2).sum()))
+    reach = float(stats.t.ppf(0.975, len(logs) - 1)) * spread
+    scale = float(noise / signal)
+    return {
+        "noise_scale": scale, "noise_scale_low": scale * math.exp(-reach), "noise_scale_high": scale * math.exp(reach),
+        "noise_blocks": len(blocks),
+    }  # fmt: skip
+
+
+def _beside(batch: float, low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return ""
+    return "below" if batch < low else "above" if batch > high else "near"
+
+
+def _mean(values: list[float]) -> float | None:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else None
+
+
+def sheet(table: pd.DataFrame) -> Sheet | None:
+    """A row a condition: what it saw and how it trained."""
+    if table.empty:
+        return None
+    shown = shown_axes(table)
+    rows, warnings = [], []
+    for row in table.to_dict("records"):
+        named = levels_of({str(name): value for name, value in row.items()}, shown)
+        updates = [percent(row[name], digits=2) for name in ("extra_update", "query_update")]
+        rows.append((
+            *named, number(row["effective_batch_size"]), number(row["samples_seen"]), number(row["steps"]),
+            number(row["supervised_tokens"]), f"{row['peak_learning_rate']:.3g}",
+            percent(row["image_share"]) + ("" if pd.isna(row["image_share_sd"]) else f" sd {percent(row['image_share_sd'])}"),
+            _scale(row), str(row["batch_is"]), " / ".join(updates) if updates[0] else "", number(row["extra_cosine"], 2),
+            number(row["extra_rank"], 1), str(row["extra_state"]),
+        ))  # fmt: skip
+        if row["extra_state"]:
+            warnings.append(f"{' / '.join(named)} ({' / '.join(heads(shown))}) {MENDS[row['extra_state']]}")
+    columns = (
+        *heads(shown), "batch", "samples", "steps", "supervised tokens", "peak rate", "images %", "critical batch", "batch is",
+        "moved extra/base %", "cosine", "rank", "extra tokens are",
+    )  # fmt: skip
+    note = "samples, steps, supervised tokens: of a cell, mean of the seeds; images: of a window's samples, sd over windows"
+    if table["noise_scale"].notna().any():
+        note += (
+            "; critical batch: the gradient noise scale in samples (McCandlish et al. 2018) over the second half of the steps, "
+            "95 % interval; below it a larger batch makes a step nearly as much better as it is larger, above it hardly; told "
+            "where several micro-batches share a window"
+        )
+    if table["extra_rank"].notna().any():
+        note += (
+            "; moved: by a step, relative to their norm, second half; cosine (mean over pairs) and effective rank: of the "
+            "extra tokens at the end"
+        )
+    skipped = int(table["skipped_windows"].sum() + table["overflows"].sum())
+    if skipped:
+        note += f"; windows without a step, for want of supervised tokens or of finite fp16 gradients: {skipped} a seed in all"
+    note += "." + "".join(f"\nWarning: {one}" for one in warnings)
+    used = [n for n, _ in enumerate(columns) if any(row[n] for row in rows)]
+    keep = {"batch", "samples", "steps", "supervised tokens"}
+    optional = (
+        "rank",
+        "cosine",
+        "moved extra/base %",
+        "peak rate",
+        "images %",
+        "extra tokens are",
+        "batch is",
+        "critical batch",
+    )
+    names = tuple(columns[n] for n in used)
+    return Sheet(
+        "Training", names, tuple(tuple(row[n] for n in used) for row in rows), note,
+        optional=tuple(name for name in optional if name in names and name not in keep),
+    )  # fmt: skip
+
+
+MENDS = {
+    "frozen": "have frozen extra tokens: they hardly move while the base queries do. --extra-init normal or a longer --warm-up "
+    "mends that.",
+    "copies": "have extra tokens that are copies of one another: they act as few. --extra-init normal mends that.",
+}
+
+
+def _scale(row: dict[Any, Any]) -> str:
+    if pd.isna(row["noise_scale"]):
+        return ""
+    return f"{number(row['noise_scale'])} ({number(row['noise_scale_low'])} to {number(row['noise_scale_high'])})"
