@@ -109,6 +109,9 @@ def sweep(
     diagnose: Annotated[bool, typer.Option("--diagnose", help="Look at what the visual tokens hold, too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Results folder. Default: results/MODEL-BENCH.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: one a GPU, or one a core.")] = None,
+    save_every: Annotated[
+        float, typer.Option(min=0, help="Minutes between two checkpoints of a cell in training; 0: none.")
+    ] = 10,
     smoke: Annotated[bool, typer.Option("--smoke", help="The ablation that CI runs: two by two cells, a minute.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the time it would take; run nothing.")] = False,
 ) -> None:
@@ -159,7 +162,9 @@ def sweep(
     kind, _, where = bench.partition(":")
     name = "smoke" if smoke else "-".join(part for part in (Path(model).name, kind, Path(where).name) if part)
     store = Store(out or RESULTS / name)
-    planned = sweeps.plan(store, sources, grid, recipe, default_cache() / "features", jobs or at_once(), max_bad)
+    planned = sweeps.plan(
+        store, sources, grid, recipe, default_cache() / "features", jobs or at_once(), max_bad, 60 * save_every or None
+    )
 
     screen = console()
     if dry_run:

@@ -17,6 +17,8 @@ class CellJob:
     store: Path
     training: FeatureFiles
     benchmark: FeatureFiles
+    save_every: float | None = None
+    """Seconds between two checkpoints of its training; None: it keeps none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from qtablate.model.pixels import CLIP_MEAN, normalised
 from qtablate.model.surgery import resize_extra
 from qtablate.records import Figures, Likeness, Rate, TaskScore, of_cell
 from qtablate.store import Store
+from qtablate.train import checkpoint
 from qtablate.train.accumulate import Rules
 from qtablate.train.batches import supervised_tokens
 from qtablate.train.loop import Plan, Step, Training, choose_trainable, drops_out
@@ -121,6 +122,7 @@ def run_cell(job: CellJob, report: Report) -> None:
         store.write_record(of_cell(cell, "failed", error=text, traceback=traceback.format_exc()))
         raise
     store.write_record(of_cell(cell, "ok", figures))
+    store.cell_file(cell.key, "checkpoint.pt").unlink(missing_ok=True)
 
 
 def _run(job: CellJob, store: Store, report: Report) -> Figures:
@@ -135,13 +137,15 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     features = job.training.read()
     there = [sample for sample in training.samples if sample.clip in features]
     samples = seen_by(cell, there, training.weights, lambda sample: supervised_tokens(sample, encoder, recipe.longest))
-    began = time.perf_counter()
-    steps: list[Step] = []
-    run = training_of(ready, samples, features.__getitem__, plan_of(cell))
+    run, kept = training_of(ready, samples, features.__getitem__, plan_of(cell)), store.cell_file(cell.key, "checkpoint.pt")
+    steps = checkpoint.resume(kept, run)
+    saved = time.monotonic()
     for step in run:
         steps.append(step)
         report(Progress("train", len(steps), run.steps, step.loss))
-    train_seconds = time.perf_counter() - began
+        if job.save_every is not None and time.monotonic() - saved >= job.save_every:
+            checkpoint.save(kept, run, steps)
+            saved = time.monotonic()
     store.write_rows(store.cell_file(cell.key, "train.csv"), _as_rows(steps), TRAIN_COLUMNS)
 
     plain = job.benchmark.read()
@@ -196,7 +200,7 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
         frozen_params=frozen,
         extra_query_tokens=ready.surgery,
         likeness=likeness,
-        train_seconds=train_seconds,
+        train_seconds=sum(step.seconds for step in steps),
         eval_seconds=seconds.pop(NONE),
         control_seconds=sum(seconds.values()),
         token_seconds=token_seconds,

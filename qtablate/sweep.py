@@ -76,6 +76,8 @@ class Sweep:
     """How many samples each clip of the training data has; those that were refused stand under no name."""
     max_bad: float
     """Share of the training samples that may be bad."""
+    save_every: float | None
+    """Seconds between two checkpoints of a cell's training."""
 
     @property
     def n_items(self) -> int:
@@ -89,8 +91,9 @@ class Sweep:
 
 
 def plan(
-    store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path, workers: int, max_bad: float = MAX_BAD
-) -> Sweep:
+    store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path, workers: int, max_bad: float = MAX_BAD,
+    save_every: float | None = None,
+) -> Sweep:  # fmt: skip
     """Read the sources, check the grid, and lay out all cells. Nothing is written. Raises QtablateError."""
     check(grid, recipe)
     config = read_config(sources.model)
@@ -126,7 +129,7 @@ def plan(
         list(benchmark.problems), list(training.problems), items_of, config["num_query_tokens"], workers,
         Counter({"": len(training.problems)}) if parts_are_world(sources) else Counter(
             [*(sample.clip for sample in training.samples), *("" for _ in training.problems)]
-        ), max_bad,
+        ), max_bad, save_every,
     )  # fmt: skip
     refuse_bad(sweep)
     return sweep
@@ -361,7 +364,8 @@ def execute(sweep: Sweep) -> Generator[Event, None, None]:
     """Run every cell that is not finished. A job that dies without a word leaves a failed record too."""
     cells = {cell.key: cell for cell in sweep.to_run()}
     jobs = [
-        (key, CellJob(cell, sweep.sources, sweep.store.root, sweep.training, sweep.benchmark)) for key, cell in cells.items()
+        (key, CellJob(cell, sweep.sources, sweep.store.root, sweep.training, sweep.benchmark, sweep.save_every))
+        for key, cell in cells.items()
     ]
     for event in run_jobs("qtablate.run:run_cell", jobs, sweep.workers):
         if event.kind == "failed":

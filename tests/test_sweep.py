@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from qtablate.records import MEASURED
 
@@ -122,6 +123,84 @@ def test_killed_and_resumed_equals_uninterrupted(finished, cache, tmp_path):
     qtablate(cache, "sweep", *SMALL, "--out", str(finished))
     wanted = set(tables(tmp_path / "r"))
     assert {name: table for name, table in tables(finished).items() if name in wanted} == tables(tmp_path / "r")
+
+
+def test_a_cell_that_was_killed_in_training_goes_on_at_its_last_checkpoint(cache, tmp_path):
+    """Property 12 of accumulation for whole cells: the same files as without a kill."""
+    words = ["--samples", "640", "--items", "3", "--tokens", "4", "--accum", "2", "--seeds", "1"]
+    whole = qtablate(cache, "sweep", *words, "--out", str(tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    env = os.environ | {"QTABLATE_CACHE": str(cache)}
+    killed = command("sweep", *words, "--save-every", "0.0001", "--out", str(tmp_path / "killed"))
+    process = subprocess.Popen(killed, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(2400):
+        kept = list((tmp_path / "killed").rglob("checkpoint.pt"))
+        if kept:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    [kept] = kept
+    for _ in range(100):  # the cell notices that its parent is gone
+        before = kept.stat().st_mtime_ns
+        time.sleep(0.5)
+        if kept.stat().st_mtime_ns == before:
+            break
+    taken = torch.load(kept, weights_only=True)["steps"]
+    assert 0 < len(taken) < 40
+    shutil.copytree(tmp_path / "killed", tmp_path / "marked")
+    assert qtablate(cache, "sweep", *words, "--out", str(tmp_path / "killed")).returncode == 0
+    assert tables(tmp_path / "killed") == tables(tmp_path / "whole")
+    assert not list((tmp_path / "killed").rglob("checkpoint.pt"))
+
+    [kept] = (tmp_path / "marked").rglob("checkpoint.pt")  # that it does go on, and not begin again
+    state = torch.load(kept, weights_only=True)
+    state["steps"][0]["loss"] = 12345.0
+    torch.save(state, kept)
+    assert qtablate(cache, "sweep", *words, "--out", str(tmp_path / "marked")).returncode == 0
+    [train] = (tmp_path / "marked").rglob("train.csv")
+    assert rows(train)[0]["loss"] == "12345"
+
+
+def test_axes_of_accumulation_from_the_command_to_the_report(cache, tmp_path):
+    out = tmp_path / "r"
+    words = ["--samples", "64", "--items", "3", "--tokens", "4", "--accum", "1,2", "--batch-size", "8,16", "--seeds", "1"]
+    axes = ["--loss-norm", "tokens,micro_mean", "--lr-scaling", "none,sqrt", "--controls", "blind"]
+    done = qtablate(cache, "sweep", *words, *axes, "--out", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {
+        (row["micro_batch_size"], row["accumulate_grad_batches"], row["lr_scaling"], row["loss_norm"]): row
+        for row in rows(out / "cells.csv")
+    }
+    assert len(found) == 1 + 4 + 2 + 4  # (8, 1) has neither axis, (16, 1) no rule to break
+    right, wrong = found["8", "2", "none", "tokens"], found["8", "2", "none", "micro_mean"]
+    assert (right["faulty"], wrong["faulty"]) == ("", "loss_norm=micro_mean")
+    assert right["train_loss"] != wrong["train_loss"]
+    assert found["16", "1", "none", "tokens"]["train_loss"][:5] == right["train_loss"][:5]  # one effective batch, split
+    assert float(found["16", "2", "sqrt", "tokens"]["peak_learning_rate"]) == pytest.approx(2 * 4e-3)
+    said = (out / "report.md").read_text()
+    assert "micro_mean (faulty)" in said
+    gate = said.partition("## Equal effective batches")[2].splitlines()
+    assert sum(line.endswith("| yes |") for line in gate) == 2  # at either scaling
+    assert "| NO |" not in said
+    training = said.partition("## Training")[2].partition("##")[0]
+    assert all(word in training for word in ("samples", "steps", "supervised tokens", "batch"))
+
+
+@pytest.mark.parametrize(
+    ("budget", "column", "amounts"), [("steps 6", "steps", {6}), ("tokens 500", "supervised_tokens", None)]
+)
+def test_a_budget_is_held_across_conditions(cache, tmp_path, budget, column, amounts):
+    out = tmp_path / "r"
+    words = ["--items", "3", "--samples", "64", "--tokens", "0", "--accum", "1,2", "--seeds", "1", "--controls", "blind"]
+    done = qtablate(cache, "sweep", *words, "--budget", *budget.split(), "--out", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    held = {int(row[column]) for row in rows(out / "cells.csv")}
+    assert held == amounts if amounts else (len(held) == 1 and 500 <= held.pop() < 600)
+    assert f"Held: {budget.split()[1]}" in done.stdout.replace("optimizer ", "").replace("supervised ", "")
+    both = qtablate(cache, "sweep", *words, "--budget", "samples", "32", "--out", str(out))
+    assert both.returncode == 2
+    assert "--budget samples 32 and --samples 64 say two things" in both.stderr
 
 
 def test_interrupt_says_how_to_go_on(cache, tmp_path):
