@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qtablate.analyse.contrasts import Answers, Condition, judge, measured, noise_of, read
+from qtablate.analyse.contrasts import NOT_COMPARABLE, Answers, Condition, judge, measured, noise_of, read
 from qtablate.analyse.estimate import Estimate, Floats, estimate
-from qtablate.analyse.frames import AXES, cells, checked
+from qtablate.analyse.frames import AXES, budget, cells, checked
 from qtablate.errors import QtablateError
 from qtablate.store import Store
 
@@ -34,6 +34,8 @@ class Comparison:
     """What differs between the two, such as `recipe.samples: 4800 -> 960`."""
     only: tuple[int, int]
     """How many conditions the first has alone, and the second."""
+    budgets: tuple[str, str]
+    """What each holds, in words. Where they differ nothing is comparable."""
 
 
 def compare(first: Store, second: Store, margin: float) -> Comparison:
@@ -53,8 +55,11 @@ def compare(first: Store, second: Store, margin: float) -> Comparison:
     rows = [_row(given, one, value, margin, same) for one, value in found]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     judge(table, [list(table.index)])
+    budgets = (budget(sweeps[0]), budget(sweeps[1]))
+    if budgets[0] != budgets[1]:
+        table["verdict"] = NOT_COMPARABLE
     alone = (len(given[0].conditions) - len(both), len(given[1].conditions) - len(both))
-    return Comparison(first.root.name, second.root.name, table, _differing(*sweeps), alone)
+    return Comparison(first.root.name, second.root.name, table, _differing(*sweeps), alone, budgets)
 
 
 def _aligned(one: Answers, two: Answers) -> bool:

@@ -1,6 +1,6 @@
 """From the files of a results folder to tidy tables. Reads files only: works on any folder, finished or not, without torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 from qtablate import axes
 from qtablate.analyse.rates import rate
 from qtablate.errors import StoreError
-from qtablate.grid import RECORD_SCHEMA
+from qtablate.grid import BUDGET_WORDS, RECORD_SCHEMA
 from qtablate.store import Store
 
 AXES = tuple(axis.name for axis in axes.AXES)
@@ -49,6 +49,13 @@ def checked(store: Store) -> dict[str, Any]:
     if sweep.get("schema") != RECORD_SCHEMA:
         raise StoreError(f"{store.root} was written by another version of qtablate: run its sweep again to report on it")
     return sweep
+
+
+def budget(sweep: Mapping[str, Any]) -> str:
+    """The budget that a sweep holds, in words."""
+    recipe = sweep["recipe"]
+    size = recipe["samples"] if recipe["budget"] == "samples" else recipe["budget_size"]
+    return f"{size} {BUDGET_WORDS[recipe['budget']]}"
 
 
 def cells(store: Store) -> pd.DataFrame:

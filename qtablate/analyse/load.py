@@ -9,7 +9,6 @@ import pandas as pd
 
 from qtablate.analyse import choices, contrasts, cost, frames, held, training
 from qtablate.analyse.contrasts import Answers
-from qtablate.grid import BUDGET_WORDS
 from qtablate.store import Store
 
 MARGIN = 0.02
@@ -108,13 +107,6 @@ class Results:
     @property
     def _names(self) -> pd.DataFrame:
         return self.cells[["key", "seed", *frames.AXES]]
-
-
-def budget(sweep: Mapping[str, Any]) -> str:
-    """The budget that a sweep holds, in words."""
-    recipe = sweep["recipe"]
-    size = recipe["samples"] if recipe["budget"] == "samples" else recipe["budget_size"]
-    return f"{size} {BUDGET_WORDS[recipe['budget']]}"
 
 
 def load(folder: Path | str, baseline: Mapping[str, str] | None = None, margin: float = MARGIN, at: str = AT) -> Results:

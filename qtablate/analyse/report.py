@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qtablate.analyse import choices, cost, frames, gate, held, load, plots, tables, training
+from qtablate.analyse import choices, cost, frames, gate, held, plots, tables, training
 from qtablate.analyse.load import AT, MARGIN, Results
 from qtablate.analyse.sheet import Sheet
 from qtablate.files import write_text
@@ -34,7 +34,7 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
     lost = Counter(one["subject"].rpartition("-")[0] for one in found.sweep["problems"] if one.get("of", "item") == "item")
     mvbench = found.sweep["sources"]["bench"].startswith("mvbench:")
     sheets = [
-        tables.summary_sheet(found.summary, f"{load.budget(found.sweep)} a cell"), training.sheet(found.training),
+        tables.summary_sheet(found.summary, f"{frames.budget(found.sweep)} a cell"), training.sheet(found.training),
         tables.contrast_sheet(found.contrasts), tables.control_sheet(found.summary),
         tables.choice_sheet(found.choices), tables.held_sheet(found.tokens, margin),
         tables.cost_sheet(found.cost, cost.TEXT, cost.advice(found.cost, margin)),
@@ -56,7 +56,7 @@ def _markdown(name: str, sweep: dict[str, Any], sheets: list[Sheet]) -> str:
         f"# qtablate: {name}",
         "",
         f"Model `{sources['model']}`, benchmark `{sources['bench']}` ({sweep['items']} items), training `{sources['train']}`; "
-        f"held: {load.budget(sweep)} a cell, {100 * recipe['image_share']:g} % images; hold {sweep['grid']['hold']}; "
+        f"held: {frames.budget(sweep)} a cell, {100 * recipe['image_share']:g} % images; hold {sweep['grid']['hold']}; "
         f"peak learning rate {recipe['learning_rate']:g}; language model "
         f"{'trained' if recipe['train_language_model'] else 'frozen'}.",
         "",

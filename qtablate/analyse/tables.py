@@ -361,6 +361,8 @@ def comparison_sheet(found: Comparison) -> Sheet:
         f"p adjusted (Holm) over the rows; equivalent: surely within ±{margin} points (--margin)",
         f"what differs: {'; '.join(found.differing)}" if found.differing else "nothing differs in what they are made of",
     ]
+    if found.budgets[0] != found.budgets[1]:
+        notes.append(f"not comparable: the first holds {found.budgets[0]} a cell, the second {found.budgets[1]}")
     if any(found.only):
         notes.append(f"not compared: {found.only[0]} conditions of the first alone and {found.only[1]} of the second")
     columns = (*heads(shown), "first %", "second %", "points", _INTERVAL, "p", "verdict", "seeds")

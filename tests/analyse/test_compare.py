@@ -22,7 +22,7 @@ from qtablate.store import Store
 ITEMS = 300
 
 
-def write(folder, accuracies, seeds=(1, 2, 3), benchmark="b", shift=0.0, unfinished=(), samples=64, names="item"):
+def write(folder, accuracies, seeds=(1, 2, 3), benchmark="b", shift=0.0, unfinished=(), samples=64, names="item", warm_up=0.2):
     """A finished sweep of conditions by tokens, its answers drawn at these accuracies with common random numbers."""
     store, entries = Store(folder), []
     random = np.random.default_rng(3)
@@ -58,7 +58,7 @@ def write(folder, accuracies, seeds=(1, 2, 3), benchmark="b", shift=0.0, unfinis
             store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures)))
     store.write_sweep({
         "schema": RECORD_SCHEMA, "grid": {"hold": "micro-batch", "lr_batch": 8}, "sources": {"model": "nano"},
-        "recipe": {"samples": samples, "budget": "samples", "budget_size": 0},
+        "recipe": {"samples": samples, "budget": "samples", "budget_size": 0, "warm_up": warm_up},
         "fingerprints": {"benchmark": benchmark, "model": "m"}, "versions": {"torch": "2"}, "cells": entries, "problems": [],
         "items": ITEMS,
     })  # fmt: skip
@@ -75,18 +75,25 @@ def test_a_folder_against_itself_differs_nowhere(tmp_path):
 
 
 def test_a_better_one_is_better_and_what_differs_is_named(tmp_path):
-    one, two = write(tmp_path / "one", {0: 0.5, 8: 0.6}), write(tmp_path / "two", {0: 0.5, 8: 0.8, 16: 0.8}, samples=128)
+    one, two = write(tmp_path / "one", {0: 0.5, 8: 0.6}), write(tmp_path / "two", {0: 0.5, 8: 0.8, 16: 0.8}, warm_up=0.1)
     found = compare(one, two, 0.02)
     rows = found.table.set_index("extra_num_query_tokens")
     assert rows["verdict"].to_dict() == {0: "equivalent", 8: "better"}
     assert rows.loc[8, "difference"] == pytest.approx(rows.loc[8, "accuracy_second"] - rows.loc[8, "accuracy_first"])
     assert set(rows["paired"]) == {True}
-    assert found.differing == ("recipe.samples: 64 -> 128",)
+    assert found.differing == ("recipe.warm_up: 0.2 -> 0.1",)
     assert found.only == (0, 1)
     sheet = comparison_sheet(found)
     assert sheet.title == "two against one"
-    assert "recipe.samples: 64 -> 128" in sheet.note
+    assert "recipe.warm_up: 0.2 -> 0.1" in sheet.note
     assert "0 conditions of the first alone and 1 of the second" in sheet.note
+
+
+def test_sweeps_that_hold_other_budgets_are_not_comparable(tmp_path):
+    one, two = write(tmp_path / "one", {0: 0.5, 8: 0.5}), write(tmp_path / "two", {0: 0.5, 8: 0.9}, samples=128)
+    found = compare(one, two, 0.02)
+    assert set(found.table["verdict"]) == {"not comparable"}
+    assert "the first holds 64 samples a cell, the second 128 samples" in comparison_sheet(found).note
 
 
 def test_other_items_are_two_independent_means(tmp_path):
