@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from qtablate.errors import ModelError
+from qtablate.model.alike import effective_rank
 from qtablate.model.surgery import resize_extra
 
 
@@ -52,6 +53,21 @@ def test_zeros_are_zeros_and_their_outputs_are_copies_of_one_another(tiny):
     assert not tiny.extra_query_tokens.any()
     out = tiny.visual_tokens(torch.randn(1, 16, 24))[0, 3:]
     assert torch.allclose(out, out[:1].expand_as(out), atol=1e-5)
+
+
+def test_copies_are_the_base_queries_over_again_a_little_apart(tiny):
+    resize_extra(tiny, 0, "copy", 1)
+    said = resize_extra(tiny, 64, "copy", 1)
+    assert "copies of the base queries" in str(said)
+    table, base = tiny.extra_query_tokens.data[0], tiny.query_tokens.data[0]
+    apart = table - base[[row % len(base) for row in range(64)]]
+    assert apart.std().item() == pytest.approx(0.1 * base.std().item(), rel=0.1)
+    fresh = copy.deepcopy(tiny)
+    resize_extra(fresh, 0, "normal", 1)
+    resize_extra(fresh, 64, "normal", 1)
+    assert effective_rank(table) < 0.5 * effective_rank(fresh.extra_query_tokens.data[0])
+    out = tiny.visual_tokens(torch.randn(1, 16, 24))[0, len(base) :]
+    assert not torch.allclose(out[0], out[len(base)], atol=1e-3)  # two copies of one row are told apart
 
 
 def test_unknown_initial_value_is_refused(tiny):
