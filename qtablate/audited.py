@@ -5,12 +5,21 @@ from dataclasses import dataclass
 
 ALLOWED = {"fp64": 1e-12, "fp32": 1e-5, "bf16": 2e-2}
 """Largest relative difference between a window's gradient and that of one batch, by precision; bf16 against fp32."""
+AT_MOST = {"fp32": 1e-3, "bf16": 5e-2}
+"""What is allowed at most where one batch itself rounds more than that; every broken rule is far beyond on ragged answers."""
+HIGHER = {"fp32": "fp64", "bf16": "fp32"}
+"""The precision that one batch's own rounding is measured against."""
 
 WINDOW, BATCH, AGAIN, CLIPPED = "window", "one batch", "one batch again", "clipped window"
 FAULTS = ("micro_mean", "none", "clip_at micro_batch")
 """The faulty forms of rules 1 and 2 (train/accumulate.py)."""
 MENDED, OWN_MEAN = "Trainer, loss / num_items_in_batch", "Trainer, the model's own mean"
 """transformers' Trainer around a model that takes the window's number of tokens, and around one that does not."""
+
+
+def allowed(precision: str, rounding: float | None) -> float:
+    """The largest relative difference that is no fault. `rounding`: of one batch's gradient from that in a higher precision."""
+    return max(ALLOWED[precision], min(AT_MOST[precision], 1.1 * (rounding or 0.0)))
 
 
 def at(what: str, precision: str) -> str:

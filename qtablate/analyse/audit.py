@@ -38,9 +38,9 @@ def _gradients(windows: Sequence[Window]) -> Sheet:
         _difference("batch to fp64", BATCH, at(BATCH, "fp64")),
     ]  # fmt: skip
     note = (
-        "tokens: supervised ones of a micro-batch, fewest / median / most; difference: |window - batch| / |batch| over all that "
-        "is trained; extra: the extra query tokens' part; again: the same batch run twice; both in fp64: window and batch; window "
-        "to, batch to: from one batch in that precision."
+        "tokens: supervised ones of a micro-batch, fewest / median / most; difference: |window - batch| / |batch| over all "
+        "that is trained; extra: the extra query tokens' part; again: the same batch run twice; both in fp64: window, batch; "
+        "window to, batch to: from one batch in that precision."
     )
     optional = ("batch to fp64", "window to fp64", "extra cosine", "extra norm", "again", "batch to fp32", "batch", "norm")
     return _sheet("Gradient of a window and of one batch of the same samples", columns, windows, note, optional)

@@ -4,7 +4,20 @@ from collections.abc import Iterator, Sequence
 
 from qtablate.analyse.audit import MICRO_MEAN, share
 from qtablate.analyse.health import printable
-from qtablate.audited import AGAIN, ALLOWED, BATCH, CLIPPED, MENDED, OWN_MEAN, WINDOW, Audit, Comparison, Window
+from qtablate.audited import (
+    AGAIN,
+    ALLOWED,
+    AT_MOST,
+    BATCH,
+    CLIPPED,
+    HIGHER,
+    MENDED,
+    OWN_MEAN,
+    WINDOW,
+    Audit,
+    Comparison,
+    Window,
+)
 
 _ROUNDING = 1e-5  # relative: as much as fp32 may round
 
@@ -46,7 +59,7 @@ def verdict(audit: Audit) -> str:
 
 def remarks(audit: Audit) -> list[str]:
     """What has to be known to read the sheets, and what they say; one paragraph each."""
-    found = [_dropout(audit), *_missing(audit), _left_out(audit), _micro_mean(audit), _trainer(audit)]
+    found = [_dropout(audit), *_missing(audit), _rounding(audit), _left_out(audit), _micro_mean(audit), _trainer(audit)]
     return [line for line in found if line]
 
 
@@ -65,6 +78,9 @@ def _behind(audit: Audit) -> str:
     again = [one for window in audit.measured.windows if (one := window.of(AGAIN, BATCH))]
     if not all(one.every.relative <= ALLOWED[audit.precision] for one in again):
         return " The same batch run twice differs too: something that is no layer of dropout is random in training."
+    exact = [one for window in audit.measured.windows for one in window.comparisons if one.allowed == ALLOWED["fp64"]]
+    if exact and all(one.passed for one in exact):
+        return " In fp64 the two agree: this is rounding, not the rule."
     if audit.measured.padded_left:
         return (
             " The Q-Former's text is padded on the left (qformer_padded_left), as the original's: a clip's visual tokens then "
@@ -86,6 +102,17 @@ def _dropout(audit: Audit) -> str:
 def _missing(audit: Audit) -> Iterator[str]:
     for precision, why in audit.measured.not_copied.items():
         yield f"No reference in {precision}: {why}."
+
+
+def _rounding(audit: Audit) -> str:
+    usual, more = ALLOWED[audit.precision], AT_MOST[audit.precision]
+    bounds = [one.allowed for window in audit.measured.windows for one in window.comparisons if one.allowed]
+    if max(bounds, default=0.0) <= usual:
+        return ""
+    return (
+        f"One batch alone differs from {HIGHER[audit.precision]} by more than {usual:.0e} in this model: as much as it rounds "
+        f"itself, and a tenth more, is allowed, at most {more:.0e}."
+    )
 
 
 def _left_out(audit: Audit) -> str:

@@ -22,12 +22,14 @@ from qtablate.audited import (
     BATCH,
     CLIPPED,
     FAULTS,
+    HIGHER,
     WINDOW,
     Comparison,
     Difference,
     Measured,
     Memory,
     Window,
+    allowed,
     at,
 )  # fmt: skip
 from qtablate.bench.items import Sample
@@ -145,15 +147,17 @@ def _measure(
 
     batches = {BATCH: whole, **{at(BATCH, dtype): _whole(reference, one) for dtype, reference in references.items()}}
     right = at(BATCH, "fp32") if "fp32" in references else BATCH
-    scale = min(1.0, limit / norm)
+    higher = batches.get(at(BATCH, HIGHER[precision]))
+    rounding = difference(whole.values(), higher.values()).relative if higher else None
+    bound, scale = allowed(precision, rounding), min(1.0, limit / norm)
     found = [
-        _compare(WINDOW, window, BATCH, whole, ALLOWED[precision] if right == BATCH else None),
+        _compare(WINDOW, window, BATCH, whole, bound if right == BATCH else None),
         _compare(AGAIN, again, BATCH, whole),
-        _compare(CLIPPED, clipped, right, {name: part * scale for name, part in batches[right].items()}, ALLOWED[precision]),
+        _compare(CLIPPED, clipped, right, {name: part * scale for name, part in batches[right].items()}, bound),
     ]
     for name, other in batches.items():
         if name != BATCH:
-            found.append(_compare(WINDOW, window, name, other, ALLOWED[precision] if name == right else None))
+            found.append(_compare(WINDOW, window, name, other, bound if name == right else None))
             found.append(_compare(BATCH, whole, name, other))
     if "fp64" in references:
         exact = _window(references["fp64"], micros, Rules())
@@ -267,9 +271,9 @@ def _switch_off(layer: nn.Module) -> None:
             setattr(layer, name, 0.0)
 
 
-def _compare(what: str, a: Gradients, against: str, b: Gradients, allowed: float | None = None) -> Comparison:
+def _compare(what: str, a: Gradients, against: str, b: Gradients, bound: float | None = None) -> Comparison:
     extra = difference([a[EXTRA]], [b[EXTRA]]) if EXTRA in b else None
-    return Comparison(what, against, difference(a.values(), (b[name] for name in a)), extra, allowed)
+    return Comparison(what, against, difference(a.values(), (b[name] for name in a)), extra, bound)
 
 
 def difference(a: Iterable[Tensor], b: Iterable[Tensor]) -> Difference:
