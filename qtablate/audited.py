@@ -57,11 +57,12 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of one forward pass, and of pass and backward pass where a GPU says it."""
+    """Of one forward pass, and on a GPU of forward and backward pass."""
 
     saved: int
     """Bytes kept for the backward pass, each storage once, parameters and buffers not counted."""
     cuda_peak: int | None
+    """Bytes that are allocated at the peak beyond what was before: model, copies and earlier gradients not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is in the windows of one model, at one precision."""
+    """Windows of one model in one precision."""
 
     windows: tuple[Window, ...]
     """Empty where the model was refused."""

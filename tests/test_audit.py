@@ -1,15 +1,17 @@
 """What an audit is asked of: the samples that a cell sees first, and schedules by hand."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
 
-from qtablate.audit import COUNTED, EARLY, LATE, RIGHT, first_samples, schedule
+from qtablate.audit import COUNTED, EARLY, LATE, RIGHT, audit, first_samples, schedule
+from qtablate.audited import FAULTS, WINDOW
 from qtablate.bench.items import IMAGE, VIDEO, Sample
+from qtablate.bench.sources import Sources
 from qtablate.errors import BadMedia, DataError
-from qtablate.grid import Cell, Condition, Fingerprints, Recipe
+from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe
 from qtablate.train.accumulate import Rules
 from qtablate.train.loop import Plan, choose_trainable, train
 from qtablate.train.order import media, order
@@ -86,3 +88,17 @@ def test_schedules_are_those_of_training(name, at, tiny, encoder):
     rates = [step.lr for step in steps]
     [found] = [one for one in schedule(recipe(11, warm_up=0.3), 2, 2).rates if one.name == name]
     assert (found.mean, found.last) == (pytest.approx(sum(rates) / len(rates)), pytest.approx(rates[-1]))
+
+
+def test_a_directory_is_audited_with_lora_and_recomputed_activations(tiny_directory):
+    grid = Grid((4,), (1, 3), (4,), (7,), ("multi",), ("normal",), "micro-batch")
+    asked = replace(recipe(32), longest=128, lora_rank=2, checkpointing=True)
+    found = audit(Sources(str(tiny_directory)), grid, asked)
+    assert found.passed
+    assert len(found.measured.dropout) == 15  # the LoRA's: two layers with seven matrices each, and the head
+    assert "kept rows 0-1, made rows 2-3" in found.surgery
+    assert [window.accumulate_grad_batches for window in found.measured.windows] == [1, 3]
+    assert found.measured.windows[1].of(FAULTS[0], WINDOW).every.relative > 1e-2
+    assert [one.steps for one in found.schedules] == [8, 3]
+    alone = audit(Sources(str(tiny_directory)), replace(grid, accum=(1,)), replace(asked, checkpointing=False))
+    assert found.measured.windows[0].batch.saved < 0.7 * alone.measured.windows[0].batch.saved

@@ -23,6 +23,15 @@ def test_readme_table_is_that_of_the_committed_results():
     assert block == "\n".join(sheet.markdown().splitlines()[2:])
 
 
+def test_readme_audit_is_that_of_the_committed_output():
+    block = README.partition("<!-- results/audit -->\n")[2].partition("\n<!-- end -->")[0]
+    said = [line.removeprefix("> ") for line in block.splitlines() if line not in ("```", "", ">")]
+    output = [line.rstrip() for line in (ROOT / "results" / "audit" / "nano.txt").read_text().splitlines()]
+    places = [output.index(line) for line in said]
+    assert len(places) > 15
+    assert places == sorted(places)
+
+
 def test_links_lead_somewhere():
     for file in (ROOT / "README.md", ROOT / "results" / "README.md", *(ROOT / "results").glob("*/README.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
@@ -52,8 +61,9 @@ def test_every_file_of_the_tree_exists():
     assert there - listed <= {"__init__.py", "__main__.py"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["report", "--help"], ["bench", "export", "--help"],
-                                   ["bench", "doctor", "--help"], ["data", "doctor", "--help"]])  # fmt: skip
+@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["report", "--help"], ["audit", "--help"],
+                                   ["bench", "export", "--help"], ["bench", "doctor", "--help"],
+                                   ["data", "doctor", "--help"]])  # fmt: skip
 def test_help_is_there(words):
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0

@@ -99,7 +99,7 @@ def _costs(windows: Sequence[Window]) -> Sheet:
     note = (
         "saves: what autograd keeps for the backward pass, each storage once, parameters not counted, of the largest "
         "micro-batch and of one batch; seconds of forward and backward passes, timed once"
-        + ("; peak: all that is allocated on the GPU." if any(w.batch.cuda_peak for w in windows) else ".")
+        + ("; peak: allocated on the GPU beyond what was before." if any(w.batch.cuda_peak for w in windows) else ".")
     )
     return _sheet("Memory and time", columns, windows, note)
 

@@ -225,17 +225,19 @@ def saved_bytes(model: nn.Module) -> Iterator[dict[int, int]]:
 
 
 def _timed(subject: Subject, run: Callable[[], Gradients]) -> tuple[tuple[Gradients, int | None], float]:
-    """((gradient, peak bytes on a GPU), seconds)"""
+    """((gradient, bytes added on a GPU at the peak), seconds)"""
     device = subject.model.device
-    cuda = device.type == "cuda"
+    cuda, before = device.type == "cuda", 0
     if cuda:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
     began = time.perf_counter()
     found = run()
     if cuda:
         torch.cuda.synchronize(device)
-    return (found, torch.cuda.max_memory_allocated(device) if cuda else None), time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    return (found, torch.cuda.max_memory_allocated(device) - before if cuda else None), seconds
 
 
 def _references(subject: Subject, precision: str) -> tuple[dict[str, Subject], dict[str, str]]:
