@@ -178,7 +178,7 @@ def test_mistakes_at_the_doctors_get_one_message_and_exit_2(words, message, monk
 
 
 def test_audit_measures_nano_beside_trainer_and_writes_every_figure(monkeypatch, capsys, tmp_path):
-    words = ["audit", "--accum", "1,2", "--samples", "64", "--against", "trainer", "--csv", str(tmp_path / "a.csv")]
+    words = ["audit", "--accum", "1,2", "--samples", "16", "--against", "trainer", "--csv", str(tmp_path / "a.csv")]
     code, out, err = run(monkeypatch, capsys, *words)
     assert (code, err) == (0, "")
     assert out.startswith("nano in fp32, 237,216 trained parameters (extra query tokens: made rows 0-31")
@@ -196,7 +196,7 @@ def test_audit_of_a_planted_fault_has_exit_code_1(monkeypatch, capsys):
     right = audits.accumulate
     planted = Rules(loss_norm="micro_mean")
     monkeypatch.setattr(audits, "accumulate", lambda window, loss, some, rules: right(window, loss, some, planted))
-    code, out, err = run(monkeypatch, capsys, "audit", "--accum", "2", "--samples", "64", "--tokens", "0")
+    code, out, err = run(monkeypatch, capsys, "audit", "--accum", "2", "--samples", "16", "--tokens", "0")
     assert (code, err) == (1, "")
     assert "\nBad: at accumulation 2 the window differs from one batch by 0." in out
     assert "extra difference" not in out

@@ -119,8 +119,8 @@ def _left_out(audit: Audit) -> str:
     if not audit.left_out:
         return ""
     return (
-        f"{len(audit.left_out)} clips cannot be shown and were passed over (a cell leaves them out before it draws, so that "
-        f"it sees other samples): {printable('; '.join(audit.left_out[:3]))}."
+        f"Passed over, since they cannot be shown: {len(audit.left_out)} clips, {printable('; '.join(audit.left_out[:3]))}. A "
+        "cell leaves such clips out before it draws, so that it sees other samples."
     )
 
 

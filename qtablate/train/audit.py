@@ -98,7 +98,7 @@ def audit(
         trainer: whether to pass each window through transformers' Trainer too.
 
     Raises:
-        DataError: a window holds no supervised token.
+        DataError: a window holds no supervised token, or no gradient.
     """
     model = subject.model.train()
     dropped = dropping(model)
@@ -141,6 +141,8 @@ def _measure(
     saved_whole = kept.pop()
     window = _window(subject, micros, Rules(), kept)
     norm, extra = _norm(whole), whole.get(EXTRA)
+    if norm == 0:
+        raise DataError(f"the gradient of the first {len(one.samples)} samples is zero: there is nothing to compare")
     limit = max_grad_norm or norm / 2
     (again, batch_peak), batch_seconds = _timed(subject, lambda: _whole(subject, one))
     (clipped, peak), seconds = _timed(subject, lambda: _window(subject, micros, Rules(max_grad_norm=limit)))

@@ -114,7 +114,7 @@ def test_remarks_say_dropout_references_clips_and_what_micro_mean_does():
     assert found[0].startswith("Dropout: 2 layers draw random masks (the first: a.b).")
     assert "measured with dropout switched off" in found[0]
     assert found[1] == "No reference in fp64: too large."
-    assert found[2].startswith("1 clips cannot be shown")
+    assert found[2].startswith("Passed over, since they cannot be shown: 1 clips, x")
     assert "\x1b" not in found[2]
     assert "weights short answers more: it changes the gradient by up to 10 %" in found[3]
     assert "its gradient is this one (difference at most 0)" in found[4]

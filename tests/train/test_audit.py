@@ -53,6 +53,12 @@ def measured(model, encoder, accumulations: Sequence[int] = (3,), samples=None, 
     return audit(subject, given, features, encoder, more.pop("size", SIZE), accumulations, 256, precision, **more)
 
 
+@pytest.fixture
+def no_copies(monkeypatch):
+    """References in other precisions have tests of their own."""
+    monkeypatch.setattr(audits, "COPY_BYTES", 0)
+
+
 def relative(found: Measured, what: str, against: str = WINDOW) -> list[float]:
     return [window.of(what, against).every.relative for window in found.windows]
 
@@ -72,7 +78,7 @@ def test_windows_equal_one_batch_and_micro_mean_does_not(tiny, encoder):  # prop
     assert all(torch.equal(before[name], value) for name, value in tiny.state_dict().items())
 
 
-def test_tokens_are_counted_by_micro_batch(tiny, encoder):
+def test_tokens_are_counted_by_micro_batch(tiny, encoder, no_copies):
     [window] = measured(tiny, encoder, (8,)).windows
     alone = [micro_batch([one], features, encoder, 5, 256).supervised_tokens for one in ragged()]
     assert window.tokens == tuple(sum(alone[at : at + SIZE]) for at in range(0, 24, SIZE))
@@ -131,12 +137,12 @@ def test_dropout_is_named_and_switched_off(tiny, encoder, monkeypatch):
     assert window.of(AGAIN, BATCH).every.relative > 1e-2
 
 
-def test_micro_mean_of_equally_long_answers_is_harmless(tiny, encoder):
+def test_micro_mean_of_equally_long_answers_is_harmless(tiny, encoder, no_copies):
     found = measured(tiny, encoder, (2, 4), equal())
     assert max(relative(found, MICRO_MEAN)) <= 1e-5
 
 
-def test_clipping_is_compared_at_the_users_norm_or_at_half_the_gradients(tiny, encoder):
+def test_clipping_is_compared_at_the_users_norm_or_at_half_the_gradients(tiny, encoder, no_copies):
     [half] = measured(tiny, encoder).windows
     assert half.clip == half.norm / 2
     [given] = measured(tiny, encoder, max_grad_norm=half.norm * 10).windows
@@ -145,7 +151,7 @@ def test_clipping_is_compared_at_the_users_norm_or_at_half_the_gradients(tiny, e
     assert half.of(CLIP, WINDOW).every.relative > 1e-2
 
 
-def test_saved_bytes_grow_with_the_micro_batch_and_not_with_accumulation(tiny, encoder):
+def test_saved_bytes_grow_with_the_micro_batch_and_not_with_accumulation(tiny, encoder, no_copies):
     found = measured(tiny, encoder, (1, 2, 4), equal()).windows
     one, *others = [window.micro_batch.saved for window in found]
     assert others == [one, one]
@@ -179,8 +185,7 @@ def test_the_fp64_copy_computes_in_fp64_throughout(tiny):
     assert tiny.query_tokens.dtype == torch.float32
 
 
-def test_a_model_too_large_for_a_copy_is_judged_by_one_batch_alone(tiny, encoder, monkeypatch):
-    monkeypatch.setattr(audits, "COPY_BYTES", 1000)
+def test_a_model_too_large_for_a_copy_is_judged_by_one_batch_alone(tiny, encoder, no_copies):
     found = measured(tiny, encoder)
     assert "a copy of the model would take" in found.not_copied["fp64"]
     assert {one.what for one in found.windows[0].comparisons if one.allowed} == {WINDOW, CLIPPED}
@@ -200,21 +205,22 @@ def test_bf16_is_judged_against_fp32(tiny_directory):  # 9
 
 def test_a_qformer_text_padded_on_the_left_is_found(tmp_path):
     """The original's quirk: a clip's tokens depend on the longest text in its batch."""
-    for quirks in (True, False):
-        out = tmp_path / str(quirks)
-        convert.convert(
-            [GOLDEN / "stage2.pth", GOLDEN / "stage3.pth"], GOLDEN / "mistral-tiny", out, GOLDEN / "bert-base-uncased",
-            convert.Settings(vision_heads=4, qformer_heads=4, quirks=quirks),
-        )  # fmt: skip
-        model, encoder = load(str(out))
-        width = model.config.qformer_config.encoder_hidden_size
-        samples = [replace(s, instruction="what is it? " * (1 + n // SIZE)) for n, s in enumerate(equal(6))]
-        shown = {s.clip: torch.randn(8, width, generator=torch.Generator().manual_seed(n)) for n, s in enumerate(samples)}
-        subject = Subject(model, choose_trainable(model, language_model=False))
+    out = tmp_path / "model"
+    convert.convert(
+        [GOLDEN / "stage2.pth", GOLDEN / "stage3.pth"], GOLDEN / "mistral-tiny", out, GOLDEN / "bert-base-uncased",
+        convert.Settings(vision_heads=4, qformer_heads=4),
+    )  # fmt: skip
+    model, encoder = load(str(out))
+    width = model.config.qformer_config.encoder_hidden_size
+    samples = [replace(s, instruction="what is it? " * (1 + n // SIZE)) for n, s in enumerate(equal(6))]
+    shown = {s.clip: torch.randn(8, width, generator=torch.Generator().manual_seed(n)) for n, s in enumerate(samples)}
+    subject = Subject(model, choose_trainable(model, language_model=False))
+    for padded_left in (False, True):
+        encoder.reader = replace(encoder.reader, padded_left=padded_left)
         found = audit(subject, samples, shown.__getitem__, encoder, SIZE, (2,), 256, "fp32")
-        assert found.padded_left is quirks
-        assert found.windows[0].of(at(WINDOW, "fp64"), at(BATCH, "fp64")).passed is not quirks
-        assert found.windows[0].passed is not quirks
+        assert found.padded_left is padded_left
+        assert found.windows[0].of(at(WINDOW, "fp64"), at(BATCH, "fp64")).passed is not padded_left
+        assert found.windows[0].passed is not padded_left
 
 
 def test_samples_without_a_supervised_token_are_refused(tiny, encoder):
@@ -223,7 +229,7 @@ def test_samples_without_a_supervised_token_are_refused(tiny, encoder):
         measured(tiny, encoder, samples=silent)
 
 
-def test_trainer_agrees_where_it_is_told_the_tokens_and_else_is_micro_mean(tiny, encoder, capfd):
+def test_trainer_agrees_where_it_is_told_the_tokens_and_else_is_micro_mean(tiny, encoder, capfd, no_copies):
     before = {name: value.clone() for name, value in tiny.state_dict().items()}
     found = measured(tiny, encoder, (1, 3), trainer=True)
     assert max(relative(found, MENDED)) <= 1e-5
