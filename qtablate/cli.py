@@ -2,6 +2,7 @@
 
 qtablate sweep --tokens 0,32,64
 qtablate report
+qtablate audit --accum 1,2,4,8
 qtablate convert STAGE.pth ... --llm DIR --out DIR
 qtablate assemble --vision DIR --llm DIR --out DIR
 qtablate bench export DIR
@@ -290,6 +291,74 @@ def cache(
     size = sum(one.size for one in there) / 1e9
     last = f", the longest unused since {time.strftime('%Y-%m-%d', time.localtime(there[0].used))}" if there else ""
     _say(screen, f"{folder}: {len(there)} files, {size:.2f} of at most {limit_bytes() / 1e9:g} GB{last}.")
+
+
+@app.command()
+def audit(
+    model: Annotated[str, typer.Option(help="nano (in the package) or a model directory.")] = "nano",
+    train: Annotated[
+        str, typer.Option(help="world, world:LEVEL, a json file of conversations, a comma list, or a YAML file of these.")
+    ] = "world",
+    train_weights: Annotated[str, typer.Option(help="How often each source in --train is drawn from: a comma list.")] = "",
+    media_root: Annotated[str, typer.Option(help="Folder that the clips in --train are named from.")] = "",
+    accum: Annotated[str, typer.Option(help="accumulate_grad_batches to measure.")] = "1,2,4,8",
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples of a micro-batch.")] = 8,
+    tokens: Annotated[
+        int | None, typer.Option(min=0, help="extra_num_query_tokens. Default: as the model's files have, or 32.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 or fp16 for frozen parts and arithmetic.")] = "fp32",
+    max_grad_norm: Annotated[float | None, typer.Option(help="Clip each window's gradient. Default: no clipping.")] = None,
+    train_lm: Annotated[bool, typer.Option("--train-lm/--freeze-lm", help="Train the language model too.")] = False,
+    lora: Annotated[int, typer.Option(min=0, help="Rank of a LoRA of the language model. 0: none.")] = 0,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Recompute activations instead of keeping them.")
+    ] = False,
+    mixing: Annotated[str, typer.Option(help="multi: each micro-batch holds every medium; single: one medium.")] = "multi",
+    samples: Annotated[int | None, typer.Option(min=1, help="Of a sweep's cell, for its order and its schedule.")] = None,
+    image_share: Annotated[float | None, typer.Option(min=0, max=1, help="Share of images among the samples.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of initial values and order.")] = 1,
+    against: Annotated[str, typer.Option(help="trainer: pass the same windows through transformers' Trainer too.")] = "",
+    csv: Annotated[Path | None, typer.Option(help="Write every figure as a row of this file.")] = None,
+) -> None:
+    """Measure whether a window's gradient is that of one batch, on your model and data. Exit code 1 if it is not."""
+    from qtablate import sweep as sweeps
+    from qtablate.analyse.audit import as_csv, sheets
+    from qtablate.analyse.verdict import headline, remarks, verdict
+    from qtablate.audit import audit as measure
+    from qtablate.axes import BY_OPTION
+    from qtablate.bench.sources import Sources
+    from qtablate.files import write_text
+    from qtablate.grid import PRECISIONS, Grid, numbers, words
+    from qtablate.model.load import read_config
+
+    _check_writable(csv)
+    compared = words("--against", against, ("trainer",)) if against else ()
+    if tokens is None:
+        tokens = read_config(model)["extra_num_query_tokens"] or 32
+    grid = Grid(
+        (tokens,), numbers("--accum", accum, 1), (batch_size,), (seed,),
+        words("--mixing", mixing, BY_OPTION["mixing"].known)[:1], ("normal",), "micro-batch",
+    )  # fmt: skip
+    sources = Sources(model, train=train, media_root=media_root, weights=train_weights)
+    recipe = sweeps.recipe_for(
+        sources, samples, image_share, None, 0.2, max_grad_norm, train_lm, (), False, lora,
+        words("--precision", precision, PRECISIONS)[0], checkpointing, ("likelihood",),
+    )  # fmt: skip
+    screen = console()
+    with screen.status("Measuring gradients") if screen.is_terminal else nullcontext():
+        found = measure(sources, grid, recipe, bool(compared))
+    _say(screen, headline(found))
+    screen.print()
+    for sheet in sheets(found):
+        screen.print(sheet.rich(screen.width))
+        screen.print()
+    for line in (*remarks(found), verdict(found)):
+        _say(screen, line)
+    if csv:
+        write_text(csv, as_csv(found))
+        _say(screen, f"Written: {csv}")
+    if not found.passed:
+        raise typer.Exit(1)
 
 
 @bench_app.command("export")

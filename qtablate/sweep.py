@@ -18,7 +18,7 @@ from qtablate.analyse.frames import write_tables
 from qtablate.analyse.sheet import Sheet
 from qtablate.axes import AXES, faults, told
 from qtablate.bench.altered import ALTERED
-from qtablate.bench.items import Clips, Problem
+from qtablate.bench.items import Clips, Problem, TrainingData
 from qtablate.bench.sources import Sources, open_benchmark, open_training, parts_are_world
 from qtablate.display import clock
 from qtablate.errors import DataError, GridError, QtablateError, StoreError
@@ -97,12 +97,6 @@ def plan(
     """Read the sources, check the grid, and lay out all cells. Nothing is written. Raises QtablateError."""
     check(grid, recipe)
     config = read_config(sources.model)
-    places, visual = config.get("text_config", {}).get("max_position_embeddings"), visual_tokens(config, max(grid.tokens))
-    if isinstance(places, int) and visual + recipe.longest > places:
-        raise GridError(
-            f"--tokens: {max(grid.tokens)} extra tokens make {visual} visual ones, which leaves no room for {recipe.longest} "
-            f"tokens of text in the {places} places of the language model"
-        )
     if recipe.diagnose and (config["model_type"] != "videochat2" or config["qformer_text"]):
         raise GridError(
             "--diagnose looks at VideoChat2's Q-Former, over all frames at once and without text; this model has another: "
@@ -112,12 +106,7 @@ def plan(
     benchmark = open_benchmark(sources, config)
     if not benchmark.items:
         raise DataError(f"--bench {sources.bench} holds no usable question: {_first(benchmark.problems)}")
-    for medium, share in (("image", recipe.image_share), ("video", 1 - recipe.image_share)):
-        if share > 0 and not training.media().get(medium):
-            raise DataError(
-                f"--image-share {recipe.image_share:g} needs {medium} samples, and --train {sources.train} holds none; "
-                f"use --image-share {0 if medium == 'image' else 1}"
-            )
+    refuse_misfit(sources, config, training, recipe, max(grid.tokens))
     items_of: dict[str, list[str]] = {}
     for item in benchmark.items:
         items_of.setdefault(item.clip, []).append(item.id)
@@ -133,6 +122,24 @@ def plan(
     )  # fmt: skip
     refuse_bad(sweep)
     return sweep
+
+
+def refuse_misfit(
+    sources: Sources, config: Mapping[str, Any], training: TrainingData, recipe: Recipe, tokens: int
+) -> None:  # fmt: skip
+    """Refuse more tokens than the language model has places for, and media that the data lack. Raises QtablateError."""
+    places, visual = config.get("text_config", {}).get("max_position_embeddings"), visual_tokens(config, tokens)
+    if isinstance(places, int) and visual + recipe.longest > places:
+        raise GridError(
+            f"--tokens: {tokens} extra tokens make {visual} visual ones, which leaves no room for {recipe.longest} "
+            f"tokens of text in the {places} places of the language model"
+        )
+    for medium, share in (("image", recipe.image_share), ("video", 1 - recipe.image_share)):
+        if share > 0 and not training.media().get(medium):
+            raise DataError(
+                f"--image-share {recipe.image_share:g} needs {medium} samples, and --train {sources.train} holds none; "
+                f"use --image-share {0 if medium == 'image' else 1}"
+            )
 
 
 def _files(folder: Path, model: str, clips: Clips, altered: tuple[str, ...], precision: str) -> FeatureFiles:

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from qtablate import cli
+from qtablate.train.accumulate import Rules
 
 
 def run(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
@@ -116,6 +117,8 @@ def test_help_report_and_an_idle_sweep_never_import_torch():
         "qtablate.sweep",
         "qtablate.bench.mvbench",
         "qtablate.bench.doctor",
+        "qtablate.audit",
+        "qtablate.analyse.verdict",
     ):
         code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, module
@@ -169,6 +172,54 @@ def test_mistakes_at_the_doctors_get_one_message_and_exit_2(words, message, monk
     mvbench(tmp_path / "b")
     (tmp_path / "text.json").write_text("no json")
     code, out, err = run(monkeypatch, capsys, *words)
+    assert (code, out) == (2, "")
+    assert message in err.replace("\n", " ")
+    assert "Traceback" not in err
+
+
+def test_audit_measures_nano_beside_trainer_and_writes_every_figure(monkeypatch, capsys, tmp_path):
+    words = ["audit", "--accum", "1,2", "--samples", "16", "--against", "trainer", "--csv", str(tmp_path / "a.csv")]
+    code, out, err = run(monkeypatch, capsys, *words)
+    assert (code, err) == (0, "")
+    assert out.startswith("nano in fp32, 237,216 trained parameters (extra query tokens: made rows 0-31")
+    assert "\nGood: at accumulation 1 and 2 a window's gradient is that of one batch of the same samples" in out
+    assert "its gradient is this one" in out
+    assert "train_runtime" not in out
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    assert {row["accumulate_grad_batches"] for row in rows} == {"1", "2"}
+    assert all(float(row["value"]) <= float(row["allowed"]) for row in rows if row["allowed"])
+
+
+def test_audit_of_a_planted_fault_has_exit_code_1(monkeypatch, capsys):
+    from qtablate.train import audit as audits
+
+    right = audits.accumulate
+    planted = Rules(loss_norm="micro_mean")
+    monkeypatch.setattr(audits, "accumulate", lambda window, loss, some, rules: right(window, loss, some, planted))
+    code, out, err = run(monkeypatch, capsys, "audit", "--accum", "2", "--samples", "16", "--tokens", "0")
+    assert (code, err) == (1, "")
+    assert "\nBad: at accumulation 2 the window differs from one batch by 0." in out
+    assert "extra difference" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--against", "peft"], "--against: unknown value 'peft'; known: trainer"),
+        (["--precision", "fp8"], "--precision: unknown value 'fp8'; known: fp32, bf16"),
+        (["--batch-size", "4"], "use micro-batches of 8 or more, --image-share 0, or --mixing single"),
+        (["--samples", "8"], "--samples 8 is less than one window of --batch-size 8 x --accum 2"),
+        (["--tokens", "99999"], "which leaves no room for 512 tokens of text"),
+        (["--lora", "4", "--train-lm"], "--lora trains an adapter beside the frozen language model"),
+        (["--max-grad-norm", "0"], "--max-grad-norm: 0 is no positive number"),
+        (["--train", "none.json"], "--train: no file none.json"),
+        (["--model", "nowhere"], "'nowhere' is not a model directory"),
+        (["--csv", "none/a.csv"], "--csv: none/a.csv cannot be written"),
+    ],
+)
+def test_mistakes_at_the_audit_get_one_message_and_exit_2(words, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(monkeypatch, capsys, "audit", *words)
     assert (code, out) == (2, "")
     assert message in err.replace("\n", " ")
     assert "Traceback" not in err

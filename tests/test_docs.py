@@ -17,10 +17,18 @@ README = (ROOT / "README.md").read_text()
 
 def test_readme_table_is_that_of_the_committed_results():
     block = README.partition("<!-- results/nano-world -->\n")[2].partition("\n<!-- end -->")[0]
-    sheet = summary_sheet(
-        pd.read_csv(ROOT / "results" / "reference" / "nano-world" / "summary.csv", keep_default_na=False, na_values=[""])
-    )
+    file = ROOT / "results" / "reference" / "nano-world" / "summary.csv"
+    sheet = summary_sheet(pd.read_csv(file, keep_default_na=False, na_values=[""]), "4800 samples a cell")
     assert block == "\n".join(sheet.markdown().splitlines()[2:])
+
+
+def test_readme_audit_is_that_of_the_committed_output():
+    block = README.partition("<!-- results/audit -->\n")[2].partition("\n<!-- end -->")[0]
+    said = [line.removeprefix("> ") for line in block.splitlines() if line not in ("```", "", ">")]
+    output = [line.rstrip() for line in (ROOT / "results" / "audit" / "nano.txt").read_text().splitlines()]
+    places = [output.index(line) for line in said]
+    assert len(places) > 15
+    assert places == sorted(places)
 
 
 def test_links_lead_somewhere():
@@ -52,8 +60,9 @@ def test_every_file_of_the_tree_exists():
     assert there - listed <= {"__init__.py", "__main__.py"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["report", "--help"], ["bench", "export", "--help"],
-                                   ["bench", "doctor", "--help"], ["data", "doctor", "--help"]])  # fmt: skip
+@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["report", "--help"], ["audit", "--help"],
+                                   ["bench", "export", "--help"], ["bench", "doctor", "--help"],
+                                   ["data", "doctor", "--help"]])  # fmt: skip
 def test_help_is_there(words):
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0

@@ -21,6 +21,11 @@ from transformers import (
     ViTModel,
 )
 
+from qtablate.audit import audit
+from qtablate.bench.sources import Sources
+from qtablate.grid import Grid
+from qtablate.sweep import recipe_for
+
 GOLDEN = Path(__file__).parent / "golden"
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -94,6 +99,16 @@ def test_a_model_of_each_family_is_swept(family, tokenizer, tmp_path):
     assert {row["n_items"] for row in cells} == {"20"}
     assert all(float(row["train_loss"]) > 0 for row in cells)
     assert "nothing to run" in qtablate(tmp_path, *given)
+
+
+def test_windows_of_a_qformer_that_reads_questions_a_frame_at_a_time_are_audited(tokenizer, tmp_path):
+    instructblip(tmp_path / "model", tokenizer)
+    grid = Grid((2,), (2,), (8,), (1,), ("multi",), ("normal",), "micro-batch")
+    sources = Sources(str(tmp_path / "model"))
+    recipe = recipe_for(sources, 16, None, None, 0.2, None, False, (), False, 0, "fp32", False, ("likelihood",))
+    found = audit(sources, grid, recipe)
+    assert found.passed
+    assert found.measured.dropout[0] == "qformer.embeddings.dropout"
 
 
 def test_plan_of_a_checkpoint_with_extra_tokens_says_what_becomes_of_them(tmp_path):

@@ -30,7 +30,7 @@ def as_csv(checkup: Checkup) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("kind", "severity", "subject", "detail"))
-    rows.writerows((one.kind, one.severity, _printable(one.subject), _printable(one.detail)) for one in checkup.findings)
+    rows.writerows((one.kind, one.severity, printable(one.subject), printable(one.detail)) for one in checkup.findings)
     return text.getvalue()
 
 
@@ -43,7 +43,7 @@ def _task_sheet(tasks: Sequence[TaskHealth]) -> Sheet | None:
         candidates = "" if task.candidates is None else "-".join(str(one) for one in dict.fromkeys(task.candidates))
         prior = percent(task.prior.accuracy, task.prior.stderr) if task.prior else ""
         rows.append((
-            _printable(task.task), str(task.entries), str(task.usable), str(task.clips), candidates, percent(task.chance),
+            printable(task.task), str(task.entries), str(task.usable), str(task.clips), candidates, percent(task.chance),
             prior, "/".join(map(str, task.positions)), _probability(task.positions_p), number(max(orders, default=math.nan), 2),
         ))  # fmt: skip
     columns = ("task", "items", "usable", "clips", "candidates", "chance %", "prior %", "gold at", "p", "sorted")
@@ -61,7 +61,7 @@ def _source_sheet(sources: Sequence[SourceHealth]) -> Sheet | None:
     if not sources:
         return None
     rows = tuple(
-        (_printable(one.source), one.medium, str(one.samples), str(one.clips),
+        (printable(one.source), one.medium, str(one.samples), str(one.clips),
          f"{one.pairs[0]} / {one.pairs[1]:g} / {one.pairs[2]}", str(one.unasked), str(one.empty))
         for one in sources
     )  # fmt: skip
@@ -89,11 +89,11 @@ def _finding_sheet(findings: Sequence[Finding], examples: int) -> Sheet | None:
 
 
 def _short(text: str) -> str:
-    text = _printable(text)
+    text = printable(text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Names from files may hold anything: what a terminal would obey or not show stands as an escape."""
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 

@@ -99,8 +99,13 @@ def choose_trainable(model: Family, language_model: bool, adapter: bool = False)
 
 def drops_out(model: nn.Module) -> bool:
     """Whether training draws random masks: they depend on how a batch is split, so that no two splits coincide."""
-    running = (layer for name, layer in model.named_modules() if not name.startswith("vision."))  # that one is cached
-    return any(_masks(layer) or getattr(layer, "attention_dropout", 0) > 0 for layer in running)
+    return bool(dropping(model))
+
+
+def dropping(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that draw random masks, by name."""
+    running = {name: layer for name, layer in model.named_modules() if not name.startswith("vision.")}  # that one is cached
+    return {name: one for name, one in running.items() if _masks(one) or getattr(one, "attention_dropout", 0) > 0}
 
 
 def _masks(layer: nn.Module) -> bool:
