@@ -1,0 +1,75 @@
+"""What the rules of accumulation, its advice, the mixing of media and the start of extra tokens are worth for nano.
+
+    S="--tokens 32 --seeds 1,2,3,4,5 --samples 2400 --controls blind"
+    qtablate sweep $S --batch-size 8,32 --accum 1,4 --lr-scaling none,sqrt,linear --out DIR/batches
+    qtablate sweep $S --accum 4 --loss-norm tokens,micro_mean,none --out DIR/norms
+    qtablate sweep $S --accum 1 --extra-init normal,zeros,copy --out DIR/init
+    qtablate sweep $S --accum 4 --max-grad-norm 1 --clip-at window,micro_batch --schedule-at window,micro_batch --out DIR/steps
+    qtablate sweep $S --accum 4 --image-share 0.25 --mixing multi,single,aligned --out DIR/mixing
+    python tests/benchmarks/accumulation_study.py DIR results/accumulation
+
+Copies the tables of each sweep and writes tables.md: the report's own sheets, and for the first sweep the differences from one
+small batch without accumulation, which no single axis of the grid holds.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+from learner import markdown
+
+import qtablate
+from qtablate.analyse import gate, tables, training
+from qtablate.analyse.contrasts import ALL, SIMPLE, Contrast, read, table
+from qtablate.analyse.load import Results
+
+PARTS = ("batches", "norms", "steps", "mixing", "init")
+KEPT = ("sweep.json", "cells.csv", "summary.csv", "training.csv", "contrasts.csv", "report.md")
+MARGIN = 0.02
+
+
+def from_the_smallest(results: Results) -> str:
+    """Every condition against micro-batches of 8 without accumulation, on the same samples."""
+    given = read(results.store, results.cells, results.sweep)
+    place = {axis: number for number, axis in enumerate(given.axes)}
+    batch, accum, rate = place["micro_batch_size"], place["accumulate_grad_batches"], place["lr_scaling"]
+    start = next(one for one in given.conditions if (one[batch], one[accum]) == (8, 1))
+    others = [one for one in given.conditions if one != start]
+    wanted = [Contrast(SIMPLE, "condition", n, "8 x 1", {one: 1.0, start: -1.0}) for n, one in enumerate(others)]
+    found = table(given, wanted, MARGIN, tasks=False)
+    rows = [
+        {
+            "micro-batch": others[row["level"]][batch], "accum": others[row["level"]][accum],
+            "rate": others[row["level"]][rate], "minus 8 x 1": 100 * row["difference"], "low": 100 * row["low"],
+            "high": 100 * row["high"], "p (Holm)": f"{row['p_holm']:.3f}", "verdict": row["verdict"],
+        }
+        for row in found[found["task"] == ALL].to_dict("records")
+    ]  # fmt: skip
+    return markdown(pd.DataFrame(rows), 1)
+
+
+def section(folder: Path) -> str:
+    results = qtablate.load(folder)
+    sheets = [
+        tables.summary_sheet(results.summary, "2400 samples a cell"), training.sheet(results.training),
+        tables.contrast_sheet(results.contrasts), tables.gate_sheet(gate.pairs(results.store, results.cells)),
+    ]  # fmt: skip
+    parts = [sheet.markdown().replace("## ", "### ", 1) for sheet in sheets if sheet]
+    if folder.name == "batches":
+        parts.append("### Every condition against one small batch\n\n" + from_the_smallest(results))
+    return "\n\n".join([f"## {folder.name}", *parts])
+
+
+def main() -> None:
+    source, out = map(Path, sys.argv[1:3])
+    there = [part for part in PARTS if (source / part / "sweep.json").exists()]
+    for part in there:
+        (out / part).mkdir(parents=True, exist_ok=True)
+        for name in KEPT:
+            shutil.copy(source / part / name, out / part / name)
+    (out / "tables.md").write_text("# Tables\n\n" + "\n\n".join(section(source / part) for part in there) + "\n")
+
+
+if __name__ == "__main__":
+    main()
