@@ -135,7 +135,7 @@ def sweep(
         _show_plan(screen, planned)
         return
     with store.locked():
-        _run(screen, planned)
+        planned = _run(screen, planned)
     failed = [cell for cell in planned.cells if not store.finished(cell.key)]
     _show_report(screen, store)
     if failed:
@@ -238,12 +238,15 @@ def assemble(
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove everything; it is made again when needed.")] = False,
     limit: Annotated[float | None, typer.Option(min=0, help="Remove the longest unused down to so many GB.")] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Remove what lacks a clip that took too long: it is tried again.")
+    ] = False,
 ) -> None:
     """Show the cached visual features, or remove some. QTABLATE_CACHE names the folder, QTABLATE_CACHE_GB its limit."""
-    from qtablate.model.cache import chunks, default_cache, limit_bytes, prune, remove
+    from qtablate.model.cache import chunks, default_cache, limit_bytes, prune, remove, unsettled
 
     screen, folder = console(), default_cache() / "features"
-    gone = chunks(folder) if clear else []
+    gone = chunks(folder) if clear else unsettled(folder) if retry else []
     for one in gone:
         remove(folder, one.stem)
     if limit is not None and not clear:
@@ -361,7 +364,8 @@ def _written(out: Path, lines: list[str]) -> None:
     _say(screen, f"Written: {out}. Use it: qtablate sweep --model {out} --dry-run")
 
 
-def _run(screen: Console, planned: "Sweep") -> None:
+def _run(screen: Console, planned: "Sweep") -> "Sweep":
+    """The sweep as it was run: which clips cannot be decoded is known only on the way."""
     from qtablate import sweep as sweeps
     from qtablate.grid import labels
 
@@ -369,7 +373,7 @@ def _run(screen: Console, planned: "Sweep") -> None:
     to_run = planned.to_run()
     if not to_run:
         screen.print(f"All {len(planned.cells)} cells of {planned.store.root} are finished; nothing to run.")
-        return
+        return planned
     try:
         missing = planned.chunks_missing()
         if missing:
@@ -377,6 +381,8 @@ def _run(screen: Console, planned: "Sweep") -> None:
             board = Board("Frozen visual features", {key: key for key, _ in jobs}, planned.workers)
             _follow(screen, board, sweeps.compute_features(planned, jobs), lambda _: "done")
         sweeps.refuse_bad(planned)
+        planned = sweeps.settled(planned)
+        to_run = planned.to_run()
         for files in (planned.training, planned.benchmark):
             files.used()
         _show_plan(screen, planned)
@@ -389,6 +395,7 @@ def _run(screen: Console, planned: "Sweep") -> None:
         _say(screen, "Go on with the same command: " + _command())
         raise typer.Exit(130) from None
     sweeps.write_sweep_file(planned)
+    return planned
 
 
 def _follow(screen: Console, board: Board, events: "Generator[Event, None, None]", outcome: Any) -> None:

@@ -4,6 +4,7 @@ This module never imports torch: processes that need it are started by the execu
 """
 
 import dataclasses
+import hashlib
 import os
 import platform
 from collections import Counter
@@ -18,6 +19,7 @@ from qtablate.analyse.frames import write_tables
 from qtablate.analyse.sheet import Sheet
 from qtablate.bench.altered import ALTERED
 from qtablate.bench.items import Clips, Problem
+from qtablate.bench.patience import UNSETTLED
 from qtablate.bench.sources import Sources, open_benchmark, open_training, parts_are_world
 from qtablate.display import clock
 from qtablate.errors import DataError, GridError, QtablateError, StoreError
@@ -75,6 +77,8 @@ class Sweep:
     """How many samples each clip of the training data has; those that were refused stand under no name."""
     max_bad: float
     """Share of the training samples that may be bad."""
+    read_as: Fingerprints
+    """Of model and files alone, whatever of them could be decoded."""
 
     @property
     def n_items(self) -> int:
@@ -125,10 +129,28 @@ def plan(
         list(benchmark.problems), list(training.problems), items_of, config["num_query_tokens"], workers,
         Counter({"": len(training.problems)}) if parts_are_world(sources) else Counter(
             [*(sample.clip for sample in training.samples), *("" for _ in training.problems)]
-        ), max_bad,
+        ), max_bad, prints,
     )  # fmt: skip
     refuse_bad(sweep)
-    return sweep
+    return settled(sweep)
+
+
+def settled(sweep: Sweep) -> Sweep:
+    """The sweep with cells that are named by what took too long, too, as far as features are made.
+
+    Another try may read these clips: cells made without them are other cells than those made with them.
+    """
+    training, benchmark = (
+        _without(print_, files)
+        for print_, files in ((sweep.read_as.training, sweep.training), (sweep.read_as.benchmark, sweep.benchmark))
+    )
+    prints = dataclasses.replace(sweep.read_as, training=training, benchmark=benchmark)
+    return dataclasses.replace(sweep, cells=sweep.grid.cells(sweep.recipe, prints))
+
+
+def _without(fingerprint: str, files: FeatureFiles) -> str:
+    lost = [] if files.missing() else [one.subject for one in files.problems() if one.kind in UNSETTLED]
+    return hashlib.sha256("\n".join([fingerprint, *lost]).encode()).hexdigest()[:16] if lost else fingerprint
 
 
 def _files(folder: Path, model: str, clips: Clips, altered: tuple[str, ...], precision: str) -> FeatureFiles:

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import av
 
+from qtablate.bench.patience import patience
 from qtablate.errors import BadMedia
 
 MOST_PIXELS = 1 << 26
 """Of one decoded frame: twice an 8K picture."""
 MOST_PACKETS = 1 << 20
 """Of one file: 9 hours at 30 frames a second."""
-_PATIENCE = 120.0  # seconds for opening a file, and for each read of it
 _LISTS = ("concat", "hls", "dash")  # formats that name other files, which may lie anywhere
 
 
@@ -56,7 +56,7 @@ def refuse_special(path: Path) -> None:
 def opened(path: Path) -> Iterator[Any]:
     """The file as a PyAV container, nothing of which comes over a network. Raises BadMedia for what is not to be decoded."""
     refuse_special(path)
-    with av.open(str(path), options={"protocol_whitelist": "file"}, timeout=_PATIENCE) as container:
+    with av.open(str(path), options={"protocol_whitelist": "file"}, timeout=patience()) as container:
         if container.format.name in _LISTS:
             raise BadMedia("broken video", f"{path} is a list of other files")
         for stream in container.streams.video[:1]:

@@ -18,12 +18,13 @@ from qtablate.bench.container import listed, refuse_special
 from qtablate.bench.decoder import decode
 from qtablate.bench.items import IMAGE, Frames
 from qtablate.bench.paths import state
+from qtablate.bench.patience import TOO_LONG, patiently
 from qtablate.errors import BadMedia, DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 FOLDER_FPS = 3.0  # of MVBench's frame folders
 _MOST_PIXELS = 1 << 26  # of a resized picture: one a pixel high and thousands wide is enlarged before its square is cut
-_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ETIMEDOUT, errno.ESTALE)
+_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +151,10 @@ class Clip:
         return f"{self.path.resolve()}|{state(self.path).hex()}|{self.bounds.start}-{self.bounds.end}|{count}|{side}"
 
     def read(self, frames: int, side: int) -> Frames:
-        """Raises BadMedia."""
-        return read_image(self.path, side) if self.medium == IMAGE else read_clip(self.path, frames, side, self.bounds)
+        """In a process of its own, within a limit. Raises BadMedia."""
+        if self.medium == IMAGE:
+            return patiently(self.path, read_image, self.path, side)
+        return patiently(self.path, read_clip, self.path, frames, side, self.bounds)
 
 
 def _read_folder(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:
@@ -169,8 +172,10 @@ def _numbered(path: Path) -> list[tuple[int, str]]:
 
 def _refuse(kind: str, path: Path, error: Exception) -> NoReturn:
     """A bad clip is left out by name; a machine out of files or memory says nothing about the clip and stops the run."""
-    if getattr(error, "errno", None) in _MACHINE or isinstance(error, av.error.ExitError):  # which is how PyAV times out
+    if getattr(error, "errno", None) in _MACHINE:
         raise DataError(f"{path} cannot be read on this machine now: {error}; the clip may be fine, run again") from None
+    if getattr(error, "errno", None) == errno.ETIMEDOUT or isinstance(error, av.error.ExitError):  # which is how PyAV times out
+        raise BadMedia(TOO_LONG, f"{path}: {error}") from None
     raise BadMedia(kind, f"{path}: {error}") from None
 
 

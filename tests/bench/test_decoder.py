@@ -315,14 +315,24 @@ def test_a_list_of_other_files_is_refused(tmp_path, files):
 
 
 @pytest.mark.parametrize("error", [av.error.ExitError(1, "timed out"), OSError(errno.ETIMEDOUT, "timed out")])
-def test_a_file_that_takes_too_long_stops_the_run(tmp_path, monkeypatch, error):
-    """A slow disk says nothing about the clip: were it left out, scores would depend on the disk."""
-
+def test_a_file_that_takes_too_long_is_named_so(tmp_path, monkeypatch, error):
     def slow(*_: object, timeout: float, **__: object) -> None:
-        assert timeout > 0
+        assert timeout == 7
         raise error
 
     (tmp_path / "a.mp4").write_bytes(b"")
+    monkeypatch.setenv("QTABLATE_CLIP_SECONDS", "7")
     monkeypatch.setattr(av, "open", slow)
+    assert refusal(tmp_path / "a.mp4") == "took too long"
+
+
+def test_a_machine_out_of_files_stops_the_run(tmp_path, monkeypatch):
+    """It says nothing about the clip: were it left out, scores would depend on the machine."""
+
+    def out_of_files(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    (tmp_path / "a.mp4").write_bytes(b"")
+    monkeypatch.setattr(av, "open", out_of_files)
     with pytest.raises(DataError, match="may be fine"):
         read_clip(tmp_path / "a.mp4", 4, 16)
