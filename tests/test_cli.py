@@ -161,7 +161,7 @@ def test_the_doctor_passes_what_is_healthy(monkeypatch, capsys, tmp_path):
         (["data", "doctor", "none.json"], "no file none.json"),
         (["data", "doctor", "b/json/t.json", "--media-root", "none"], "--media-root: no folder none"),
         (["data", "doctor", "b/json/t.json", "--bench", "none"], "none is not a folder in MVBench's format"),
-        (["data", "doctor", "text.json"], "text.json is not JSON"),
+        (["data", "doctor", "text.json"], "error: text.json is not JSON"),
     ],
 )
 def test_mistakes_at_the_doctors_get_one_message_and_exit_2(words, message, monkeypatch, capsys, tmp_path):

@@ -106,7 +106,7 @@ def examine_training(
     """A file in VideoChat2-IT's form; with `bench`, its clips against those of that folder. Raises DataError."""
     if not Path(file).is_file():
         raise DataError(f"no file {file}; expected a json list of conversations")
-    data = InstructionFile(file, media_root, wanted, SIDE, may_be_empty=True)
+    data = InstructionFile(file, media_root, wanted, SIDE, may_be_empty=True, named="")
     users = _users((sample.clip, f"sample {sample.id}") for sample in data.samples)
     leaks = list(media.leaks(data, users, MVBench(bench, wanted, SIDE))) if bench else []
     found, lost = _files(data, data.problems, users, wanted, followed if decode else None)

@@ -24,18 +24,21 @@ class InstructionFile:
 
     weights: Mapping[str, float] = MappingProxyType({})
 
-    def __init__(self, file: str, media_root: str, frames: int, side: int, may_be_empty: bool = False) -> None:
-        """`may_be_empty`: a file without a usable sample is no error; its `problems` say why."""
+    def __init__(
+        self, file: str, media_root: str, frames: int, side: int, may_be_empty: bool = False, named: str = "--train: "
+    ) -> None:
+        """`may_be_empty`: a file without a usable sample is no error; its `problems` say why. `named`: what the user named the
+        file by, in front of messages about it."""
         path, self._root = Path(file), Path(media_root or Path(file).parent)
         self._frames, self._side = frames, side
         try:
             entries = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise DataError(f"--train: no file {file}; expected a json list of conversations, or the word world") from None
+            raise DataError(f"{named}no file {file}; expected a json list of conversations, or the word world") from None
         except (ValueError, IsADirectoryError) as error:
-            raise DataError(f"--train: {file} is not JSON: {error}") from None
+            raise DataError(f"{named}{file} is not JSON: {error}") from None
         if not isinstance(entries, list):
-            raise DataError(f"--train: {file} should hold a list of samples, holds {type(entries).__name__}")
+            raise DataError(f"{named}{file} should hold a list of samples, holds {type(entries).__name__}")
         if not self._root.is_dir():
             raise DataError(f"--media-root: no folder {self._root}")
         digest = hashlib.sha256(f"{frames}/{side}".encode() + path.read_bytes())
@@ -50,7 +53,7 @@ class InstructionFile:
         if not self.samples and not may_be_empty:
             first = self.problems[0] if self.problems else None
             why = f"{first.kind} ({first.subject}: {first.detail})" if first else "it is empty"
-            raise DataError(f"--train: {file} holds no usable sample: {why}")
+            raise DataError(f"{named}{file} holds no usable sample: {why}")
         for name, clip in self._clips.items():
             digest.update(name.encode() + state(clip.path))
         self.fingerprint = digest.hexdigest()[:16]
