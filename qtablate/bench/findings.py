@@ -45,7 +45,7 @@ KINDS = {
         ERROR, "Cut a long file, or wait longer (QTABLATE_CLIP_SECONDS); sweeps try again after `qtablate cache --retry`."
     ),
     CRASHED: Kind(
-        ERROR, "Encode the video anew with another program, or update PyAV; sweeps try again after `qtablate cache --retry`."
+        ERROR, "Encode it anew with another program, or update PyAV; sweeps try again after `qtablate cache --retry`."
     ),
     "bounds past the end": Kind(ERROR, "Look whether this is the right clip, or its bounds in the right unit: seconds."),
     "empty bounds": Kind(ERROR, _MEND),
