@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qtablate.analyse.rates import rate
 from qtablate.bench.altered import SHUFFLED
-from qtablate.bench.items import Clips, Item
+from qtablate.bench.items import VIDEO, Clips, Item, with_seconds
 from qtablate.bench.protocol import upstream
 from qtablate.bench.sources import Sources, open_benchmark, open_training
 from qtablate.errors import DataError, QtablateError
@@ -86,6 +86,10 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     size, accumulation = cell.condition.micro_batch_size, cell.condition.accumulate_grad_batches
     plan = media(recipe.samples, recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed)
     samples = order(training.samples, plan[: 3 * size], cell.seed, training.weights)
+    if ready.encoder.tell_seconds:
+        shown = [*((one.clip, one.medium) for one in samples), *((one.clip, one.medium) for one in items)]
+        at = {clip: (0.0,) * config["num_frames"] for clip, medium in shown if medium == VIDEO}
+        samples, items = with_seconds(samples, at), with_seconds(items, at)
     blank = {medium: blank_features(model, medium) for medium in {s.medium for s in samples} | {i.medium for i in items}}
     features = {sample.clip: blank[sample.medium] for sample in samples}
     empty = {item.clip: blank[item.medium] for item in items}
@@ -132,7 +136,7 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     training = open_training(job.sources, config, recipe.samples, recipe.image_share)
     features = job.training.read()
     plan = media(recipe.samples, recipe.image_share, condition.mixing, cell.media_block, cell.seed)
-    seen = [sample for sample in training.samples if sample.clip in features]
+    seen = with_seconds([sample for sample in training.samples if sample.clip in features], job.training.seconds())
     samples = order(seen, plan, cell.seed, training.weights)
     began = time.perf_counter()
     steps: list[Step] = []
@@ -145,7 +149,8 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     store.write_rows(store.cell_file(cell.key, "train.csv"), _as_rows(steps), TRAIN_COLUMNS)
 
     plain = job.benchmark.read()
-    items = [item for item in open_benchmark(job.sources, config).items if item.clip in plain]
+    asked_of = [item for item in open_benchmark(job.sources, config).items if item.clip in plain]
+    items = with_seconds(asked_of, job.benchmark.seconds())
     if not items:
         raise DataError("no item can be shown: every clip of the benchmark was left out")
     answers: dict[str, list[Scores]] = {}

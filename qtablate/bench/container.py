@@ -44,6 +44,16 @@ class Listing:
     """Frames that the file should show."""
     cut: bool
     """The file is shorter than it says."""
+    tick: float = 0.0
+    """Seconds of a step of the packets' times."""
+
+    def seconds(self) -> list[float]:
+        """When each frame is shown, from the first one on; where the file does not tell, as its rate has it."""
+        times = [packet.pts for packet in self.packets if packet.size and not packet.hidden and packet.pts is not None]
+        if len(times) != self.count or not self.tick:
+            return [index / self.fps for index in range(self.count)]
+        first, *_ = times = sorted(times)
+        return [(time - first) * self.tick for time in times]
 
 
 def refuse_special(path: Path) -> None:
@@ -89,7 +99,7 @@ def listed(path: Path) -> Listing:
             if stream.frames <= hidden + count:  # nothing says how many there were, so no middle can be told
                 raise BadMedia("truncated video", f"{path} ends before its own header says")
             count = stream.frames - hidden  # what should be there, so that what is not is missed
-        return Listing(tuple(packets), fps, count, cut)
+        return Listing(tuple(packets), fps, count, cut, float(stream.time_base))
 
 
 def _is_cut(path: Path, stream: Any) -> bool:

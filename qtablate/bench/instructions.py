@@ -74,6 +74,9 @@ class InstructionFile:
     def frames(self, clip: str) -> Frames:
         return self._clips[clip].read(self._frames, self._side)
 
+    def seconds(self, clip: str) -> tuple[float, ...]:
+        return self._clips[clip].seconds(self._frames)
+
     def _sample(self, number: int, entry: Any) -> Sample:
         if not isinstance(entry, dict):
             raise BadMedia("malformed sample", f"expected an object, found {type(entry).__name__}")

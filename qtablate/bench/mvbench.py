@@ -63,6 +63,9 @@ class MVBench:
     def frames(self, clip: str) -> Frames:
         return self._clips[clip].read(self._frames, self._side)
 
+    def seconds(self, clip: str) -> tuple[float, ...]:
+        return self._clips[clip].seconds(self._frames)
+
     def _read(self, file: Path) -> Iterator[Item]:
         entries = _parsed(file)
         if not isinstance(entries, list):

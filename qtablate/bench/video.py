@@ -121,6 +121,18 @@ def read_clip(path: Path, wanted: int, side: int, bounds: Bounds = Bounds()) -> 
     return _read_file(path, wanted, side, bounds)
 
 
+def sampled_at(path: Path, wanted: int, bounds: Bounds = Bounds()) -> tuple[float, ...]:
+    """Seconds from the clip's beginning at which the frames that `read_clip` takes are shown. Raises BadMedia."""
+    if path.is_dir():
+        return tuple(n / FOLDER_FPS for n in _checked(len(frame_files(path)), FOLDER_FPS, wanted, bounds, 1, path))
+    try:
+        listing = listed(path)
+    except (av.FFmpegError, ValueError, OSError) as error:
+        _refuse("broken video", path, error)
+    seconds = listing.seconds()
+    return tuple(seconds[n] for n in _checked(listing.count, listing.fps, wanted, bounds, 0, path))
+
+
 def frame_files(path: Path) -> list[Path]:
     """The pictures of a folder of frames, in their order."""
     return sorted((entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES), key=_numbered)
@@ -155,6 +167,10 @@ class Clip:
         if self.medium == IMAGE:
             return patiently(self.path, read_image, self.path, side)
         return patiently(self.path, read_clip, self.path, frames, side, self.bounds)
+
+    def seconds(self, frames: int) -> tuple[float, ...]:
+        """When each of these frames is shown; of an image, none. Raises BadMedia."""
+        return () if self.medium == IMAGE else patiently(self.path, sampled_at, self.path, frames, self.bounds)
 
 
 def _read_folder(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:

@@ -14,7 +14,7 @@ from PIL import Image
 from qtablate.bench import container, decoder
 from qtablate.bench.container import listed
 from qtablate.bench.decoder import Timeline, Unsure, decode, in_order, sought, upright
-from qtablate.bench.video import Bounds, frame_indices, read_clip, read_image, resized
+from qtablate.bench.video import Bounds, frame_indices, read_clip, read_image, resized, sampled_at
 from qtablate.errors import BadMedia, DataError
 
 _spec = importlib.util.spec_from_file_location("clips", Path(__file__).with_name("clips.py"))
@@ -254,6 +254,30 @@ def test_a_stream_joined_in_the_middle_of_a_group_is_decoded_from_its_start(tmp_
     with pytest.raises(Unsure, match="starts with"):
         sought(path, listed(path), {20}, np.asarray)
     assert np.array_equal(decode(path, listed(path), {20}, np.asarray)[20], plain(path)[20])
+
+
+@pytest.mark.parametrize(
+    "name", ["mp4, closed groups with B-frames", "mp4, variable frame rate", "mkv, first time is 7 s", "mp4, edit list",
+             "webm, variable frame rate", "avi, mpeg4 with B-frames", "gif", "mpeg-ts, h264"],
+)  # fmt: skip
+def test_seconds_are_those_at_which_the_frames_are_shown(files, name):
+    path = files(name)
+    with av.open(str(path)) as file:
+        times = [float(frame.pts * frame.time_base) for frame in file.decode(video=0)]
+    for wanted, span in ((8, Bounds()), (4, Bounds(1.0, 3.0)), (16, Bounds(0.0, 0.5))):
+        indices = frame_indices(listed(path).count, listed(path).fps, wanted, span)
+        assert sampled_at(path, wanted, span) == pytest.approx([times[n] - times[0] for n in indices], abs=1e-6)
+
+
+def test_seconds_of_a_folder_follow_its_rate_and_of_doubtful_packets_the_files(tmp_path, files):
+    for n in range(1, 10):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{n:05d}.jpg")
+    assert sampled_at(tmp_path, 3) == pytest.approx([2 / 3, 5 / 3, 7 / 3])  # frames 2, 5, 7 by the notebook's formula
+    listing = listed(files("mp4, closed groups with B-frames"))
+    packets = [packet._replace(pts=None) for packet in listing.packets]
+    untold = container.Listing(tuple(packets), 10.0, 60, False, listing.tick)
+    assert untold.seconds() == [n / 10 for n in range(60)]
+    assert listing.seconds() == pytest.approx([n / 10 for n in range(60)])
 
 
 def refusal(path: Path, read=lambda path: read_clip(path, 4, 16)) -> str:
