@@ -25,10 +25,11 @@ class InstructionFile:
     weights: Mapping[str, float] = MappingProxyType({})
 
     def __init__(
-        self, file: str, media_root: str, frames: int, side: int, may_be_empty: bool = False, named: str = "--train: "
-    ) -> None:
+        self, file: str, media_root: str, frames: int, side: int, may_be_empty: bool = False, named: str = "--train: ",
+        shuffle_pairs: bool = False,
+    ) -> None:  # fmt: skip
         """`may_be_empty`: a file without a usable sample is no error; its `problems` say why. `named`: what the user named the
-        file by, in front of messages about it."""
+        file by, in front of messages about it. `shuffle_pairs`: each visit of a sample tells its pairs in another order."""
         path, self._root = Path(file), Path(media_root or Path(file).parent)
         self._frames, self._side = frames, side
         try:
@@ -41,7 +42,8 @@ class InstructionFile:
             raise DataError(f"{named}{file} should hold a list of samples, holds {type(entries).__name__}")
         if not self._root.is_dir():
             raise DataError(f"--media-root: no folder {self._root}")
-        digest = hashlib.sha256(f"{frames}/{side}".encode() + path.read_bytes())
+        self._shuffle_pairs = shuffle_pairs
+        digest = hashlib.sha256(f"{frames}/{side}{'/shuffled' * shuffle_pairs}".encode() + path.read_bytes())
         self._clips: dict[str, Clip] = {}
         self.samples: list[Sample] = []
         self.problems: list[Problem] = []
@@ -103,4 +105,5 @@ class InstructionFile:
             clip += f" as {medium}"  # one file shown both ways is two clips
         self._clips[clip] = Clip(path, medium, bounds)
         # stage-2 captions have an empty question and their task in the instruction
-        return Sample(f"{number}", medium, clip, tuple(pairs), str(turns[0].get("i") or "").strip())
+        instruction = str(turns[0].get("i") or "").strip()
+        return Sample(f"{number}", medium, clip, tuple(pairs), instruction, shuffle_pairs=self._shuffle_pairs)

@@ -52,6 +52,8 @@ class Sample:
     """The task, said once before all questions; a Q-Former that reads text reads it."""
     source: str = ""
     """Which of several sources it comes from."""
+    shuffle_pairs: bool = False
+    """Whether its pairs come in another order at each visit, as the original has it (train/order.py)."""
     seconds: tuple[float, ...] = field(default=(), repr=False)
     """When each frame is shown, for models that are told; empty: nothing is said of it."""
 

@@ -3,6 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from qtablate.bench.items import IMAGE, VIDEO, Sample
@@ -34,6 +35,8 @@ def order(
 
     Where sources have weights, each medium is drawn from its sources in these shares, whichever is furthest behind first;
     a source without a weight counts as many as it has samples of that medium.
+
+    A sample that says so (`shuffle_pairs`) tells its questions and answers in another order at each visit.
     """
     pools: dict[str, dict[str, list[Sample]]] = {medium: {} for medium in plan}
     for sample in samples:
@@ -55,5 +58,11 @@ def order(
             stream = (medium, source) if source else (medium,)
             queues[key] = Dice(seed, "order", *stream, epochs[key]).shuffled(pool[source])[::-1]
             epochs[key] += 1
-        out.append(queues[key].pop())
+        out.append(_visited(queues[key].pop(), seed, epochs[key]))
     return out
+
+
+def _visited(sample: Sample, seed: int, visit: int) -> Sample:
+    if not sample.shuffle_pairs:
+        return sample
+    return replace(sample, pairs=tuple(Dice(seed, "pairs", sample.id, visit).shuffled(sample.pairs)))
