@@ -79,6 +79,7 @@ def sweep(
         str, typer.Option(help="world (procedural), world:easy, world:hard, mvbench:DIR or custom:FILE.py.")
     ] = "world",
     items: Annotated[int | None, typer.Option(min=1, help="Items a task at most. Default: all (world: 100).")] = None,
+    items_seed: Annotated[int, typer.Option(min=0, help="Which --items of a folder are drawn, stratified by answer.")] = 0,
     train: Annotated[
         str, typer.Option(help="world, world:LEVEL, a json file of conversations, a comma list, or a YAML file of these.")
     ] = "world",
@@ -117,7 +118,7 @@ def sweep(
         numbers("--seeds", seeds, 0), words("--mixing", mixing, MIXINGS), words("--extra-init", extra_init, EXTRA_INITS),
         cast("Hold", words("--hold", hold, HOLDS)[0]),
     )  # fmt: skip
-    sources = Sources(model, bench, train, media_root, train_weights, items)
+    sources = Sources(model, bench, train, media_root, train_weights, items, items_seed)
     asked_under = words("--controls", controls, CONTROLS.split(","))
     if "blind" not in asked_under:
         raise QtablateError("--controls: blind must be among them, since no score means anything without it")

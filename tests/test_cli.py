@@ -50,6 +50,8 @@ BAD = {
     ),
     "unknown level": (["--bench", "world:odd"], "unknown level 'odd' of the world; known: easy, normal, hard"),
     "no benchmark folder": (["--bench", "mvbench:nowhere"], "nowhere is not a folder in MVBench's format"),
+    "items seed without items": (["--items-seed", "1", "--bench", "mvbench:x"], "--items-seed says which --items of a folder"),
+    "items seed of the world": (["--items-seed", "1", "--items", "2"], "it wants --items and --bench mvbench:DIR"),
     "no training file": (["--train", "nothing.json"], "--train: no file nothing.json"),
     "smoke with a grid": (["--smoke", "--tokens", "0,4"], "--smoke has a grid of its own: leave out --tokens"),
 }

@@ -25,21 +25,25 @@ class Sources:
     weights: str = ""
     """How often each of several sources is drawn from: a comma list."""
     items_a_task: int | None = None
+    items_seed: int = 0
+    """Which items are drawn where `items_a_task` leaves some out."""
 
 
 def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
     """The benchmark, its clips at the model's size. Raises DataError."""
     shown = _shown(model)
+    kind, _, path = sources.bench.partition(":")
+    if sources.items_seed and (kind != "mvbench" or not sources.items_a_task):
+        raise DataError("--items-seed says which --items of a folder are drawn: it wants --items and --bench mvbench:DIR")
     if is_world(sources.bench):
         from qtablate.bench.world.benchmark import ITEMS_A_TASK, Shown, WorldBench
 
         level = _level("--bench", sources.bench)
         return WorldBench(sources.items_a_task or ITEMS_A_TASK, level, shown=Shown(*shown))
-    kind, _, path = sources.bench.partition(":")
     if kind == "mvbench" and path:
         from qtablate.bench.mvbench import MVBench
 
-        return MVBench(path, *shown, sources.items_a_task)
+        return MVBench(path, *shown, sources.items_a_task, sources.items_seed)
     if kind == "custom" and path:
         from qtablate.bench.custom import Custom
 
