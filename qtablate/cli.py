@@ -291,7 +291,7 @@ def bench_preview(
 def bench_doctor(
     directory: Annotated[Path, typer.Argument(help="Folder in MVBench's format.")],
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip that are wanted.")] = 16,
-    no_decode: Annotated[bool, typer.Option("--no-decode", help="Open no clip: seconds instead of minutes.")] = False,
+    no_decode: Annotated[bool, typer.Option("--no-decode", help="Read headers alone: seconds instead of minutes.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write every finding as a row of this file.")] = None,
 ) -> None:
     """Look at questions and clips: what would be left out, and what would mislead. Exit code 1 if there are errors."""
@@ -308,7 +308,7 @@ def data_doctor(
     media_root: Annotated[str, typer.Option(help="Folder that its clips are named from. Default: the file's own.")] = "",
     bench: Annotated[str, typer.Option(help="Folder in MVBench's format: which of its clips are trained on?")] = "",
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip that are wanted.")] = 8,
-    no_decode: Annotated[bool, typer.Option("--no-decode", help="Open no clip: seconds instead of minutes.")] = False,
+    no_decode: Annotated[bool, typer.Option("--no-decode", help="Read headers alone: seconds instead of minutes.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write every finding as a row of this file.")] = None,
 ) -> None:
     """Look at conversations and clips: what would be left out, and what would mislead. Exit code 1 if there are errors."""

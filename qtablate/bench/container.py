@@ -1,5 +1,6 @@
 """A video file before it is decoded: opened within bounds, its packets listed, whether it was cut."""
 
+import math
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,7 +85,7 @@ def listed(path: Path) -> Listing:
         if not container.streams.video:
             return Listing((), 1.0, 0, False)
         stream = container.streams.video[0]
-        fps = float(stream.average_rate or stream.guessed_rate or 0) or 1.0
+        fps = _rate(stream)
         packets: list[Packet] = []
         for packet in container.demux(stream):
             if max(len(packets), stream.frames) > MOST_PACKETS:
@@ -100,6 +101,35 @@ def listed(path: Path) -> Listing:
                 raise BadMedia("truncated video", f"{path} ends before its own header says")
             count = stream.frames - hidden  # what should be there, so that what is not is missed
         return Listing(tuple(packets), fps, count, cut, float(stream.time_base))
+
+
+def from_header(path: Path) -> tuple[int, float] | None:
+    """(frames, frames a second) as a file's header tells them: no packet is read. At most a frame off, but for files whose
+    rate or end is that of something else than their pictures, which seem longer; None where it tells no length.
+
+    Raises BadMedia for what cannot be used whatever the packets hold.
+    """
+    with opened(path) as container:
+        if not container.streams.video:
+            raise BadMedia("no frames", f"{path} holds no video frame")
+        stream = container.streams.video[0]
+        if stream.frames > MOST_PACKETS:
+            raise BadMedia("video too long", f"{path}: more than {MOST_PACKETS:,} frames")
+        if not stream.frames and _is_cut(path, stream):
+            raise BadMedia("truncated video", f"{path} ends before its own header says")
+        fps = _rate(stream)
+        if stream.duration:
+            seconds = float(stream.duration * stream.time_base)
+        elif container.duration:
+            seconds = container.duration / av.time_base - float((stream.start_time or 0) * stream.time_base)
+        else:
+            return None
+        count = math.ceil(seconds * fps - 1e-3)  # which the header rounds
+        return max(1, min(count, stream.frames or count)), fps
+
+
+def _rate(stream: Any) -> float:
+    return float(stream.average_rate or stream.guessed_rate or 0) or 1.0
 
 
 def _is_cut(path: Path, stream: Any) -> bool:

@@ -14,6 +14,7 @@ import av
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from qtablate.bench.container import from_header as header
 from qtablate.bench.container import listed, refuse_special
 from qtablate.bench.decoder import decode
 from qtablate.bench.items import IMAGE, Frames
@@ -147,6 +148,20 @@ def extent(path: Path) -> tuple[int, float]:
         return listing.count, listing.fps
     except (av.FFmpegError, ValueError, OSError) as error:
         _refuse("broken video", path, error)
+
+
+def from_header(path: Path, bounds: Bounds = Bounds()) -> tuple[int, float] | None:
+    """As `extent`, from a file's header alone; None where it tells no length. Raises BadMedia, for bounds past the end, too."""
+    if path.is_dir():
+        length: tuple[int, float] | None = (len(frame_files(path)), FOLDER_FPS)
+    else:
+        try:
+            length = header(path)
+        except (av.FFmpegError, ValueError, OSError) as error:
+            _refuse("broken video", path, error)
+    if length:
+        _checked(*length, 1, bounds, int(path.is_dir()), path)
+    return length
 
 
 @dataclass(frozen=True, slots=True)

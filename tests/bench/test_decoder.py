@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -278,6 +279,29 @@ def test_seconds_of_a_folder_follow_its_rate_and_of_doubtful_packets_the_files(t
     untold = container.Listing(tuple(packets), 10.0, 60, False, listing.tick)
     assert untold.seconds() == [n / 10 for n in range(60)]
     assert listing.seconds() == pytest.approx([n / 10 for n in range(60)])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_headers_tell_the_length_and_decode_nothing(files, name, monkeypatch):
+    path, open_ = files(name), av.open
+
+    class Sealed:
+        """A container that gives nothing but its header."""
+
+        def __init__(self, inner):
+            self.streams, self.format, self.duration = inner.streams, inner.format, inner.duration
+
+    @contextmanager
+    def sealed(*words, **named):
+        with open_(*words, **named) as inner:
+            yield Sealed(inner)
+
+    count, fps = listed(path).count, listed(path).fps
+    monkeypatch.setattr(av, "open", sealed)
+    if name == "webm, variable frame rate":  # its header has another rate than its frames
+        assert container.from_header(path)[0] > count
+    else:
+        assert container.from_header(path) == (count, fps)
 
 
 def refusal(path: Path, read=lambda path: read_clip(path, 4, 16)) -> str:
