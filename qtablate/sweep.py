@@ -140,11 +140,10 @@ def settled(sweep: Sweep) -> Sweep:
 
     Another try may read these clips: cells made without them are other cells than those made with them.
     """
-    training, benchmark = (
-        _without(print_, files)
-        for print_, files in ((sweep.read_as.training, sweep.training), (sweep.read_as.benchmark, sweep.benchmark))
-    )
-    prints = dataclasses.replace(sweep.read_as, training=training, benchmark=benchmark)
+    prints = Fingerprints(
+        sweep.read_as.model, _without(sweep.read_as.training, sweep.training),
+        _without(sweep.read_as.benchmark, sweep.benchmark),
+    )  # fmt: skip
     return dataclasses.replace(sweep, cells=sweep.grid.cells(sweep.recipe, prints))
 
 

@@ -103,7 +103,7 @@ def listed(path: Path) -> Listing:
         return Listing(tuple(packets), fps, count, cut, float(stream.time_base))
 
 
-def from_header(path: Path) -> tuple[int, float] | None:
+def header_extent(path: Path) -> tuple[int, float] | None:
     """(frames, frames a second) as a file's header tells them: no packet is read. At most a frame off, but for files whose
     rate or end is that of something else than their pictures, which seem longer; None where it tells no length.
 

@@ -14,8 +14,7 @@ import av
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from qtablate.bench.container import from_header as header
-from qtablate.bench.container import listed, refuse_special
+from qtablate.bench.container import header_extent, listed, refuse_special
 from qtablate.bench.decoder import decode
 from qtablate.bench.items import IMAGE, Frames
 from qtablate.bench.paths import state
@@ -152,13 +151,12 @@ def extent(path: Path) -> tuple[int, float]:
 
 def from_header(path: Path, bounds: Bounds = Bounds()) -> tuple[int, float] | None:
     """As `extent`, from a file's header alone; None where it tells no length. Raises BadMedia, for bounds past the end, too."""
-    if path.is_dir():
-        length: tuple[int, float] | None = (len(frame_files(path)), FOLDER_FPS)
-    else:
-        try:
-            length = header(path)
-        except (av.FFmpegError, ValueError, OSError) as error:
-            _refuse("broken video", path, error)
+    try:
+        length = extent(path) if path.is_dir() else header_extent(path)
+    except (av.FFmpegError, ValueError, OSError) as error:
+        _refuse("broken video", path, error)
+    if length and not length[0]:
+        raise BadMedia("no frames", f"{path} holds no image")
     if length:
         _checked(*length, 1, bounds, int(path.is_dir()), path)
     return length

@@ -54,7 +54,7 @@ def unsettled(folder: Path) -> list[Chunk]:
     """Those without some clip for a reason that another try may settle: it took too long."""
     out = []
     for chunk in chunks(folder):
-        with suppress(OSError, ValueError, AttributeError, TypeError):
+        with suppress(OSError, ValueError, LookupError, TypeError):  # no note, or a torn one
             problems = json.loads((folder / f"{chunk.stem}.json").read_text())["problems"]
             out += [chunk] * any(kind in UNSETTLED for _, kind, _ in problems)
     return out

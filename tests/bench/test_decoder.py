@@ -299,9 +299,9 @@ def test_headers_tell_the_length_and_decode_nothing(files, name, monkeypatch):
     count, fps = listed(path).count, listed(path).fps
     monkeypatch.setattr(av, "open", sealed)
     if name == "webm, variable frame rate":  # its header has another rate than its frames
-        assert container.from_header(path)[0] > count
+        assert container.header_extent(path)[0] > count
     else:
-        assert container.from_header(path) == (count, fps)
+        assert container.header_extent(path) == (count, fps)
 
 
 def refusal(path: Path, read=lambda path: read_clip(path, 4, 16)) -> str:

@@ -268,6 +268,9 @@ def test_headers_tell_all_but_what_only_decoding_can(folder, monkeypatch):
     (folder.root / "video/broken.png").write_bytes(b"no image")
     folder.ask("pictures", "whole.png")
     folder.ask("pictures", "broken.png")
+    (folder.root / "video/empty").mkdir()
+    folder.ask("pictures", "empty")
+    expected["no frames", "empty"] += 1
     shutil.rmtree(folder.root / "json")
     folder.write()
     assert found(examine_benchmark(str(folder.root), FRAMES)) - expected == {
@@ -275,7 +278,8 @@ def test_headers_tell_all_but_what_only_decoding_can(folder, monkeypatch):
     }  # fmt: skip
     monkeypatch.setattr(Clip, "read", lambda *_: pytest.fail("a clip was decoded"))
     checkup = examine_benchmark(str(folder.root), FRAMES, decode=False)
-    assert found(checkup) == expected == seen
+    assert found(checkup) == expected
+    assert seen < expected
     assert (checkup.decoded, checkup.untold) == (False, 0)
     assert "frames or pictures that are broken or lost stay unseen" in summary(checkup)
 
