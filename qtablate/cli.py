@@ -97,6 +97,7 @@ def sweep(
         str, typer.Option(help="world (procedural), world:easy, world:hard, mvbench:DIR or custom:FILE.py.")
     ] = "world",
     items: Annotated[int | None, typer.Option(min=1, help="Items a task at most. Default: all (world: 100).")] = None,
+    items_seed: Annotated[int, typer.Option(min=0, help="Which --items of a folder are drawn, stratified by answer.")] = 0,
     train: Annotated[
         str, typer.Option(help="world, world:LEVEL, a json file of conversations, a comma list, or a YAML file of these.")
     ] = "world",
@@ -151,7 +152,7 @@ def sweep(
     held = (words("--budget", budget[0], BUDGETS)[0], numbers("--budget", str(budget[1]), 1)[0]) if budget else None
     if smoke and budget:
         raise QtablateError("--smoke has a budget of its own: leave out --budget, or leave out --smoke")
-    sources = Sources(model, bench, train, media_root, train_weights, items)
+    sources = Sources(model, bench, train, media_root, train_weights, items, items_seed)
     asked_under = words("--controls", controls, CONTROLS.split(","))
     if "blind" not in asked_under:
         raise QtablateError("--controls: blind must be among them, since no score means anything without it")
@@ -172,7 +173,7 @@ def sweep(
         _show_plan(screen, planned)
         return
     with store.locked():
-        _run(screen, planned)
+        planned = _run(screen, planned)
     failed = [cell for cell in planned.cells if not store.finished(cell.key)]
     _show_report(screen, store)
     if failed:
@@ -275,12 +276,15 @@ def assemble(
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove everything; it is made again when needed.")] = False,
     limit: Annotated[float | None, typer.Option(min=0, help="Remove the longest unused down to so many GB.")] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Remove what lacks a clip that took too long: it is tried again.")
+    ] = False,
 ) -> None:
     """Show the cached visual features, or remove some. QTABLATE_CACHE names the folder, QTABLATE_CACHE_GB its limit."""
-    from qtablate.model.cache import chunks, default_cache, limit_bytes, prune, remove
+    from qtablate.model.cache import chunks, default_cache, limit_bytes, prune, remove, unsettled
 
     screen, folder = console(), default_cache() / "features"
-    gone = chunks(folder) if clear else []
+    gone = chunks(folder) if clear else unsettled(folder) if retry else []
     for one in gone:
         remove(folder, one.stem)
     if limit is not None and not clear:
@@ -392,7 +396,7 @@ def bench_preview(
 def bench_doctor(
     directory: Annotated[Path, typer.Argument(help="Folder in MVBench's format.")],
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip that are wanted.")] = 16,
-    no_decode: Annotated[bool, typer.Option("--no-decode", help="Open no clip: seconds instead of minutes.")] = False,
+    no_decode: Annotated[bool, typer.Option("--no-decode", help="Read headers alone: seconds instead of minutes.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write every finding as a row of this file.")] = None,
 ) -> None:
     """Look at questions and clips: what would be left out, and what would mislead. Exit code 1 if there are errors."""
@@ -409,7 +413,7 @@ def data_doctor(
     media_root: Annotated[str, typer.Option(help="Folder that its clips are named from. Default: the file's own.")] = "",
     bench: Annotated[str, typer.Option(help="Folder in MVBench's format: which of its clips are trained on?")] = "",
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip that are wanted.")] = 8,
-    no_decode: Annotated[bool, typer.Option("--no-decode", help="Open no clip: seconds instead of minutes.")] = False,
+    no_decode: Annotated[bool, typer.Option("--no-decode", help="Read headers alone: seconds instead of minutes.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write every finding as a row of this file.")] = None,
 ) -> None:
     """Look at conversations and clips: what would be left out, and what would mislead. Exit code 1 if there are errors."""
@@ -466,7 +470,8 @@ def _written(out: Path, lines: list[str]) -> None:
     _say(screen, f"Written: {out}. Use it: qtablate sweep --model {out} --dry-run")
 
 
-def _run(screen: Console, planned: "Sweep") -> None:
+def _run(screen: Console, planned: "Sweep") -> "Sweep":
+    """The sweep as it was run: which clips cannot be decoded is known only on the way."""
     from qtablate import sweep as sweeps
     from qtablate.grid import labels
 
@@ -474,7 +479,7 @@ def _run(screen: Console, planned: "Sweep") -> None:
     to_run = planned.to_run()
     if not to_run:
         screen.print(f"All {len(planned.cells)} cells of {planned.store.root} are finished; nothing to run.")
-        return
+        return planned
     try:
         missing = planned.chunks_missing()
         if missing:
@@ -482,6 +487,8 @@ def _run(screen: Console, planned: "Sweep") -> None:
             board = Board("Frozen visual features", {key: key for key, _ in jobs}, planned.workers)
             _follow(screen, board, sweeps.compute_features(planned, jobs), lambda _: "done")
         sweeps.refuse_bad(planned)
+        planned = sweeps.settled(planned)
+        to_run = planned.to_run()
         for files in (planned.training, planned.benchmark):
             files.used()
         _show_plan(screen, planned)
@@ -494,6 +501,7 @@ def _run(screen: Console, planned: "Sweep") -> None:
         _say(screen, "Go on with the same command: " + _command())
         raise typer.Exit(130) from None
     sweeps.write_sweep_file(planned)
+    return planned
 
 
 def _follow(screen: Console, board: Board, events: "Generator[Event, None, None]", outcome: Any) -> None:

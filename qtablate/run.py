@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qtablate.analyse.rates import rate
 from qtablate.bench.altered import SHUFFLED
-from qtablate.bench.items import Clips, Item, Sample
+from qtablate.bench.items import VIDEO, Clips, Item, Sample, with_seconds
 from qtablate.bench.protocol import upstream
 from qtablate.bench.sources import Sources, open_benchmark, open_training
 from qtablate.errors import DataError, QtablateError
@@ -89,6 +89,10 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     model = ready.model
     size, accumulation = cell.condition.micro_batch_size, cell.condition.accumulate_grad_batches
     samples = first_of(cell, training.samples, training.weights, 3 * size)
+    if ready.encoder.tell_seconds:
+        shown = [*((one.clip, one.medium) for one in samples), *((one.clip, one.medium) for one in items)]
+        at = {clip: (0.0,) * config["num_frames"] for clip, medium in shown if medium == VIDEO}
+        samples, items = with_seconds(samples, at), with_seconds(items, at)
     blank = {medium: blank_features(model, medium) for medium in {s.medium for s in samples} | {i.medium for i in items}}
     features = {sample.clip: blank[sample.medium] for sample in samples}
     empty = {item.clip: blank[item.medium] for item in items}
@@ -135,7 +139,7 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
 
     training = open_training(job.sources, config, recipe.samples, recipe.image_share)
     features = job.training.read()
-    there = [sample for sample in training.samples if sample.clip in features]
+    there = with_seconds([sample for sample in training.samples if sample.clip in features], job.training.seconds())
     samples = seen_by(cell, there, training.weights, lambda sample: supervised_tokens(sample, encoder, recipe.longest))
     run, kept = training_of(ready, samples, features.__getitem__, plan_of(cell)), store.cell_file(cell.key, "checkpoint.pt")
     steps = checkpoint.resume(kept, run)
@@ -149,7 +153,8 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     store.write_rows(store.cell_file(cell.key, "train.csv"), _as_rows(steps), TRAIN_COLUMNS)
 
     plain = job.benchmark.read()
-    items = [item for item in open_benchmark(job.sources, config).items if item.clip in plain]
+    asked_of = [item for item in open_benchmark(job.sources, config).items if item.clip in plain]
+    items = with_seconds(asked_of, job.benchmark.seconds())
     if not items:
         raise DataError("no item can be shown: every clip of the benchmark was left out")
     answers: dict[str, list[Scores]] = {}

@@ -4,6 +4,7 @@ This module never imports torch: processes that need it are started by the execu
 """
 
 import dataclasses
+import hashlib
 import os
 import platform
 from collections import Counter
@@ -19,6 +20,7 @@ from qtablate.analyse.sheet import Sheet
 from qtablate.axes import AXES, faults, told
 from qtablate.bench.altered import ALTERED
 from qtablate.bench.items import Clips, Problem, TrainingData
+from qtablate.bench.patience import UNSETTLED
 from qtablate.bench.sources import Sources, open_benchmark, open_training, parts_are_world
 from qtablate.display import clock
 from qtablate.errors import DataError, GridError, QtablateError, StoreError
@@ -78,6 +80,8 @@ class Sweep:
     """Share of the training samples that may be bad."""
     save_every: float | None
     """Seconds between two checkpoints of a cell's training."""
+    read_as: Fingerprints
+    """Of model and files alone, whatever of them could be decoded."""
 
     @property
     def n_items(self) -> int:
@@ -118,10 +122,27 @@ def plan(
         list(benchmark.problems), list(training.problems), items_of, config["num_query_tokens"], workers,
         Counter({"": len(training.problems)}) if parts_are_world(sources) else Counter(
             [*(sample.clip for sample in training.samples), *("" for _ in training.problems)]
-        ), max_bad, save_every,
+        ), max_bad, save_every, prints,
     )  # fmt: skip
     refuse_bad(sweep)
-    return sweep
+    return settled(sweep)
+
+
+def settled(sweep: Sweep) -> Sweep:
+    """The sweep with cells that are named by what took too long, too, as far as features are made.
+
+    Another try may read these clips: cells made without them are other cells than those made with them.
+    """
+    prints = Fingerprints(
+        sweep.read_as.model, _without(sweep.read_as.training, sweep.training),
+        _without(sweep.read_as.benchmark, sweep.benchmark),
+    )  # fmt: skip
+    return dataclasses.replace(sweep, cells=sweep.grid.cells(sweep.recipe, prints))
+
+
+def _without(fingerprint: str, files: FeatureFiles) -> str:
+    lost = [] if files.missing() else [one.subject for one in files.problems() if one.kind in UNSETTLED]
+    return hashlib.sha256("\n".join([fingerprint, *lost]).encode()).hexdigest()[:16] if lost else fingerprint
 
 
 def refuse_misfit(

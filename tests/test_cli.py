@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from qtablate import cli
+from qtablate.bench.export import write_mp4
 from qtablate.train.accumulate import Rules
 
 
@@ -51,6 +53,8 @@ BAD = {
     ),
     "unknown level": (["--bench", "world:odd"], "unknown level 'odd' of the world; known: easy, normal, hard"),
     "no benchmark folder": (["--bench", "mvbench:nowhere"], "nowhere is not a folder in MVBench's format"),
+    "items seed without items": (["--items-seed", "1", "--bench", "mvbench:x"], "--items-seed says which --items of a folder"),
+    "items seed of the world": (["--items-seed", "1", "--items", "2"], "it wants --items and --bench mvbench:DIR"),
     "no training file": (["--train", "nothing.json"], "--train: no file nothing.json"),
     "smoke with a grid": (["--smoke", "--tokens", "0,4"], "--smoke has a grid of its own: leave out --tokens"),
 }
@@ -141,9 +145,9 @@ def test_the_doctor_names_what_it_finds_and_writes_it(monkeypatch, capsys, tmp_p
 
 def test_the_doctor_passes_what_is_healthy(monkeypatch, capsys, tmp_path):
     folder = mvbench(tmp_path / "b")
-    (folder / "video" / "a.mp4").write_bytes(b"anything")
+    write_mp4(folder / "video" / "a.mp4", np.zeros((20, 16, 16, 3), np.uint8), scale=1, hold=1, fps=10)
     assert run(monkeypatch, capsys, "bench", "doctor", str(folder), "--no-decode")[0] == 0
-    assert run(monkeypatch, capsys, "bench", "doctor", str(folder))[0] == 1
+    assert run(monkeypatch, capsys, "bench", "doctor", str(folder))[0] == 0
     file = tmp_path / "t.json"
     file.write_text(json.dumps([{"video": "a.mp4", "QA": [{"q": "", "a": "a disc"}]}]))
     words = ["data", "doctor", str(file), "--media-root", str(folder / "video"), "--no-decode"]
@@ -164,7 +168,7 @@ def test_the_doctor_passes_what_is_healthy(monkeypatch, capsys, tmp_path):
         (["data", "doctor", "none.json"], "no file none.json"),
         (["data", "doctor", "b/json/t.json", "--media-root", "none"], "--media-root: no folder none"),
         (["data", "doctor", "b/json/t.json", "--bench", "none"], "none is not a folder in MVBench's format"),
-        (["data", "doctor", "text.json"], "text.json is not JSON"),
+        (["data", "doctor", "text.json"], "error: text.json is not JSON"),
     ],
 )
 def test_mistakes_at_the_doctors_get_one_message_and_exit_2(words, message, monkeypatch, capsys, tmp_path):

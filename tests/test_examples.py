@@ -5,12 +5,17 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from qtablate.bench.doctor import examine_benchmark, examine_training
+from qtablate.bench.findings import NOTE
+from qtablate.bench.protocol import SCORERS
 from qtablate.bench.sources import Sources, open_benchmark
+from qtablate.bench.video import extent
 from qtablate.errors import DataError
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -37,21 +42,39 @@ def sweep_on_real_clips(tmp_path_factory) -> Path:
         tmp / "bench" / "video",
     ]
     grid = ["--tokens", "0,4", "--accum", "1", "--seeds", "1", "--samples", "32", "--out", tmp / "r"]
-    run("-m", "qtablate", "sweep", *bench, *grid, cache=tmp)
+    run("-m", "qtablate", "sweep", *bench, *grid, "--scorers", ",".join(SCORERS), cache=tmp)
     return tmp / "r"
 
 
 def test_own_clips(sweep_on_real_clips):
     text = (sweep_on_real_clips / "report.md").read_text()
-    assert "accuracy over 9 items of 4 clips" in text  # the bounds of a file make clips, the file is the cluster
+    assert "accuracy over 17 items of 7 clips" in text  # the bounds of a file make clips, the file is the cluster
     assert "Left out" not in text
+    for file in sweep_on_real_clips.glob("cells/*/choices.csv"):
+        with file.open() as rows:
+            asked = list(csv.DictReader(rows))
+        assert len(asked) == 17
+        assert all(row[scorer] for row in asked for scorer in SCORERS)
+
+
+def test_own_clips_are_files_of_their_own_with_fair_questions(sweep_on_real_clips):
+    bench = sweep_on_real_clips.parent / "bench"
+    checkup = examine_benchmark(str(bench), 8)
+    assert {one.severity for one in checkup.findings} <= {NOTE}
+    assert all(least >= 3 and most <= 5 for least, most in (task.candidates for task in checkup.tasks))
+    places = Counter(place for task in checkup.tasks for place, times in enumerate(task.positions) for _ in range(times))
+    assert max(places.values()) <= 6
+    assert len(places) == 5
+    train = examine_training(str(bench / "train.json"), str(bench / "video"), 8, bench=str(bench))  # looks for leaks
+    assert (train.findings, train.usable) == ((), 3)
+    assert [extent(bench / "video" / name) for name in ("roof.mp4", "wheel.mp4")] == [(30, 25.0), (8, 25.0)]
 
 
 def test_paired_by_item(sweep_on_real_clips, tmp_path):
     out = run(EXAMPLES / "paired_by_item.py", sweep_on_real_clips, cache=tmp_path)
     header, row = out.strip().splitlines()
     assert header.split() == ["tokens", "against", "pairs", "gained", "lost"]
-    assert row.split()[:3] == ["4", "0", "9"]
+    assert row.split()[:3] == ["4", "0", "17"]
 
 
 def test_small_language_model(tmp_path, tokenizer):
@@ -67,7 +90,7 @@ def test_small_language_model(tmp_path, tokenizer):
     words = command.replace("--samples 64", "--samples 16").split()[1:]
     grid = ["--tokens", "0,4", "--accum", "1", "--seeds", "1", "--controls", "blind", "--out", tmp_path / "r"]
     run("-m", "qtablate", *words, *grid, cache=tmp_path)
-    assert "accuracy over 9 items of 4 clips" in (tmp_path / "r" / "report.md").read_text()
+    assert "accuracy over 17 items of 7 clips" in (tmp_path / "r" / "report.md").read_text()
 
 
 def test_counting_bench(tmp_path):

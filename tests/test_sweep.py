@@ -53,6 +53,7 @@ def tables(out: Path) -> dict[str, list[dict[str, str]]]:
 def test_files_and_columns(finished):
     sweep = json.loads((finished / "sweep.json").read_text())
     assert len(sweep["cells"]) == 4
+    assert (sweep["sources"]["items_a_task"], sweep["sources"]["items_seed"]) == (3, 0)
     cells = rows(finished / "cells.csv", ())
     wanted = [
         "key", "status", "extra_num_query_tokens", "accumulate_grad_batches", "micro_batch_size", "effective_batch_size",

@@ -21,8 +21,12 @@ def sheets(checkup: Checkup, examples: int = 3) -> list[Sheet]:
 def summary(checkup: Checkup) -> str:
     """One sentence."""
     counts = [_many(checkup.count(severity), severity) for severity in SEVERITIES]
-    looked = "decoded" if checkup.decoded else "not decoded (--no-decode), so broken and short ones stay unseen"
-    return f"{', '.join(counts)}. {checkup.usable} of {checkup.entries} entries are usable; {checkup.clips} clips, {looked}."
+    looked = "decoded"
+    if not checkup.decoded:
+        more = f", and the length of {_many(checkup.untold, 'video')}," if checkup.untold else ""
+        looked = f"headers alone were read (--no-decode): frames or pictures that are broken or lost{more} stay unseen"
+    usable, clips = f"{checkup.usable} of {checkup.entries} entries are usable", _many(checkup.clips, "clip")
+    return f"{', '.join(counts)}. {usable}; {clips}, {looked}."
 
 
 def as_csv(checkup: Checkup) -> str:

@@ -22,6 +22,7 @@ from qtablate.analyse.gate import LOSS_TOLERANCE, NEAR_TIE, Pair
 from qtablate.analyse.levels import NAMES, heads, levels_of, shown_axes
 from qtablate.analyse.sheet import Sheet, number, percent, points
 from qtablate.axes import AXES, told
+from qtablate.bench.patience import UNSETTLED
 from qtablate.bench.protocol import MEDIA_ROOTS, PUBLISHED, SCORERS
 
 
@@ -409,4 +410,6 @@ def problem_sheet(problems: Sequence[dict[str, str]], examples: int = 3) -> Shee
         kinds.setdefault(problem["kind"], []).append(f"{problem['subject']}: {problem['detail']}")
     rows = tuple((kind, str(len(found)), "\n".join(found[:examples])) for kind, found in kinds.items())
     note = f"left out of every score above; at most {examples} of a kind are shown, all are named in sweep.json"
+    if kinds.keys() & set(UNSETTLED):
+        note += f"; {' and '.join(kind for kind in UNSETTLED if kind in kinds)}: tried again after `qtablate cache --retry`"
     return Sheet("Left out", ("kind", "count", "examples"), rows, note, left=3)

@@ -1,5 +1,6 @@
 """A video file before it is decoded: opened within bounds, its packets listed, whether it was cut."""
 
+import math
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +10,13 @@ from typing import Any, NamedTuple
 
 import av
 
+from qtablate.bench.patience import patience
 from qtablate.errors import BadMedia
 
 MOST_PIXELS = 1 << 26
 """Of one decoded frame: twice an 8K picture."""
 MOST_PACKETS = 1 << 20
 """Of one file: 9 hours at 30 frames a second."""
-_PATIENCE = 120.0  # seconds for opening a file, and for each read of it
 _LISTS = ("concat", "hls", "dash")  # formats that name other files, which may lie anywhere
 
 
@@ -44,6 +45,16 @@ class Listing:
     """Frames that the file should show."""
     cut: bool
     """The file is shorter than it says."""
+    tick: float = 0.0
+    """Seconds of a step of the packets' times."""
+
+    def seconds(self) -> list[float]:
+        """When each frame is shown, from the first one on; where the file does not tell, as its rate has it."""
+        times = [packet.pts for packet in self.packets if packet.size and not packet.hidden and packet.pts is not None]
+        if len(times) != self.count or not self.tick:
+            return [index / self.fps for index in range(self.count)]
+        first, *_ = times = sorted(times)
+        return [(time - first) * self.tick for time in times]
 
 
 def refuse_special(path: Path) -> None:
@@ -56,7 +67,7 @@ def refuse_special(path: Path) -> None:
 def opened(path: Path) -> Iterator[Any]:
     """The file as a PyAV container, nothing of which comes over a network. Raises BadMedia for what is not to be decoded."""
     refuse_special(path)
-    with av.open(str(path), options={"protocol_whitelist": "file"}, timeout=_PATIENCE) as container:
+    with av.open(str(path), options={"protocol_whitelist": "file"}, timeout=patience()) as container:
         if container.format.name in _LISTS:
             raise BadMedia("broken video", f"{path} is a list of other files")
         for stream in container.streams.video[:1]:
@@ -74,7 +85,7 @@ def listed(path: Path) -> Listing:
         if not container.streams.video:
             return Listing((), 1.0, 0, False)
         stream = container.streams.video[0]
-        fps = float(stream.average_rate or stream.guessed_rate or 0) or 1.0
+        fps = _rate(stream)
         packets: list[Packet] = []
         for packet in container.demux(stream):
             if max(len(packets), stream.frames) > MOST_PACKETS:
@@ -89,7 +100,36 @@ def listed(path: Path) -> Listing:
             if stream.frames <= hidden + count:  # nothing says how many there were, so no middle can be told
                 raise BadMedia("truncated video", f"{path} ends before its own header says")
             count = stream.frames - hidden  # what should be there, so that what is not is missed
-        return Listing(tuple(packets), fps, count, cut)
+        return Listing(tuple(packets), fps, count, cut, float(stream.time_base))
+
+
+def header_extent(path: Path) -> tuple[int, float] | None:
+    """(frames, frames a second) as a file's header tells them: no packet is read. At most a frame off, but for files whose
+    rate or end is that of something else than their pictures, which seem longer; None where it tells no length.
+
+    Raises BadMedia for what cannot be used whatever the packets hold.
+    """
+    with opened(path) as container:
+        if not container.streams.video:
+            raise BadMedia("no frames", f"{path} holds no video frame")
+        stream = container.streams.video[0]
+        if stream.frames > MOST_PACKETS:
+            raise BadMedia("video too long", f"{path}: more than {MOST_PACKETS:,} frames")
+        if not stream.frames and _is_cut(path, stream):
+            raise BadMedia("truncated video", f"{path} ends before its own header says")
+        fps = _rate(stream)
+        if stream.duration:
+            seconds = float(stream.duration * stream.time_base)
+        elif container.duration:
+            seconds = container.duration / av.time_base - float((stream.start_time or 0) * stream.time_base)
+        else:
+            return None
+        count = math.ceil(seconds * fps - 1e-3)  # which the header rounds
+        return max(1, min(count, stream.frames or count)), fps
+
+
+def _rate(stream: Any) -> float:
+    return float(stream.average_rate or stream.guessed_rate or 0) or 1.0
 
 
 def _is_cut(path: Path, stream: Any) -> bool:

@@ -56,3 +56,7 @@ class Custom:
 
     def frames(self, clip: str) -> Frames:
         return self._inner.frames(clip)
+
+    def seconds(self, clip: str) -> tuple[float, ...]:
+        """What the file's benchmark says of it, where it says anything."""
+        return self._inner.seconds(clip) if hasattr(self._inner, "seconds") else ()

@@ -1,7 +1,7 @@
 """A look at data files before anything is trained: what would be left out, and what would make a score misleading.
 
-It reads through the same readers as a sweep and takes their problems as findings, decodes each clip as a sweep would, and
-then looks at what every reader accepts. Nothing is printed or changed.
+It reads through the same readers as a sweep and takes their problems as findings, decodes each clip as a sweep would (or reads
+the headers alone), and then looks at what every reader accepts. Nothing is printed or changed.
 """
 
 from collections import Counter, defaultdict
@@ -73,6 +73,9 @@ class Checkup:
     usable: int
     clips: int
     decoded: bool
+    """Or headers alone were read."""
+    untold: int = 0
+    """Videos whose headers tell no length, where headers alone were read."""
     tasks: tuple[TaskHealth, ...] = ()
     sources: tuple[SourceHealth, ...] = ()
 
@@ -84,7 +87,7 @@ def examine_benchmark(directory: str, wanted: int, decode: bool = True, followed
     """A folder in MVBench's format. `wanted`: frames a clip. Raises DataError where it cannot be read as a whole."""
     bench = MVBench(directory, wanted, SIDE)
     users = _users((item.clip, item.id) for item in bench.items)
-    found, lost = _files(bench, bench.problems, users, wanted, followed if decode else None)
+    found, lost, untold = _files(bench, bench.problems, users, wanted, followed if decode else None)
     tasks: dict[str, list[Item]] = {task: [] for task in bench.tasks}
     for item in bench.items:
         if item.clip not in lost:
@@ -97,7 +100,7 @@ def examine_benchmark(directory: str, wanted: int, decode: bool = True, followed
     for task in health:
         found += _of_task(task, len(health))
     usable = sum(task.usable for task in health)
-    return Checkup(kinds.by_severity(found), entries.total(), usable, len(users), decode, tasks=health)
+    return Checkup(kinds.by_severity(found), entries.total(), usable, len(users), decode, untold, health)
 
 
 def examine_training(
@@ -106,10 +109,10 @@ def examine_training(
     """A file in VideoChat2-IT's form; with `bench`, its clips against those of that folder. Raises DataError."""
     if not Path(file).is_file():
         raise DataError(f"no file {file}; expected a json list of conversations")
-    data = InstructionFile(file, media_root, wanted, SIDE, may_be_empty=True)
+    data = InstructionFile(file, media_root, wanted, SIDE, may_be_empty=True, named="")
     users = _users((sample.clip, f"sample {sample.id}") for sample in data.samples)
     leaks = list(media.leaks(data, users, MVBench(bench, wanted, SIDE))) if bench else []
-    found, lost = _files(data, data.problems, users, wanted, followed if decode else None)
+    found, lost, untold = _files(data, data.problems, users, wanted, followed if decode else None)
     groups: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for sample in data.samples:
         if sample.clip not in lost:
@@ -118,7 +121,7 @@ def examine_training(
     health = tuple(_source(source, medium, group) for (source, medium), group in sorted(groups.items()))
     found += _of_sources(health)
     entries, usable = len(data.samples) + len(data.problems), sum(source.samples for source in health)
-    return Checkup(kinds.by_severity([*found, *leaks]), entries, usable, len(users), decode, sources=health)
+    return Checkup(kinds.by_severity([*found, *leaks]), entries, usable, len(users), decode, untold, sources=health)
 
 
 def _users(pairs: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
@@ -130,15 +133,20 @@ def _users(pairs: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
 
 def _files(
     source: media.Filed, problems: Sequence[Problem], users: media.Users, wanted: int, followed: Followed | None
-) -> tuple[list[Finding], set[str]]:
-    """What is wrong with entries and clips, and which clips cannot be decoded. `followed` None: nothing is decoded."""
+) -> tuple[list[Finding], set[str], int]:
+    """What is wrong with entries and clips, which clips cannot be used, and how many have a length that is not known.
+    `followed` None: nothing is decoded, headers are read."""
     found = [Finding(problem.kind, problem.subject, problem.detail) for problem in problems]
     found += [*media.same_names(source, users), *media.copies(source, users)]
     if followed is None:
-        return found, set()
-    broken = dict(media.unreadable(source, followed(list(users)), users))
-    whole = [clip for clip in users if clip not in broken]
-    return [*found, *broken.values(), *media.short(source, whole, users, wanted)], set(broken)
+        told = dict(media.headers(source, users, users))
+        broken = {clip: one for clip, one in told.items() if isinstance(one, Finding)}
+        lengths = [(clip, one) for clip, one in told.items() if isinstance(one, tuple)]
+        untold = len(told) - len(broken) - len(lengths)
+    else:
+        broken, untold = dict(media.unreadable(source, followed(list(users)), users)), 0
+        lengths = list(media.lengths(source, [clip for clip in users if clip not in broken]))
+    return [*found, *broken.values(), *media.short(source, lengths, users, wanted)], set(broken), untold
 
 
 def _options(item: Item) -> Iterator[Finding]:

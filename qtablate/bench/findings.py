@@ -7,6 +7,8 @@ note: good to know, harmless to qtablate itself.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from qtablate.bench.patience import CRASHED, TOO_LONG
+
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)
 
@@ -36,6 +38,15 @@ KINDS = {
     "broken image": Kind(ERROR, _COPY_AGAIN),
     "truncated video": Kind(ERROR, _COPY_AGAIN),
     "no frames": Kind(ERROR, _COPY_AGAIN),
+    "not a file": Kind(ERROR, "Put a video or an image there: pipes, sockets and devices are never read."),
+    "video too large": Kind(ERROR, "Make a smaller copy: models are shown a few hundred pixels a side."),
+    "video too long": Kind(ERROR, "Cut the span that is meant into a file of its own."),
+    TOO_LONG: Kind(
+        ERROR, "Cut a long file, or wait longer (QTABLATE_CLIP_SECONDS); sweeps try again after `qtablate cache --retry`."
+    ),
+    CRASHED: Kind(
+        ERROR, "Encode it anew with another program, or update PyAV; sweeps try again after `qtablate cache --retry`."
+    ),
     "bounds past the end": Kind(ERROR, "Look whether this is the right clip, or its bounds in the right unit: seconds."),
     "empty bounds": Kind(ERROR, _MEND),
     "malformed bounds": Kind(ERROR, _MEND),

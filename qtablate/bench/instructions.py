@@ -24,21 +24,26 @@ class InstructionFile:
 
     weights: Mapping[str, float] = MappingProxyType({})
 
-    def __init__(self, file: str, media_root: str, frames: int, side: int, may_be_empty: bool = False) -> None:
-        """`may_be_empty`: a file without a usable sample is no error; its `problems` say why."""
+    def __init__(
+        self, file: str, media_root: str, frames: int, side: int, may_be_empty: bool = False, named: str = "--train: ",
+        shuffle_pairs: bool = False,
+    ) -> None:  # fmt: skip
+        """`may_be_empty`: a file without a usable sample is no error; its `problems` say why. `named`: what the user named the
+        file by, in front of messages about it. `shuffle_pairs`: each visit of a sample tells its pairs in another order."""
         path, self._root = Path(file), Path(media_root or Path(file).parent)
         self._frames, self._side = frames, side
         try:
             entries = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise DataError(f"--train: no file {file}; expected a json list of conversations, or the word world") from None
+            raise DataError(f"{named}no file {file}; expected a json list of conversations, or the word world") from None
         except (ValueError, IsADirectoryError) as error:
-            raise DataError(f"--train: {file} is not JSON: {error}") from None
+            raise DataError(f"{named}{file} is not JSON: {error}") from None
         if not isinstance(entries, list):
-            raise DataError(f"--train: {file} should hold a list of samples, holds {type(entries).__name__}")
+            raise DataError(f"{named}{file} should hold a list of samples, holds {type(entries).__name__}")
         if not self._root.is_dir():
             raise DataError(f"--media-root: no folder {self._root}")
-        digest = hashlib.sha256(f"{frames}/{side}".encode() + path.read_bytes())
+        self._shuffle_pairs = shuffle_pairs
+        digest = hashlib.sha256(f"{frames}/{side}{'/shuffled' * shuffle_pairs}".encode() + path.read_bytes())
         self._clips: dict[str, Clip] = {}
         self.samples: list[Sample] = []
         self.problems: list[Problem] = []
@@ -50,7 +55,7 @@ class InstructionFile:
         if not self.samples and not may_be_empty:
             first = self.problems[0] if self.problems else None
             why = f"{first.kind} ({first.subject}: {first.detail})" if first else "it is empty"
-            raise DataError(f"--train: {file} holds no usable sample: {why}")
+            raise DataError(f"{named}{file} holds no usable sample: {why}")
         for name, clip in self._clips.items():
             digest.update(name.encode() + state(clip.path))
         self.fingerprint = digest.hexdigest()[:16]
@@ -70,6 +75,9 @@ class InstructionFile:
 
     def frames(self, clip: str) -> Frames:
         return self._clips[clip].read(self._frames, self._side)
+
+    def seconds(self, clip: str) -> tuple[float, ...]:
+        return self._clips[clip].seconds(self._frames)
 
     def _sample(self, number: int, entry: Any) -> Sample:
         if not isinstance(entry, dict):
@@ -97,4 +105,5 @@ class InstructionFile:
             clip += f" as {medium}"  # one file shown both ways is two clips
         self._clips[clip] = Clip(path, medium, bounds)
         # stage-2 captions have an empty question and their task in the instruction
-        return Sample(f"{number}", medium, clip, tuple(pairs), str(turns[0].get("i") or "").strip())
+        instruction = str(turns[0].get("i") or "").strip()
+        return Sample(f"{number}", medium, clip, tuple(pairs), instruction, shuffle_pairs=self._shuffle_pairs)

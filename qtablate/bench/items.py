@@ -1,8 +1,8 @@
 """What a benchmark and a training set are made of. A new benchmark is one file that yields these."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ class Item:
     """The file behind the clip, whatever the bounds: the cluster of the standard errors. Empty: the clip itself."""
     instruction: str = ""
     """What is said before the question, the same for all of a benchmark; a Q-Former that reads text reads it."""
+    seconds: tuple[float, ...] = field(default=(), repr=False)  # fingerprints hold the text of items
+    """When each frame is shown, for models that are told; empty: nothing is said of it."""
 
     @property
     def cluster(self) -> str:
@@ -50,6 +52,10 @@ class Sample:
     """The task, said once before all questions; a Q-Former that reads text reads it."""
     source: str = ""
     """Which of several sources it comes from."""
+    shuffle_pairs: bool = False
+    """Whether its pairs come in another order at each visit, as the original has it (train/order.py)."""
+    seconds: tuple[float, ...] = field(default=(), repr=False)
+    """When each frame is shown, for models that are told; empty: nothing is said of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,14 @@ class Problem:
     kind: str
     """One short word or two to count by, such as `missing video`."""
     detail: str
+
+
+Asked = TypeVar("Asked", Item, Sample)
+
+
+def with_seconds(asked: Sequence[Asked], seconds: Mapping[str, tuple[float, ...]]) -> list[Asked]:
+    """With the seconds of each one's clip, where there are any."""
+    return [replace(one, seconds=seconds[one.clip]) if one.clip in seconds else one for one in asked]
 
 
 class Clips(Protocol):
@@ -81,6 +95,10 @@ class Clips(Protocol):
 
     def frames(self, clip: str) -> Frames:
         """Decode one clip at the model's size. Raises BadMedia when it cannot be read."""
+        ...
+
+    def seconds(self, clip: str) -> tuple[float, ...]:
+        """When each of these frames is shown, from the clip's beginning; of an image, none. Raises BadMedia."""
         ...
 
 

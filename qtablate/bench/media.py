@@ -8,8 +8,9 @@ from typing import Protocol
 from qtablate.bench import findings as kinds
 from qtablate.bench.findings import Finding, few
 from qtablate.bench.items import Clips
+from qtablate.bench.patience import patiently
 from qtablate.bench.twins import twins
-from qtablate.bench.video import IMAGE_SUFFIXES, Bounds, extent, span
+from qtablate.bench.video import IMAGE_SUFFIXES, Bounds, extent, from_header, span
 from qtablate.errors import BadMedia
 
 END_SLACK = 1.0  # seconds that a span may end behind its clip: time stamps are rounded
@@ -30,21 +31,43 @@ def unreadable(source: Filed, clips: Iterable[str], users: Users) -> Iterator[tu
         try:
             source.frames(clip)
         except BadMedia as problem:
-            path = source.file(clip)[0]
-            detail = problem.detail.removeprefix(str(path)).lstrip(": ").replace(str(path), path.name)
-            yield clip, Finding(problem.kind, clip, f"{detail} ({few(users[clip])})")
+            yield clip, _unusable(source.file(clip)[0], clip, problem, users)
 
 
-def short(source: Filed, clips: Iterable[str], users: Users, wanted: int) -> Iterator[Finding]:
-    """Readable clips or spans with fewer frames than wanted, and spans that end behind their clip."""
-    known: dict[Path, tuple[int, float]] = {}
+def _unusable(path: Path, clip: str, problem: BadMedia, users: Users) -> Finding:
+    detail = problem.detail.removeprefix(str(path)).lstrip(": ").replace(str(path), path.name)
+    return Finding(problem.kind, clip, f"{detail} ({few(users[clip])})")
+
+
+def headers(source: Filed, clips: Iterable[str], users: Users) -> Iterator[tuple[str, Finding | tuple[int, float] | None]]:
+    """(clip, what its header tells): frames and frames a second, why it cannot be used, or None. Pictures are left aside."""
     for clip in clips:
         path, bounds = source.file(clip)
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            continue
-        if path not in known:
-            known[path] = extent(path)
-        count, fps = known[path]
+        if not _is_picture(path):
+            try:
+                yield clip, patiently(path, from_header, path, bounds)
+            except BadMedia as problem:
+                yield clip, _unusable(path, clip, problem, users)
+
+
+def lengths(source: Filed, clips: Iterable[str]) -> Iterator[tuple[str, tuple[int, float]]]:
+    """(clip, its frames and frames a second), of pictures none."""
+    known: dict[Path, tuple[int, float]] = {}
+    for clip in clips:
+        path = source.file(clip)[0]
+        if not _is_picture(path):
+            known[path] = known.get(path) or extent(path)
+            yield clip, known[path]
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def short(source: Filed, told: Iterable[tuple[str, tuple[int, float]]], users: Users, wanted: int) -> Iterator[Finding]:
+    """Clips or spans with fewer frames than wanted, and spans that end behind their clip, by lengths that were `told`."""
+    for clip, (count, fps) in told:
+        path, bounds = source.file(clip)
         if bounds.end is not None and bounds.end > count / fps + END_SLACK:
             detail = f"ends at {bounds.end:g} s of {count / fps:.1f} s"
             yield Finding(kinds.END_PAST, clip, f"{detail} ({few(users[clip])})")

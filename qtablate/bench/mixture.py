@@ -63,3 +63,7 @@ class Mixture:
     def frames(self, clip: str) -> Frames:
         name, _, own = clip.partition(":")
         return self.sources[name].data.frames(own)
+
+    def seconds(self, clip: str) -> tuple[float, ...]:
+        name, _, own = clip.partition(":")
+        return self.sources[name].data.seconds(own)

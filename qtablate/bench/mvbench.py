@@ -26,7 +26,8 @@ from qtablate.seeds import Dice
 class MVBench:
     """The folder's usable items; the others are in `problems`."""
 
-    def __init__(self, directory: str, frames: int, side: int, items_a_task: int | None = None) -> None:
+    def __init__(self, directory: str, frames: int, side: int, items_a_task: int | None = None, seed: int = 0) -> None:
+        """At most `items_a_task` of a task, drawn by `seed`; None: all."""
         self.root, self._frames, self._side = Path(directory), frames, side
         found = [path for path in (self.root / "json").glob("*.json") if path.is_file() and not path.name.startswith(".")]
         files = sorted(found, key=lambda path: _rank(path.stem))
@@ -39,11 +40,12 @@ class MVBench:
         self._clips: dict[str, Clip] = {}
         self.items: list[Item] = []
         self.problems: list[Problem] = []
-        digest = hashlib.sha256(f"{frames}/{side}/{items_a_task}/{SYSTEM}".encode())
+        drawn = f"{items_a_task}/{seed}" if seed else items_a_task
+        digest = hashlib.sha256(f"{frames}/{side}/{drawn}/{SYSTEM}".encode())
         for file in files:
             digest.update(file.name.encode() + file.read_bytes())
             items = list(self._read(file))
-            self.items += _stratified(items, items_a_task) if items_a_task else items
+            self.items += _stratified(items, items_a_task, seed) if items_a_task else items
         used = {item.clip for item in self.items}
         for name, clip in self._clips.items():
             if name in used:
@@ -62,6 +64,9 @@ class MVBench:
 
     def frames(self, clip: str) -> Frames:
         return self._clips[clip].read(self._frames, self._side)
+
+    def seconds(self, clip: str) -> tuple[float, ...]:
+        return self._clips[clip].seconds(self._frames)
 
     def _read(self, file: Path) -> Iterator[Item]:
         entries = _parsed(file)
@@ -142,11 +147,12 @@ def _rank(task: str) -> tuple[int, str]:
     return (known.index(task) if task in known else len(known), task)
 
 
-def _stratified(items: list[Item], limit: int) -> list[Item]:
+def _stratified(items: list[Item], limit: int, seed: int) -> list[Item]:
     """At most `limit` items with each gold answer in its share: some files are sorted by answer, so the first few would
-    be nearly one class. Drawn with a fixed seed; a smaller limit gives a subset of a larger one's classes."""
+    be nearly one class. A smaller limit gives a subset of a larger one's classes."""
     groups: dict[str, list[Item]] = {}
-    for item in Dice("items", items[0].task if items else "").shuffled(items):
+    dice = Dice("items", items[0].task if items else "", *([seed] if seed else []))
+    for item in dice.shuffled(items):
         groups.setdefault(item.options[item.answer], []).append(item)
     taken: Counter[str] = Counter()
     out: list[Item] = []

@@ -25,21 +25,25 @@ class Sources:
     weights: str = ""
     """How often each of several sources is drawn from: a comma list."""
     items_a_task: int | None = None
+    items_seed: int = 0
+    """Which items are drawn where `items_a_task` leaves some out."""
 
 
 def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
     """The benchmark, its clips at the model's size. Raises DataError."""
     shown = _shown(model)
+    kind, _, path = sources.bench.partition(":")
+    if sources.items_seed and (kind != "mvbench" or not sources.items_a_task):
+        raise DataError("--items-seed says which --items of a folder are drawn: it wants --items and --bench mvbench:DIR")
     if is_world(sources.bench):
         from qtablate.bench.world.benchmark import ITEMS_A_TASK, Shown, WorldBench
 
         level = _level("--bench", sources.bench)
         return WorldBench(sources.items_a_task or ITEMS_A_TASK, level, shown=Shown(*shown))
-    kind, _, path = sources.bench.partition(":")
     if kind == "mvbench" and path:
         from qtablate.bench.mvbench import MVBench
 
-        return MVBench(path, *shown, sources.items_a_task)
+        return MVBench(path, *shown, sources.items_a_task, sources.items_seed)
     if kind == "custom" and path:
         from qtablate.bench.custom import Custom
 
@@ -75,7 +79,7 @@ def _open_part(part: "Part", model: dict[str, Any], samples: int, image_share: f
         )  # fmt: skip
     from qtablate.bench.instructions import InstructionFile
 
-    return InstructionFile(part.file, part.media_root, *shown)
+    return InstructionFile(part.file, part.media_root, *shown, shuffle_pairs=part.shuffle_pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,8 @@ class Part:
     weight: float | None = None
     media: tuple[str, ...] = ()
     """Of the world alone: which media are taken of it. Empty: both."""
+    shuffle_pairs: bool = False
+    """Of a file alone: whether each visit of a sample tells its pairs in another order, as the original does."""
 
 
 def parts(sources: Sources) -> list[Part]:
@@ -105,7 +111,7 @@ def parts(sources: Sources) -> list[Part]:
 
 
 def _from_yaml(path: Path) -> list[Part]:
-    """A list of `file`, and where wanted `media_root`, `weight`, `media`; paths are seen from the file's own folder."""
+    """A list of `file`, and where wanted `media_root`, `weight`, `media`, `shuffle_pairs`; paths as seen from the file."""
     import yaml
 
     try:
@@ -114,7 +120,7 @@ def _from_yaml(path: Path) -> list[Part]:
         raise DataError(f"--train: no file {path}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"--train: {path} is not YAML: {error}") from None
-    known = ("file", "media_root", "weight", "media")
+    known = ("file", "media_root", "weight", "media", "shuffle_pairs")
     if not isinstance(entries, list) or not entries:
         raise DataError(f"--train: {path} should hold a list of sources, each with {', '.join(known)}")
     out = []
@@ -129,9 +135,13 @@ def _from_yaml(path: Path) -> list[Part]:
         media = (media,) if isinstance(media, str) else tuple(media)
         if any(medium not in (VIDEO, IMAGE) for medium in media) or (media and not is_world(file)):
             raise DataError(f"{where}: 'media' is {VIDEO} or {IMAGE}, and of the world alone")
+        shuffle = entry.get("shuffle_pairs", False)
+        if not isinstance(shuffle, bool) or (shuffle and is_world(file)):
+            raise DataError(f"{where}: 'shuffle_pairs' is true or false, and of a json file alone")
         out.append(Part(
             file if is_world(file) else str(path.parent / file), str(path.parent / root) if root else "",
             _weight(f"{where}: weight", entry["weight"]) if entry.get("weight") is not None else None, media,
+            shuffle,
         ))  # fmt: skip
     return out
 

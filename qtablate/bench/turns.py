@@ -7,10 +7,10 @@ remains. Source of the three forms and rules: OpenGVLab/Ask-Anything video_chat2
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from qtablate.bench.prompts import IGNORE, TAGS, Asked, Pairs, Reads, Tokenise, Told, instruction_alone, parted, shared
+from qtablate.bench.prompts import IGNORE, TAGS, Asked, Format, Pairs, Reads, Tokenise, Told, instruction_alone, parted, shared
 from qtablate.bench.protocol import LETTERS, START, listed
 
 Write = Callable[[str, str, Pairs], str]
@@ -44,6 +44,8 @@ class Whole:
     media: Mapping[str, tuple[str, str]] = field(default_factory=lambda: TAGS)
     reads: Reads = instruction_alone
     bos: Literal["", "front", "behind"] = "front"
+    note: str = ""
+    """Said right behind the medium, as `seconds_told` has it."""
 
     def told(self, medium: str, instruction: str, pairs: Pairs, tokenise: Tokenise) -> Told:
         return told(self._text(medium, instruction, pairs), self.media[medium], self.turns, tokenise)
@@ -66,14 +68,29 @@ class Whole:
         return [self.end.strip()]
 
     def _prompt(self, medium: str, instruction: str, question: str, answer: str) -> tuple[str, str]:
-        shown = "".join(self.media[medium])
+        shown = self._shown(medium)
         return cut(self.evaluates.format(system=instruction, shown=shown, question=question) + answer, self.media[medium])
 
     def qformer(self, instruction: str, question: str, training: bool) -> str:
         return self.reads(instruction, question, training)
 
     def _text(self, medium: str, instruction: str, pairs: Pairs) -> str:
-        return self.write(instruction, "".join(self.media[medium]), pairs)
+        return self.write(instruction, self._shown(medium), pairs)
+
+    def _shown(self, medium: str) -> str:
+        return "".join(self.media[medium]) + f" {self.note}".rstrip()
+
+
+def seconds_told(seconds: Sequence[float]) -> str:
+    """The original's sentence on when the frames were sampled (its `add_second_msg`), with a decimal as golden texts have."""
+    return f"The video contains {len(seconds)} frames sampled at {', '.join(f'{one:.1f}' for one in seconds)} seconds."
+
+
+def noted(form: Format, note: str) -> Format:
+    """The form with something said right behind the medium. Raises ValueError for a form that has no place for it."""
+    if not isinstance(form, Whole):
+        raise ValueError("only VideoChat2's conversations say something behind the medium")
+    return replace(form, note=note)
 
 
 def cut(text: str, medium: tuple[str, str]) -> tuple[str, str]:

@@ -14,16 +14,17 @@ import av
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from qtablate.bench.container import listed, refuse_special
+from qtablate.bench.container import header_extent, listed, refuse_special
 from qtablate.bench.decoder import decode
 from qtablate.bench.items import IMAGE, Frames
 from qtablate.bench.paths import state
+from qtablate.bench.patience import TOO_LONG, patiently
 from qtablate.errors import BadMedia, DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 FOLDER_FPS = 3.0  # of MVBench's frame folders
 _MOST_PIXELS = 1 << 26  # of a resized picture: one a pixel high and thousands wide is enlarged before its square is cut
-_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ETIMEDOUT, errno.ESTALE)
+_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,18 @@ def read_clip(path: Path, wanted: int, side: int, bounds: Bounds = Bounds()) -> 
     return _read_file(path, wanted, side, bounds)
 
 
+def sampled_at(path: Path, wanted: int, bounds: Bounds = Bounds()) -> tuple[float, ...]:
+    """Seconds from the clip's beginning at which the frames that `read_clip` takes are shown. Raises BadMedia."""
+    if path.is_dir():
+        return tuple(n / FOLDER_FPS for n in _checked(len(frame_files(path)), FOLDER_FPS, wanted, bounds, 1, path))
+    try:
+        listing = listed(path)
+    except (av.FFmpegError, ValueError, OSError) as error:
+        _refuse("broken video", path, error)
+    seconds = listing.seconds()
+    return tuple(seconds[n] for n in _checked(listing.count, listing.fps, wanted, bounds, 0, path))
+
+
 def frame_files(path: Path) -> list[Path]:
     """The pictures of a folder of frames, in their order."""
     return sorted((entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES), key=_numbered)
@@ -136,6 +149,19 @@ def extent(path: Path) -> tuple[int, float]:
         _refuse("broken video", path, error)
 
 
+def from_header(path: Path, bounds: Bounds = Bounds()) -> tuple[int, float] | None:
+    """As `extent`, from a file's header alone; None where it tells no length. Raises BadMedia, for bounds past the end, too."""
+    try:
+        length = extent(path) if path.is_dir() else header_extent(path)
+    except (av.FFmpegError, ValueError, OSError) as error:
+        _refuse("broken video", path, error)
+    if length and not length[0]:
+        raise BadMedia("no frames", f"{path} holds no image")
+    if length:
+        _checked(*length, 1, bounds, int(path.is_dir()), path)
+    return length
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """A file or a folder of frames, as it is shown."""
@@ -150,8 +176,14 @@ class Clip:
         return f"{self.path.resolve()}|{state(self.path).hex()}|{self.bounds.start}-{self.bounds.end}|{count}|{side}"
 
     def read(self, frames: int, side: int) -> Frames:
-        """Raises BadMedia."""
-        return read_image(self.path, side) if self.medium == IMAGE else read_clip(self.path, frames, side, self.bounds)
+        """In a process of its own, within a limit. Raises BadMedia."""
+        if self.medium == IMAGE:
+            return patiently(self.path, read_image, self.path, side)
+        return patiently(self.path, read_clip, self.path, frames, side, self.bounds)
+
+    def seconds(self, frames: int) -> tuple[float, ...]:
+        """When each of these frames is shown; of an image, none. Raises BadMedia."""
+        return () if self.medium == IMAGE else patiently(self.path, sampled_at, self.path, frames, self.bounds)
 
 
 def _read_folder(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:
@@ -169,8 +201,10 @@ def _numbered(path: Path) -> list[tuple[int, str]]:
 
 def _refuse(kind: str, path: Path, error: Exception) -> NoReturn:
     """A bad clip is left out by name; a machine out of files or memory says nothing about the clip and stops the run."""
-    if getattr(error, "errno", None) in _MACHINE or isinstance(error, av.error.ExitError):  # which is how PyAV times out
+    if getattr(error, "errno", None) in _MACHINE:
         raise DataError(f"{path} cannot be read on this machine now: {error}; the clip may be fine, run again") from None
+    if getattr(error, "errno", None) == errno.ETIMEDOUT or isinstance(error, av.error.ExitError):  # which is how PyAV times out
+        raise BadMedia(TOO_LONG, f"{path}: {error}") from None
     raise BadMedia(kind, f"{path}: {error}") from None
 
 

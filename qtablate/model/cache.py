@@ -1,10 +1,14 @@
 """The folder of cached features: what is in it, and what is taken out when it grows too large."""
 
+import json
 import os
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from qtablate.bench.patience import UNSETTLED
 
 LIMIT_GB = 50.0
 _RECENT = 24 * 3600.0  # seconds: what was used since may be in use by another sweep
@@ -44,6 +48,16 @@ def chunks(folder: Path) -> list[Chunk]:
         except FileNotFoundError:  # another sweep has just removed it
             continue
     return sorted(out, key=lambda one: one.used)
+
+
+def unsettled(folder: Path) -> list[Chunk]:
+    """Those without some clip for a reason that another try may settle: it took too long."""
+    out = []
+    for chunk in chunks(folder):
+        with suppress(OSError, ValueError, LookupError, TypeError):  # no note, or a torn one
+            problems = json.loads((folder / f"{chunk.stem}.json").read_text())["problems"]
+            out += [chunk] * any(kind in UNSETTLED for _, kind, _ in problems)
+    return out
 
 
 def prune(folder: Path, limit: int, keep: Collection[str] = (), now: float | None = None) -> list[Chunk]:

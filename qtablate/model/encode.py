@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qtablate.bench.items import Item, Sample
 from qtablate.bench.prompts import EOS, IGNORE, Asked, Format, Told
+from qtablate.bench.turns import noted, seconds_told
 from qtablate.errors import DataError
 
 Text = tuple[Tensor, Tensor]
@@ -48,9 +49,10 @@ class Encoder:
         reader: Reader | None = None,
         bos_as_value: bool = False,
         supervise_end: bool = True,
+        tell_seconds: bool = False,
     ) -> None:
         self.tokenizer, self.form, self.reader = tokenizer, form, reader
-        self.bos_as_value, self.supervise_end = bos_as_value, supervise_end
+        self.bos_as_value, self.supervise_end, self.tell_seconds = bos_as_value, supervise_end, tell_seconds
         self._known: dict[str, list[int]] = {}
 
     def ids(self, text: str) -> list[int]:
@@ -66,7 +68,7 @@ class Encoder:
     def told(self, sample: Sample) -> Told:
         """Raises DataError naming a sample whose turns cannot be told apart."""
         try:
-            found = self.form.told(sample.medium, sample.instruction, sample.pairs, self.ids)
+            found = self._form(sample).told(sample.medium, sample.instruction, sample.pairs, self.ids)
         except ValueError as error:
             raise DataError(f"sample {sample.id} ({sample.clip}): {error}") from None
         labels = found.labels
@@ -77,7 +79,8 @@ class Encoder:
 
     def asked(self, item: Item, lettered: bool = False) -> Asked:
         """With the options' texts to choose from, or listed and by their letters."""
-        ask = self.form.lettered if lettered else self.form.asked
+        form = self._form(item)
+        ask = form.lettered if lettered else form.asked
         found = ask(item.medium, item.instruction, item.question, item.options, self.ids)
         front, behind = self._bos()
         return Asked(front + found.before, behind + found.context, found.options)
@@ -92,6 +95,9 @@ class Encoder:
             return ""
         training = isinstance(one, Sample)
         return self.form.qformer(one.instruction, one.pairs[0][0] if isinstance(one, Sample) else one.question, training)
+
+    def _form(self, one: Sample | Item) -> Format:
+        return noted(self.form, seconds_told(one.seconds)) if self.tell_seconds and one.seconds else self.form
 
     def _bos(self) -> tuple[list[int], list[int]]:
         bos = [self._special("bos")] if self.form.bos else []

@@ -139,6 +139,14 @@ class FeatureFiles:
             out += [Problem(names[place], kind, detail) for place, kind, detail in note["problems"]] if note else []
         return out
 
+    def seconds(self) -> dict[str, tuple[float, ...]]:
+        """When each clip's frames were sampled, where the model is told (its fingerprint says so)."""
+        out: dict[str, tuple[float, ...]] = {}
+        for stem, names in self.chunks:
+            note = self._read_note(stem) or {}
+            out.update((names[int(place)], tuple(times)) for place, times in note.get("seconds", {}).items())
+        return out
+
     def _read_note(self, stem: str) -> dict[str, Any] | None:
         """None where there is none, or a torn one."""
         try:
@@ -153,10 +161,13 @@ class FeatureFiles:
 
         stem, names = self.chunks[number]
         problems: list[tuple[int, str, str]] = []
+        seconds: dict[int, tuple[float, ...]] = {}
         shown: dict[str, Frames] = {}
         for place, name in enumerate(names):
             try:
                 frames = clips.frames(name)
+                if getattr(model.config, "tell_seconds", False):
+                    seconds[place] = clips.seconds(name)
             except BadMedia as error:
                 problems.append((place, error.kind, error.detail))
                 continue
@@ -167,6 +178,7 @@ class FeatureFiles:
             written = path.stat()  # of this very file: another process may put its own in place at any time
             crc = _sum(path)
         note = {"problems": problems, "size": written.st_size, "mtime_ns": written.st_mtime_ns, "crc32": crc}
+        note |= {"seconds": seconds} if seconds else {}
         write_text(self._note(stem), json.dumps(note))
 
     def read(self, control: str = "") -> dict[str, "torch.Tensor"]:

@@ -60,6 +60,7 @@ def visual_tokens(config: Mapping[str, Any], extra: int) -> int:
 _DEFAULTS: dict[str, Any] = {
     "num_query_tokens": 32, "extra_num_query_tokens": 0, "num_frames": 8, "learning_rate": 2e-5, "conversation": "nano",
     "qformer_text": False, "max_txt_len": 512, "bos_as_value": False, "qformer_padded_left": False, "supervise_end": True,
+    "tell_seconds": False,
 }  # fmt: skip
 INSTRUCTBLIP = Known(
     "qtablate.model.instructblip:InstructBlipVideoModel",
@@ -175,12 +176,16 @@ def load(model: str, dtype: str = "float32") -> tuple["Family", "Encoder"]:
     """The model and its encoder, on the CPU, from safetensors only; an adapter is added to its language model. `dtype` is
     that of vision tower and language model; bridge, queries and adapter are fp32."""
     from qtablate.bench.prompts import formats
+    from qtablate.bench.turns import Whole
     from qtablate.model.adapter import add_adapter
     from qtablate.model.encode import Encoder
 
     path, config, forms = directory(model), read_config(model), formats()
     if config["conversation"] not in forms:
         raise ModelError(f"unknown conversation format '{config['conversation']}' in {model}; known: {', '.join(forms)}")
+    if config["tell_seconds"] and not isinstance(forms[config["conversation"]], Whole):
+        able = ", ".join(name for name, form in forms.items() if isinstance(form, Whole))
+        raise ModelError(f"{model}/config.json: 'tell_seconds' wants one of the conversations {able}")
     module, _, name = FAMILIES[config["model_type"]].model.partition(":")
     family: Any = getattr(import_module(module), name)
     quiet()
@@ -197,7 +202,12 @@ def load(model: str, dtype: str = "float32") -> tuple["Family", "Encoder"]:
     if (path / ADAPTER).is_dir():
         add_adapter(found, path / ADAPTER)
     encoder = Encoder(
-        tokenizer(path), forms[config["conversation"]], _reader(path, config), config["bos_as_value"], config["supervise_end"]
+        tokenizer(path),
+        forms[config["conversation"]],
+        _reader(path, config),
+        config["bos_as_value"],
+        config["supervise_end"],
+        config["tell_seconds"],
     )
     return cast("Family", found), encoder
 

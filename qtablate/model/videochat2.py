@@ -62,6 +62,8 @@ class VideoChat2Config(PreTrainedConfig):
     what it is batched with. Off: they do not."""
     supervise_end: bool = True
     """The original's stage 2 never supervises the end of an answer, since its padding is the same token."""
+    tell_seconds: bool = False
+    """Whether the conversation says when the frames of a video were sampled (the original's add_second_msg)."""
     qformer_drop_path: float = 0.0
     """Rate in the Q-Former's last layer, rising linearly from 0 in the first (the original trains with 0.2)."""
     query_init_std: float = 0.02

@@ -5,6 +5,7 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from types import MappingProxyType
 
@@ -50,8 +51,8 @@ def seen_by(
         found = order(samples, plan, cell.seed, weights)
         if recipe.budget != "tokens":
             return found
-        counts = {sample.id: supervised(sample) for sample in {one.id: one for one in found}.values()}
-        reached = list(itertools.accumulate(counts[sample.id] for sample in found))
+        counts = {sample: supervised(sample) for sample in dict.fromkeys(found)}
+        reached = list(itertools.accumulate(counts[sample] for sample in found))
         if reached[-1] == 0:
             raise DataError("the training data holds no supervised token: no budget of them can be reached")
         if reached[-1] >= recipe.budget_size:
@@ -66,6 +67,8 @@ def order(
 
     Where sources have weights, each medium is drawn from its sources in these shares, whichever is furthest behind first;
     a source without a weight counts as many as it has samples of that medium.
+
+    A sample that says so (`shuffle_pairs`) tells its questions and answers in another order at each visit.
     """
     pools: dict[str, dict[str, list[Sample]]] = {medium: {} for medium in plan}
     for sample in samples:
@@ -87,5 +90,11 @@ def order(
             stream = (medium, source) if source else (medium,)
             queues[key] = Dice(seed, "order", *stream, epochs[key]).shuffled(pool[source])[::-1]
             epochs[key] += 1
-        out.append(queues[key].pop())
+        out.append(_visited(queues[key].pop(), seed, epochs[key]))
     return out
+
+
+def _visited(sample: Sample, seed: int, visit: int) -> Sample:
+    if not sample.shuffle_pairs:
+        return sample
+    return replace(sample, pairs=tuple(Dice(seed, "pairs", sample.id, visit).shuffled(sample.pairs)))

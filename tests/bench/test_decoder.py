@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -14,7 +15,7 @@ from PIL import Image
 from qtablate.bench import container, decoder
 from qtablate.bench.container import listed
 from qtablate.bench.decoder import Timeline, Unsure, decode, in_order, sought, upright
-from qtablate.bench.video import Bounds, frame_indices, read_clip, read_image, resized
+from qtablate.bench.video import Bounds, frame_indices, read_clip, read_image, resized, sampled_at
 from qtablate.errors import BadMedia, DataError
 
 _spec = importlib.util.spec_from_file_location("clips", Path(__file__).with_name("clips.py"))
@@ -256,6 +257,53 @@ def test_a_stream_joined_in_the_middle_of_a_group_is_decoded_from_its_start(tmp_
     assert np.array_equal(decode(path, listed(path), {20}, np.asarray)[20], plain(path)[20])
 
 
+@pytest.mark.parametrize(
+    "name", ["mp4, closed groups with B-frames", "mp4, variable frame rate", "mkv, first time is 7 s", "mp4, edit list",
+             "webm, variable frame rate", "avi, mpeg4 with B-frames", "gif", "mpeg-ts, h264"],
+)  # fmt: skip
+def test_seconds_are_those_at_which_the_frames_are_shown(files, name):
+    path = files(name)
+    with av.open(str(path)) as file:
+        times = [float(frame.pts * frame.time_base) for frame in file.decode(video=0)]
+    for wanted, span in ((8, Bounds()), (4, Bounds(1.0, 3.0)), (16, Bounds(0.0, 0.5))):
+        indices = frame_indices(listed(path).count, listed(path).fps, wanted, span)
+        assert sampled_at(path, wanted, span) == pytest.approx([times[n] - times[0] for n in indices], abs=1e-6)
+
+
+def test_seconds_of_a_folder_follow_its_rate_and_of_doubtful_packets_the_files(tmp_path, files):
+    for n in range(1, 10):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{n:05d}.jpg")
+    assert sampled_at(tmp_path, 3) == pytest.approx([2 / 3, 5 / 3, 7 / 3])  # frames 2, 5, 7 by the notebook's formula
+    listing = listed(files("mp4, closed groups with B-frames"))
+    packets = [packet._replace(pts=None) for packet in listing.packets]
+    untold = container.Listing(tuple(packets), 10.0, 60, False, listing.tick)
+    assert untold.seconds() == [n / 10 for n in range(60)]
+    assert listing.seconds() == pytest.approx([n / 10 for n in range(60)])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_headers_tell_the_length_and_decode_nothing(files, name, monkeypatch):
+    path, open_ = files(name), av.open
+
+    class Sealed:
+        """A container that gives nothing but its header."""
+
+        def __init__(self, inner):
+            self.streams, self.format, self.duration = inner.streams, inner.format, inner.duration
+
+    @contextmanager
+    def sealed(*words, **named):
+        with open_(*words, **named) as inner:
+            yield Sealed(inner)
+
+    count, fps = listed(path).count, listed(path).fps
+    monkeypatch.setattr(av, "open", sealed)
+    if name == "webm, variable frame rate":  # its header has another rate than its frames
+        assert container.header_extent(path)[0] > count
+    else:
+        assert container.header_extent(path) == (count, fps)
+
+
 def refusal(path: Path, read=lambda path: read_clip(path, 4, 16)) -> str:
     with pytest.raises(BadMedia) as raised:
         read(path)
@@ -315,14 +363,24 @@ def test_a_list_of_other_files_is_refused(tmp_path, files):
 
 
 @pytest.mark.parametrize("error", [av.error.ExitError(1, "timed out"), OSError(errno.ETIMEDOUT, "timed out")])
-def test_a_file_that_takes_too_long_stops_the_run(tmp_path, monkeypatch, error):
-    """A slow disk says nothing about the clip: were it left out, scores would depend on the disk."""
-
+def test_a_file_that_takes_too_long_is_named_so(tmp_path, monkeypatch, error):
     def slow(*_: object, timeout: float, **__: object) -> None:
-        assert timeout > 0
+        assert timeout == 7
         raise error
 
     (tmp_path / "a.mp4").write_bytes(b"")
+    monkeypatch.setenv("QTABLATE_CLIP_SECONDS", "7")
     monkeypatch.setattr(av, "open", slow)
+    assert refusal(tmp_path / "a.mp4") == "took too long"
+
+
+def test_a_machine_out_of_files_stops_the_run(tmp_path, monkeypatch):
+    """It says nothing about the clip: were it left out, scores would depend on the machine."""
+
+    def out_of_files(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    (tmp_path / "a.mp4").write_bytes(b"")
+    monkeypatch.setattr(av, "open", out_of_files)
     with pytest.raises(DataError, match="may be fine"):
         read_clip(tmp_path / "a.mp4", 4, 16)

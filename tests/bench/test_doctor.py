@@ -7,17 +7,20 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import stats
 
+from qtablate.analyse.health import summary
 from qtablate.bench.doctor import PRIOR_Z, SORTED_SHARE, SORTED_Z, Checkup, examine_benchmark, examine_training
 from qtablate.bench.export import export, write_mp4
 from qtablate.bench.findings import ERROR, KINDS
 from qtablate.bench.items import Item
 from qtablate.bench.priors import chance, order, positions, positions_p, prior
 from qtablate.bench.twins import twins
+from qtablate.bench.video import Clip
 from qtablate.errors import DataError
 
 FRAMES = 8
@@ -245,12 +248,50 @@ def test_usable_items_and_the_figures_of_each_task(folder):
     assert checkup.count(ERROR) == 11  # and a gold answer in two writings, whose item is not left out
 
 
-def test_without_decoding_no_clip_is_opened(folder, monkeypatch):
-    expected, _ = planted(folder)
-    monkeypatch.setattr("av.open", lambda *_, **__: pytest.fail("a clip was opened"))
-    unseen = {"broken video", "truncated video", "bounds past the end", "end past the clip", "fewer frames than wanted"}
-    seen = found(examine_benchmark(str(folder.root), FRAMES, decode=False))
-    assert seen == Counter({key: n for key, n in expected.items() if key[0] not in unseen})
+def lost_frames(folder: Folder) -> None:
+    """An mp4 whose index stands in front and whose last frames are cut off."""
+    path, noise = folder.root / "video/lost.mp4", np.random.default_rng(5).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for frame in noise:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        out.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes()[: 2 * path.stat().st_size // 3])
+    folder.ask("lost", path.name)
+
+
+def test_headers_tell_all_but_what_only_decoding_can(folder, monkeypatch):
+    expected, seen = planted(folder)
+    lost_frames(folder)
+    Image.new("RGB", (16, 16)).save(folder.root / "video/whole.png")
+    (folder.root / "video/broken.png").write_bytes(b"no image")
+    folder.ask("pictures", "whole.png")
+    folder.ask("pictures", "broken.png")
+    (folder.root / "video/empty").mkdir()
+    folder.ask("pictures", "empty")
+    expected["no frames", "empty"] += 1
+    shutil.rmtree(folder.root / "json")
+    folder.write()
+    assert found(examine_benchmark(str(folder.root), FRAMES)) - expected == {
+        ("broken video", "lost.mp4"): 1, ("broken image", "broken.png"): 1
+    }  # fmt: skip
+    monkeypatch.setattr(Clip, "read", lambda *_: pytest.fail("a clip was decoded"))
+    checkup = examine_benchmark(str(folder.root), FRAMES, decode=False)
+    assert found(checkup) == expected
+    assert seen < expected
+    assert (checkup.decoded, checkup.untold) == (False, 0)
+    assert "frames or pictures that are broken or lost stay unseen" in summary(checkup)
+
+
+def test_videos_whose_headers_tell_no_length_are_counted(folder, monkeypatch):
+    for clip_ in (folder.new(), folder.new()):
+        folder.ask("asked", clip_)
+    folder.write()
+    monkeypatch.setattr("qtablate.bench.media.patiently", lambda path, *_: None if path.name == "c1.mp4" else (20, 10.0))
+    checkup = examine_benchmark(str(folder.root), FRAMES, decode=False)
+    assert (checkup.untold, checkup.usable, checkup.findings) == (1, 2, ())
+    assert "broken or lost, and the length of 1 video, stay unseen" in summary(checkup)
 
 
 def test_an_exported_world_is_healthy(tmp_path):

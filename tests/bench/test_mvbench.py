@@ -32,9 +32,11 @@ def write(folder: Path, **tasks: object) -> None:
         (folder / "json" / f"{task}.json").write_text(json.dumps(entries))
 
 
-def opened(folder: Path, frames: int = 4, side: int = 8, items_a_task: int | None = None, **tasks: object) -> MVBench:
+def opened(
+    folder: Path, frames: int = 4, side: int = 8, items_a_task: int | None = None, seed: int = 0, **tasks: object
+) -> MVBench:
     write(folder, **tasks)
-    return MVBench(str(folder), frames, side, items_a_task)
+    return MVBench(str(folder), frames, side, items_a_task, seed)
 
 
 def shown(bench: MVBench) -> list[list[int]]:
@@ -230,6 +232,17 @@ def test_a_limit_keeps_each_golds_share_of_a_sorted_file(folder):
         assert smaller <= (smaller := {item.id for item in items})
     ten = [item.id for item in opened(folder, items_a_task=10).items if item.task == "other"]
     assert ten != [f"other-{n:04d}" for n in range(10)]  # of one gold alone: drawn, not the first ones
+
+
+def test_a_seed_draws_others_in_the_same_shares_and_none_those_of_ever(folder):
+    entries = [entry(candidates=["x", "y", "z"], answer="xyz"[n // 14] if n < 42 else "z") for n in range(48)]
+    drawn = {seed: opened(folder, items_a_task=6, seed=seed, pinned=entries) for seed in range(4)}
+    # as they were drawn before there was a seed: cells of then go on
+    assert [item.id for item in drawn[0].items] == [f"pinned-{n:04d}" for n in (7, 13, 17, 27, 32, 47)]
+    assert len({tuple(item.id for item in one.items) for one in drawn.values()}) == 4
+    assert len({one.fingerprint for one in drawn.values()}) == 4  # in every cell's key
+    assert all(Counter(item.answer for item in one.items) == {0: 2, 1: 2, 2: 2} for one in drawn.values())
+    assert drawn[3].items == opened(folder, items_a_task=6, seed=3).items
 
 
 def test_a_media_root_may_be_a_link_but_nothing_below_it_leads_out(folder, tmp_path_factory):

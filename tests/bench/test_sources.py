@@ -71,6 +71,16 @@ def test_what_a_mixture_depends_on_is_in_its_fingerprint(folder):
     assert open_training(yaml(folder, base % 1), MODEL, 8, 0.0).fingerprint not in prints
 
 
+def test_a_source_whose_pairs_are_shuffled_says_so_and_is_another(folder):
+    plain, off, on = (
+        open_training(yaml(folder, f"[{{file: a.json, media_root: a{more}}}, {{file: b.json, media_root: b}}]"), MODEL, 8, 0.0)
+        for more in ("", ", shuffle_pairs: false", ", shuffle_pairs: true")
+    )
+    assert plain.fingerprint == off.fingerprint != on.fingerprint
+    assert {(sample.source, sample.shuffle_pairs) for sample in on.samples} == {("1-a", True), ("2-b", False)}
+    assert not any(sample.shuffle_pairs for sample in plain.samples)
+
+
 def test_bad_samples_are_named_with_their_source(folder):
     entries = [{"image": name, "QA": [{"q": "What?", "a": "b"}]} for name in ("none.png", "0.png")]
     (folder / "b.json").write_text(json.dumps(entries))
@@ -80,13 +90,15 @@ def test_bad_samples_are_named_with_their_source(folder):
 
 MISTAKES = {
     "not yaml": ("a: [", "is not YAML"),
-    "no list": ("file: a.json", "should hold a list of sources, each with file, media_root, weight, media"),
+    "no list": ("file: a.json", "should hold a list of sources, each with file, media_root, weight, media, shuffle"),
     "empty": ("[]", "should hold a list of sources"),
     "no file": ("- {weight: 1}", "source 1 of .* should have 'file'"),
     "unknown word": ("- {file: a.json, wieght: 1}", "source 1 of .*: unknown 'wieght'; known: file"),
     "weight of nothing": ("- {file: a.json, weight: 0}", "source 1 of .*: weight: 0 is no positive number"),
     "weight of text": ("- {file: a.json, weight: much}", "weight: 'much' is no positive number"),
     "media of a file": ("- {file: a.json, media: video}", "'media' is video or image, and of the world alone"),
+    "shuffling as text": ("- {file: a.json, shuffle_pairs: 'yes'}", "'shuffle_pairs' is true or false"),
+    "shuffling the world": ("- {file: world, shuffle_pairs: true}", "of a json file alone"),
     "no such file": ("- {file: c.json}", "no file .*c.json"),
     "code": ("!!python/object/apply:os.system ['true']", "is not YAML"),
 }

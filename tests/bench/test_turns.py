@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 from qtablate.bench.prompts import IGNORE, formats
-from qtablate.bench.turns import MISTRAL, PHI, VICUNA, supervised, told
+from qtablate.bench.turns import MISTRAL, PHI, VICUNA, noted, seconds_told, supervised, told
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = load_file(GOLDEN / "cases.safetensors")
@@ -162,3 +162,36 @@ def test_forms_of_pieces_that_are_joined_before_they_are_tokenised():
         "<|im_start|>user\n<video></video>\nWhat?<|im_end|>\n<|im_start|>assistant\nred<|im_end|>"
         "\n<|im_start|>user\nThen?<|im_end|>\n<|im_start|>assistant\nblue<|im_end|>"
     )
+
+
+def test_when_frames_were_sampled_is_said_as_the_originals_texts_say_it():
+    """The golden texts name fewer times than frames: their sentence is taken apart, written anew, and stands where it stood."""
+    instruction, text = INPUTS["video_instructions"][0], INPUTS["video_texts"][0]
+    sentence = re.search(r"The video contains .*? seconds\.", text)[0]
+    seconds = [float(one) for one in re.findall(r"\d+\.\d+", sentence)]
+    assert seconds_told(seconds) == sentence.replace("8 frames", "3 frames")
+    form = noted(MISTRAL, sentence)
+    pairs = (("What is the man doing?", "The man is running left."),)
+    found, other = form.told("video", instruction, pairs, ids), told(text, MEDIA["video"], MISTRAL.turns, ids)
+    assert (found.before, found.behind, found.labels) == (other.before, other.behind, other.labels)
+    assert MISTRAL.told("video", instruction, pairs, ids).behind != found.behind
+    assert seconds_told([0.26, 12]) == "The video contains 2 frames sampled at 0.3, 12.0 seconds."
+
+
+@pytest.mark.parametrize("form", [MISTRAL, VICUNA, PHI])
+def test_questions_say_it_once_between_the_medium_and_themselves(form):
+    said = noted(form, "At 0.5 seconds.")
+    plainly, asked = (one.asked("video", "Watch.", "q", ["a", "b"], words) for one in (form, said))
+    note = words("At 0.5 seconds.")
+    assert asked.before == plainly.before
+    assert asked.context == [*plainly.context[:1], *note, *plainly.context[1:]]
+    lettered = said.lettered("video", "Watch.", "q", ["a", "b"], words).context
+    assert lettered[: 1 + len(note)] == ["</Video>", *note]
+    told = said.told("video", "Watch.", PAIRS, words)
+    assert told.behind[: 1 + len(note)] == ["</Video>", *note]
+    assert set(told.labels[1 : 1 + len(note)]) == {IGNORE}
+
+
+def test_other_forms_have_no_place_for_it():
+    with pytest.raises(ValueError, match="only VideoChat2's"):
+        noted(formats()["plain"], "At 0.5 seconds.")

@@ -1,12 +1,14 @@
 """What is taken out of the cache, and what never is."""
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
 
-from qtablate.model.cache import LIMIT_GB, chunks, limit_bytes, prune
+from qtablate.bench.patience import TOO_LONG
+from qtablate.model.cache import LIMIT_GB, chunks, limit_bytes, prune, unsettled
 
 DAY = 24 * 3600.0
 NOW = 1e9
@@ -32,6 +34,14 @@ def test_the_longest_unused_go_first_until_there_is_room(folder):
     assert prune(folder, 400, now=NOW) == []
     assert [one.stem for one in prune(folder, 250, now=NOW)] == ["c0", "c1"]
     assert sorted(path.name for path in folder.iterdir()) == ["c2.json", "c2.safetensors", "c3.json", "c3.safetensors"]
+
+
+def test_what_took_too_long_is_found_among_torn_notes(folder):
+    notes = {"c0": "[[", "c1": json.dumps({"problems": [[3, "broken video", "a.mp4"]]}), "c3": json.dumps([])}
+    notes["c2"] = json.dumps({"problems": [[3, "broken video", "a.mp4"], [4, TOO_LONG, "b.mp4"]]})
+    for stem, note in notes.items():
+        (folder / f"{stem}.json").write_text(note)
+    assert [one.stem for one in unsettled(folder)] == ["c2"]
 
 
 def test_what_a_sweep_needs_or_was_used_today_stays(folder):

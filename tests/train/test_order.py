@@ -2,11 +2,14 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from operator import attrgetter
 
 import pytest
 
 from qtablate.bench.items import IMAGE, VIDEO, Sample
+from qtablate.bench.prompts import IGNORE, formats
 from qtablate.errors import DataError
 from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe
 from qtablate.train.order import media, order, seen_by
@@ -24,11 +27,11 @@ def cells(mixing: str, hold: str, accum: Sequence[int], batches: Sequence[int], 
     return grid.cells(recipe, Fingerprints("", "", ""))
 
 
-def windows(cell: Cell) -> list[list[list[str]]]:
+def windows(cell: Cell, of: Sequence[Sample] = (), tell: Callable[[Sample], str] = attrgetter("id")) -> list[list[list[str]]]:
     """Windows of micro-batches of ids, cut as a loop would cut them."""
     recipe, condition = cell.recipe, cell.condition
     plan = media(recipe.samples, recipe.image_share, condition.mixing, cell.media_block, cell.seed)
-    ids = [sample.id for sample in order(samples(50, 20), plan, cell.seed)]
+    ids = [tell(sample) for sample in order(of or samples(50, 20), plan, cell.seed)]
     size, accum = condition.micro_batch_size, condition.accumulate_grad_batches
     micro = [ids[start : start + size] for start in range(0, len(ids), size)]
     return [micro[start : start + accum] for start in range(0, len(micro), accum)]
@@ -200,3 +203,51 @@ def test_a_budget_of_steps_gives_every_condition_as_many():
     assert [len(budgeted({}, recipe, some, None, accum=accum, micro=micro)) for accum, micro in ((1, 4), (3, 4), (2, 1))] == [
         36, 108, 18,
     ]  # fmt: skip
+
+
+PAIRS = tuple((f"q{n}", f"a{n}") for n in range(5))
+
+
+def conversations(videos: int, images: int = 0) -> list[Sample]:
+    return [replace(sample, pairs=PAIRS, shuffle_pairs=True) for sample in samples(videos, images)]
+
+
+def said(sample: Sample) -> str:
+    return f"{sample.id}: {' '.join(question for question, _ in sample.pairs)}"
+
+
+@pytest.mark.parametrize(("micro", "accum"), [(4, 4), (8, 2), (16, 1)])
+@pytest.mark.parametrize("mixing", ["multi", "single"])
+def test_pairs_are_in_the_same_order_however_a_batch_is_split(micro, accum, mixing):
+    [split] = [cell for cell in cells(mixing, "effective-batch", (accum,), (16,)) if cell.condition.micro_batch_size == micro]
+    [whole] = cells(mixing, "effective-batch", (1,), (16,))
+    of = conversations(20, 10)
+    assert [flat(one) for one in windows(split, of, said)] == [flat(one) for one in windows(whole, of, said)]
+
+
+def test_pairs_are_shuffled_anew_at_each_visit_and_by_the_seed():
+    first, again, other = (order(conversations(10), [VIDEO] * 40, seed) for seed in (1, 1, 2))
+    assert first == again
+    visits: dict[str, list[tuple[tuple[str, str], ...]]] = {}
+    for sample in first:
+        assert sorted(sample.pairs) == list(PAIRS)
+        visits.setdefault(sample.id, []).append(sample.pairs)
+    assert {len(told) for told in visits.values()} == {4}
+    assert sum(len(set(told)) for told in visits.values()) > 36  # of 40; equal ones in 1 of 120
+    assert len({told[0] for told in visits.values()}) > 8  # each sample by its own
+    assert {said(one) for one in first[:10]} != {said(one) for one in other[:10]}
+
+
+def test_order_of_pairs_leaves_that_of_samples():
+    plan = media(60, 0.25, "multi", 8, 1)
+    shuffled, plain = order(conversations(20, 10), plan, 1), order([replace(s, pairs=PAIRS) for s in samples(20, 10)], plan, 1)
+    assert [one.id for one in shuffled] == [one.id for one in plain]
+    assert all(one.pairs == PAIRS for one in plain)
+    assert any(one.pairs != PAIRS for one in shuffled)
+
+
+def test_a_shuffled_sample_supervises_its_own_answers():
+    [sample] = [one for one in order(conversations(1), [VIDEO], 3) if one.pairs != PAIRS]
+    told = formats()["videochat2_mistral"].told(VIDEO, "", sample.pairs, str.split)
+    kept = [one for one in told.labels if one != IGNORE]
+    assert kept == [word for _, answer in sample.pairs for word in (answer, "</s>")]

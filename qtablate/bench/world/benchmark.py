@@ -19,7 +19,7 @@ from qtablate.bench.prompts import DESCRIBE
 from qtablate.bench.video import enlarged, frame_indices, resized
 from qtablate.bench.world.captions import caption
 from qtablate.bench.world.questions import TASKS, image_questions, questions
-from qtablate.bench.world.scene import FRAMES, SIDE, Scene, render
+from qtablate.bench.world.scene import FPS, FRAMES, SIDE, Scene, render
 from qtablate.bench.world.stories import LEVELS, STORIES, simulate, still_life, tell
 from qtablate.seeds import Dice
 
@@ -47,13 +47,20 @@ class Shown:
         """The world has its own size and length: other models see its pixels as larger squares, or resized where no whole
         number of them fits, and its frames sampled as those of a file are."""
         whole = render(scene_of(clip), 1 if f"/{IMAGE}/" in clip else FRAMES)
-        if len(whole) > 1 and self.frames != FRAMES:
-            whole = whole[frame_indices(len(whole), 1.0, self.frames)]
+        if len(whole) > 1:
+            whole = whole[self._indices()]
         if self.side == SIDE:
             return whole
         if self.side % SIDE == 0:
             return enlarged(whole, self.side // SIDE)
         return np.stack([np.asarray(resized(Image.fromarray(frame), self.side)) for frame in whole])
+
+    def seconds_of(self, clip: str) -> tuple[float, ...]:
+        """When each of these frames is shown; of an image, none."""
+        return () if f"/{IMAGE}/" in clip else tuple(n / FPS for n in self._indices())
+
+    def _indices(self) -> list[int]:
+        return list(range(FRAMES)) if self.frames == FRAMES else frame_indices(FRAMES, 1.0, self.frames)
 
     def key_of(self, clip: str) -> str:
         return "/".join(map(str, (_pixels(clip.split("/")[1]), clip, *self.key)))
@@ -138,6 +145,9 @@ class WorldBench:
     def frames(self, clip: str) -> Frames:
         return self.shown.of(clip)
 
+    def seconds(self, clip: str) -> tuple[float, ...]:
+        return self.shown.seconds_of(clip)
+
 
 class WorldTraining:
     """`videos` clips and `images` images of the split, each with a caption or with several questions."""
@@ -178,3 +188,6 @@ class WorldTraining:
 
     def frames(self, clip: str) -> Frames:
         return self.shown.of(clip)
+
+    def seconds(self, clip: str) -> tuple[float, ...]:
+        return self.shown.seconds_of(clip)
