@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from qtablate.audited import Audit, Rates, Schedule
-from qtablate.bench.items import Frames, Sample, TrainingData
+from qtablate.bench.items import Frames, Sample, TrainingData, with_seconds
 from qtablate.bench.sources import Sources, open_training
 from qtablate.errors import BadMedia, DataError, GridError
 from qtablate.execute.local import gpus
@@ -44,6 +44,8 @@ def audit(sources: Sources, grid: Grid, recipe: Recipe, trainer: bool = False) -
     cell = grid.cells(recipe, Fingerprints("", "", ""))[0]
     samples, shown, left_out = first_samples(training, cell, max(grid.accum) * cell.condition.micro_batch_size)
     ready = prepare(cell, sources)
+    if ready.encoder.tell_seconds:
+        samples = with_seconds(samples, {clip: training.seconds(clip) for clip in shown})
     features = encoded(ready.model, shown)
     scale = FP16_SCALE if recipe.precision == "fp16" else 1.0
     measured = measure(

@@ -13,7 +13,7 @@ from qtablate.bench.sources import Sources
 from qtablate.errors import BadMedia, DataError
 from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe
 from qtablate.train.accumulate import Rules
-from qtablate.train.loop import Plan, choose_trainable, train
+from qtablate.train.loop import Plan, Training, choose_trainable
 from qtablate.train.order import media, order
 
 
@@ -84,7 +84,7 @@ def test_schedules_are_those_of_training(name, at, tiny, encoder):
     samples = [Sample(str(n), VIDEO, str(n), (("what moves?", "red"),)) for n in range(11)]
     plan = Plan(2, 2, 1.0, 0.3, 0.25, 0.0, (0.9, 0.999), 256, Rules(schedule_at=at))
     torch.nn.init.zeros_(tiny.projection.weight)
-    steps = train(tiny, choose_trainable(tiny, False), samples, lambda clip: torch.zeros(16, 24), encoder, plan)
+    steps = Training(tiny, choose_trainable(tiny, False), samples, lambda clip: torch.zeros(16, 24), encoder, plan)
     rates = [step.lr for step in steps]
     [found] = [one for one in schedule(recipe(11, warm_up=0.3), 2, 2).rates if one.name == name]
     assert (found.mean, found.last) == (pytest.approx(sum(rates) / len(rates)), pytest.approx(rates[-1]))

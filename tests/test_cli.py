@@ -199,7 +199,9 @@ def test_audit_of_a_planted_fault_has_exit_code_1(monkeypatch, capsys):
 
     right = audits.accumulate
     planted = Rules(loss_norm="micro_mean")
-    monkeypatch.setattr(audits, "accumulate", lambda window, loss, some, rules: right(window, loss, some, planted))
+    monkeypatch.setattr(
+        audits, "accumulate", lambda window, loss, some, rules, **named: right(window, loss, some, planted, **named)
+    )
     code, out, err = run(monkeypatch, capsys, "audit", "--accum", "2", "--samples", "16", "--tokens", "0")
     assert (code, err) == (1, "")
     assert "\nBad: at accumulation 2 the window differs from one batch by 0." in out
