@@ -56,7 +56,7 @@ def summary_sheet(table: pd.DataFrame, held: str) -> Sheet:
         if (done["accuracy_macro"] - done["accuracy"]).abs().max() >= 0.0005:
             macro = ", ".join(percent(value) for value in done["accuracy_macro"])
             note += f" Mean over tasks rather than items, row by row: {macro}."
-    narrow = ("train s", "loss", "seeds", "batch", "micro-batch", "steps")
+    narrow = ("train s", "loss", "seeds", "batch", "temporal gain", "steps")
     optional = tuple(name for name in narrow if name in columns)
     return Sheet("Conditions", tuple(columns), tuple(rows), note, optional=optional)
 

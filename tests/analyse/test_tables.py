@@ -164,3 +164,18 @@ def test_published_averages_stand_beside_the_whole_of_mvbench_alone():
     assert [row[1] for row in sheet.rows] == ["51.1", "51.0", "60.4", "62.3"]
     assert tables.published_sheet(whole.iloc[1:]) is None
     assert tables.published_sheet(pd.DataFrame([TASK | {"task": "picture_color"}])) is None
+
+
+def test_what_tells_conditions_apart_is_never_left_out_for_want_of_room():
+    rows = [
+        dict.fromkeys(SUMMARY_COLUMNS) | asdict(Condition(4, 4, micro, mixing, "normal", 1.0, scaling, norm, "window", at))
+        | {"seeds_done": 0, "seeds_wanted": 3}
+        for micro, mixing, scaling, norm, at in (
+            (8, "multi", "none", "tokens", "window"), (16, "single", "sqrt", "micro_mean", "micro_batch"),
+        )
+    ]  # fmt: skip
+    sheet = tables.summary_sheet(pd.DataFrame(rows), "960 samples a cell")
+    named = ("extra tokens", "accum", "micro-batch", "mixing", "lr scaling", "loss norm", "schedule at")
+    assert sheet.columns[: len(named)] == named
+    assert not set(named) & set(sheet.optional)
+    assert sheet.rows[1][5:7] == ("micro_mean (faulty)", "micro_batch (faulty)")
