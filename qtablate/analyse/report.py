@@ -40,7 +40,7 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
         tables.cost_sheet(found.cost, cost.TEXT, cost.advice(found.cost, margin)),
         tables.task_sheet(found.tasks, found.sweep.get("base") or {}, lost) if len(found.tasks) else None,
         tables.published_sheet(found.tasks) if mvbench else None,
-        tables.task_contrast_sheet(found.contrasts), tables.gate_sheet(gate.pairs(store, found.cells)),
+        tables.task_contrast_sheet(found.contrasts), tables.gate_sheet(gate.pairs(store, found.cells), found.cells),
         tables.failure_sheet(found.cells), tables.problem_sheet(found.sweep["problems"]),
     ]  # fmt: skip
     shown = [sheet for sheet in sheets if sheet]

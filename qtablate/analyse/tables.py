@@ -18,7 +18,7 @@ from qtablate.analyse.contrasts import (
     WORSE,
 )
 from qtablate.analyse.frames import CONTROLS
-from qtablate.analyse.gate import LOSS_TOLERANCE, NEAR_TIE, Pair
+from qtablate.analyse.gate import EARLY, LOSS_TOLERANCE, NEAR_TIE, SPLIT, Pair
 from qtablate.analyse.levels import NAMES, heads, levels_of, shown_axes
 from qtablate.analyse.sheet import Sheet, number, percent, points
 from qtablate.axes import AXES, told
@@ -371,23 +371,37 @@ def comparison_sheet(found: Comparison) -> Sheet:
     return Sheet(title, columns, tuple(rows), "; ".join(notes), optional=("seeds", "p"))
 
 
-def gate_sheet(pairs: Sequence[Pair]) -> Sheet | None:
-    """Cells that must coincide because only the split of their batch differs."""
+def gate_sheet(pairs: Sequence[Pair], cells: pd.DataFrame) -> Sheet | None:
+    """Cells that must coincide because only the split of their batch differs. `cells`: all of the sweep."""
     if not pairs:
         return None
+    shown = [axis for axis in shown_axes(cells) if axis not in SPLIT]
     rows = tuple(
-        (str(p.extra_num_query_tokens), str(p.seed), f"{p.split[0]} and {p.split[1]}", str(p.steps), f"{p.loss_difference:.1e}",
-         f"{p.answers_differing} of {p.answers}", str(p.near_ties), "dropout" if p.dropout else "yes" if p.passed else "NO")
+        (*levels_of(p.levels, shown), str(int(p.levels["effective_batch_size"])), str(p.seed), f"{p.split[0]} and {p.split[1]}",
+         str(p.steps), f"{p.early_difference:.1e}", f"{p.loss_difference:.1e}", f"{p.answers_differing} of {p.answers}",
+         str(p.near_ties), "dropout" if p.dropout else "yes" if p.passed else "drifts" if p.drifted else "NO")
         for p in pairs
     )  # fmt: skip
-    columns = ("extra tokens", "seed", "accum", "steps", "loss difference", "answers differ", "near-ties", "coincide")
+    columns = (
+        *heads(shown), "batch", "seed", "accum", "steps", "first steps", "all steps", "answers differ", "near-ties", "coincide",
+    )  # fmt: skip
     note = (
         f"one effective batch split in two ways must give one run: relative loss difference at most {LOSS_TOLERANCE:g} at "
         f"every step, and answers that differ only where the two best options are within {NEAR_TIE:g} nats"
     )
     if any(p.dropout for p in pairs):
         note += "; dropout: the model draws random masks in training, which depend on the split, so this cannot be checked"
-    return Sheet("Equal effective batches", columns, rows, note)
+    judged = [p for p in pairs if not p.dropout]
+    if any(p.drifted for p in judged):
+        note += (
+            f"; drifts: one run over the first {100 * EARLY:g} % of the steps, so that the arithmetic is one, and apart later: "
+            "rounding grows where training is unstable, as at too high a learning rate"
+        )
+    coincide = sum(p.passed for p in judged)
+    note += f". Coincide: {coincide} of {len(judged)} pairs" + (
+        "." if coincide == len(judged) else f", {sum(p.drifted for p in judged)} drift."
+    )
+    return Sheet("Equal effective batches", columns, rows, note, optional=("near-ties", "steps", "batch"))
 
 
 def failure_sheet(table: pd.DataFrame) -> Sheet | None:

@@ -113,8 +113,22 @@ def test_gate_passes_equal_runs_and_fails_others(tmp_path):
     assert found[1, 2].passed
     assert found[1, 2].loss_difference == pytest.approx(2e-5)
     assert not found[1, 4].passed
+    assert not found[1, 4].drifted  # apart at once
     assert not found[1, 8].passed  # an answer differs by more than a near-tie
     assert found[1, 8].answers_differing == 1
+
+
+def test_a_run_that_parts_late_drifts_and_one_that_parts_at_once_does_not_coincide(tmp_path):
+    same = [1.0, 0.9, 0.8] + [0.5] * 27
+    written(tmp_path, "a", same, [0, 1, 0])
+    written(tmp_path, "b", [*same[:-1], 0.6], [0, 1, 1])
+    written(tmp_path, "c", [1.0, 0.902, *same[2:]], [0, 1, 0])  # by as much as a faulty norm, and back again
+    rows = pd.DataFrame([cell("a", 1, 8), cell("b", 2, 4), cell("c", 4, 2)])
+    pairs = gate.pairs(Store(tmp_path), rows)
+    assert [(pair.passed, pair.drifted) for pair in pairs] == [(False, True), (False, False)]
+    sheet = tables.gate_sheet(pairs, rows)
+    assert [row[-1] for row in sheet.rows] == ["drifts", "NO"]
+    assert "Coincide: 0 of 2 pairs, 1 drift." in sheet.note
 
 
 def test_gate_lets_near_ties_differ(tmp_path):
@@ -128,7 +142,7 @@ def test_gate_does_not_judge_what_draws_random_masks(tmp_path):
     written(tmp_path, "a", [1.0], [0])
     written(tmp_path, "b", [1.3], [1])
     rows = [cell("a", 1, 8) | {"dropout": True}, cell("b", 2, 4) | {"dropout": True}]
-    sheet = tables.gate_sheet(gate.pairs(Store(tmp_path), pd.DataFrame(rows)))
+    sheet = tables.gate_sheet(gate.pairs(Store(tmp_path), pd.DataFrame(rows)), pd.DataFrame(rows))
     assert sheet is not None
     assert sheet.rows[0][-1] == "dropout"
     assert "cannot be checked" in sheet.note

@@ -53,7 +53,7 @@ def section(folder: Path) -> str:
     results = qtablate.load(folder)
     sheets = [
         tables.summary_sheet(results.summary, "2400 samples a cell"), training.sheet(results.training),
-        tables.contrast_sheet(results.contrasts), tables.gate_sheet(gate.pairs(results.store, results.cells)),
+        tables.contrast_sheet(results.contrasts), tables.gate_sheet(gate.pairs(results.store, results.cells), results.cells),
     ]  # fmt: skip
     parts = [sheet.markdown().replace("## ", "### ", 1) for sheet in sheets if sheet]
     if folder.name == "batches":
@@ -63,7 +63,7 @@ def section(folder: Path) -> str:
 
 def main() -> None:
     source, out = map(Path, sys.argv[1:3])
-    there = [part for part in PARTS if (source / part / "sweep.json").exists()]
+    there = [part for part in PARTS if (source / part / "report.md").exists()]
     for part in there:
         (out / part).mkdir(parents=True, exist_ok=True)
         for name in KEPT:
