@@ -108,7 +108,8 @@ def sweep(
     ] = "likelihood",
     diagnose: Annotated[bool, typer.Option("--diagnose", help="Look at what the visual tokens hold, too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Results folder. Default: results/MODEL-BENCH.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: one a GPU, or one a core.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: as GPUs, or cores, allow.")] = None,
+    ranks: Annotated[int, typer.Option(min=1, help="Processes that train one cell together, each on a GPU or a core.")] = 1,
     smoke: Annotated[bool, typer.Option("--smoke", help="The ablation that CI runs: two by two cells, a minute.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the time it would take; run nothing.")] = False,
 ) -> None:
@@ -159,7 +160,7 @@ def sweep(
     kind, _, where = bench.partition(":")
     name = "smoke" if smoke else "-".join(part for part in (Path(model).name, kind, Path(where).name) if part)
     store = Store(out or RESULTS / name)
-    planned = sweeps.plan(store, sources, grid, recipe, default_cache() / "features", jobs or at_once(), max_bad)
+    planned = sweeps.plan(store, sources, grid, recipe, default_cache() / "features", jobs or at_once(ranks), max_bad, ranks)
 
     screen = console()
     if dry_run:
@@ -405,7 +406,7 @@ def _run(screen: Console, planned: "Sweep") -> None:
         missing = planned.chunks_missing()
         if missing:
             jobs = sweeps.feature_jobs(planned)
-            board = Board("Frozen visual features", {key: key for key, _ in jobs}, planned.workers)
+            board = Board("Frozen visual features", {key: key for key, _ in jobs}, planned.processes)
             _follow(screen, board, sweeps.compute_features(planned, jobs), lambda _: "done")
         sweeps.refuse_bad(planned)
         for files in (planned.training, planned.benchmark):
