@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from qtablate.errors import QtablateError
 from qtablate.execute.events import Member
@@ -41,7 +41,7 @@ class Ranks:
         if self.world == 1:
             return list(values)
         sums = torch.tensor(values, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(sums)
+        _reduce(sums)
         return [float(value) for value in sums.tolist()]
 
     def average(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -58,7 +58,7 @@ class Ranks:
         held = parameters[0].new_tensor([one.grad is not None for one in parameters])
         parts = [(torch.zeros_like(one) if one.grad is None else one.grad).flatten() for one in parameters]
         whole = torch.cat([*parts, held])
-        distributed.all_reduce(whole)
+        _reduce(whole)
         whole /= self.world
         *parts, held = whole.split([*(one.numel() for one in parameters), len(parameters)])
         for parameter, part, known in zip(parameters, parts, held.tolist(), strict=True):
@@ -72,7 +72,7 @@ class Ranks:
         bits = [one.detach().flatten().view(torch.int32).sum(dtype=torch.int64) for one in parameters.values()]
         mine = torch.stack([*(torch.tensor(count, device=self.device) for count in counts.values()), *bits])
         most = torch.cat([mine, -mine])
-        distributed.all_reduce(most, distributed.ReduceOp.MAX)
+        _reduce(most, distributed.ReduceOp.MAX)
         largest, smallest = most[: len(mine)], -most[len(mine) :]
         apart = [name for name, differs in zip([*counts, *parameters], (largest != smallest).tolist(), strict=True) if differs]
         if apart:
@@ -89,6 +89,19 @@ class Ranks:
             torch.manual_seed(derive(self.seed, "masks", self.rank, step))
 
 
+def _reduce(tensor: Tensor, how: Any = distributed.ReduceOp.SUM) -> None:
+    with _others():
+        distributed.all_reduce(tensor, how)
+
+
+@contextmanager
+def _others() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # torch's own are of this class
+        raise QtablateError(f"another rank was lost, or kept this one waiting too long ({error})") from error
+
+
 ALONE = Ranks(0, 1, torch.device("cpu"), 0)
 
 
@@ -96,16 +109,17 @@ ALONE = Ranks(0, 1, torch.device("cpu"), 0)
 def together(member: Member | None, device: torch.device, seed: int, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     """Meet the other ranks of a cell: over NCCL where each has a GPU, over gloo else. None: there are no others.
 
-    Raises torch's DistBackendError or RuntimeError where one of them is lost or `timeout` passes.
+    Raises QtablateError, here and at any collective, where one of them is lost or `timeout` passes.
     """
     if member is None:
         yield ALONE
         return
     store = cast(Any, distributed).FileStore(str(member.meeting), member.world)
     store.set_timeout(timeout)
-    distributed.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        store=store, rank=member.rank, world_size=member.world, timeout=timeout,
-    )  # fmt: skip
+    with _others():
+        distributed.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=store, rank=member.rank, world_size=member.world, timeout=timeout,
+        )  # fmt: skip
     yield Ranks(member.rank, member.world, device, seed)
     distributed.destroy_process_group()  # not after a failure: it could wait for a rank that is gone
