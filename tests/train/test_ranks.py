@@ -28,14 +28,14 @@ def job(jobs, tiny_directory):
 
 
 def together(function: str, job, ranks: int = 2):
-    """The last event of a job of two ranks, the others' processes gone."""
-    *_, last = run_jobs(f"rank_jobs:{function}", [("job", job)], 1, ranks)
+    """What happened in a job of two ranks, whose processes are gone; its end apart."""
+    *events, last = run_jobs(f"rank_jobs:{function}", [("job", job)], 1, ranks)
     assert multiprocessing.active_children() == []
-    return last
+    return [event.kind for event in events], last
 
 
-def result(function: str, job):
-    last = together(function, job)
+def result(function: str, job, ranks: int = 2):
+    _, last = together(function, job, ranks)
     assert last.kind == "done", last.error + last.traceback
     return last.result
 
@@ -117,8 +117,8 @@ def test_a_gradient_that_is_not_finite_on_one_rank_skips_the_step_on_both(jobs):
 
 
 def test_ranks_that_start_apart_are_refused_by_name(job):
-    last = together("train", job(fault="unequal"))
-    assert last.kind == "failed"
+    before, last = together("train", job(fault="unequal"))
+    assert (before, last.kind) == (["started"], "failed")  # before a step was taken
     assert "the 2 ranks of this cell do not start alike: projection.bias differ; all must read the same files" in last.error
     assert last.error.startswith(("rank 0 of 2: QtablateError", "rank 1 of 2: QtablateError"))
 
@@ -152,8 +152,8 @@ def test_ranks_draw_masks_of_their_own_that_depend_on_the_window(jobs):
 )
 def test_a_lost_rank_ends_the_other(job, fault, error):
     began = time.monotonic()
-    last = together("train", job(fault=fault))
-    assert last.kind == "failed"
+    before, last = together("train", job(fault=fault))
+    assert (before, last.kind) == (["started", "progress"], "failed")
     assert last.error.startswith(error)
     assert time.monotonic() - began < 25  # not the minutes that a rank would wait
 
