@@ -81,7 +81,7 @@ def compute_features(job: FeatureJob, report: Report) -> None:
 
 def probe(job: ProbeJob, report: Report) -> Probed:
     """Two micro-batches of the cell are timed after a first one, and one group of items; where a cell has several ranks, the
-    largest share of one, alone: without the time and memory that averaging gradients takes."""
+    largest share of one, alone: without the time and memory that adding up gradients takes."""
     one_thread()
     cell, recipe, config = job.cell, job.cell.recipe, read_config(job.sources.model)
     training = open_training(job.sources, config, recipe.samples, recipe.image_share)

@@ -360,9 +360,9 @@ def _ranks(sweep: Sweep, config: Mapping[str, Any]) -> list[str]:
     if sweep.ranks == 1:
         return []
     lines = [
-        f"Each micro-batch is shared by {sweep.ranks} processes (--ranks) that average their gradients once a window: results "
+        f"Each micro-batch is shared by {sweep.ranks} processes (--ranks) that add up their gradients once a window: results "
         "are those of one process but for rounding and, where the model has dropout, its masks; the gradient's noise is not "
-        "measured. Times and memory are of one process with its share, without what averaging takes."
+        "measured. Times and memory are of one process with its share, without what adding up takes."
     ]
     if config.get("qformer_padded_left"):
         lines.append("Warning: this model's visual tokens depend on what else is in a batch, so they depend on --ranks too.")

@@ -104,13 +104,15 @@ def accumulate(
             loss = loss_sum(micro_batch)
             total += float(loss.detach())
             divisor = {"tokens": tokens, "micro_mean": of_all_ranks * len(window), "none": of_all_ranks}[rules.loss_norm]
-            scaler.scale(loss * ranks.world / divisor).backward()
+            scaler.scale(loss / divisor).backward()
         if rules.clip_at == "micro_batch" and rules.max_grad_norm is not None:
-            ranks.average(parameters)  # what is clipped has to be whole; averaging equal ones again changes nothing
+            ranks.add_up(parameters)  # what is clipped has to be whole
             nn.utils.clip_grad_norm_(parameters, rules.max_grad_norm * scaler.get_scale())
+            if ranks.rank:
+                clear(parameters)  # the first rank has it, and it is added up again
         if meter:
             meter.look(micro_batch.supervised_tokens, tokens)
-    ranks.average(parameters)
+    ranks.add_up(parameters)
     [total] = ranks.total([total])
     if scaler.is_enabled():
         assert optimizer is not None

@@ -1,7 +1,9 @@
 """One cell on several processes: each rank takes its share of every micro-batch, and the gradient is that of the whole.
 
-A rank's loss is its own token losses x world / the supervised tokens of the window over all ranks, and gradients are averaged
-over ranks once a window, before they are unscaled, clipped and stepped with: every rank then does the same to equal numbers.
+A rank's loss is its own token losses / the supervised tokens of the window over all ranks, and gradients are added up over
+ranks once a window, before they are unscaled, clipped and stepped with: every rank then does the same to equal numbers.
+That is the mean over ranks of losses x world, the usual form, but no backward pass sees a factor that depends on the number of
+ranks: it would make fp16 overflow sooner, and round otherwise where it is no power of two.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,8 +46,8 @@ class Ranks:
         _reduce(sums)
         return [float(value) for value in sums.tolist()]
 
-    def average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Make each `.grad` its mean over the ranks; a rank without one counts as zero.
+    def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Make each `.grad` its sum over the ranks; a rank without one counts as zero.
 
         Where no rank has one there is none behind it either, so that the optimizer leaves that parameter alone.
 
@@ -59,13 +61,12 @@ class Ranks:
         parts = [(torch.zeros_like(one) if one.grad is None else one.grad).flatten() for one in parameters]
         whole = torch.cat([*parts, held])
         _reduce(whole)
-        whole /= self.world
         *parts, held = whole.split([*(one.numel() for one in parameters), len(parameters)])
         for parameter, part, known in zip(parameters, parts, held.tolist(), strict=True):
             parameter.grad = part.view_as(parameter) if known else None
 
     def refuse_unequal(self, parameters: Mapping[str, nn.Parameter], **counts: int) -> None:
-        """Raise QtablateError where ranks differ in a count or a parameter: averaged gradients keep equal ones equal, and
+        """Raise QtablateError where ranks differ in a count or a parameter: equal gradients keep equal ones equal, and
         nothing would ever make unequal ones so. Compared by the sums of the parameters' bits."""
         if self.world == 1:
             return

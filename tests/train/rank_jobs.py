@@ -57,11 +57,11 @@ class OwnMean(Ranks):
 
 
 class Apart(Ranks):
-    """The faulty one: gradients are never averaged."""
+    """The faulty one: gradients never meet."""
 
     __slots__ = ()
 
-    def average(self, parameters: Sequence[nn.Parameter]) -> None:
+    def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
         pass
 
 
