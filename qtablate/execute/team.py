@@ -136,6 +136,8 @@ def _child(function: str, job: Any, connection: Connection, device: str | None, 
         try:
             connection.send((kind, content))
         except OSError:  # the parent is gone
+            if member:
+                shutil.rmtree(member.meeting.parent, ignore_errors=True)
             os._exit(1)
 
     def report(progress: Progress) -> None:

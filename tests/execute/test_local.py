@@ -102,7 +102,9 @@ def test_jobs_end_when_their_parent_is_killed(work, tmp_path):
         "            print(event.progress.phase, *(one.pid for one in multiprocessing.active_children()), flush=True)\n"
     )
     (tmp_path / "parent.py").write_text(script)
-    parent = subprocess.Popen([sys.executable, tmp_path / "parent.py"], stdout=subprocess.PIPE, text=True)
+    (tmp_path / "aside").mkdir()
+    env = os.environ | {"TMPDIR": str(tmp_path / "aside")}
+    parent = subprocess.Popen([sys.executable, tmp_path / "parent.py"], env=env, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     phase, *children = parent.stdout.readline().split()
     assert (phase, len(children)) == ("train", 2)
@@ -111,6 +113,7 @@ def test_jobs_end_when_their_parent_is_killed(work, tmp_path):
     parent.stdout.close()
     for _ in range(100):
         if not any(runs(child) for child in children):
+            assert not list((tmp_path / "aside").glob("qtablate-*"))
             return
         time.sleep(0.1)
     pytest.fail("a process outlived its parent by ten seconds")
