@@ -82,7 +82,7 @@ class Team:
                 process.join()
             for _ in self._listen(rank):
                 pass
-            if rank not in heard and (stuck or self._said[rank] == ("died", -signal.SIGTERM)):
+            if rank not in heard and (stuck or self._said.get(rank) == ("died", -signal.SIGTERM)):
                 self._said[rank] = "ended", None
             self._connections[rank].close()
         if self._folder:

@@ -127,7 +127,7 @@ class Training:
     `state` holds all that a later `restore` of a Training of the same arguments needs to go on bit for bit.
 
     Several ranks are given the same arguments, iterate in step and give equal rows but for their times; the state of the
-    first restores all. How the gradient's noise is then not measured, since gradients meet once a window only."""
+    first restores all. The gradient's noise is not measured then: their gradients meet once a window only."""
 
     def __init__(
         self,

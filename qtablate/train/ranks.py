@@ -73,7 +73,7 @@ class Ranks:
         bits = [one.detach().flatten().view(torch.int32).sum(dtype=torch.int64) for one in parameters.values()]
         mine = torch.stack([*(torch.tensor(count, device=self.device) for count in counts.values()), *bits])
         most = torch.cat([mine, -mine])
-        _reduce(most, distributed.ReduceOp.MAX)
+        _reduce(most, largest=True)
         largest, smallest = most[: len(mine)], -most[len(mine) :]
         apart = [name for name, differs in zip([*counts, *parameters], (largest != smallest).tolist(), strict=True) if differs]
         if apart:
@@ -90,9 +90,9 @@ class Ranks:
             torch.manual_seed(derive(self.seed, "masks", self.rank, step))
 
 
-def _reduce(tensor: Tensor, how: Any = distributed.ReduceOp.SUM) -> None:
+def _reduce(tensor: Tensor, largest: bool = False) -> None:
     with _others():
-        distributed.all_reduce(tensor, how)
+        distributed.all_reduce(tensor, distributed.ReduceOp.MAX if largest else distributed.ReduceOp.SUM)
 
 
 @contextmanager
