@@ -110,7 +110,8 @@ def sweep(
     ] = "likelihood",
     diagnose: Annotated[bool, typer.Option("--diagnose", help="Look at what the visual tokens hold, too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Results folder. Default: results/MODEL-BENCH.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: one a GPU, or one a core.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: as GPUs, or cores, allow.")] = None,
+    ranks: Annotated[int, typer.Option(min=1, help="Processes that train one cell together, each on a GPU or a core.")] = 1,
     save_every: Annotated[
         float, typer.Option(min=0, help="Minutes between two checkpoints of a cell in training; 0: none.")
     ] = 10,
@@ -165,7 +166,15 @@ def sweep(
     name = "smoke" if smoke else "-".join(part for part in (Path(model).name, kind, Path(where).name) if part)
     store = Store(out or RESULTS / name)
     planned = sweeps.plan(
-        store, sources, grid, recipe, default_cache() / "features", jobs or at_once(), max_bad, 60 * save_every or None
+        store,
+        sources,
+        grid,
+        recipe,
+        default_cache() / "features",
+        jobs or at_once(ranks),
+        max_bad,
+        60 * save_every or None,
+        ranks,
     )
 
     screen = console()
@@ -484,7 +493,7 @@ def _run(screen: Console, planned: "Sweep") -> "Sweep":
         missing = planned.chunks_missing()
         if missing:
             jobs = sweeps.feature_jobs(planned)
-            board = Board("Frozen visual features", {key: key for key, _ in jobs}, planned.workers)
+            board = Board("Frozen visual features", {key: key for key, _ in jobs}, planned.processes)
             _follow(screen, board, sweeps.compute_features(planned, jobs), lambda _: "done")
         sweeps.refuse_bad(planned)
         planned = sweeps.settled(planned)

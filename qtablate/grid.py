@@ -1,4 +1,5 @@
-"""Axes -> conditions -> cells. A cell's key is a hash of all that decides its result.
+"""Axes -> conditions -> cells. A cell's key is a hash of all that decides its result. Where it runs decides
+nothing: neither the device nor the number of ranks that share its micro-batches is part of it.
 
 Everything is checked here, before anything runs. This module knows no files and no torch.
 """
@@ -267,7 +268,7 @@ def _once(option: str, values: list[Any]) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def check(grid: Grid, recipe: Recipe) -> None:
+def check(grid: Grid, recipe: Recipe, ranks: int = 1) -> None:
     """Refuse values and combinations that cannot be run. Raises GridError."""
     if "micro_batch" in grid.clip_at and recipe.max_grad_norm is None:
         raise GridError("--clip-at micro_batch says where gradients are clipped, and nothing clips them: give --max-grad-norm")
@@ -284,6 +285,12 @@ def check(grid: Grid, recipe: Recipe) -> None:
             )
         micro = batch // accum if grid.hold == "effective-batch" else batch
         window = micro * accum
+        if micro < ranks:
+            split = f"--batch-size {batch} / --accum {accum} = " if grid.hold == "effective-batch" else "--batch-size "
+            raise GridError(
+                f"--ranks {ranks} share every micro-batch, and {split}{micro} samples are too few for them: raise --batch-size "
+                f"or use --ranks {micro}" + (" or fewer" if micro > 1 else "")
+            )
         if recipe.budget == "samples" and window > recipe.samples:
             raise GridError(
                 f"--samples {recipe.samples} is less than one window of --batch-size {micro} x --accum {accum} = {window} "

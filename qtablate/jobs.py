@@ -41,6 +41,8 @@ class ProbeJob:
     cell: Cell
     sources: Sources
     n_items: int
+    ranks: int = 1
+    """That share each micro-batch; one of them is timed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from qtablate.errors import DataError, QtablateError
 from qtablate.evaluate import tokens
 from qtablate.evaluate.controls import BLIND, NONE, Features, shown
 from qtablate.evaluate.score import GENERATE, LIKELIHOOD, Scores, score
-from qtablate.execute.events import Progress
+from qtablate.execute.events import Member, Progress
 from qtablate.grid import Cell
 from qtablate.jobs import CellJob, FeatureJob, Probed, ProbeJob
 from qtablate.model.adapter import new_adapter, silence
@@ -41,6 +41,7 @@ from qtablate.train.batches import supervised_tokens
 from qtablate.train.loop import Plan, Step, Training, choose_trainable, drops_out
 from qtablate.train.order import media, order, seen_by
 from qtablate.train.place import LOADED, Place, place
+from qtablate.train.ranks import ALONE, Ranks, together
 
 Report = Callable[[Progress], None]
 
@@ -80,14 +81,16 @@ def compute_features(job: FeatureJob, report: Report) -> None:
 
 
 def probe(job: ProbeJob, report: Report) -> Probed:
-    """Two micro-batches of the cell are timed after a first one, and one group of items."""
+    """Two micro-batches of the cell are timed after a first one, and one group of items; where a cell has several ranks, the
+    largest share of one, alone: without the time and memory that adding up gradients takes."""
     one_thread()
     cell, recipe, config = job.cell, job.cell.recipe, read_config(job.sources.model)
     training = open_training(job.sources, config, recipe.samples, recipe.image_share)
     items = open_benchmark(job.sources, config).items[:64]
     ready = prepare(cell, job.sources)
     model = ready.model
-    size, accumulation = cell.condition.micro_batch_size, cell.condition.accumulate_grad_batches
+    whole, accumulation = cell.condition.micro_batch_size, cell.condition.accumulate_grad_batches
+    size = -(-whole // job.ranks)
     samples = first_of(cell, training.samples, training.weights, 3 * size)
     if ready.encoder.tell_seconds:
         shown = [*((one.clip, one.medium) for one in samples), *((one.clip, one.medium) for one in items)]
@@ -96,7 +99,7 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     blank = {medium: blank_features(model, medium) for medium in {s.medium for s in samples} | {i.medium for i in items}}
     features = {sample.clip: blank[sample.medium] for sample in samples}
     empty = {item.clip: blank[item.medium] for item in items}
-    alone = replace(plan_of(cell), accumulate_grad_batches=1)
+    alone = replace(plan_of(cell), micro_batch_size=size, accumulate_grad_batches=1)
     steps = list(training_of(ready, samples, features.__getitem__, alone))
     began = time.perf_counter()
     for control in (NONE, *recipe.controls):
@@ -108,28 +111,36 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     tokens = sum(step.supervised_tokens for step in steps) / len(samples)
     wanted = cell.samples or math.ceil(recipe.budget_size / max(tokens, 1))
     return Probed(
-        micro * accumulation, micro * wanted / size + an_item * job.n_items, ready.place.peak_memory_mb(), trainable,
+        micro * accumulation, micro * wanted / whole + an_item * job.n_items, ready.place.peak_memory_mb(), trainable,
         frozen, ready.surgery, wanted,
     )  # fmt: skip
 
 
-def run_cell(job: CellJob, report: Report) -> None:
-    """Run a cell and write its files; a failure is written too, and raised."""
+def run_cell(job: CellJob, report: Report, member: Member | None = None) -> None:
+    """Run a cell and write its files; a failure is written too, and raised.
+
+    Of several ranks the first writes, and when they have trained together it goes on alone: the others end. Their failure
+    is written by the sweep, which hears all of them and knows whose it was.
+    """
     store, cell = Store(job.store), job.cell
-    store.write_record(of_cell(cell, "running"))
+    if member is None or member.rank == 0:
+        store.write_record(of_cell(cell, "running"))
     try:
         one_thread()
         torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())  # on a CPU, bit for bit
-        figures = _run(job, store, report)
+        figures = _run(job, store, report, member)
     except Exception as error:
-        text = str(error) if isinstance(error, QtablateError) else f"{type(error).__name__}: {error}"
-        store.write_record(of_cell(cell, "failed", error=text, traceback=traceback.format_exc()))
+        if member is None:
+            text = str(error) if isinstance(error, QtablateError) else f"{type(error).__name__}: {error}"
+            store.write_record(of_cell(cell, "failed", error=text, traceback=traceback.format_exc()))
         raise
-    store.write_record(of_cell(cell, "ok", figures))
-    store.cell_file(cell.key, "checkpoint.pt").unlink(missing_ok=True)
+    if figures:
+        store.write_record(of_cell(cell, "ok", figures))
+        store.cell_file(cell.key, "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _run(job: CellJob, store: Store, report: Report) -> Figures:
+def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> Figures | None:
+    """None for a rank behind the first."""
     cell, recipe = job.cell, job.cell.recipe
     torch.manual_seed(cell.seed)  # dropout, where a model has any
     ready = prepare(cell, job.sources)
@@ -141,15 +152,19 @@ def _run(job: CellJob, store: Store, report: Report) -> Figures:
     features = job.training.read()
     there = with_seconds([sample for sample in training.samples if sample.clip in features], job.training.seconds())
     samples = seen_by(cell, there, training.weights, lambda sample: supervised_tokens(sample, encoder, recipe.longest))
-    run, kept = training_of(ready, samples, features.__getitem__, plan_of(cell)), store.cell_file(cell.key, "checkpoint.pt")
-    steps = checkpoint.resume(kept, run)
-    saved = time.monotonic()
-    for step in run:
-        steps.append(step)
-        report(Progress("train", len(steps), run.steps, step.loss))
-        if job.save_every is not None and time.monotonic() - saved >= job.save_every:
-            checkpoint.save(kept, run, steps)
-            saved = time.monotonic()
+    kept = store.cell_file(cell.key, "checkpoint.pt")
+    with together(member, ready.place.device, cell.seed) as ranks:
+        run = training_of(ready, samples, features.__getitem__, plan_of(cell), ranks)
+        steps = checkpoint.resume(kept, run)
+        saved = time.monotonic()
+        for step in run:
+            steps.append(step)
+            report(Progress("train", len(steps), run.steps, step.loss))
+            if job.save_every is not None and ranks.rank == 0 and time.monotonic() - saved >= job.save_every:
+                checkpoint.save(kept, run, steps)
+                saved = time.monotonic()
+    if ranks.rank:
+        return None
     store.write_rows(store.cell_file(cell.key, "train.csv"), _as_rows(steps), TRAIN_COLUMNS)
 
     plain = job.benchmark.read()
@@ -294,9 +309,11 @@ def plan_of(cell: Cell) -> Plan:
     )  # fmt: skip
 
 
-def training_of(ready: Ready, samples: Sequence[Sample], lookup: Callable[[str], Tensor], plan: Plan) -> Training:
+def training_of(
+    ready: Ready, samples: Sequence[Sample], lookup: Callable[[str], Tensor], plan: Plan, ranks: Ranks = ALONE
+) -> Training:
     where = ready.place
-    return Training(ready.model, ready.parameters, samples, lookup, ready.encoder, plan, where.autocast, where.scaler)
+    return Training(ready.model, ready.parameters, samples, lookup, ready.encoder, plan, where.autocast, where.scaler, ranks)
 
 
 def first_of(cell: Cell, samples: Sequence[Sample], weights: Mapping[str, float], count: int) -> list[Sample]:

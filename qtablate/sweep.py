@@ -25,7 +25,7 @@ from qtablate.bench.sources import Sources, open_benchmark, open_training, parts
 from qtablate.display import clock
 from qtablate.errors import DataError, GridError, QtablateError, StoreError
 from qtablate.execute.events import Event
-from qtablate.execute.local import run_jobs
+from qtablate.execute.local import gpus, run_jobs
 from qtablate.grid import RECORD_SCHEMA, Budget, Cell, Condition, Fingerprints, Grid, Recipe, check
 from qtablate.jobs import CellJob, FeatureJob, Probed, ProbeJob
 from qtablate.model.cache import limit_bytes, prune
@@ -74,6 +74,7 @@ class Sweep:
     """Ids of the items of each clip of the benchmark."""
     num_query_tokens: int
     workers: int
+    """Cells at once."""
     samples_of: Counter[str]
     """How many samples each clip of the training data has; those that were refused stand under no name."""
     max_bad: float
@@ -82,6 +83,13 @@ class Sweep:
     """Seconds between two checkpoints of a cell's training."""
     read_as: Fingerprints
     """Of model and files alone, whatever of them could be decoded."""
+    ranks: int = 1
+    """Processes that train one cell together."""
+
+    @property
+    def processes(self) -> int:
+        """At once."""
+        return self.workers * self.ranks
 
     @property
     def n_items(self) -> int:
@@ -96,10 +104,15 @@ class Sweep:
 
 def plan(
     store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path, workers: int, max_bad: float = MAX_BAD,
-    save_every: float | None = None,
+    save_every: float | None = None, ranks: int = 1,
 ) -> Sweep:  # fmt: skip
     """Read the sources, check the grid, and lay out all cells. Nothing is written. Raises QtablateError."""
-    check(grid, recipe)
+    check(grid, recipe, ranks)
+    if 0 < len(gpus()) < ranks:
+        raise GridError(
+            f"--ranks {ranks} want a GPU each, and there are {len(gpus())}: use fewer, or set CUDA_VISIBLE_DEVICES to nothing "
+            "to train on the CPU"
+        )
     config = read_config(sources.model)
     if recipe.diagnose and (config["model_type"] != "videochat2" or config["qformer_text"]):
         raise GridError(
@@ -122,7 +135,7 @@ def plan(
         list(benchmark.problems), list(training.problems), items_of, config["num_query_tokens"], workers,
         Counter({"": len(training.problems)}) if parts_are_world(sources) else Counter(
             [*(sample.clip for sample in training.samples), *("" for _ in training.problems)]
-        ), max_bad, save_every, prints,
+        ), max_bad, save_every, prints, ranks,
     )  # fmt: skip
     refuse_bad(sweep)
     return settled(sweep)
@@ -237,8 +250,8 @@ def feature_jobs(sweep: Sweep) -> list[tuple[str, FeatureJob]]:
     jobs = []
     for which, files in (("training", sweep.training), ("benchmark", sweep.benchmark)):
         missing = files.missing()
-        for worker in range(sweep.workers):
-            chunks = tuple(missing[worker :: sweep.workers])
+        for worker in range(sweep.processes):
+            chunks = tuple(missing[worker :: sweep.processes])
             if chunks:
                 job = FeatureJob(sweep.sources, files, chunks, which, sweep.recipe.samples, sweep.recipe.image_share)
                 jobs.append((f"{which} clips, part {worker + 1}", job))
@@ -249,13 +262,15 @@ def compute_features(sweep: Sweep, jobs: list[tuple[str, FeatureJob]]) -> Genera
     """Make what is missing, and room for it: what no sweep used for long goes first, nothing of this one."""
     own = [stem for files in (sweep.training, sweep.benchmark) for stem, _ in files.chunks]
     prune(sweep.training.folder, limit_bytes(), own)
-    yield from run_jobs("qtablate.run:compute_features", jobs, sweep.workers)
+    yield from run_jobs("qtablate.run:compute_features", jobs, sweep.processes)
 
 
 def estimate(sweep: Sweep) -> dict[Condition, Probed]:
     """What a cell of each condition takes on this machine: a few micro-batches of each are run, one condition at a time."""
     cells = {cell.condition: cell for cell in sweep.to_run()}
-    jobs = [(str(number), ProbeJob(cell, sweep.sources, sweep.n_items)) for number, cell in enumerate(cells.values())]
+    jobs = [
+        (str(number), ProbeJob(cell, sweep.sources, sweep.n_items, sweep.ranks)) for number, cell in enumerate(cells.values())
+    ]
     found: dict[str, Probed] = {}
     for event in run_jobs("qtablate.run:probe", jobs, 1):
         if event.kind == "failed":
@@ -285,7 +300,9 @@ def plan_sheet(sweep: Sweep, probed: Mapping[Condition, Probed]) -> Sheet:
     total = sum(probed[condition].cell_seconds * n for condition, n in to_run.items() if condition in probed) / sweep.workers
     note = (
         f"seconds of a step and of a cell; memory at its peak; {len(sweep.cells)} cells, {to_run.total()} to run, "
-        f"{sweep.workers} at once, each on {sweep.recipe.held} and {sweep.n_items} items"
+        f"{sweep.workers} at once, each"
+        + (f" by {sweep.ranks} processes" if sweep.ranks > 1 else "")
+        + f" on {sweep.recipe.held} and {sweep.n_items} items"
         + (f"; about {clock(total)} in all" if probed else "")
     )
     columns = (
@@ -348,6 +365,7 @@ def defaults_in_words(sweep: Sweep, probed: Mapping[Condition, Probed]) -> list[
             "The learning rate is the same for every effective batch. A larger batch may want a higher one, so what these "
             "cells say of accumulation holds at this rate: --lr-scaling none,sqrt,linear compares."
         )
+    lines += _ranks(sweep, config)
     broken = dict.fromkeys(faults(dataclasses.asdict(condition)) for condition, _ in grid.conditions())
     if any(broken):
         lines.append(
@@ -364,6 +382,20 @@ def defaults_in_words(sweep: Sweep, probed: Mapping[Condition, Probed]) -> list[
             "Warning: zero-initialised extra tokens are the original's choice, but they start as copies of one another "
             "and hardly part in a short run; --extra-init normal avoids that."
         )
+    return lines
+
+
+def _ranks(sweep: Sweep, config: Mapping[str, Any]) -> list[str]:
+    """What several ranks mean for results, times and memory."""
+    if sweep.ranks == 1:
+        return []
+    lines = [
+        f"Each micro-batch is shared by {sweep.ranks} processes (--ranks) that add up their gradients once a window: results "
+        "are those of one process but for rounding and, where the model has dropout, its masks; the gradient's noise is not "
+        "measured. Times and memory are of one process with its share, without what adding up takes."
+    ]
+    if config.get("qformer_padded_left"):
+        lines.append("Warning: this model's visual tokens depend on what else is in a batch, so they depend on --ranks too.")
     return lines
 
 
@@ -395,7 +427,7 @@ def execute(sweep: Sweep) -> Generator[Event, None, None]:
         (key, CellJob(cell, sweep.sources, sweep.store.root, sweep.training, sweep.benchmark, sweep.save_every))
         for key, cell in cells.items()
     ]
-    for event in run_jobs("qtablate.run:run_cell", jobs, sweep.workers):
+    for event in run_jobs("qtablate.run:run_cell", jobs, sweep.workers, sweep.ranks):
         if event.kind == "failed":
             record = sweep.store.read_record(event.key)
             if record is None or record.status != "failed":
@@ -418,7 +450,8 @@ def write_sweep_file(sweep: Sweep) -> None:
         "cells": [{"key": cell.key, "seed": cell.seed, **dataclasses.asdict(cell.condition)} for cell in sweep.cells],
         "problems": problems,
         "versions": {name: metadata.version(name) for name in ("qtablate", "torch", "transformers", "numpy")},
-        "host": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "host": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
+                 "ranks": sweep.ranks},
     })  # fmt: skip
     write_tables(sweep.store)
 

@@ -56,6 +56,11 @@ BAD = {
     "items seed without items": (["--items-seed", "1", "--bench", "mvbench:x"], "--items-seed says which --items of a folder"),
     "items seed of the world": (["--items-seed", "1", "--items", "2"], "it wants --items and --bench mvbench:DIR"),
     "no training file": (["--train", "nothing.json"], "--train: no file nothing.json"),
+    "ranks without samples": (
+        ["--batch-size", "16", "--accum", "1,4", "--hold", "effective-batch", "--image-share", "0", "--ranks", "5"],
+        "--ranks 5 share every micro-batch, and --batch-size 16 / --accum 4 = 4 samples are too few for them: raise "
+        "--batch-size or use --ranks 4 or fewer",
+    ),
     "smoke with a grid": (["--smoke", "--tokens", "0,4"], "--smoke has a grid of its own: leave out --tokens"),
 }
 
@@ -69,6 +74,13 @@ def test_mistakes_get_one_message_and_exit_2(name, monkeypatch, capsys, tmp_path
     assert message in err.replace("\n", " ")
     assert "Traceback" not in out + err
     assert list(tmp_path.iterdir()) == []  # nothing was written
+
+
+def test_ranks_want_a_gpu_each_where_there_are_any(monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    code, _, err = run(monkeypatch, capsys, "sweep", "--ranks", "2")
+    assert code == 2
+    assert "--ranks 2 want a GPU each, and there are 1: use fewer" in err.replace("\n", " ")
 
 
 def test_a_benchmark_without_a_usable_item_is_refused_with_the_reason(monkeypatch, capsys, tmp_path):

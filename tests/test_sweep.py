@@ -240,6 +240,30 @@ def test_a_failed_cell_keeps_its_traceback_and_the_others_go_on(finished, cache,
     assert qtablate(cache, "sweep", *SMALL, "--out", str(out)).returncode == 0
 
 
+def test_two_ranks_give_the_cell_of_one(finished, cache, tmp_path):
+    """Losses within 1e-4 and the same answers but for near-ties, under the same key. The other cell cannot be written."""
+    out = tmp_path / "r"
+    lost, key = (row["key"] for row in rows(finished / "cells.csv") if row["extra_num_query_tokens"] == "4")
+    (out / "cells" / lost / "train.csv").mkdir(parents=True)
+    done = qtablate(cache, "sweep", *SMALL[:4], "--tokens", "4", *SMALL[6:], "--ranks", "2", "--out", str(out))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "each by 2 processes on 64 samples" in done.stdout
+    assert "the gradient's noise is not measured" in done.stdout
+    record = json.loads((out / "cells" / lost / "record.json").read_text())
+    assert (record["status"], record["error"].partition(":")[0]) == ("failed", "rank 0 of 2")
+    assert "IsADirectoryError" in record["traceback"]
+    two, one = out / "cells" / key, finished / "cells" / key
+    steps, same = rows(two / "train.csv"), rows(one / "train.csv")
+    assert [float(row["loss"]) for row in steps] == pytest.approx([float(row["loss"]) for row in same], rel=1e-4)
+    assert [row["supervised_tokens"] for row in steps] == [row["supervised_tokens"] for row in same]
+    assert {row["grad_noise"] for row in steps} == {""} != {row["grad_noise"] for row in same}
+    for mine, other in zip(rows(two / "answers.csv"), rows(one / "answers.csv"), strict=True):
+        scores, others = ([float(score) for score in row["scores"].split(";")] for row in (mine, other))
+        assert scores == pytest.approx(others, abs=1e-2)
+        first, second = sorted(others)[:-3:-1]
+        assert mine["predicted"] == other["predicted"] or first - second < 2e-2
+
+
 def test_what_was_left_out_is_still_said_when_the_cache_is_gone(tmp_path):
     """Which clips cannot be decoded is known from the cache; the cells that left them out are never run again."""
     folder, cache = tmp_path / "b", tmp_path / "cache"

@@ -1,6 +1,7 @@
-"""What executors say about jobs. Light: imported by the command line too."""
+"""What executors say of jobs, and to those who share one. Light: imported by the command line too."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -27,3 +28,14 @@ class Event:
     """What a `done` job returned."""
     error: str = ""
     traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of the processes that run a job together."""
+
+    rank: int
+    world: int
+    """How many they are."""
+    meeting: Path
+    """A file, new with the job, through which they find one another."""

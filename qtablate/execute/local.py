@@ -3,21 +3,16 @@
 A crash or an out-of-memory kill takes down that job alone. When the parent dies, its jobs end at their next report.
 """
 
-import importlib
 import multiprocessing
 import os
-import signal
-import time
-import traceback
 from collections.abc import Generator, Sequence
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from typing import Any
 
-from qtablate.execute.events import Event, Progress
+from qtablate.execute.events import Event
+from qtablate.execute.team import Team
 
 _DRIVER = "/proc/driver/nvidia/gpus"
-_REPORT_EVERY = 0.25  # seconds between two progress reports of one job
 
 
 def cores() -> int:
@@ -36,15 +31,16 @@ def gpus() -> list[str]:
         return []
 
 
-def at_once() -> int:
-    """Jobs that run together where the user does not say: one a GPU, or one a core."""
-    return len(gpus()) or cores()
+def at_once(ranks: int = 1) -> int:
+    """Jobs that run together where the user does not say: a process a GPU, or one a core; a job has `ranks` processes."""
+    return max(1, (len(gpus()) or cores()) // ranks)
 
 
-def run_jobs(function: str, jobs: Sequence[tuple[str, Any]], workers: int) -> Generator[Event, None, None]:
+def run_jobs(function: str, jobs: Sequence[tuple[str, Any]], workers: int, ranks: int = 1) -> Generator[Event, None, None]:
     """Run `function(job, report)` for each (key, job), at most `workers` at once; yields what happens, as it happens.
 
-    `function` is named as "module:name", so that only the children import it.
+    `function` is named as "module:name", so that only the children import it. With several ranks each job is
+    `function(job, report, member)` in as many processes, each with a GPU of its own where there are any.
 
     Closing the iterator, or an exception in its consumer (Ctrl-C, say), ends the running jobs.
     """
@@ -53,83 +49,25 @@ def run_jobs(function: str, jobs: Sequence[tuple[str, Any]], workers: int) -> Ge
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["qtablate.run"])
     waiting = list(jobs)[::-1]
-    running: dict[str, tuple[BaseProcess, Connection]] = {}
-    slots: dict[str, int] = {}
+    running: list[Team] = []
     devices = gpus()
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 key, job = waiting.pop()
-                ours, theirs = context.Pipe(duplex=False)
-                slots[key] = min(set(range(workers)) - {slots[one] for one in running})
-                device = devices[slots[key] % len(devices)] if devices else None
-                process: BaseProcess = context.Process(target=_child, args=(function, job, theirs, device), daemon=True)
-                process.start()
-                theirs.close()
-                running[key] = (process, ours)
+                slot = min(set(range(workers)) - {team.slot for team in running})
+                places = range(slot * ranks, (slot + 1) * ranks)
+                team = Team(key, slot, [devices[place % len(devices)] if devices else None for place in places])
+                running.append(team)
+                team.start(context, function, job)
                 yield Event(key, "started")
-            wait([connection for _, connection in running.values()], timeout=1.0)
-            for key, (process, connection) in list(running.items()):
-                over = yield from _drain(key, process, connection)
-                if over:
-                    connection.close()
-                    process.join()
-                    del running[key]
+            wait([connection for team in running for connection in team.connections], timeout=1.0)
+            for team in list(running):
+                yield from team.drain()
+                if team.over:
+                    running.remove(team)
     finally:
-        for process, _ in running.values():
-            process.terminate()
-        for process, _ in running.values():
-            process.join(5)
-            if process.is_alive():
-                process.kill()
-
-
-def _drain(key: str, process: BaseProcess, connection: Connection) -> Generator[Event, None, bool]:
-    """Yield what a job has said; returns whether it is over."""
-    try:
-        while connection.poll():
-            kind, content = connection.recv()
-            if kind == "progress":
-                yield Event(key, "progress", content)
-            elif kind == "done":
-                yield Event(key, "done", result=content)
-                return True
-            else:
-                yield Event(key, "failed", error=content[0], traceback=content[1])
-                return True
-    except EOFError:  # it died without a word
-        process.join()
-        code = process.exitcode or 0
-        why = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        yield Event(key, "failed", error=f"the process was {why}{hint}" if code < 0 else f"the process {why}")
-        return True
-    return False
-
-
-def _child(function: str, job: Any, connection: Connection, device: str | None) -> None:
-    if device is not None:  # before CUDA is looked at: the fork server never does
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    last = 0.0
-
-    def say(kind: str, content: Any = None) -> None:
-        try:
-            connection.send((kind, content))
-        except OSError:  # the parent is gone
-            os._exit(1)
-
-    def report(progress: Progress) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _REPORT_EVERY or progress.done == progress.total:
-            last = now
-            say("progress", progress)
-
-    module, _, name = function.partition(":")
-    try:
-        result = getattr(importlib.import_module(module), name)(job, report)
-    except Exception as error:
-        say("failed", (f"{type(error).__name__}: {error}", traceback.format_exc()))
-    else:
-        say("done", result)
+        for team in running:
+            team.stop()
+        for team in running:
+            team.end()

@@ -30,7 +30,7 @@ class Reader:
         """A text that is too long loses its beginning, as in the original."""
         self.tokenizer.truncation_side = "left"
         rows = [self.tokenizer(text, truncation=True, max_length=self.longest).input_ids for text in texts]
-        length = max(map(len, rows))
+        length = max(map(len, rows), default=0)
         ids = torch.full((len(rows), length), self.tokenizer.pad_token_id or 0)
         mask = torch.zeros_like(ids)
         for row, own in enumerate(rows):
@@ -144,7 +144,7 @@ def batch(encoder: Encoder, samples: Sequence[Sample], visual: Sequence[int], lo
         cut += len(ids) > most
         labels = [IGNORE] * (len(found.before) + count) + found.labels
         rows.append((ids[:most], labels[:most], len(found.before)))
-    length = max(len(ids) for ids, _, _ in rows)
+    length = max((len(ids) for ids, _, _ in rows), default=0)
     input_ids = torch.zeros(len(rows), length, dtype=torch.long)
     labels_out = torch.full((len(rows), length), IGNORE, dtype=torch.long)
     visual_at = torch.zeros(len(rows), length, dtype=torch.bool)

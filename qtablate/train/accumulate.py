@@ -19,6 +19,7 @@ from torch.amp import GradScaler
 
 from qtablate.errors import ModelError
 from qtablate.train.noise import Noise, NoiseMeter
+from qtablate.train.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,41 +76,47 @@ def accumulate(
     scaler: GradScaler = UNSCALED,
     optimizer: torch.optim.Optimizer | None = None,
     meter: NoiseMeter | None = None,
+    ranks: Ranks = ALONE,
 ) -> Gradient | None:
     """Leave the window's gradient in the parameters' `.grad` (which must be clear) and clip it.
 
     Args:
-        window: micro-batches; each knows its supervised tokens before its forward pass.
+        window: micro-batches, this rank's share of each; each knows its supervised tokens before its forward pass.
         loss_sum: the summed token loss of a micro-batch, with a graph.
         scaler: of fp16 losses. It unscales once, when the window is whole; the caller then steps and updates it once.
         optimizer: whose gradients the scaler unscales; needed where it is enabled.
-        meter: looks at each micro-batch's own gradient, where the rules are the right ones.
+        meter: looks at each micro-batch's own gradient, where the rules are the right ones and there is one rank.
+        ranks: who holds the other shares. Gradient and result are those of all shares, the same on every rank.
 
     Returns:
         None, with gradients untouched, when the window holds no supervised token. With an enabled scaler the norm may not
         be finite: then the scaler skips the optimizer's step, and the schedule must not step either.
     """
-    tokens = sum(micro_batch.supervised_tokens for micro_batch in window)
+    held = [int(tokens) for tokens in ranks.total([micro_batch.supervised_tokens for micro_batch in window])]
+    tokens = sum(held)
     if tokens == 0:
         return None
     total = 0.0
-    for micro_batch in window:
-        if micro_batch.supervised_tokens == 0:
+    for micro_batch, of_all_ranks in zip(window, held, strict=True):
+        if of_all_ranks == 0:
             continue
-        loss = loss_sum(micro_batch)
-        total += float(loss.detach())
-        divisor = {
-            "tokens": tokens,
-            "micro_mean": micro_batch.supervised_tokens * len(window),
-            "none": micro_batch.supervised_tokens,
-        }[rules.loss_norm]
-        scaler.scale(loss / divisor).backward()
+        if micro_batch.supervised_tokens:
+            loss = loss_sum(micro_batch)
+            total += float(loss.detach())
+            divisor = {"tokens": tokens, "micro_mean": of_all_ranks * len(window), "none": of_all_ranks}[rules.loss_norm]
+            scaler.scale(loss / divisor).backward()
         if rules.clip_at == "micro_batch" and rules.max_grad_norm is not None:
+            ranks.add_up(parameters)  # what is clipped has to be whole
             nn.utils.clip_grad_norm_(parameters, rules.max_grad_norm * scaler.get_scale())
+            if ranks.rank:
+                clear(parameters)  # the first rank has it, and it is added up again
         if meter:
             meter.look(micro_batch.supervised_tokens, tokens)
+    ranks.add_up(parameters)
+    [total] = ranks.total([total])
     if scaler.is_enabled():
         assert optimizer is not None
+        scaler.scale(parameters[0].new_zeros(()))  # it must have scaled once, and a rank without tokens has not
         scaler.unscale_(optimizer)
     limit = math.inf if rules.max_grad_norm is None or rules.clip_at == "micro_batch" else rules.max_grad_norm
     norm = float(nn.utils.clip_grad_norm_(parameters, limit))

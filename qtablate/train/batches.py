@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qtablate.bench.items import IMAGE, Sample
+from qtablate.bench.items import Sample
 from qtablate.bench.prompts import IGNORE
 from qtablate.model.encode import Batch, Encoder, Text, batch
 from qtablate.model.family import Family
@@ -24,10 +24,6 @@ class MicroBatch:
     def supervised_tokens(self) -> int:
         return int((self.text.labels[:, 1:] != IGNORE).sum())
 
-    @property
-    def image_fraction(self) -> float:
-        return sum(sample.medium == IMAGE for sample in self.samples) / len(self.samples)
-
 
 def by_shape(features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Stack features of equal shape: [(rows, stacked)]. Images and videos have different numbers of patches."""
@@ -44,7 +40,8 @@ def micro_batch(
     tokens: int | Callable[[Tensor], int],
     longest: int,
 ) -> MicroBatch:
-    """`tokens` tells how many visual tokens a clip's features (N, D) become, where it is not the same number for all."""
+    """`tokens` tells how many visual tokens a clip's features (N, D) become, where it is not the same number for all. A rank's
+    share of a micro-batch may hold no sample."""
     features = [lookup(sample.clip) for sample in samples]
     counts = [tokens if isinstance(tokens, int) else tokens(one) for one in features]
     return MicroBatch(samples, batch(encoder, samples, counts, longest), by_shape(features))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from qtablate.bench.items import Sample
+from qtablate.bench.items import IMAGE, Sample
 from qtablate.errors import QtablateError
 from qtablate.model.alike import cosine, effective_rank
 from qtablate.model.encode import Encoder
@@ -19,6 +19,7 @@ from qtablate.model.videochat2 import DropPath
 from qtablate.train.accumulate import UNSCALED, Gradient, Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics
 from qtablate.train.batches import MicroBatch, loss_sum, micro_batch
 from qtablate.train.noise import LARGEST, NoiseMeter
+from qtablate.train.ranks import ALONE, Ranks
 from qtablate.train.schedule import learning_rate
 
 
@@ -128,7 +129,10 @@ def optimizer_for(parameters: Mapping[str, nn.Parameter], plan: Plan) -> torch.o
 
 class Training:
     """Trains on the samples in their order, once. Iterating gives what each window did, right after it; between two of them
-    `state` holds all that a later `restore` of a Training of the same arguments needs to go on bit for bit."""
+    `state` holds all that a later `restore` of a Training of the same arguments needs to go on bit for bit.
+
+    Several ranks are given the same arguments, iterate in step and give equal rows but for their times; the state of the
+    first restores all. The gradient's noise is not measured then: their gradients meet once a window only."""
 
     def __init__(
         self,
@@ -140,8 +144,9 @@ class Training:
         plan: Plan,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         scaler: GradScaler = UNSCALED,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.model, self.parameters, self.samples, self.plan = model, parameters, samples, plan
+        self.model, self.parameters, self.samples, self.plan, self._ranks = model, parameters, samples, plan, ranks
         self._lookup, self._encoder, self._autocast, self._scaler = lookup, encoder, autocast, scaler
         self._trained = list(parameters.values())
         self._extra = parameters.get("extra_query_tokens")
@@ -152,11 +157,12 @@ class Training:
         self._step = self._seen = self._scheduled = 0
         right = plan.rules.loss_norm == "tokens" and plan.rules.clip_at == "window"
         size = sum(parameter.numel() for parameter in self._trained)
-        self._measures_noise = right and plan.accumulate_grad_batches > 1 and size <= LARGEST
+        self._measures_noise = right and plan.accumulate_grad_batches > 1 and size <= LARGEST and ranks.world == 1
 
     def __iter__(self) -> Iterator[Step]:
         self.model.train()
         refuse_batch_statistics(self.model)
+        self._ranks.refuse_unequal(self.parameters, step=self._step, samples=len(self.samples))
         while self._step < self.steps:
             yield self._window()
 
@@ -192,17 +198,19 @@ class Training:
         size = plan.micro_batch_size * plan.accumulate_grad_batches
         samples = self.samples[self._step * size : (self._step + 1) * size]
         window = [
-            micro_batch(some, self._lookup, self._encoder, self.model.tokens_of, plan.longest)
+            micro_batch(self._ranks.share(some), self._lookup, self._encoder, self.model.tokens_of, plan.longest)
             for some in _split(samples, plan.micro_batch_size)
         ]
         lr = learning_rate(self._scheduled, self._schedule_steps, plan.learning_rate, plan.warm_up, plan.min_lr_ratio)
         clear(self._trained)
         base = self.parameters.get("query_tokens")
         before = [one.detach().clone() if one is not None else None for one in (base, extra)]
+        self._ranks.draw_apart(self._step)
         gradient = accumulate(
             window, self._loss, self._trained, plan.rules, scaler=self._scaler, optimizer=self._optimizer,
-            meter=NoiseMeter(self._trained) if self._measures_noise else None,
+            meter=NoiseMeter(self._trained) if self._measures_noise else None, ranks=self._ranks,
         )  # fmt: skip
+        [cut] = self._ranks.total([sum(micro.text.cut for micro in window)])
         extra_norm = _extra_norm(extra, gradient)
         stepped = gradient is not None and self._take(gradient, lr)
         if stepped:
@@ -224,9 +232,9 @@ class Training:
             grad_signal=noise.signal if noise else None,
             grad_noise=noise.variance * len(samples) / gradient.tokens if noise and gradient else None,
             lr=lr,
-            image_fraction=sum(micro.image_fraction * len(micro.samples) for micro in window) / len(samples),
+            image_fraction=sum(sample.medium == IMAGE for sample in samples) / len(samples),
             seconds=time.perf_counter() - began,
-            samples_cut=sum(micro.text.cut for micro in window),
+            samples_cut=int(cut),
         )
 
     def _loss(self, micro: MicroBatch) -> Tensor:
