@@ -63,6 +63,11 @@ def settled(levels: Mapping[str, Any], lr_batch: int) -> dict[str, Any]:
     return {**levels, **{axis: level for axis, alone, level in MEANINGLESS if axis in levels and alone(levels, lr_batch)}}
 
 
+def meaningless(levels: Mapping[str, Any], lr_batch: int) -> set[str]:
+    """The axes whose levels are all one and the same thing beside the others."""
+    return {axis for axis, alone, _ in MEANINGLESS if axis in levels and alone(levels, lr_batch)}
+
+
 def faults(levels: Mapping[str, Any]) -> str:
     """`loss_norm=micro_mean; clip_at=micro_batch`: the rules that these levels break; empty for a right condition."""
     return "; ".join(f"{axis.name}={levels[axis.name]}" for axis in AXES if levels.get(axis.name) in axis.faulty)

@@ -137,7 +137,7 @@ def sweep(
     if "," in hold:
         raise QtablateError(f"--hold takes one value, not '{hold}'; known: {', '.join(HOLDS)}")
     if align_windows:
-        mixing = ",".join("aligned" if level == "single" else level for level in mixing.split(","))
+        mixing = ",".join("aligned" if level.strip() == "single" else level for level in mixing.split(","))
         if "aligned" not in mixing:
             raise QtablateError("--align-windows orders the micro-batches of --mixing single, which is not asked for")
 
@@ -150,7 +150,11 @@ def sweep(
         cast("Hold", words("--hold", hold, HOLDS)[0]), factors("--extra-lr", extra_lr), named("lr-scaling", lr_scaling),
         named("loss-norm", loss_norm), named("clip-at", clip_at), named("schedule-at", schedule_at), lr_batch,
     )  # fmt: skip
+    if budget and "," in budget[0]:
+        raise QtablateError(f"--budget holds one thing, not '{budget[0]}'; known: {', '.join(BUDGETS)}")
     held = (words("--budget", budget[0], BUDGETS)[0], numbers("--budget", str(budget[1]), 1)[0]) if budget else None
+    if lr_batch and grid.lr_scaling == ("none",):
+        raise QtablateError("--lr-batch says what --lr is scaled from, and nothing is: give --lr-scaling, or leave it out")
     if smoke and budget:
         raise QtablateError("--smoke has a budget of its own: leave out --budget, or leave out --smoke")
     sources = Sources(model, bench, train, media_root, train_weights, items, items_seed)
@@ -326,7 +330,7 @@ def audit(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Recompute activations instead of keeping them.")
     ] = False,
-    mixing: Annotated[str, typer.Option(help="multi: each micro-batch holds every medium; single: one medium.")] = "multi",
+    mixing: Annotated[str, typer.Option(help="multi: every medium in a micro-batch; single or aligned: one.")] = "multi",
     samples: Annotated[int | None, typer.Option(min=1, help="Of a sweep's cell, for its order and its schedule.")] = None,
     image_share: Annotated[float | None, typer.Option(min=0, max=1, help="Share of images among the samples.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of initial values and order.")] = 1,
@@ -346,6 +350,8 @@ def audit(
 
     _check_writable(csv)
     compared = words("--against", against, ("trainer",)) if against else ()
+    if "," in mixing:
+        raise QtablateError(f"--mixing takes one value here, not '{mixing}'; known: {', '.join(BY_OPTION['mixing'].known)}")
     if tokens is None:
         tokens = read_config(model)["extra_num_query_tokens"] or 32
     grid = Grid(

@@ -110,8 +110,8 @@ class Cell:
     condition: Condition
     seed: int
     media_block: int
-    """Samples of one medium in a row when mixing is `single`: the batch size that was asked for, so that splitting it
-    into micro-batches changes nothing."""
+    """Samples of one medium in a row when mixing is `single` or `aligned`: the batch size that was asked for, so that splitting
+    it into micro-batches changes nothing. 1 where media are mixed."""
     recipe: Recipe
     fingerprints: Fingerprints
     lr_batch: int | None = None
@@ -183,7 +183,7 @@ class Grid:
         """All cells, seed by seed, so that an unfinished sweep holds whole comparisons."""
         return [
             Cell(
-                condition, seed, block, recipe, fingerprints,
+                condition, seed, block if condition.mixing != "multi" else 1, recipe, fingerprints,
                 None if condition.lr_scaling == "none" else self.reference_batch,
             )
             for seed in self.seeds for condition, block in self.conditions()

@@ -165,6 +165,10 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
                 saved = time.monotonic()
     if ranks.rank:
         return None
+    if all(step.grad_norm is None for step in steps) and any(step.loss is not None for step in steps):
+        raise QtablateError(
+            "training diverged: no window had a finite gradient in fp16; clip gradients or use --precision bf16"
+        )
     store.write_rows(store.cell_file(cell.key, "train.csv"), _as_rows(steps), TRAIN_COLUMNS)
 
     plain = job.benchmark.read()
@@ -200,7 +204,7 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
         likeness = _look(model, encoder, items, plain, started, store, cell.key, report) if recipe.diagnose else None
     token_seconds = time.perf_counter() - began
 
-    last = [step for step in steps[-max(1, len(steps) // 10) :] if step.loss is not None]
+    last = [step for step in steps[-max(1, len(steps) // 10) :] if step.loss is not None and math.isfinite(step.loss)]
     supervised = sum(step.supervised_tokens for step in last)
     trainable, frozen = counted(ready)
     return Figures(
@@ -306,6 +310,7 @@ def plan_of(cell: Cell) -> Plan:
     return Plan(
         condition.micro_batch_size, condition.accumulate_grad_batches, cell.learning_rate, recipe.warm_up,
         recipe.min_lr_ratio, recipe.weight_decay, recipe.betas, recipe.longest, rules, condition.extra_lr,
+        condition.mixing == "multi" or recipe.image_share in (0, 1),
     )  # fmt: skip
 
 

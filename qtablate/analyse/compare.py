@@ -13,11 +13,13 @@ import pandas as pd
 from qtablate.analyse.contrasts import NOT_COMPARABLE, Answers, Condition, judge, measured, noise_of, read
 from qtablate.analyse.estimate import Estimate, Floats, estimate
 from qtablate.analyse.frames import AXES, budget, cells, checked
+from qtablate.axes import effective
 from qtablate.errors import QtablateError
 from qtablate.store import Store
 
 COLUMNS = (
-    *AXES, "accuracy_first", "accuracy_second", "difference", "stderr", "low", "high", "freedom", "p", "p_holm", "p_equivalent",
+    *AXES, "effective_batch_size", "accuracy_first", "accuracy_second", "difference", "stderr", "low", "high",
+    "freedom", "p", "p_holm", "p_equivalent",
     "margin", "verdict", "paired", "seeds_first", "seeds_second", "n_items", "n_media",
 )  # fmt: skip
 _MADE_OF = ("sources", "recipe", "fingerprints", "versions")
@@ -56,8 +58,10 @@ def compare(first: Store, second: Store, margin: float) -> Comparison:
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     judge(table, [list(table.index)])
     budgets = (budget(sweeps[0]), budget(sweeps[1]))
-    if budgets[0] != budgets[1]:
-        table["verdict"] = NOT_COMPARABLE
+    batches = [sweep["grid"]["lr_batch"] for sweep in sweeps]
+    apart = (table["lr_scaling"] != "none") & (batches[0] != batches[1]) | (budgets[0] != budgets[1])
+    table.loc[apart, ["p_holm", "p_equivalent", "low", "high"]] = math.nan
+    table.loc[apart, "verdict"] = NOT_COMPARABLE
     alone = (len(given[0].conditions) - len(both), len(given[1].conditions) - len(both))
     return Comparison(first.root.name, second.root.name, table, _differing(*sweeps), alone, budgets)
 
@@ -100,14 +104,18 @@ def _row(given: list[Answers], condition: Condition, value: Estimate, margin: fl
     means = [float(_answers(one, condition, one.seeds_of(condition)).mean()) for one in given]
     named = dict(zip(given[0].axes, condition, strict=True))
     return {
-        **{axis: named.get(axis) for axis in AXES}, "accuracy_first": means[0], "accuracy_second": means[1],
+        **{axis: named.get(axis) for axis in AXES}, "effective_batch_size": effective(named),
+        "accuracy_first": means[0], "accuracy_second": means[1],
         **measured(value, margin), "paired": paired,
         "seeds_first": len(given[0].seeds_of(condition)), "seeds_second": len(given[1].seeds_of(condition)),
     }  # fmt: skip
 
 
 def _differing(one: dict[str, Any], two: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(
+    scaled = any(set(sweep["grid"].get("lr_scaling", ())) - {"none"} for sweep in (one, two))
+    batches = [sweep["grid"]["lr_batch"] for sweep in (one, two)]
+    rate = (f"grid.lr_batch: {batches[0]} -> {batches[1]}",) if scaled and batches[0] != batches[1] else ()
+    return rate + tuple(
         f"{part}.{name}: {one[part].get(name)} -> {two[part].get(name)}"
         for part in _MADE_OF
         for name in dict.fromkeys((*one[part], *two[part]))

@@ -27,10 +27,12 @@ NOT_COMPARABLE = "not comparable"
 SAME_BUDGET = 0.01
 """Share by which conditions may differ in what is held: a skipped window, a budget reached in the middle of a sample."""
 ALL = "all"  # tasks
+FAULTY = {axis.name: axis.known[0] for axis in axes.AXES if axis.faulty}
+"""The right level of every axis that has faulty ones."""
 COLUMNS = (
     "kind", "axis", "level", "baseline", "other_axis", "other_level", "other_baseline", "at", "task", "difference", "stderr",
     "low", "high", "freedom", "p", "p_holm", "p_equivalent", "margin", "verdict", "detectable", "seeds_to_decide",
-    "items_to_decide", "seeds", "n_items", "n_media", "uncertainty",
+    "items_to_decide", "seeds", "n_items", "n_media", "uncertainty", "faulty",
 )  # fmt: skip
 
 Condition = tuple[Any, ...]
@@ -71,9 +73,29 @@ class Answers:
     held: Mapping[Condition, float] = field(default_factory=dict)
     """How much of the budget a condition's cells had, on average."""
 
+    def named(self, condition: Condition) -> dict[str, Any]:
+        return dict(zip(self.axes, condition, strict=True))
+
+    def idle(self, condition: Condition) -> set[str]:
+        """Axes that have no meaning in a condition, whatever stands there."""
+        return axes.meaningless(self.named(condition), self.lr_batch)
+
     @property
     def conditions(self) -> list[Condition]:
         return list(dict.fromkeys(condition for condition, _ in self.right))
+
+    def faulty(self, condition: Condition) -> bool:
+        """Whether it breaks a rule of accumulation."""
+        return bool(axes.faults(self.named(condition)))
+
+    def run_of(self, condition: Condition) -> Condition:
+        """The same for conditions that are one and the same run but for rounding: an effective batch that is split in two
+        ways (analyse/gate.py)."""
+        named = self.named(condition)
+        if named["mixing"] != "multi" or self.faulty(condition):
+            return condition
+        split = ("accumulate_grad_batches", "micro_batch_size", "effective_batch_size")
+        return (axes.effective(named), *(level for axis, level in named.items() if axis not in split))
 
     def seeds_of(self, condition: Condition) -> list[int]:
         return [seed for one, seed in self.right if one == condition]
@@ -121,7 +143,7 @@ def baselines(given: Answers, asked: Mapping[str, str]) -> dict[str, Any]:
     asked = {known[name]: level for name, level in asked.items() if name in known}
     out = {}
     for place, axis in enumerate(given.axes):
-        levels = [level for level in dict.fromkeys(one[place] for one in given.conditions) if not _absent(axis, level)]
+        levels = list(dict.fromkeys(one[place] for one in given.conditions if axis not in given.idle(one)))
         if axis in asked:
             named = [level for level in levels if f"{level:g}" == asked[axis]] if axis == "extra_lr" else [
                 level for level in levels if str(level) == asked[axis]
@@ -138,19 +160,18 @@ def baselines(given: Answers, asked: Mapping[str, str]) -> dict[str, Any]:
 
 
 def contrasts(given: Answers, base: Mapping[str, Any]) -> list[Contrast]:
-    """All that the finished conditions allow. Those that break a rule are compared with those that do not, and in nothing
-    else."""
-    conditions = given.conditions
+    """All that the finished conditions allow. Those that break a rule are compared with those that keep it and all others, and
+    in nothing else."""
+    conditions, varying = given.conditions, _varying(given)
     out: list[Contrast] = []
     for place, axis in enumerate(given.axes):
         simple = []
         for one in conditions:
-            if one[place] == base.get(axis) or _absent(axis, one[place]) or _faulty_elsewhere(given, one, axis):
+            if axis not in base or one[place] == base[axis] or axis in given.idle(one) or _breaks_another(given, one, axis):
                 continue
             start = _moved(given, conditions, one, {axis: base[axis]}, base)
             if start:
-                others = [n for n in _varying(given, conditions) if n != place and not _absent(given.axes[n], one[n])]
-                at = tuple((given.axes[n], (one[n],)) for n in others)
+                at = _rest(given, one, varying - {place})
                 simple.append(Contrast(SIMPLE, axis, one[place], base[axis], {one: 1.0, start: -1.0}, at))
         out += simple
         for level in dict.fromkeys(one.level for one in simple):
@@ -161,48 +182,51 @@ def contrasts(given: Answers, base: Mapping[str, Any]) -> list[Contrast]:
 
 
 def _interactions(given: Answers, conditions: Sequence[Condition], base: Mapping[str, Any]) -> Iterator[Contrast]:
-    for (a, one), (b, two) in itertools.combinations(enumerate(given.axes), 2):
+    varying = _varying(given)
+    for (a, one), (b, two) in itertools.combinations([(n, axis) for n, axis in enumerate(given.axes) if axis in base], 2):
         for corner in conditions:
-            if corner[a] == base.get(one) or corner[b] == base.get(two):
+            idle = given.idle(corner)
+            if corner[a] == base[one] or corner[b] == base[two] or {one, two} & idle or _breaks_another(given, corner, ""):
                 continue
-            if _absent(one, corner[a]) or _absent(two, corner[b]):
-                continue
-            others = {axis: base[axis] for n, axis in enumerate(given.axes) if n not in (a, b) and axis in base}
-            if any(corner[given.axes.index(axis)] != level for axis, level in others.items()):
+            others = [n for n, axis in enumerate(given.axes) if n not in (a, b) and axis in base and axis not in idle]
+            if any(corner[n] != base[given.axes[n]] for n in others):
                 continue  # the other axes rest at their baselines
             sides = [_moved(given, conditions, corner, move, base) for move in ({one: base[one]}, {two: base[two]})]
             start = _moved(given, conditions, corner, {one: base[one], two: base[two]}, base)
             if start and sides[0] and sides[1] and len({corner, start, *sides}) == 4:
                 weights = {corner: 1.0, sides[0]: -1.0, sides[1]: -1.0, start: 1.0}
-                yield Contrast(INTERACTION, one, corner[a], base[one], weights, (), two, corner[b], base[two])
+                at = _rest(given, corner, varying - {a, b})
+                yield Contrast(INTERACTION, one, corner[a], base[one], weights, at, two, corner[b], base[two])
 
 
 def _moved(
     given: Answers, conditions: Sequence[Condition], one: Condition, levels: Mapping[str, Any], base: Mapping[str, Any]
 ) -> Condition | None:
     """The condition that has these levels and is like this one otherwise, as far as the other axes then have a meaning; where
-    an axis gains one (extra tokens have an initial value), it is at its baseline."""
-    named: dict[str, Any] = {**dict(zip(given.axes, one, strict=True)), **levels}
-    named |= {axis: base[axis] for axis, level in named.items() if _absent(axis, level) and axis in base}
+    an axis gains one (extra tokens have an initial value), it is at its baseline. None where there is no such condition, or it
+    is this one again."""
+    idle = given.idle(one)
+    named: dict[str, Any] = {**given.named(one), **{axis: base[axis] for axis in idle if axis in base}, **levels}
     named = axes.settled(named, given.lr_batch)
     found = tuple(named[axis] for axis in given.axes)
-    return found if found in conditions else None
+    return found if found in conditions and found != one else None
 
 
-def _varying(given: Answers, conditions: Sequence[Condition]) -> list[int]:
-    there = [{one[n] for one in conditions if not _absent(axis, one[n])} for n, axis in enumerate(given.axes)]
-    return [n for n, levels in enumerate(there) if len(levels) > 1]
+def _varying(given: Answers) -> set[int]:
+    """Places of the axes that have several levels where they have a meaning."""
+    there = [{one[n] for one in given.conditions if axis not in given.idle(one)} for n, axis in enumerate(given.axes)]
+    return {n for n, levels in enumerate(there) if len(levels) > 1}
 
 
-def _faulty_elsewhere(given: Answers, one: Condition, axis: str) -> bool:
-    """Whether a condition breaks a rule, and is compared in something else: nobody is to be advised by that."""
-    known = axes.BY_NAME.get(axis)
-    return not (known and known.faulty) and bool(axes.faults(dict(zip(given.axes, one, strict=True))))
+def _rest(given: Answers, one: Condition, places: Iterable[int]) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """The levels of these axes, where they have a meaning."""
+    idle = given.idle(one)
+    return tuple((given.axes[n], (one[n],)) for n in sorted(places) if given.axes[n] not in idle)
 
 
-def _absent(axis: str, level: Any) -> bool:
-    known = axes.BY_NAME.get(axis)
-    return known is not None and known.absent is not None and level == known.absent
+def _breaks_another(given: Answers, one: Condition, axis: str) -> bool:
+    """Whether a condition breaks another rule than the one that is compared: nobody is to be advised by that."""
+    return bool(axes.faults({name: level for name, level in given.named(one).items() if name != axis}))
 
 
 def _mean(weights: Sequence[Mapping[Condition, float]]) -> dict[Condition, float]:
@@ -226,15 +250,20 @@ def table(given: Answers, wanted: Sequence[Contrast], margin: float, tasks: bool
     everything = np.ones(len(given.clips), dtype=np.bool_)
     for task in (ALL, *(dict.fromkeys(given.tasks.tolist()) if tasks else ())):
         which = everything if task == ALL else given.tasks == task
-        noise = noise_of(given, which)
-        found += [(one, task, _estimated(given, one, which, noise)) for one in wanted]
+        sound, every = noise_of(given, which), noise_of(given, which, faulty=True)
+        found += [
+            (one, task, _estimated(given, one, which, every if any(map(given.faulty, one.weights)) else sound))
+            for one in wanted
+        ]
     rows = pd.DataFrame([_row(one, task, value, margin) for one, task, value in found], columns=list(COLUMNS))
     families: dict[Any, list[int]] = {}
     for number, (one, task, _) in enumerate(found):
         name = one.family if task == ALL else (id(one), "tasks")
         families.setdefault(name, []).append(number)
+    apart = np.array([not _same_budget(given, one) for one, _, _ in found], dtype=np.bool_)
+    rows.loc[apart, ["p", "p_equivalent", "low", "high"]] = math.nan
     judge(rows, families.values())
-    rows.loc[[not _same_budget(given, one) for one, _, _ in found], "verdict"] = NOT_COMPARABLE
+    rows.loc[apart, "verdict"] = NOT_COMPARABLE
     rows["detectable"] = detectable(rows["stderr"].to_numpy(np.float64), rows["freedom"].to_numpy(np.float64))
     decided = [
         to_decide(value, margin) if task == ALL and word == UNDECIDED else (None, None)
@@ -250,12 +279,21 @@ def _same_budget(given: Answers, one: Contrast) -> bool:
     return not amounts or max(amounts) - min(amounts) <= SAME_BUDGET * max(amounts)
 
 
-def noise_of(given: Answers, which: "np.ndarray[Any, np.dtype[np.bool_]]") -> SeedNoise | None:
-    """What differs from seed to seed on these items, pooled over all conditions."""
-    conditions, seeds = given.conditions, list(dict.fromkeys(seed for _, seed in given.right))
-    accuracies = np.full((len(conditions), len(seeds)), np.nan)
+def noise_of(given: Answers, which: "np.ndarray[Any, np.dtype[np.bool_]]", faulty: bool = False) -> SeedNoise | None:
+    """What differs from seed to seed on these items, pooled over the conditions, of those that are one run once. Those that
+    break a rule may be more restless, and are left out unless they are asked for."""
+    rows: dict[Condition, int] = {}
+    conditions = [one for one in given.conditions if faulty or not given.faulty(one)] or given.conditions
+    kept: dict[Condition, int] = {}
+    for one in conditions:
+        run = given.run_of(one)
+        if run not in rows:
+            rows[run] = kept[one] = len(rows)
+    seeds = list(dict.fromkeys(seed for _, seed in given.right))
+    accuracies = np.full((len(kept), len(seeds)), np.nan)
     for (condition, seed), right in given.right.items():
-        accuracies[conditions.index(condition), seeds.index(seed)] = right[which].mean()
+        if condition in kept:
+            accuracies[kept[condition], seeds.index(seed)] = right[which].mean()
     return seed_noise(accuracies)
 
 
@@ -265,7 +303,13 @@ def _estimated(
     seeds = [s for s in given.seeds_of(next(iter(one.weights))) if all((c, s) in given.right for c in one.weights)]
     columns = [sum(weight * given.right[c, seed][which] for c, weight in one.weights.items()) for seed in seeds]
     difference = np.stack(columns, axis=1) if columns else np.zeros((int(which.sum()), 0))
-    return estimate(difference, given.clips[which], noise, sum(weight**2 for weight in one.weights.values()))
+    # conditions that are one run have their seed's part in common; where those cancel, what rounding did to them is left
+    runs: dict[Condition, float] = {}
+    for condition, weight in one.weights.items():
+        run = given.run_of(condition)
+        runs[run] = runs.get(run, 0.0) + weight
+    squares = max(sum(w**2 for w in weights.values()) for weights in (one.weights, runs))
+    return estimate(difference, given.clips[which], noise, squares)
 
 
 def measured(value: Estimate, margin: float) -> dict[str, Any]:
@@ -291,7 +335,7 @@ def _row(one: Contrast, task: str, value: Estimate, margin: float) -> dict[str, 
         "kind": one.kind, "axis": one.axis, "level": one.level, "baseline": one.baseline, "other_axis": one.other_axis,
         "other_level": one.other_level, "other_baseline": one.other_baseline, "task": task,
         "at": "; ".join(f"{axis}={'+'.join(axes.told(axis, level) for level in levels)}" for axis, levels in one.at),
-        **measured(value, margin), "seeds": value.seeds,
+        **measured(value, margin), "seeds": value.seeds, "faulty": one.axis in FAULTY and one.level != FAULTY[one.axis],
         "uncertainty": "" if math.isnan(value.stderr) else "items and seeds" if value.seed_freedom else "items only",
     }  # fmt: skip
 

@@ -9,12 +9,13 @@ import pandas as pd
 
 from qtablate.analyse.contrasts import ALL, EQUIVALENT, SIMPLE, Answers, Contrast, table
 from qtablate.analyse.frames import AXES
+from qtablate.analyse.levels import NAMES, levels_of, shown_axes
 from qtablate.errors import QtablateError
 
 TEXT = 64  # tokens of prompt and question that stand beside the visual ones
 BYTES = 2  # a number in the cache, bf16
 COLUMNS = (
-    *AXES, "visual_tokens", "language_model", "prefill_gflops", "prefill_gflops_added", "cache_mb", "cache_mb_added",
+    *AXES, "faulty", "visual_tokens", "language_model", "prefill_gflops", "prefill_gflops_added", "cache_mb", "cache_mb_added",
     "step_seconds", "item_milliseconds", "peak_memory_mb", "train_seconds", "accuracy", "cheapest_by_tokens",
     "cheapest_by_time", "as_good_as_best",
 )  # fmt: skip
@@ -80,14 +81,15 @@ def decoder(name: str) -> Decoder:
 
 def costs(conditions: pd.DataFrame, given: Answers, model: Decoder, margin: float) -> pd.DataFrame:
     """A row a finished condition of the summary. Two fronts: no condition with fewer visual tokens, or with less training
-    time, scores as high."""
+    time, scores as high; those that break a rule of accumulation are on none."""
     done = conditions[conditions["seeds_done"] > 0]
     rows = []
     for row in done.to_dict("records"):
         tokens = int(row["visual_tokens"])
         flops, cache = model.prefill_flops(TEXT + tokens), model.cache_bytes(TEXT + tokens)
         rows.append({
-            **{axis: row[axis] for axis in AXES}, "visual_tokens": tokens, "language_model": model.name,
+            **{axis: row[axis] for axis in AXES}, "faulty": row["faulty"], "visual_tokens": tokens,
+            "language_model": model.name,
             "prefill_gflops": flops / 1e9, "prefill_gflops_added": (flops - model.prefill_flops(TEXT)) / 1e9,
             "cache_mb": cache / 1e6, "cache_mb_added": model.cache_bytes(tokens) / 1e6,
             "step_seconds": row["train_seconds"] / row["steps"] if row["steps"] else None,
@@ -95,8 +97,10 @@ def costs(conditions: pd.DataFrame, given: Answers, model: Decoder, margin: floa
             "train_seconds": row["train_seconds"], "accuracy": row["accuracy"],
         })  # fmt: skip
     out = pd.DataFrame(rows, columns=list(COLUMNS))
+    right = out["faulty"] == ""
     for column, cost in (("cheapest_by_tokens", "visual_tokens"), ("cheapest_by_time", "train_seconds")):
-        out[column] = front(list(out[cost]), list(out["accuracy"]))
+        out[column] = False
+        out.loc[right, column] = front(list(out.loc[right, cost]), list(out.loc[right, "accuracy"]))
     out["as_good_as_best"] = as_good(out, given, margin)
     return out
 
@@ -108,12 +112,14 @@ def front(cost: Sequence[float], value: Sequence[float]) -> list[bool]:
 
 
 def as_good(out: pd.DataFrame, given: Answers, margin: float) -> list[str]:
-    """`best`, `equivalent` where a condition is surely within the margin of it (Holm over the conditions), else empty."""
-    if out.empty or not given.right:
+    """`best`, `equivalent` where a condition is surely within the margin of it (Holm over the conditions), else empty. Those
+    that break a rule of accumulation are neither."""
+    right = [one for one in given.conditions if not given.faulty(one)]
+    if out.empty or not right:
         return [""] * len(out)
-    mean = {one: sum(given.right[one, s].mean() for s in given.seeds_of(one)) for one in given.conditions}
+    mean = {one: sum(given.right[one, s].mean() for s in given.seeds_of(one)) for one in right}
     best = max(mean, key=lambda one: mean[one] / len(given.seeds_of(one)))
-    others = [one for one in given.conditions if one != best]
+    others = [one for one in right if one != best]
     wanted = [Contrast(SIMPLE, "condition", number, "best", {one: 1.0, best: -1.0}) for number, one in enumerate(others)]
     rows = table(given, wanted, margin, tasks=False)
     verdicts = {others[int(row["level"])]: row["verdict"] for _, row in rows[rows["task"] == ALL].iterrows()}
@@ -132,7 +138,11 @@ def advice(out: pd.DataFrame, margin: float) -> str:
         return ""
     best = out[out["as_good_as_best"] == "best"].iloc[0]
     good = out[out["as_good_as_best"] != ""].sort_values(["visual_tokens", "train_seconds"], kind="stable").iloc[0]
-    names = {key: f"{row[AXES[0]]} extra tokens, accumulation {row[AXES[1]]}" for key, row in (("best", best), ("good", good))}
+    shown = shown_axes(out)
+    names = {}
+    for key, row in (("best", best), ("good", good)):
+        levels = levels_of({str(name): level for name, level in row.items()}, shown)
+        names[key] = ", ".join(f"{NAMES[axis]} {level}" for axis, level in zip(shown, levels, strict=True))
     text = f"Best here: {names['best']} ({100 * best['accuracy']:.1f} %). "
     if good.name == best.name:
         return text + f"No cheaper condition is surely within {100 * margin:g} points of it."

@@ -31,7 +31,7 @@ CELL_COLUMNS = (
     "peak_memory_mb", "visual_tokens", "trainable_params", "frozen_params", "error",
 )  # fmt: skip
 TASK_COLUMNS = (
-    "key", *AXES, "seed", "task", "n_items", "accuracy", "accuracy_stderr", "accuracy_per_token",
+    "key", *AXES, "faulty", "seed", "task", "n_items", "accuracy", "accuracy_stderr", "accuracy_per_token",
     *(f"{control}_accuracy" for control in CONTROLS), "chance",
 )  # fmt: skip
 SUMMARY_COLUMNS = (
@@ -92,7 +92,8 @@ def tasks(store: Store) -> pd.DataFrame:
         for task in record.figures["tasks"] if record and record.figures else ():
             row = {name: entry[name] for name in ("key", "seed", *AXES)}
             row |= {
-                "task": task["task"], "n_items": task["accuracy"]["n"], "accuracy": task["accuracy"]["value"],
+                "faulty": axes.faults(entry), "task": task["task"], "n_items": task["accuracy"]["n"],
+                "accuracy": task["accuracy"]["value"],
                 "accuracy_stderr": task["accuracy"]["stderr"], "accuracy_per_token": task["per_token"]["value"],
                 **{f"{control}_accuracy": one["value"] for control, one in task["controls"].items()}, "chance": task["chance"],
             }  # fmt: skip

@@ -138,15 +138,15 @@ def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
         "attention: of the answer's positions; without: points lost or won on a sample of the items when those tokens go "
         "(extra) or are the same for every clip (base), nothing trained anew; first that do: so many of the first extra "
         f"tokens keep that sample within {points(margin, sign=False)} points. "
-        + " ".join(_in_words(row) for row in _records(table))
+        + " ".join(_in_words(row, shown) for row in _records(table))
     )
     optional = ("query cosine", "output cosine", "without base", "attention to base %", "moved %", "query rank")
     return Sheet("What the extra tokens hold", columns, tuple(rows), note, optional=optional)
 
 
-def _in_words(row: Mapping[str, Any]) -> str:
-    others = [f"{AXES[1].short} {row[AXES[1].name]}", str(row["extra_init"])]
-    what = f"{row[AXES[0].name]} extra tokens ({', '.join(others)})"
+def _in_words(row: Mapping[str, Any], shown: Sequence[str]) -> str:
+    others = [f"{NAMES[axis]} {level}" for axis, level in zip(shown, levels_of(row, shown), strict=True)][1:]
+    what = f"{row[AXES[0].name]} extra tokens ({', '.join([*others, str(row['extra_init'])])})"
     if row["named"] == "frozen":
         return f"{what} are frozen: they stay where they began."
     if row["named"] == "copies":
@@ -334,6 +334,9 @@ def task_contrast_sheet(table: pd.DataFrame) -> Sheet | None:
             [one] = _records(group[group["level"] == level])[:1]
             half = (one["high"] - one["low"]) / 2
             mark = {BETTER: "*", WORSE: "*", EQUIVALENT: "="}.get(str(one["verdict"]), "")
+            if one["verdict"] == NOT_COMPARABLE:
+                cells.append(NOT_COMPARABLE)
+                continue
             cells.append("" if pd.isna(half) else f"{points(one['difference'])} ±{points(half, sign=False)}{mark or ' '}")
         rows.append((str(task), str(int(group["n_items"].iloc[0])), *cells))
     first_row = _records(shown)[0]
@@ -357,6 +360,8 @@ def comparison_sheet(found: Comparison) -> Sheet:
     ]  # fmt: skip
     first = _records(found.table)[0]
     margin = points(first["margin"], sign=False)
+    if found.table["effective_batch_size"].nunique() > 1:
+        rows = [(str(row["effective_batch_size"]), *one) for row, one in zip(_records(found.table), rows, strict=True)]
     notes = [
         "paired item by item" if first["paired"] else "not the same items: two independent means",
         f"p adjusted (Holm) over the rows; equivalent: surely within ±{margin} points (--margin)",
@@ -367,6 +372,8 @@ def comparison_sheet(found: Comparison) -> Sheet:
     if any(found.only):
         notes.append(f"not compared: {found.only[0]} conditions of the first alone and {found.only[1]} of the second")
     columns = (*heads(shown), "first %", "second %", "points", _INTERVAL, "p", "verdict", "seeds")
+    if found.table["effective_batch_size"].nunique() > 1:
+        columns = ("batch", *columns)
     title = f"{found.second} against {found.first}"
     return Sheet(title, columns, tuple(rows), "; ".join(notes), optional=("seeds", "p"))
 

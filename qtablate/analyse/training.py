@@ -42,7 +42,8 @@ def table(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
         for name in ("extra_cosine", "extra_rank"):
             row[name] = _mean([float(run[name].iloc[-1]) for run in runs])
         row["extra_state"] = state(row["extra_update"], row["query_update"], row["extra_cosine"])
-        row |= noise_scale(late)
+        one_medium = row["mixing"] != "multi" and 0 < row["image_share"] < 1
+        row |= noise_scale([] if one_medium else late)
         row["batch_is"] = _beside(float(row["effective_batch_size"]), row["noise_scale_low"], row["noise_scale_high"])
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -113,7 +114,7 @@ def sheet(table: pd.DataFrame) -> Sheet | None:
             number(row["extra_rank"], 1), str(row["extra_state"]),
         ))  # fmt: skip
         if row["extra_state"]:
-            warnings.append(f"{' / '.join(named)} ({' / '.join(heads(shown))}) {MENDS[row['extra_state']]}")
+            warnings.append(f"{' / '.join(named)} ({' / '.join(heads(shown))}) {_mends(row)}")
     columns = (
         *heads(shown), "batch", "samples", "steps", "supervised tokens", "peak rate", "images %", "critical batch", "batch is",
         "moved extra/base %", "cosine", "rank", "extra tokens are",
@@ -153,11 +154,17 @@ def sheet(table: pd.DataFrame) -> Sheet | None:
     )  # fmt: skip
 
 
-MENDS = {
-    "frozen": "have frozen extra tokens: they hardly move while the base queries do. --extra-init normal or a longer --warm-up "
-    "mends that.",
-    "copies": "have extra tokens that are copies of one another: they act as few. --extra-init normal mends that.",
-}
+def _mends(row: dict[Any, Any]) -> str:
+    if row["extra_state"] == "copies":
+        return "have extra tokens that are copies of one another: they act as few. " + (
+            "--extra-init normal mends that." if row["extra_init"] != "normal" else "They grew alike: fewer may do."
+        )
+    how = (
+        "--extra-lr 1 mends that." if row["extra_lr"] < 1 else
+        "--extra-init normal or a longer --warm-up mends that." if row["extra_init"] != "normal" else
+        "A longer --warm-up or a larger --extra-lr may mend that."
+    )  # fmt: skip
+    return f"have frozen extra tokens: they hardly move while the base queries do. {how}"
 
 
 def _scale(row: dict[Any, Any]) -> str:

@@ -55,6 +55,10 @@ class Step:
     """Conversations that were longer than `longest` tokens and lost their end."""
 
 
+OVERFLOWS = 40
+"""Windows in a row without a finite gradient before a run is given up: a GradScaler comes from 2^16 to 2^-24 meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a run trains: everything but the model and the data."""
@@ -70,6 +74,9 @@ class Plan:
     rules: Rules
     extra_lr: float = 1.0
     """The extra query tokens' learning rate as a multiple of the others'."""
+    mixed_micro_batches: bool = True
+    """Whether each holds every medium there is: those of one medium scatter more than their samples do, so that the
+    gradient's noise cannot be told from them."""
 
 
 def choose_trainable(model: Family, language_model: bool, adapter: bool = False) -> dict[str, nn.Parameter]:
@@ -155,7 +162,8 @@ class Training:
         self.steps = optimizer_steps(micro_batches, plan.accumulate_grad_batches)
         self._schedule_steps = self.steps if plan.rules.schedule_at == "window" else micro_batches
         self._step = self._seen = self._scheduled = 0
-        right = plan.rules.loss_norm == "tokens" and plan.rules.clip_at == "window"
+        self._overflows = 0  # in a row
+        right = plan.rules.loss_norm == "tokens" and plan.rules.clip_at == "window" and plan.mixed_micro_batches
         size = sum(parameter.numel() for parameter in self._trained)
         self._measures_noise = right and plan.accumulate_grad_batches > 1 and size <= LARGEST and ranks.world == 1
 
@@ -206,9 +214,10 @@ class Training:
         base = self.parameters.get("query_tokens")
         before = [one.detach().clone() if one is not None else None for one in (base, extra)]
         self._ranks.draw_apart(self._step)
+        meter = NoiseMeter(self._trained) if self._measures_noise else None
         gradient = accumulate(
-            window, self._loss, self._trained, plan.rules, scaler=self._scaler, optimizer=self._optimizer,
-            meter=NoiseMeter(self._trained) if self._measures_noise else None, ranks=self._ranks,
+            window, self._loss, self._trained, plan.rules, scaler=self._scaler, optimizer=self._optimizer, meter=meter,
+            ranks=self._ranks,
         )  # fmt: skip
         [cut] = self._ranks.total([sum(micro.text.cut for micro in window)])
         extra_norm = _extra_norm(extra, gradient)
@@ -217,6 +226,7 @@ class Training:
             self._scheduled += 1 if plan.rules.schedule_at == "window" else len(window)
         self._step += 1
         self._seen += len(samples)
+        seconds = time.perf_counter() - began - (meter.seconds if meter else 0.0)  # of training, not of looking at it
         noise = gradient.noise if gradient else None
         return Step(
             step=self._step - 1,
@@ -233,7 +243,7 @@ class Training:
             grad_noise=noise.variance * len(samples) / gradient.tokens if noise and gradient else None,
             lr=lr,
             image_fraction=sum(sample.medium == IMAGE for sample in samples) / len(samples),
-            seconds=time.perf_counter() - began,
+            seconds=seconds,
             samples_cut=int(cut),
         )
 
@@ -254,6 +264,12 @@ class Training:
             return True
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        self._overflows = 0 if gradient.finite else self._overflows + 1
+        if self._overflows == OVERFLOWS:
+            raise QtablateError(
+                f"training diverged: {OVERFLOWS} windows in a row, until step {self._step}, had gradients that are not finite "
+                "in fp16, whatever losses were scaled by; lower --lr, clip gradients or use --precision bf16"
+            )
         return gradient.finite
 
 
@@ -263,7 +279,7 @@ def _split(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
 
 
 def _extra_norm(extra: nn.Parameter | None, gradient: Gradient | None) -> float | None:
-    if extra is None or gradient is None or extra.grad is None:
+    if extra is None or gradient is None or extra.grad is None or not gradient.finite:
         return None
     return float(extra.grad.norm()) / gradient.scale
 

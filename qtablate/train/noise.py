@@ -8,6 +8,7 @@ a variance in proportion to t.
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,16 +43,20 @@ def estimate(micro: Sequence[tuple[int, float]], window: float) -> Noise | None:
 
 
 class NoiseMeter:
-    """Takes each micro-batch's own gradient as what it added to `.grad`. Made anew for each window."""
+    """Takes each micro-batch's own gradient as what it added to `.grad`. Made anew for each window; holds a copy of the
+    gradients until its end."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = parameters
         self._before: dict[int, Tensor] = {}
         self._seen: list[tuple[int, Tensor]] = []
         self._tokens = 0
+        self.seconds = 0.0
+        """That it took."""
 
     def look(self, tokens: int, of: int) -> None:
         """After a backward pass of a loss that is divided by the `of` tokens of the whole window."""
+        began = time.perf_counter()
         self._tokens = of
         square = torch.zeros((), dtype=torch.float64)
         for number, parameter in enumerate(self._parameters):
@@ -61,6 +66,7 @@ class NoiseMeter:
             square = square.to(added.device) + added.double().square().sum()
             self._before[number] = parameter.grad.detach().clone()
         self._seen.append((tokens, square))
+        self.seconds += time.perf_counter() - began
 
     def told(self, norm: float, scale: float) -> Noise | None:
         """`norm` of the window's gradient, unscaled; `scale` of the losses that were seen."""

@@ -56,7 +56,13 @@ def seen_by(
         if reached[-1] == 0:
             raise DataError("the training data holds no supervised token: no budget of them can be reached")
         if reached[-1] >= recipe.budget_size:
-            return found[: bisect.bisect_left(reached, recipe.budget_size) + 1]
+            enough = bisect.bisect_left(reached, recipe.budget_size) + 1
+            if enough < cell.condition.effective_batch_size:
+                raise DataError(
+                    f"--budget tokens {recipe.budget_size} is reached by {enough} samples, less than one window of "
+                    f"{cell.condition.effective_batch_size}: no optimizer step would be whole; raise it"
+                )
+            return found[:enough]
         budget *= 2
 
 

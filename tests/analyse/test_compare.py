@@ -22,7 +22,19 @@ from qtablate.store import Store
 ITEMS = 300
 
 
-def write(folder, accuracies, seeds=(1, 2, 3), benchmark="b", shift=0.0, unfinished=(), samples=64, names="item", warm_up=0.2):
+def write(
+    folder,
+    accuracies,
+    seeds=(1, 2, 3),
+    benchmark="b",
+    shift=0.0,
+    unfinished=(),
+    samples=64,
+    names="item",
+    warm_up=0.2,
+    scaling="none",
+    lr_batch=8,
+):
     """A finished sweep of conditions by tokens, its answers drawn at these accuracies with common random numbers."""
     store, entries = Store(folder), []
     random = np.random.default_rng(3)
@@ -30,7 +42,7 @@ def write(folder, accuracies, seeds=(1, 2, 3), benchmark="b", shift=0.0, unfinis
     for tokens, accuracy in accuracies.items():
         for seed in seeds:
             key = f"{tokens}-{seed}-{folder.name}"
-            condition = asdict(Condition(tokens, 1, 8, "multi", "normal" if tokens else "none"))
+            condition = asdict(Condition(tokens, 1, 16, "multi", "normal" if tokens else "none", lr_scaling=scaling))
             entries.append({"key": key, "seed": seed, **condition})
             if (tokens, seed) in unfinished:
                 continue
@@ -57,7 +69,8 @@ def write(folder, accuracies, seeds=(1, 2, 3), benchmark="b", shift=0.0, unfinis
             )  # fmt: skip
             store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures)))
     store.write_sweep({
-        "schema": RECORD_SCHEMA, "grid": {"hold": "micro-batch", "lr_batch": 8}, "sources": {"model": "nano"},
+        "schema": RECORD_SCHEMA, 
+        "grid": {"hold": "micro-batch", "lr_batch": lr_batch, "lr_scaling": [scaling]}, "sources": {"model": "nano"},
         "recipe": {"samples": samples, "budget": "samples", "budget_size": 0, "warm_up": warm_up},
         "fingerprints": {"benchmark": benchmark, "model": "m"}, "versions": {"torch": "2"}, "cells": entries, "problems": [],
         "items": ITEMS,
@@ -94,6 +107,19 @@ def test_sweeps_that_hold_other_budgets_are_not_comparable(tmp_path):
     found = compare(one, two, 0.02)
     assert set(found.table["verdict"]) == {"not comparable"}
     assert "the first holds 64 samples a cell, the second 128 samples" in comparison_sheet(found).note
+
+
+def test_rates_that_are_scaled_from_other_batches_are_not_comparable(tmp_path):
+    one, two = (write(tmp_path / f"{batch}", {8: 0.5}, scaling="sqrt", lr_batch=batch) for batch in (8, 64))
+    found = compare(one, two, 0.02)
+    assert set(found.table["verdict"]) == {"not comparable"}
+    assert found.table["low"].isna().all()
+    assert found.differing == ("grid.lr_batch: 8 -> 64",)
+    plain = [write(tmp_path / f"plain{batch}", {8: 0.5}, lr_batch=batch) for batch in (8, 64)]  # where nothing is scaled
+    found = compare(*plain, 0.02)
+    assert set(found.table["verdict"]) == {"equivalent"}
+    assert found.differing == ()
+    assert found.table["effective_batch_size"].tolist() == [16]
 
 
 def test_other_items_are_two_independent_means(tmp_path):

@@ -14,12 +14,15 @@ from qtablate.analyse.contrasts import (
     MAIN,
     SIMPLE,
     Answers,
+    Contrast,
     axes_of,
     baselines,
     contrasts,
+    noise_of,
     table,
     verdict,
 )
+from qtablate.axes import settled
 from qtablate.errors import QtablateError
 
 AXES = axes_of("micro-batch")
@@ -293,3 +296,92 @@ def test_conditions_with_more_of_what_is_held_are_not_comparable():
         assert set(rows["verdict"] == "not comparable") == {not comparable}
         said = tables.contrast_sheet(rows).note
         assert ("not comparable" in said) == (not comparable)
+
+
+def levelled(tokens, accum, *, batch=8, extra_lr=1.0, scaling="none", norm="tokens", clip="window", lr_batch=8):
+    """A condition as a grid lays it out."""
+    asked = dict(zip(axes_of("micro-batch"), condition(tokens, accum, batch=batch), strict=True))
+    asked |= {"extra_lr": extra_lr, "lr_scaling": scaling, "loss_norm": norm, "clip_at": clip}
+    return tuple(settled(asked, lr_batch).values())
+
+
+def laid_out(conditions, lr_batch=8):
+    return replace(given(dict.fromkeys(conditions, 0.0)), lr_batch=lr_batch)
+
+
+ONE_LEVEL = {
+    "the rate is scaled and scaled only": ([levelled(t, a, scaling="sqrt") for t in (0, 32) for a in (1, 4)], 8),
+    "another rate of the extra tokens": ([levelled(t, a, extra_lr=10.0) for t in (0, 32) for a in (1, 4)], 8),
+    "the rate is meant for the larger batch": (
+        [levelled(t, a, scaling="sqrt", lr_batch=32) for t in (0, 32) for a in (1, 4)], 32,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", [{}, {"accum": "4"}, {"tokens": "32"}])
+@pytest.mark.parametrize("case", ONE_LEVEL)
+def test_an_axis_of_one_level_hides_no_comparison_where_it_has_no_meaning(case, asked):
+    conditions, lr_batch = ONE_LEVEL[case]
+    wanted, _ = made(laid_out(conditions, lr_batch), **asked)
+    assert sum(one.kind == INTERACTION for one in wanted) == 1
+    assert [one.axis for one in wanted if one.kind == SIMPLE] == ["extra_num_query_tokens"] * 2 + [
+        "accumulate_grad_batches"
+    ] * 2
+
+
+GRIDS = {
+    "scaling": [levelled(32, a, batch=b, scaling=s) for a in (1, 4) for b in (8, 32) for s in ("none", "sqrt", "linear")],
+    "norms": [levelled(t, a, norm=n) for t in (0, 32) for a in (1, 4) for n in ("tokens", "micro_mean")],
+    "extra lr": [levelled(t, 1, extra_lr=x) for t in (32, 0) for x in (10.0, 1.0, 100.0)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("grid", "asked"),
+    [("scaling", {}), ("scaling", {"lr-scaling": "linear"}), ("scaling", {"batch-size": "32"}), ("norms", {}),
+     ("norms", {"loss-norm": "micro_mean"}), ("norms", {"accum": "4"}), ("extra lr", {}), ("extra lr", {"tokens": "32"})],
+)  # fmt: skip
+def test_no_condition_is_compared_with_itself(grid, asked):
+    wanted, rows = made(laid_out(GRIDS[grid]), **asked)
+    assert wanted
+    for one in wanted:
+        assert sum(one.weights.values()) == pytest.approx(0, abs=1e-12)
+        assert len([weight for weight in one.weights.values() if weight]) >= 2
+    assert rows["difference"].abs().max() < 0.3
+
+
+def test_an_axis_that_some_conditions_lack_is_compared_in_the_others():
+    wanted, _ = made(laid_out(GRIDS["extra lr"][:1] + GRIDS["extra lr"][2:]))  # 10 and 100 times, and none
+    assert ("extra_lr", 100.0, 10.0) in {(one.axis, one.level, one.baseline) for one in wanted}
+
+
+def test_two_rules_broken_at_once_are_compared_in_neither():
+    conditions = [levelled(32, 4, norm=n, clip=c) for n in ("tokens", "micro_mean") for c in ("window", "micro_batch")]
+    wanted, _ = made(laid_out(conditions))
+    assert {(one.axis, one.kind, len(one.weights)) for one in wanted} == {("loss_norm", SIMPLE, 2), ("clip_at", SIMPLE, 2)}
+
+
+def test_a_restless_faulty_condition_makes_no_other_less_sure():
+    plain = given({ruled(1): 0.0, ruled(4): 0.0, ruled(1, batch=16): 0.0})
+    wild = np.random.default_rng(8)
+    shares = {1: 0.1, 2: 0.9, 3: 0.5}
+    faulty = {(ruled(4, "none"), seed): (wild.uniform(size=ITEMS) < share).astype(float) for seed, share in shares.items()}
+    beside = replace(plain, right={**plain.right, **faulty})
+    asked = "axis == 'accumulate_grad_batches' and task == 'all'"
+    both = [made(answers)[1].query(asked)["stderr"].tolist() for answers in (plain, beside)]
+    assert both[0] == both[1]
+    [broken] = made(beside)[1].query("axis == 'loss_norm' and task == 'all'")["stderr"]
+    assert broken > 3 * both[0][0]
+
+
+def test_conditions_that_are_one_run_count_once():
+    """(32, 1) and (8, 4) are one effective batch: their seeds' part is common, and no second witness of the noise."""
+    answers = laid_out([ruled(1), ruled(1, batch=32), ruled(4)])
+    assert answers.run_of(ruled(1, batch=32)) == answers.run_of(ruled(4)) != answers.run_of(ruled(1))
+    assert answers.run_of(ruled(4, "none")) == ruled(4, "none")
+    everything = np.ones(ITEMS, dtype=bool)
+    assert noise_of(answers, everything).freedom == 2  # of 2 runs and 3 seeds; 4 if there were 3 runs
+    apart = {ruled(1): -1.0, ruled(4): 0.5, ruled(1, batch=32): 0.5}
+    rows = table(answers, [Contrast(MAIN, "batch", 32, 8, apart)], 0.02, tasks=False)
+    noise = noise_of(answers, everything).variance
+    assert float(rows["stderr"].iloc[0]) ** 2 >= 2 * noise / 3  # not 1.5, as of three runs

@@ -1,7 +1,7 @@
 """Costs by formula against PyTorch's own counting, and which conditions are worth it."""
 
 import json
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 
 import numpy as np
 import pandas as pd
@@ -82,7 +82,7 @@ def condition(tokens):
 def summary(accuracies):
     rows = [
         {
-            **asdict(condition(tokens)), "seeds_done": 2, "visual_tokens": 2 + tokens, "steps": 100,
+            **asdict(condition(tokens)), "faulty": "", "seeds_done": 2, "visual_tokens": 2 + tokens, "steps": 100,
             "train_seconds": 10.0 + tokens, "eval_seconds": 4.0, "n_items": 400, "peak_memory_mb": 500.0, "accuracy": accuracy,
         }
         for tokens, accuracy in accuracies.items()
@@ -109,8 +109,21 @@ def test_the_cheapest_that_is_as_good_is_advised():
     assert table["step_seconds"].tolist() == [0.1, 0.18, 0.74]
     assert table["item_milliseconds"].tolist() == [10.0] * 3
     text = advice(table, 0.02)
-    assert "Best here: 64 extra tokens" in text
-    assert "8 extra tokens, accumulation 1 (69.5 %), 10 instead of 66 visual tokens" in text
+    assert "Best here: extra tokens 64" in text
+    assert "extra tokens 8, accum 1 (69.5 %), 10 instead of 66 visual tokens" in text
+
+
+def test_a_faulty_condition_is_neither_best_nor_on_a_front():
+    wrong = Condition(64, 4, 8, "multi", "normal", loss_norm="micro_mean")
+    table = summary({0: 0.5, 64: 0.6})
+    third = table.tail(1).assign(**asdict(wrong), faulty="loss_norm=micro_mean", accuracy=0.9)
+    table = pd.concat([table, third], ignore_index=True)
+    answers = given({0: 0.0, 64: 0.1})
+    answers = replace(answers, right={**answers.right, **{(astuple(wrong), seed): np.ones(4000) for seed in (0, 1)}})
+    found = costs(table, answers, DECODERS["7b"], 0.02)
+    assert list(found["as_good_as_best"]) == ["", "best", ""]
+    assert list(found["cheapest_by_tokens"]) == [True, True, False]
+    assert "faulty" not in advice(found, 0.02)
 
 
 def test_where_nothing_cheaper_is_surely_as_good_it_is_said():

@@ -60,26 +60,36 @@ def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
     shared = {"faulty": "", "peak_learning_rate": 4e-3, "samples_seen": 960, "steps": 30, "supervised_tokens": 9000,
               "skipped_windows": 1, "overflows": 0, "status": "ok"}  # fmt: skip
     mixes = {"multi": [0.25] * STEPS, "single": [0.0, 1.0, 0.0, 0.0] * (STEPS // 4)}
-    for micro, mixing, cosine in ((8, "multi", 0.1), (2000, "single", 0.99)):
+    for micro, mixing, cosine in ((8, "multi", 0.1), (2000, "multi", 0.1), (8, "single", 0.99)):
         for seed in (1, 2):
-            key = f"{micro}-{seed}"
+            key = f"{micro}-{mixing}-{seed}"
             condition = asdict(Condition(4, 4, micro, mixing, "normal"))
             rows.append({"key": key, "seed": seed, "effective_batch_size": 4 * micro, **condition, **shared})
             table = run(seed, image_fraction=mixes[mixing], extra_cosine=cosine)
             store.write_rows(store.cell_file(key, "train.csv"), table.to_dict("records"), TRAIN_COLUMNS)
     found = training.table(store, pd.DataFrame(rows))
-    assert found["seeds"].tolist() == [2, 2]
-    assert found["batch_is"].tolist() == ["below", "above"]
-    assert found["image_share"].tolist() == [0.25, 0.25]
-    assert found["image_share_sd"].tolist() == [0, pytest.approx(math.sqrt(0.25 * 0.75))]
-    assert found["extra_state"].tolist() == ["", "copies"]
+    assert found["seeds"].tolist() == [2, 2, 2]
+    assert found["batch_is"].tolist() == ["below", "above", ""]  # micro-batches of one medium scatter more than samples
+    assert found["image_share"].tolist() == [0.25, 0.25, 0.25]
+    assert found["image_share_sd"].tolist() == [0, 0, pytest.approx(math.sqrt(0.25 * 0.75))]
+    assert found["extra_state"].tolist() == ["", "", "copies"]
     sheet = training.sheet(found)
-    assert "--extra-init normal mends" in sheet.note
+    assert "They grew alike" in sheet.note  # from a start that is apart
     assert sheet.note.count("Warning") == 1
     assert "windows without a step, for want of supervised tokens" in sheet.note
-    named = dict(zip(sheet.columns, sheet.rows[1], strict=True))
-    assert (named["samples"], named["steps"], named["supervised tokens"], named["batch"]) == ("960", "30", "9,000", "8,000")
+    named = dict(zip(sheet.columns, sheet.rows[2], strict=True))
+    assert (named["samples"], named["steps"], named["supervised tokens"], named["batch"]) == ("960", "30", "9,000", "32")
     assert named["images %"] == "25.0 sd 43.3"
+
+
+@pytest.mark.parametrize(
+    ("state", "init", "rate", "said"),
+    [("copies", "zeros", 1.0, "--extra-init normal mends"), ("copies", "normal", 1.0, "fewer may do"),
+     ("frozen", "zeros", 1.0, "--extra-init normal or a longer --warm-up"), ("frozen", "normal", 1.0, "a larger --extra-lr"),
+     ("frozen", "zeros", 0.01, "--extra-lr 1 mends")],
+)  # fmt: skip
+def test_what_mends_useless_tokens_depends_on_what_was_done(state, init, rate, said):
+    assert said in training._mends({"extra_state": state, "extra_init": init, "extra_lr": rate})
 
 
 def test_nothing_finished_is_no_sheet(tmp_path):

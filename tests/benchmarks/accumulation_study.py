@@ -22,6 +22,7 @@ from learner import markdown
 import qtablate
 from qtablate.analyse import gate, tables, training
 from qtablate.analyse.contrasts import ALL, SIMPLE, Contrast, read, table
+from qtablate.analyse.frames import budget
 from qtablate.analyse.load import Results
 
 PARTS = ("batches", "norms", "steps", "mixing", "init")
@@ -52,7 +53,7 @@ def from_the_smallest(results: Results) -> str:
 def section(folder: Path) -> str:
     results = qtablate.load(folder)
     sheets = [
-        tables.summary_sheet(results.summary, "2400 samples a cell"), training.sheet(results.training),
+        tables.summary_sheet(results.summary, f"{budget(results.sweep)} a cell"), training.sheet(results.training),
         tables.contrast_sheet(results.contrasts), tables.gate_sheet(gate.pairs(results.store, results.cells), results.cells),
     ]  # fmt: skip
     parts = [sheet.markdown().replace("## ", "### ", 1) for sheet in sheets if sheet]

@@ -187,12 +187,14 @@ def test_a_budget_of_tokens_ends_with_the_sample_that_reaches_it():
     some = [Sample(str(n), IMAGE if n % 4 == 0 else VIDEO, f"clip{n}", (("q", "a"),)) for n in range(40)]
     count = {sample.id: 3 + int(sample.id) % 5 for sample in some}
     recipe = Recipe(40, 0.25, 1e-3, 0.0, 0.0, 0.0, (0.9, 0.999), None, False, 64)
-    for wanted in (1, 50, 199, 200, 1000):  # the last needs epochs
+    for wanted in (90, 150, 199, 200, 1000):  # the last needs epochs
         size = {"budget": "tokens", "budget_size": wanted}
         found = budgeted(size, recipe, some, lambda sample: count[sample.id])
         total = sum(count[sample.id] for sample in found)
         assert total >= wanted > total - count[found[-1].id]
         assert found == budgeted(size, recipe, some, lambda sample: count[sample.id], accum=4)
+    with pytest.raises(DataError, match=r"tokens 10 is reached by \d samples, less than one window of 16"):
+        budgeted({"budget": "tokens", "budget_size": 10}, recipe, some, lambda sample: count[sample.id], accum=4)
     with pytest.raises(DataError, match="no supervised token"):
         budgeted(size, recipe, some, lambda _: 0)
 

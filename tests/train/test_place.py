@@ -3,15 +3,17 @@
 import copy
 from contextlib import nullcontext
 
+import pytest
 import torch
 from torch.amp import GradScaler
 
 from qtablate.bench.items import VIDEO, Sample
+from qtablate.errors import QtablateError
 from qtablate.model.adapter import new_adapter
 from qtablate.model.load import load
 from qtablate.train.accumulate import Rules, accumulate, clear
 from qtablate.train.batches import loss_sum, micro_batch
-from qtablate.train.loop import Plan, Training, choose_trainable
+from qtablate.train.loop import OVERFLOWS, Plan, Training, choose_trainable
 from qtablate.train.place import LOADED, place
 from qtablate.train.schedule import learning_rate
 
@@ -101,7 +103,8 @@ def test_training_in_bf16_goes_down_with_fp32_parameters_and_moments(tiny_direct
     assert spot.peak_memory_mb() > 10
 
 
-def test_fp16_scales_losses_and_steps_once_a_window(tiny_directory, monkeypatch):
+@pytest.mark.parametrize("kind", ["nan", "inf"])
+def test_fp16_scales_losses_and_steps_once_a_window(tiny_directory, monkeypatch, kind):
     """Property 6 of accumulation: one unscale and one update a window; a gradient that is not finite in any micro-batch
     skips the optimizer's step and the schedule's, and nothing but the scale changes."""
     half, encoder = load(str(tiny_directory), LOADED["fp16"])
@@ -123,7 +126,9 @@ def test_fp16_scales_losses_and_steps_once_a_window(tiny_directory, monkeypatch)
     def loss(micro):
         number = spoiled["seen"]
         spoiled["seen"] += 1
-        return right(micro) * (float("inf") if number == 2 * spoiled["at"] + 1 else 1.0)  # one micro-batch of one window
+        if number != 2 * spoiled["at"] + 1:
+            return right(micro)  # one micro-batch of one window is spoiled
+        return right(micro) * float("inf") if kind == "nan" else right(micro) + 3e38 * parameters["projection.bias"].sum()
 
     monkeypatch.setattr(training, "_loss", loss)
     steps, held = [], {}
@@ -140,6 +145,20 @@ def test_fp16_scales_losses_and_steps_once_a_window(tiny_directory, monkeypatch)
     for one, two in zip(before["optimizer"]["state"].values(), after["optimizer"]["state"].values(), strict=True):
         assert all(torch.equal(one[name], two[name]) for name in one)
     assert after["scaler"]["scale"] == before["scaler"]["scale"] / 2
+
+
+def test_a_run_whose_every_gradient_overflows_is_given_up(tiny_directory, monkeypatch):
+    half, encoder = load(str(tiny_directory), LOADED["fp16"])
+    parameters = choose_trainable(half, False)
+    for parameter in parameters.values():
+        parameter.data = parameter.data.float()
+    plan = Plan(1, 2, 1e-2, 0.5, 0.25, 0.02, (0.9, 0.999), 256, Rules(max_grad_norm=1.0))
+    samples = SAMPLES * 12
+    training = Training(half, parameters, samples, FEATURES.__getitem__, encoder, plan, scaler=GradScaler("cpu"))
+    bias = parameters["projection.bias"]
+    monkeypatch.setattr(training, "_loss", lambda micro: float("inf") * bias.sum())
+    with pytest.raises(QtablateError, match=rf"diverged: {OVERFLOWS} windows in a row, until step {OVERFLOWS - 1}"):
+        list(training)
 
 
 def test_fp16_gradients_are_near_the_fp32_ones_and_not_further_with_more_accumulation(tiny_directory):
