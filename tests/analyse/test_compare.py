@@ -69,7 +69,7 @@ def write(
             )  # fmt: skip
             store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures)))
     store.write_sweep({
-        "schema": RECORD_SCHEMA, 
+        "schema": RECORD_SCHEMA,
         "grid": {"hold": "micro-batch", "lr_batch": lr_batch, "lr_scaling": [scaling]}, "sources": {"model": "nano"},
         "recipe": {"samples": samples, "budget": "samples", "budget_size": 0, "warm_up": warm_up},
         "fingerprints": {"benchmark": benchmark, "model": "m"}, "versions": {"torch": "2"}, "cells": entries, "problems": [],

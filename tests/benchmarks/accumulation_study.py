@@ -8,8 +8,9 @@
     qtablate sweep $S --accum 4 --image-share 0.25 --mixing multi,single,aligned --out DIR/mixing
     python tests/benchmarks/accumulation_study.py DIR results/accumulation
 
-Copies the tables of each sweep and writes tables.md: the report's own sheets, and for the first sweep the differences from one
-small batch without accumulation, which no single axis of the grid holds.
+Copies the tables of each sweep and writes README.md (questions, and what the data support in the report's own words) and
+tables.md: the report's sheets, and for the first sweep the differences from one small batch without accumulation, which no
+single axis of the grid holds.
 """
 
 import shutil
@@ -25,7 +26,16 @@ from qtablate.analyse.contrasts import ALL, SIMPLE, Contrast, read, table
 from qtablate.analyse.frames import budget
 from qtablate.analyse.load import Results
 
-PARTS = ("batches", "norms", "steps", "mixing", "init")
+QUESTIONS = {
+    "batches": "A smaller batch first, accumulation only when needed (Ask-Anything issue 174; arXiv 2507.07101)? On the same "
+    "samples, one small batch, the same with accumulation 4, and a batch four times as large without, at three ways of scaling "
+    "the learning rate. Both together make an effective batch of 128.",
+    "norms": "What does a faulty loss norm cost? micro_mean weights short answers more; none, beside it, multiplies the "
+    "gradient by 4, which AdamW hides.",
+    "steps": "What does it cost to clip at every micro-batch, and to count the schedule in micro-batches?",
+    "mixing": "Both media in every micro-batch, one medium each in random order, or one each evenly, at a quarter of images.",
+    "init": "Extra tokens that start apart, as zeros (the original's choice), and as copies of the base queries.",
+}
 KEPT = ("sweep.json", "cells.csv", "summary.csv", "training.csv", "contrasts.csv", "report.md")
 MARGIN = 0.02
 
@@ -62,13 +72,51 @@ def section(folder: Path) -> str:
     return "\n\n".join([f"## {folder.name}", *parts])
 
 
+def answered(folder: Path) -> str:
+    """A part of the README: its question, and what the report says."""
+    results = qtablate.load(folder)
+    found = results.contrasts
+    said = [
+        line
+        for axis in dict.fromkeys(found["axis"])
+        for line in tables.in_words(found[(found["axis"] == axis) & (found["kind"] == SIMPLE)])
+    ]
+    sheet = training.sheet(results.training)
+    gate_sheet = tables.gate_sheet(gate.pairs(results.store, results.cells), results.cells)
+    lines = [f"- {line}" for line in said] + [f"- {line}" for line in sheet.note.splitlines()[1:]]
+    if gate_sheet:
+        lines.append(f"- Equal effective batches: {gate_sheet.note.rpartition('. ')[2]}")
+    seeds = sorted({int(n) for n in results.summary["seeds_done"]})
+    head = f"{budget(results.sweep)} a cell, {' to '.join(map(str, seeds))} seeds, {results.sweep['items']} items."
+    return "\n".join([f"## {folder.name}", "", QUESTIONS[folder.name], "", head, "", *lines])
+
+
+def readme(source: Path, there: list[str]) -> str:
+    commands = "\n".join(line.removeprefix("    ") for line in (__doc__ or "").splitlines() if line.startswith("    "))
+    return (
+        "\n\n".join(
+            [
+                "# What the rules and the advice are worth",
+                "nano on its procedural world, 32 extra tokens; points of accuracy, 95 % intervals over clips and seeds. All tables, "
+                "with Holm's p, averages over other axes, mixes of media, batches and noise scales: [tables.md](tables.md). A model of a "
+                "million parameters, trained for a minute: what is large here may be small elsewhere. The last command writes this "
+                "file.",
+                f"```\n{commands}\n```",
+                *(answered(source / part) for part in there),
+            ]
+        )
+        + "\n"
+    )
+
+
 def main() -> None:
     source, out = map(Path, sys.argv[1:3])
-    there = [part for part in PARTS if (source / part / "report.md").exists()]
+    there = [part for part in QUESTIONS if (source / part / "report.md").exists()]
     for part in there:
         (out / part).mkdir(parents=True, exist_ok=True)
         for name in KEPT:
             shutil.copy(source / part / name, out / part / name)
+    (out / "README.md").write_text(readme(source, there))
     (out / "tables.md").write_text("# Tables\n\n" + "\n\n".join(section(source / part) for part in there) + "\n")
 
 
