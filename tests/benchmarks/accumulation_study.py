@@ -91,22 +91,17 @@ def answered(folder: Path) -> str:
     return "\n".join([f"## {folder.name}", "", QUESTIONS[folder.name], "", head, "", *lines])
 
 
+INTRODUCTION = """# What the rules and the advice are worth
+
+nano on its procedural world, 32 extra tokens; points of accuracy, 95 % intervals over clips and seeds. All tables, with Holm's
+p, averages over other axes, mixes of media, batches and noise scales: [tables.md](tables.md). A model of a million parameters,
+trained for a minute: what is large here may be small elsewhere. The last command writes this file.
+"""
+
+
 def readme(source: Path, there: list[str]) -> str:
     commands = "\n".join(line.removeprefix("    ") for line in (__doc__ or "").splitlines() if line.startswith("    "))
-    return (
-        "\n\n".join(
-            [
-                "# What the rules and the advice are worth",
-                "nano on its procedural world, 32 extra tokens; points of accuracy, 95 % intervals over clips and seeds. All tables, "
-                "with Holm's p, averages over other axes, mixes of media, batches and noise scales: [tables.md](tables.md). A model of a "
-                "million parameters, trained for a minute: what is large here may be small elsewhere. The last command writes this "
-                "file.",
-                f"```\n{commands}\n```",
-                *(answered(source / part) for part in there),
-            ]
-        )
-        + "\n"
-    )
+    return "\n".join([INTRODUCTION, f"```\n{commands}\n```\n", *(answered(source / part) + "\n" for part in there)])
 
 
 def main() -> None:
