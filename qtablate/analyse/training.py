@@ -105,7 +105,7 @@ def sheet(table: pd.DataFrame) -> Sheet | None:
     rows, warnings = [], []
     for row in table.to_dict("records"):
         named = levels_of({str(name): value for name, value in row.items()}, shown)
-        updates = [percent(row[name], digits=2) for name in ("extra_update", "query_update")]
+        updates = ["" if pd.isna(row[name]) else f"{100 * row[name]:.2g}" for name in ("extra_update", "query_update")]
         rows.append((
             *named, number(row["effective_batch_size"]), number(row["samples_seen"]), number(row["steps"]),
             number(row["supervised_tokens"]), f"{row['peak_learning_rate']:.3g}",

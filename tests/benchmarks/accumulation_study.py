@@ -6,6 +6,7 @@
     qtablate sweep $S --accum 1 --extra-init normal,zeros,copy --out DIR/init
     qtablate sweep $S --accum 4 --max-grad-norm 1 --clip-at window,micro_batch --schedule-at window,micro_batch --out DIR/steps
     qtablate sweep $S --accum 4 --image-share 0.25 --mixing multi,single,aligned --out DIR/mixing
+    qtablate sweep $S --accum 1 --warm-up 0 --extra-init normal,zeros --out DIR/no-warm-up
     python tests/benchmarks/accumulation_study.py DIR results/accumulation
 
 Copies the tables of each sweep and writes README.md (questions, and what the data support in the report's own words) and
@@ -35,6 +36,7 @@ QUESTIONS = {
     "steps": "What does it cost to clip at every micro-batch, and to count the schedule in micro-batches?",
     "mixing": "Both media in every micro-batch, one medium each in random order, or one each evenly, at a quarter of images.",
     "init": "Extra tokens that start apart, as zeros (the original's choice), and as copies of the base queries.",
+    "no-warm-up": "The same without a warm-up, where zeros are said to stay together.",
 }
 KEPT = ("sweep.json", "cells.csv", "summary.csv", "training.csv", "contrasts.csv", "report.md")
 MARGIN = 0.02
