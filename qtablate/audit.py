@@ -14,7 +14,7 @@ from qtablate.execute.local import gpus
 from qtablate.grid import Cell, Fingerprints, Grid, Recipe, check
 from qtablate.model.load import read_config
 from qtablate.sweep import refuse_misfit
-from qtablate.train.order import media, order
+from qtablate.train.order import drawn
 from qtablate.train.schedule import learning_rate
 
 RIGHT, COUNTED = "optimizer steps", "schedule_at micro_batch"
@@ -71,12 +71,10 @@ def first_samples(
     Raises:
         DataError: too few can be shown.
     """
-    recipe = cell.recipe
-    plan = media(recipe.samples, recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed)
     found: list[Sample] = []
     shown: dict[str, Frames] = {}
     broken: dict[str, str] = {}
-    for sample in order(training.samples, plan, cell.seed, training.weights):
+    for sample in drawn(cell, training.samples, training.weights, cell.recipe.samples):
         if sample.clip not in shown and sample.clip not in broken:
             try:
                 shown[sample.clip] = training.frames(sample.clip)

@@ -36,6 +36,8 @@ AXES = (
     Axis("clip_at", "clip-at", "clip at", ("window", "micro_batch"), faulty=("micro_batch",)),
     Axis("schedule_at", "schedule-at", "schedule at", ("window", "micro_batch"), faulty=("micro_batch",)),
 )
+SPLIT = ("accumulate_grad_batches", "micro_batch_size")
+"""What may differ where one effective batch is split in two ways."""
 BY_NAME = {axis.name: axis for axis in AXES}
 BY_OPTION = {axis.option: axis for axis in AXES}
 

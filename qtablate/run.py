@@ -39,7 +39,7 @@ from qtablate.train import checkpoint
 from qtablate.train.accumulate import Rules
 from qtablate.train.batches import supervised_tokens
 from qtablate.train.loop import Plan, Step, Training, choose_trainable, drops_out
-from qtablate.train.order import media, order, seen_by
+from qtablate.train.order import drawn, seen_by
 from qtablate.train.place import LOADED, Place, place
 from qtablate.train.ranks import ALONE, Ranks, together
 
@@ -91,7 +91,7 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     model = ready.model
     whole, accumulation = cell.condition.micro_batch_size, cell.condition.accumulate_grad_batches
     size = -(-whole // job.ranks)
-    samples = first_of(cell, training.samples, training.weights, 3 * size)
+    samples = drawn(cell, training.samples, training.weights, cell.samples or recipe.samples, 3 * size)
     if ready.encoder.tell_seconds:
         shown = [*((one.clip, one.medium) for one in samples), *((one.clip, one.medium) for one in items)]
         at = {clip: (0.0,) * config["num_frames"] for clip, medium in shown if medium == VIDEO}
@@ -319,14 +319,6 @@ def training_of(
 ) -> Training:
     where = ready.place
     return Training(ready.model, ready.parameters, samples, lookup, ready.encoder, plan, where.autocast, where.scaler, ranks)
-
-
-def first_of(cell: Cell, samples: Sequence[Sample], weights: Mapping[str, float], count: int) -> list[Sample]:
-    """The first samples of a cell, in its order."""
-    plan = media(
-        cell.samples or cell.recipe.samples, cell.recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed
-    )
-    return order(samples, plan[:count], cell.seed, weights)
 
 
 def ask(

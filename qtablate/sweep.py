@@ -284,11 +284,10 @@ def plan_sheet(sweep: Sweep, probed: Mapping[Condition, Probed]) -> Sheet:
     """The plan: a row a condition."""
     to_run = Counter(cell.condition for cell in sweep.to_run())
     rows, config = [], read_config(sweep.sources.model)
-    others = [
-        axis for axis in AXES[3:]
-        if axis.name in ("mixing", "extra_init") or len({getattr(one, axis.name) for one, _ in sweep.grid.conditions()}) > 1
-    ]  # fmt: skip
-    for condition, _ in sweep.grid.conditions():
+    conditions = [condition for condition, _ in sweep.grid.conditions()]
+    varied = {axis.short for axis in AXES[3:] if len({getattr(one, axis.name) for one in conditions}) > 1}
+    others = [axis for axis in AXES[3:] if axis.name in ("mixing", "extra_init") or axis.short in varied]
+    for condition in conditions:
         cell = next(cell for cell in sweep.cells if cell.condition == condition)
         rows.append((
             str(condition.extra_num_query_tokens), str(visual_tokens(config, condition.extra_num_query_tokens)),
@@ -309,7 +308,6 @@ def plan_sheet(sweep: Sweep, probed: Mapping[Condition, Probed]) -> Sheet:
         "extra tokens", "visual", "accum", "micro-batch", "batch", *(axis.short for axis in others), "peak rate", "steps",
         "to run", "trainable", "MB", "a step", "a cell",
     )  # fmt: skip
-    varied = {axis.short for axis in others if len({getattr(one, axis.name) for one, _ in sweep.grid.conditions()}) > 1}
     optional = tuple(name for name in ("mixing", "extra init", "peak rate", "visual", "batch", "MB") if name not in varied)
     return Sheet(f"Plan of {sweep.store.root}", columns, tuple(rows), note, optional=optional)
 
@@ -355,7 +353,7 @@ def defaults_in_words(sweep: Sweep, probed: Mapping[Condition, Probed]) -> list[
         lines.append(f"The world draws {recipe.samples} samples (--samples); cells that need more see them over again.")
     if recipe.budget == "tokens":
         lines.append("How many samples hold so many supervised tokens is told by the texts, for every seed.")
-    if len(set(grid.lr_scaling)) > 1 or grid.lr_scaling != ("none",):
+    if grid.lr_scaling != ("none",):
         lines.append(
             f"The rate is meant for an effective batch of {grid.reference_batch} (--lr-batch); --lr-scaling multiplies it by "
             "the ratio of the batches or its square root, or leaves it."

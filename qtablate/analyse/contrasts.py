@@ -27,7 +27,7 @@ NOT_COMPARABLE = "not comparable"
 SAME_BUDGET = 0.01
 """Share by which conditions may differ in what is held: a skipped window, a budget reached in the middle of a sample."""
 ALL = "all"  # tasks
-FAULTY = {axis.name: axis.known[0] for axis in axes.AXES if axis.faulty}
+RIGHT = {axis.name: axis.known[0] for axis in axes.AXES if axis.faulty}
 """The right level of every axis that has faulty ones."""
 COLUMNS = (
     "kind", "axis", "level", "baseline", "other_axis", "other_level", "other_baseline", "at", "task", "difference", "stderr",
@@ -94,7 +94,7 @@ class Answers:
         named = self.named(condition)
         if named["mixing"] != "multi" or self.faulty(condition):
             return condition
-        split = ("accumulate_grad_batches", "micro_batch_size", "effective_batch_size")
+        split = {*axes.SPLIT, "effective_batch_size"}
         return (axes.effective(named), *(level for axis, level in named.items() if axis not in split))
 
     def seeds_of(self, condition: Condition) -> list[int]:
@@ -335,7 +335,7 @@ def _row(one: Contrast, task: str, value: Estimate, margin: float) -> dict[str, 
         "kind": one.kind, "axis": one.axis, "level": one.level, "baseline": one.baseline, "other_axis": one.other_axis,
         "other_level": one.other_level, "other_baseline": one.other_baseline, "task": task,
         "at": "; ".join(f"{axis}={'+'.join(axes.told(axis, level) for level in levels)}" for axis, levels in one.at),
-        **measured(value, margin), "seeds": value.seeds, "faulty": one.axis in FAULTY and one.level != FAULTY[one.axis],
+        **measured(value, margin), "seeds": value.seeds, "faulty": one.axis in RIGHT and one.level != RIGHT[one.axis],
         "uncertainty": "" if math.isnan(value.stderr) else "items and seeds" if value.seed_freedom else "items only",
     }  # fmt: skip
 

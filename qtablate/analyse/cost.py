@@ -9,7 +9,7 @@ import pandas as pd
 
 from qtablate.analyse.contrasts import ALL, EQUIVALENT, SIMPLE, Answers, Contrast, table
 from qtablate.analyse.frames import AXES
-from qtablate.analyse.levels import NAMES, levels_of, shown_axes
+from qtablate.analyse.levels import named, shown_axes
 from qtablate.errors import QtablateError
 
 TEXT = 64  # tokens of prompt and question that stand beside the visual ones
@@ -139,10 +139,10 @@ def advice(out: pd.DataFrame, margin: float) -> str:
     best = out[out["as_good_as_best"] == "best"].iloc[0]
     good = out[out["as_good_as_best"] != ""].sort_values(["visual_tokens", "train_seconds"], kind="stable").iloc[0]
     shown = shown_axes(out)
-    names = {}
-    for key, row in (("best", best), ("good", good)):
-        levels = levels_of({str(name): level for name, level in row.items()}, shown)
-        names[key] = ", ".join(f"{NAMES[axis]} {level}" for axis, level in zip(shown, levels, strict=True))
+    names = {
+        key: ", ".join(named({str(name): level for name, level in row.items()}, shown))
+        for key, row in (("best", best), ("good", good))
+    }
     text = f"Best here: {names['best']} ({100 * best['accuracy']:.1f} %). "
     if good.name == best.name:
         return text + f"No cheaper condition is surely within {100 * margin:g} points of it."

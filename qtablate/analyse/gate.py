@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from qtablate.analyse.frames import AXES
+from qtablate.axes import SPLIT
 from qtablate.store import Store
 
 LOSS_TOLERANCE = 1e-4  # relative, at every step
@@ -20,8 +21,6 @@ NEAR_TIE = 0.01  # nats between the two best options
 EARLY = 0.1
 """Share of the steps that are the first ones, and three at least: dividing by micro-batches instead of tokens shows at the
 second step, by 2e-3 in results/accumulation, where rounding alone is 1e-7."""
-SPLIT = ("accumulate_grad_batches", "micro_batch_size")
-"""What may differ within a pair."""
 
 
 @dataclass(frozen=True, slots=True)

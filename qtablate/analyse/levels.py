@@ -21,5 +21,10 @@ def levels_of(row: Mapping[str, Any], shown: Sequence[str]) -> tuple[str, ...]:
     return tuple(axes.told(axis, row[axis]) for axis in shown)
 
 
+def named(row: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
+    """Each level behind its axis, for a sentence."""
+    return [f"{NAMES[axis]} {level}" for axis, level in zip(shown, levels_of(row, shown), strict=True)]
+
+
 def heads(shown: Sequence[str]) -> tuple[str, ...]:
     return tuple(NAMES[axis] for axis in shown)

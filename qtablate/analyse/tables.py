@@ -13,15 +13,16 @@ from qtablate.analyse.contrasts import (
     INTERACTION,
     MAIN,
     NOT_COMPARABLE,
+    RIGHT,
     SIMPLE,
     UNDECIDED,
     WORSE,
 )
 from qtablate.analyse.frames import CONTROLS
-from qtablate.analyse.gate import EARLY, LOSS_TOLERANCE, NEAR_TIE, SPLIT, Pair
-from qtablate.analyse.levels import NAMES, heads, levels_of, shown_axes
+from qtablate.analyse.gate import EARLY, LOSS_TOLERANCE, NEAR_TIE, Pair
+from qtablate.analyse.levels import NAMES, heads, levels_of, named, shown_axes
 from qtablate.analyse.sheet import Sheet, number, percent, points
-from qtablate.axes import AXES, told
+from qtablate.axes import AXES, SPLIT, told
 from qtablate.bench.patience import UNSETTLED
 from qtablate.bench.protocol import MEDIA_ROOTS, PUBLISHED, SCORERS
 
@@ -145,8 +146,7 @@ def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
 
 
 def _in_words(row: Mapping[str, Any], shown: Sequence[str]) -> str:
-    others = [f"{NAMES[axis]} {level}" for axis, level in zip(shown, levels_of(row, shown), strict=True)][1:]
-    what = f"{row[AXES[0].name]} extra tokens ({', '.join([*others, str(row['extra_init'])])})"
+    what = f"{row[AXES[0].name]} extra tokens ({', '.join([*named(row, shown)[1:], str(row['extra_init'])])})"
     if row["named"] == "frozen":
         return f"{what} are frozen: they stay where they began."
     if row["named"] == "copies":
@@ -235,14 +235,10 @@ def compared(row: Mapping[str, Any]) -> str:
     return f"({axis}) at {other} - at {told(row['other_axis'], row['other_baseline'])}"
 
 
-_RIGHT = {(axis.name, axis.known[0]) for axis in AXES if axis.faulty}
-"""Rules kept, which go without saying."""
-
-
 def where(row: Mapping[str, Any]) -> str:
     """At which levels of the other axes."""
     parts = [part.partition("=")[::2] for part in str(row["at"]).split("; ") if part]
-    kept = [(axis, level) for axis, level in parts if (axis, level) not in _RIGHT]
+    kept = [(axis, level) for axis, level in parts if (axis, level) not in RIGHT.items()]  # rules kept go without saying
     return ", ".join(f"{'mean of ' if row['kind'] == MAIN else ''}{NAMES[axis]} {level}" for axis, level in kept)
 
 

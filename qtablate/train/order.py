@@ -39,6 +39,14 @@ def _evenly(count: int, share: Fraction) -> list[str]:
     return [IMAGE if math.floor((n + 1) * share) > math.floor(n * share) else VIDEO for n in range(count)]
 
 
+def drawn(
+    cell: Cell, samples: Sequence[Sample], weights: Mapping[str, float], of: int, first: int | None = None
+) -> list[Sample]:
+    """The order of a cell that trains on `of` samples, or its first ones."""
+    plan = media(of, cell.recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed)
+    return order(samples, plan[:first], cell.seed, weights)
+
+
 def seen_by(
     cell: Cell, samples: Sequence[Sample], weights: Mapping[str, float], supervised: Callable[[Sample], int]
 ) -> list[Sample]:
@@ -47,8 +55,7 @@ def seen_by(
     recipe = cell.recipe
     budget = cell.samples or recipe.samples
     while True:
-        plan = media(budget, recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed)
-        found = order(samples, plan, cell.seed, weights)
+        found = drawn(cell, samples, weights, budget)
         if recipe.budget != "tokens":
             return found
         counts = {sample: supervised(sample) for sample in dict.fromkeys(found)}
