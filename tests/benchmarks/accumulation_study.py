@@ -26,6 +26,8 @@ from qtablate.analyse import gate, tables, training
 from qtablate.analyse.contrasts import ALL, SIMPLE, Contrast, read, table
 from qtablate.analyse.frames import budget
 from qtablate.analyse.load import Results
+from qtablate.analyse.report import report
+from qtablate.store import Store
 
 QUESTIONS = {
     "batches": "A smaller batch first, accumulation only when needed (Ask-Anything issue 174; arXiv 2507.07101)? On the same "
@@ -110,6 +112,7 @@ def main() -> None:
     source, out = map(Path, sys.argv[1:3])
     there = [part for part in QUESTIONS if (source / part / "report.md").exists()]
     for part in there:
+        report(Store(source / part))  # by the code that writes the tables below, whichever ran the sweep
         (out / part).mkdir(parents=True, exist_ok=True)
         for name in KEPT:
             shutil.copy(source / part / name, out / part / name)
