@@ -17,17 +17,26 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """A line from a job to the user: it is never dropped, as one of many `Progress` reports may be."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened to a job."""
 
     key: str
     kind: str
-    """`started`, `progress`, `done` or `failed`."""
+    """`started`, `progress`, `notice`, `silent`, `done` or `failed`. `silent`: nothing was heard from a running job for long."""
     progress: Progress | None = None
     result: Any = None
     """What a `done` job returned."""
     error: str = ""
     traceback: str = ""
+    text: str = ""
+    """Of a `notice` and of a `silent` job: what to tell the user."""
 
 
 @dataclass(frozen=True, slots=True)
