@@ -102,7 +102,9 @@ def sweep(
         str, typer.Option(help="world, world:LEVEL, a json file of conversations, a comma list, or a YAML file of these.")
     ] = "world",
     train_weights: Annotated[str, typer.Option(help="How often each source in --train is drawn from: a comma list.")] = "",
-    max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of samples or items that may be left out as bad.")] = 0.1,
+    max_bad: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the training samples, and of the items, that may be bad and left out.")
+    ] = 0.1,
     media_root: Annotated[str, typer.Option(help="Folder that the clips in --train are named from.")] = "",
     controls: Annotated[str, typer.Option(help=f"What items are asked under too: {CONTROLS}, or blind alone.")] = CONTROLS,
     scorers: Annotated[
@@ -496,9 +498,8 @@ def _run(screen: Console, planned: "Sweep") -> "Sweep":
         screen.print(f"All {len(planned.cells)} cells of {planned.store.root} are finished; nothing to run.")
         return planned
     try:
-        missing = planned.chunks_missing()
-        if missing:
-            jobs = sweeps.feature_jobs(planned)
+        jobs = sweeps.feature_jobs(planned)
+        if jobs:
             board = Board("Frozen visual features", {key: key for key, _ in jobs}, planned.processes)
             _follow(screen, board, sweeps.compute_features(planned, jobs), lambda _: "done")
         sweeps.refuse_bad(planned)
@@ -578,7 +579,7 @@ def _show_report(screen: Console, store: "Store", **asked: Any) -> None:
     for sheet in built.sheets:
         screen.print(sheet.rich(screen.width))
         screen.print()
-    _say(screen, "Written: " + ", ".join(str(path) for path in built.files))
+    _say(screen, built.remark or "Written: " + ", ".join(str(path) for path in built.files))
 
 
 def _say(screen: Console, text: str) -> None:

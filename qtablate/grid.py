@@ -17,7 +17,7 @@ from typing import Any, Literal
 from qtablate.axes import AXES, BY_NAME, settled, told
 from qtablate.errors import GridError
 
-RECORD_SCHEMA = 4  # raise it when the meaning of a recorded figure changes: older cells are then run again
+RECORD_SCHEMA = 5  # raise it when the meaning of a recorded figure changes: older cells are then run again
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 Hold = Literal["micro-batch", "effective-batch"]
@@ -101,6 +101,8 @@ class Fingerprints:
     model: str
     training: str
     benchmark: str
+    software: str = ""
+    """Versions of the packages that can change a result (versions.py)."""
 
 
 @dataclass(frozen=True, slots=True)

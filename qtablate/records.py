@@ -4,7 +4,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from qtablate.bench.items import Problem
 from qtablate.grid import Cell
+from qtablate.versions import versions
 
 MEASURED = (
     "train_seconds", "eval_seconds", "control_seconds", "token_seconds", "peak_memory_mb", "step_seconds", "item_milliseconds",
@@ -96,6 +98,8 @@ class Figures:
     token_seconds: float
     """Looking at what the tokens hold."""
     peak_memory_mb: float
+    unscored: tuple[Problem, ...] = ()
+    """Items that this cell's model could not be asked, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +113,17 @@ class Record:
     figures: dict[str, Any] | None = None
     error: str = ""
     traceback: str = field(default="", repr=False)
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of every file that a finished cell's figures rest on, by name."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of the packages that made it (versions.py)."""
+    host: str = ""
+    """What it ran on, as far as that can change how numbers round."""
 
 
-def of_cell(cell: Cell, status: str, figures: Figures | None = None, error: str = "", traceback: str = "") -> Record:
+def of_cell(cell: Cell, status: str, figures: Figures | None = None, **more: Any) -> Record:
+    """The record of a cell; `more`: other fields of Record."""
     return Record(
-        cell.key, status, dataclasses.asdict(cell), dataclasses.asdict(figures) if figures else None, error, traceback
-    )
+        cell.key, status, dataclasses.asdict(cell), dataclasses.asdict(figures) if figures else None,
+        versions=versions(), **more,
+    )  # fmt: skip

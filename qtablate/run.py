@@ -4,10 +4,12 @@ A cell is a pure function of its configuration; where it runs decides nothing bu
 """
 
 import math
+import platform
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -23,7 +25,7 @@ from qtablate.errors import DataError, QtablateError
 from qtablate.evaluate import tokens
 from qtablate.evaluate.controls import BLIND, NONE, Features, shown
 from qtablate.evaluate.score import GENERATE, LIKELIHOOD, Scores, score
-from qtablate.execute.events import Member, Progress
+from qtablate.execute.events import Member, Notice, Progress
 from qtablate.grid import Cell
 from qtablate.jobs import CellJob, FeatureJob, Probed, ProbeJob
 from qtablate.model.adapter import new_adapter, silence
@@ -43,7 +45,10 @@ from qtablate.train.order import drawn, seen_by
 from qtablate.train.place import LOADED, Place, place
 from qtablate.train.ranks import ALONE, Ranks, together
 
-Report = Callable[[Progress], None]
+Report = Callable[[Progress | Notice], None]
+
+CHECKPOINT = "checkpoint.pt"
+"""Of a cell that is not finished, in its folder."""
 
 TRAIN_COLUMNS = (
     "step", "samples_seen", "supervised_tokens", "loss", "grad_norm", "extra_grad_norm", "extra_update", "query_update",
@@ -123,8 +128,9 @@ def run_cell(job: CellJob, report: Report, member: Member | None = None) -> None
     is written by the sweep, which hears all of them and knows whose it was.
     """
     store, cell = Store(job.store), job.cell
+    made_on = host()
     if member is None or member.rank == 0:
-        store.write_record(of_cell(cell, "running"))
+        store.write_record(of_cell(cell, "running", host=made_on))
     try:
         one_thread()
         torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())  # on a CPU, bit for bit
@@ -132,11 +138,18 @@ def run_cell(job: CellJob, report: Report, member: Member | None = None) -> None
     except Exception as error:
         if member is None:
             text = str(error) if isinstance(error, QtablateError) else f"{type(error).__name__}: {error}"
-            store.write_record(of_cell(cell, "failed", error=text, traceback=traceback.format_exc()))
+            failed = of_cell(cell, "failed", error=text, traceback=traceback.format_exc(), host=made_on)
+            store.write_record(failed)
         raise
     if figures:
-        store.write_record(of_cell(cell, "ok", figures))
-        store.cell_file(cell.key, "checkpoint.pt").unlink(missing_ok=True)
+        store.write_record(of_cell(cell, "ok", figures, files=store.checksums(cell.key), host=made_on))
+        checkpoint.remove(store.cell_file(cell.key, CHECKPOINT))
+
+
+def host() -> str:
+    """What this process runs on, as far as that can change how numbers round: `x86_64 AVX2, python 3.11.7`, or the GPU."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()} {device}, python {platform.python_version()}"
 
 
 def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> Figures | None:
@@ -149,20 +162,28 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
     started = model.queries().detach().clone()
 
     training = open_training(job.sources, config, recipe.samples, recipe.image_share)
+    job.training.verify()
+    job.benchmark.verify()
     features = job.training.read()
     there = with_seconds([sample for sample in training.samples if sample.clip in features], job.training.seconds())
     samples = seen_by(cell, there, training.weights, lambda sample: supervised_tokens(sample, encoder, recipe.longest))
-    kept = store.cell_file(cell.key, "checkpoint.pt")
+    kept = store.cell_file(cell.key, CHECKPOINT)
     with together(member, ready.place.device, cell.seed) as ranks:
         run = training_of(ready, samples, features.__getitem__, plan_of(cell), ranks)
-        steps = checkpoint.resume(kept, run)
-        saved = time.monotonic()
+        try:
+            steps = checkpoint.resume(kept, run)
+        except checkpoint.Unusable as error:
+            steps = []
+            report(Notice(f"{CHECKPOINT} cannot be used ({error}): training starts over"))
+        resumed, saved = len(steps), time.monotonic()
         for step in run:
             steps.append(step)
             report(Progress("train", len(steps), run.steps, step.loss))
             if job.save_every is not None and ranks.rank == 0 and time.monotonic() - saved >= job.save_every:
-                checkpoint.save(kept, run, steps)
+                _keep(kept, run, steps, report)
                 saved = time.monotonic()
+        if ranks.rank == 0 and len(steps) > resumed:  # so that evaluation alone is tried again where it fails
+            _keep(kept, run, steps, report)
     if ranks.rank:
         return None
     if all(step.grad_norm is None for step in steps) and any(step.loss is not None for step in steps):
@@ -231,6 +252,14 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
         peak_memory_mb=ready.place.peak_memory_mb(),
         **summarise(answers),
     )
+
+
+def _keep(path: Path, run: Training, steps: Sequence[Step], report: Report) -> None:
+    """Write a checkpoint; where there is no room for it, training goes on without."""
+    try:
+        checkpoint.save(path, run, steps)
+    except OSError as error:
+        report(Notice(f"{path} cannot be written ({error.strerror or error}): going on without a checkpoint"))
 
 
 def _look(

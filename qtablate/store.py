@@ -1,7 +1,7 @@
 """A results folder: every path, atomic writing, resume, loading. Nothing here knows torch.
 
 sweep.json                  the grid, settings, fingerprints, versions, problems
-cells/<key>/record.json     status and figures; written last, so `ok` means that the other files are whole
+cells/<key>/record.json     status, figures and checksums; written last, so `ok` means that the other files are whole
 cells/<key>/train.csv       a row an optimizer step
 cells/<key>/answers.csv     a row an item and control
 cells.csv tasks.csv summary.csv report.md
@@ -10,16 +10,31 @@ cells.csv tasks.csv summary.csv report.md
 import csv
 import dataclasses
 import fcntl
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qtablate.errors import StoreError
-from qtablate.files import write_text
+from qtablate.files import remove_leftovers, write_text
 from qtablate.records import Record
+
+DAMAGED = "damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class CellState:
+    """What a folder holds of one cell."""
+
+    status: str
+    """`pending` (never started), `running`, `failed`, `ok`, or `damaged`: its files are not what was written."""
+    record: Record | None = None
+    damage: str = ""
+    """Which file of a damaged cell is wrong, and how."""
 
 
 class Store:
@@ -45,15 +60,34 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"--out {self.root}: no folder can be made there ({error.strerror}); name another") from None
-        with (self.root / ".lock").open("w") as file:
+        try:
+            file = (self.root / ".lock").open("w")
+        except OSError as error:
+            raise self._unwritable(self.root / ".lock", error) from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise StoreError(f"another sweep is writing to {self.root}: wait for it, or use another --out") from None
+            for folder in (self.root, *self.root.glob("cells/*/")):
+                remove_leftovers(folder)
             yield
 
+    def write_file(self, path: Path, text: str) -> None:
+        """Replace a file of the folder, whole or not at all. Raises StoreError where it cannot be written."""
+        try:
+            write_text(path, text)
+        except OSError as error:
+            raise self._unwritable(path, error) from None
+
+    def _unwritable(self, path: Path, error: OSError) -> StoreError:
+        return StoreError(
+            f"{path} cannot be written ({error.strerror}): make room or give write permission in {self.root}, or name another "
+            "folder (--out); finished cells are kept"
+        )
+
     def write_sweep(self, sweep: Mapping[str, Any]) -> None:
-        write_text(self.sweep_file, json.dumps(sweep, indent=1, sort_keys=True) + "\n")
+        self.write_file(self.sweep_file, json.dumps(sweep, indent=1, sort_keys=True) + "\n")
 
     def read_sweep(self) -> dict[str, Any]:
         """sweep.json. Raises StoreError when the folder is not a sweep's."""
@@ -64,33 +98,66 @@ class Store:
             return sweep
         except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{self.root} holds no sweep.json: name a folder that `qtablate sweep --out` wrote") from None
-        except ValueError as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise StoreError(
                 f"{self.sweep_file} cannot be read ({error}): run the sweep again, finished cells are kept"
             ) from None
 
     def write_record(self, record: Record) -> None:
-        text = json.dumps(dataclasses.asdict(record), indent=1, sort_keys=True)
-        write_text(self.cell_file(record.key, "record.json"), text + "\n")
+        content = dataclasses.asdict(record)
+        text = json.dumps({**content, "sha256": _digest(content)}, indent=1, sort_keys=True)
+        self.write_file(self.cell_file(record.key, "record.json"), text + "\n")
 
     def read_record(self, key: str) -> Record | None:
-        """The record of a cell, or None where it was never started. A torn or foreign file counts as not started."""
+        """The record of a cell, or None where it was never started or its file is damaged (`state` tells which)."""
         try:
-            return Record(**json.loads(self.cell_file(key, "record.json").read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
+            return self._read_record(key)
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
 
+    def _read_record(self, key: str) -> Record:
+        content = json.loads(self.cell_file(key, "record.json").read_text())
+        if not isinstance(content, dict) or content.pop("sha256", None) != _digest(content):
+            raise ValueError("it is not what was written: its checksum differs")
+        record = Record(**content)
+        if record.key != key:
+            raise ValueError(f"it is the record of cell {record.key}")
+        return record
+
+    def state(self, key: str) -> CellState:
+        """What is known of a cell; a finished one is `ok` only if every file behind it is what was written."""
+        try:
+            record = self._read_record(key)
+        except (FileNotFoundError, NotADirectoryError):
+            return CellState("pending")
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            return CellState(DAMAGED, damage=f"record.json cannot be used: {error}")
+        if record.status != "ok":
+            return CellState(record.status, record)
+        if not record.figures or not record.files:
+            return CellState(DAMAGED, damage="record.json has no figures, or names no files that they rest on")
+        for name, digest in record.files.items():
+            try:
+                if self._sum(key, name) != digest:
+                    return CellState(DAMAGED, damage=f"{name} is not what was written: its checksum differs")
+            except OSError as error:
+                return CellState(DAMAGED, damage=f"{name} cannot be read ({error.strerror})")
+        return CellState("ok", record)
+
+    def checksums(self, key: str) -> dict[str, str]:
+        """SHA-256 of every CSV file of a cell, by name."""
+        return {path.name: self._sum(key, path.name) for path in sorted(self.cell_file(key, "").glob("*.csv"))}
+
+    def _sum(self, key: str, name: str) -> str:
+        return hashlib.sha256(self.cell_file(key, name).read_bytes()).hexdigest()
+
     def finished(self, key: str) -> bool:
-        return self.read_finished(key) is not None
+        return self.state(key).status == "ok"
 
     def read_finished(self, key: str) -> Record | None:
-        """The record of a cell that is finished and whose other files are there."""
-        record = self.read_record(key)
-        return record if record is not None and record.status == "ok" and self.whole(key) else None
-
-    def whole(self, key: str) -> bool:
-        """Whether the files that a finished cell's record rests on are there."""
-        return all(self.cell_file(key, name).is_file() for name in ("train.csv", "answers.csv"))
+        """The record of a cell that is finished and whose other files are what was written."""
+        state = self.state(key)
+        return state.record if state.status == "ok" else None
 
     def busy(self) -> bool:
         """Whether a sweep is writing here now."""
@@ -110,7 +177,12 @@ class Store:
         writer.writeheader()
         for row in rows:
             writer.writerow({name: _field(row[name]) for name in columns})
-        write_text(path, buffer.getvalue())
+        self.write_file(path, buffer.getvalue())
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a record's content, however its file is laid out."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _field(value: Any) -> Any:

@@ -8,20 +8,19 @@ import hashlib
 import os
 import platform
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from qtablate.analyse.frames import write_tables
+from qtablate.analyse.frames import refuse_loss, write_tables
 from qtablate.analyse.sheet import Sheet
 from qtablate.axes import AXES, faults, told
 from qtablate.bench.altered import ALTERED
 from qtablate.bench.items import Clips, Problem, TrainingData
 from qtablate.bench.patience import UNSETTLED
-from qtablate.bench.sources import Sources, open_benchmark, open_training, parts_are_world
+from qtablate.bench.sources import Sources, is_world, open_benchmark, open_training, parts_are_world
 from qtablate.display import clock
 from qtablate.errors import DataError, GridError, QtablateError, StoreError
 from qtablate.execute.events import Event
@@ -34,6 +33,7 @@ from qtablate.model.load import base_scores, fingerprint, read_config, visual_to
 from qtablate.model.rows import Surgery
 from qtablate.records import of_cell
 from qtablate.store import Store
+from qtablate.versions import deciding, versions
 
 SAMPLES = 4800
 MAX_BAD = 0.1
@@ -78,13 +78,15 @@ class Sweep:
     samples_of: Counter[str]
     """How many samples each clip of the training data has; those that were refused stand under no name."""
     max_bad: float
-    """Share of the training samples that may be bad."""
+    """Share of the training samples, and of the items, that may be bad."""
     save_every: float | None
     """Seconds between two checkpoints of a cell's training."""
     read_as: Fingerprints
     """Of model and files alone, whatever of them could be decoded."""
     ranks: int = 1
     """Processes that train one cell together."""
+    entries: int = 0
+    """Items that the benchmark's files hold, usable or not, drawn or not."""
 
     @property
     def processes(self) -> int:
@@ -127,15 +129,16 @@ def plan(
     items_of: dict[str, list[str]] = {}
     for item in benchmark.items:
         items_of.setdefault(item.clip, []).append(item.id)
-    prints = Fingerprints(fingerprint(sources.model), training.fingerprint, benchmark.fingerprint)
+    software = deciding(media=not (parts_are_world(sources) and is_world(sources.bench)))
+    prints = Fingerprints(fingerprint(sources.model), training.fingerprint, benchmark.fingerprint, software)
     sweep = Sweep(
         store, sources, grid, recipe, grid.cells(recipe, prints),
-        _files(cache, prints.model, training, (), recipe.precision),
-        _files(cache, prints.model, benchmark, tuple(c for c in ALTERED if c in recipe.controls), recipe.precision),
+        _files(cache, prints, training, (), recipe.precision),
+        _files(cache, prints, benchmark, tuple(c for c in ALTERED if c in recipe.controls), recipe.precision),
         list(benchmark.problems), list(training.problems), items_of, config["num_query_tokens"], workers,
         Counter({"": len(training.problems)}) if parts_are_world(sources) else Counter(
             [*(sample.clip for sample in training.samples), *("" for _ in training.problems)]
-        ), max_bad, save_every, prints, ranks,
+        ), max_bad, save_every, prints, ranks, getattr(benchmark, "entries", len(benchmark.items) + len(benchmark.problems)),
     )  # fmt: skip
     refuse_bad(sweep)
     return settled(sweep)
@@ -148,7 +151,7 @@ def settled(sweep: Sweep) -> Sweep:
     """
     prints = Fingerprints(
         sweep.read_as.model, _without(sweep.read_as.training, sweep.training),
-        _without(sweep.read_as.benchmark, sweep.benchmark),
+        _without(sweep.read_as.benchmark, sweep.benchmark), sweep.read_as.software,
     )  # fmt: skip
     return dataclasses.replace(sweep, cells=sweep.grid.cells(sweep.recipe, prints))
 
@@ -176,23 +179,35 @@ def refuse_misfit(
             )
 
 
-def _files(folder: Path, model: str, clips: Clips, altered: tuple[str, ...], precision: str) -> FeatureFiles:
+def _files(folder: Path, prints: Fingerprints, clips: Clips, altered: tuple[str, ...], precision: str) -> FeatureFiles:
     names = tuple(clips.clips())
-    return FeatureFiles(folder, model, names, tuple(map(clips.key, names)), altered, precision)
+    return FeatureFiles(folder, prints.model, names, tuple(map(clips.key, names)), altered, precision, prints.software)
 
 
 def refuse_bad(sweep: Sweep) -> None:
-    """Stop where more of the training samples are bad than --max-bad allows: those refused when the files were read, and
-    those of clips that could not be decoded. Raises DataError that names some."""
+    """Stop where more of the training samples, or of the benchmark's items, are bad than --max-bad allows: those refused when
+    the files were read, and those of clips that could not be decoded. Raises DataError that names some."""
     unseen = [] if sweep.training.missing() else sweep.training.problems()
     bad = sweep.samples_of[""] + sum(sweep.samples_of[problem.subject] for problem in unseen)
-    total = sweep.samples_of.total()
-    if bad > sweep.max_bad * total:
-        named = "; ".join(f"{one.subject}: {one.kind} ({one.detail})" for one in [*sweep.sample_problems, *unseen][:3])
+    _refuse_share("training samples", bad, sweep.samples_of.total(), [*sweep.sample_problems, *unseen], sweep.max_bad)
+    _refuse_share("items", len(sweep.item_problems), sweep.entries, sweep.item_problems, sweep.max_bad)
+    lost = _undecodable_items(sweep)
+    _refuse_share("items", len(lost), sweep.n_items, lost, sweep.max_bad)
+
+
+def _refuse_share(what: str, bad: int, total: int, problems: Sequence[Problem], most: float) -> None:
+    if bad > most * total:
+        named = "; ".join(f"{one.subject}: {one.kind} ({one.detail})" for one in problems[:3])
         raise DataError(
-            f"{bad} of {total} training samples cannot be used, more than --max-bad {sweep.max_bad:g} allows: {named}. Mend or "
-            "remove them, or raise --max-bad"
+            f"{bad} of {total} {what} cannot be used, more than --max-bad {most:g} allows: {named}. Mend or remove them, or "
+            "raise --max-bad"
         )
+
+
+def _undecodable_items(sweep: Sweep) -> list[Problem]:
+    """Items whose clips could not be decoded, as far as that is known."""
+    unseen = [] if sweep.benchmark.missing() else sweep.benchmark.problems()
+    return [Problem(item, one.kind, one.detail) for one in unseen for item in sweep.items_of[one.subject]]
 
 
 def recipe_for(
@@ -246,10 +261,10 @@ def recipe_for(
 
 
 def feature_jobs(sweep: Sweep) -> list[tuple[str, FeatureJob]]:
-    """The chunks of features that are not cached yet, split among the workers."""
+    """The chunks of features that are not cached yet or whose checksum differs, split among the workers."""
     jobs = []
     for which, files in (("training", sweep.training), ("benchmark", sweep.benchmark)):
-        missing = files.missing()
+        missing = files.missing(summed=True)
         for worker in range(sweep.processes):
             chunks = tuple(missing[worker :: sweep.processes])
             if chunks:
@@ -429,12 +444,14 @@ def execute(sweep: Sweep) -> Generator[Event, None, None]:
         if event.kind == "failed":
             record = sweep.store.read_record(event.key)
             if record is None or record.status != "failed":
-                sweep.store.write_record(of_cell(cells[event.key], "failed", None, event.error, event.traceback))
+                sweep.store.write_record(of_cell(cells[event.key], "failed", error=event.error, traceback=event.traceback))
         yield event
 
 
 def write_sweep_file(sweep: Sweep) -> None:
-    """sweep.json, then every table that the cells on disk allow."""
+    """sweep.json, then every table that the cells on disk allow. Raises StoreError where that would replace the only trace of
+    other finished cells, or cannot be written."""
+    refuse_loss(sweep.store, {cell.key for cell in sweep.cells})
     problems, items = _left_out(sweep)
     sweep.store.write_sweep({
         "schema": RECORD_SCHEMA,
@@ -447,7 +464,7 @@ def write_sweep_file(sweep: Sweep) -> None:
         "items": items,
         "cells": [{"key": cell.key, "seed": cell.seed, **dataclasses.asdict(cell.condition)} for cell in sweep.cells],
         "problems": problems,
-        "versions": {name: metadata.version(name) for name in ("qtablate", "torch", "transformers", "numpy")},
+        "versions": versions(),
         "host": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
                  "ranks": sweep.ranks},
     })  # fmt: skip
@@ -465,8 +482,7 @@ def _left_out(sweep: Sweep) -> tuple[list[dict[str, Any]], int]:
             before = sweep.store.read_sweep()
             if before["fingerprints"] == dataclasses.asdict(sweep.cells[0].fingerprints):
                 return before["problems"], before["items"]
-    unseen = [] if sweep.benchmark.missing() else sweep.benchmark.problems()
-    lost = [Problem(item, one.kind, one.detail) for one in unseen for item in sweep.items_of[one.subject]]
+    lost = _undecodable_items(sweep)
     untrained = [] if sweep.training.missing() else sweep.training.problems()
     problems = {"item": [*sweep.item_problems, *lost], "sample": [*sweep.sample_problems, *untrained]}
     named = [{"of": what, **dataclasses.asdict(problem)} for what, some in problems.items() for problem in some]

@@ -1,6 +1,6 @@
 """From the files of a results folder to tidy tables. Reads files only: works on any folder, finished or not, without torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from qtablate.analyse.rates import rate
 from qtablate.errors import StoreError
 from qtablate.grid import BUDGET_WORDS, RECORD_SCHEMA
 from qtablate.store import Store
+from qtablate.versions import in_words
 
 AXES = tuple(axis.name for axis in axes.AXES)
 """What names a condition."""
@@ -28,7 +29,7 @@ CELL_COLUMNS = (
     "accuracy", "accuracy_stderr", "accuracy_macro", "accuracy_per_token", "n_items", "chance", "blind_accuracy",
     "visual_gain", "visual_gain_stderr", "temporal_gain", "temporal_gain_stderr",
     *(f"{control}_accuracy" for control in CONTROLS[1:]), "train_seconds", "eval_seconds", "control_seconds",
-    "peak_memory_mb", "visual_tokens", "trainable_params", "frozen_params", "error",
+    "peak_memory_mb", "visual_tokens", "trainable_params", "frozen_params", "software", "host", "error",
 )  # fmt: skip
 TASK_COLUMNS = (
     "key", *AXES, "faulty", "seed", "task", "n_items", "accuracy", "accuracy_stderr", "accuracy_per_token",
@@ -43,12 +44,76 @@ SUMMARY_COLUMNS = (
 )  # fmt: skip
 
 
-def checked(store: Store) -> dict[str, Any]:
-    """sweep.json. Raises StoreError when the folder is no sweep's, or another version's."""
+TEXT_COLUMNS = (
+    "faulty", "error", "software", "host", "extra_state", "batch_is", "as_good_as_best", "at", "other_axis", "uncertainty",
+    "verdict", "named", "letters_said", "letters_gold",
+)  # fmt: skip
+"""Columns in which nothing is an empty text, not a missing figure."""
+_SWEEP = {
+    "schema": int, "grid": dict, "recipe": dict, "sources": dict, "fingerprints": dict, "items": int, "cells": list,
+    "problems": list, "versions": dict,
+}  # fmt: skip
+"""What sweep.json has to hold, and as what."""
+
+
+def read_sweep(store: Store) -> dict[str, Any]:
+    """sweep.json, with all that the tables need of it. Raises StoreError."""
     sweep = store.read_sweep()
-    if sweep.get("schema") != RECORD_SCHEMA:
-        raise StoreError(f"{store.root} was written by another version of qtablate: run its sweep again to report on it")
+    for name, kind in _SWEEP.items():
+        if not isinstance(sweep.get(name), kind):
+            raise StoreError(
+                f"{store.sweep_file}: '{name}' should be of type {kind.__name__}, is {type(sweep.get(name)).__name__}: "
+                "run the sweep again, finished cells are kept"
+            )
     return sweep
+
+
+def checked(store: Store) -> dict[str, Any]:
+    """sweep.json of a folder whose cells' files are all there. Raises StoreError for another version's, and where finished
+    cells are gone."""
+    sweep = read_sweep(store)
+    if why := tables_only(store, sweep):
+        raise StoreError(f"{store.root} holds tables, but not the answers behind them ({why}): run its sweep again")
+    return sweep
+
+
+def tables_only(store: Store, sweep: Mapping[str, Any]) -> str:
+    """Why a folder is to be read from its tables alone; empty where the files of its cells are all there.
+
+    Tables that rest on more cells than are left must neither be replaced nor be mixed with what is left.
+    """
+    before = finished_before(store)
+    if sweep["schema"] != RECORD_SCHEMA:
+        return f"its cells have record schema {sweep['schema']}, this version reads {RECORD_SCHEMA}"
+    gone = vanished(store, before & {str(cell["key"]) for cell in sweep["cells"]})
+    return f"{len(gone)} of its {len(before)} finished cells are no longer under cells/" if gone else ""
+
+
+def finished_before(store: Store) -> set[str]:
+    """Keys of the cells that cells.csv calls finished; none where there is no such table."""
+    try:
+        table = pd.read_csv(store.table_file("cells.csv"), usecols=["key", "status"], dtype=str)
+    except (OSError, ValueError):
+        return set()
+    return set(table.loc[table["status"] == "ok", "key"])
+
+
+def vanished(store: Store, keys: Iterable[str]) -> set[str]:
+    """Those of some cells whose record is not there at all (a damaged one is)."""
+    return {key for key in keys if not store.cell_file(key, "record.json").exists()}
+
+
+def read_table(store: Store, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """A table as it was written; columns that it lacks are missing values. Raises StoreError where it is not there."""
+    path = store.table_file(f"{name}.csv")
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}): run the sweep again") from None
+    table = table.reindex(columns=[*columns, *(one for one in table.columns if one not in columns)])
+    for column in set(TEXT_COLUMNS) & set(table.columns):
+        table[column] = table[column].astype(object).where(table[column].notna(), "")
+    return table
 
 
 def budget(sweep: Mapping[str, Any]) -> str:
@@ -63,14 +128,15 @@ def cells(store: Store) -> pd.DataFrame:
     rows = []
     running = store.busy()
     for entry in store.read_sweep()["cells"]:
-        record = store.read_record(entry["key"])
-        interrupted = record and record.status == "running" and not running
-        if interrupted or (record and record.status == "ok" and not store.whole(record.key)):
-            record = None  # the next sweep runs it
+        state = store.state(entry["key"])
+        interrupted = state.status == "running" and not running  # the next sweep runs it
+        record = None if interrupted else state.record
         row: dict[str, Any] = {name: entry[name] for name in ("key", "seed", *AXES)}
         row |= {"effective_batch_size": axes.effective(entry), "faulty": axes.faults(entry)}
-        row["status"] = record.status if record else "pending"
-        row["error"] = record.error if record else ""
+        row["status"] = "pending" if interrupted else state.status
+        row["error"] = record.error if record else state.damage
+        row["software"] = in_words(record.versions) if record else ""
+        row["host"] = record.host if record else ""
         if record and record.figures:
             f = record.figures
             row |= {name: f[name] for name in f if name in CELL_COLUMNS and name != "accuracy"}
@@ -143,12 +209,25 @@ def summary(store: Store, cell_table: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_tables(store: Store) -> list[Path]:
-    """cells.csv, tasks.csv and summary.csv; the paths are returned."""
+    """Write cells.csv, tasks.csv and summary.csv, and return their paths; nothing is written over tables that rest on
+    finished cells which are gone and to be run again."""
+    if vanished(store, finished_before(store) & {str(cell["key"]) for cell in store.read_sweep()["cells"]}):
+        return []
     cell_table = cells(store)
     out = []
     for name, table in (("cells", cell_table), ("tasks", tasks(store)), ("summary", summary(store, cell_table))):
         out.append(write_table(store, name, table))
     return out
+
+
+def refuse_loss(store: Store, keys: Collection[str]) -> None:
+    """Stop a sweep of other cells from replacing tables whose own cells are gone. Raises StoreError."""
+    lost = vanished(store, finished_before(store) - set(keys))
+    if lost:
+        raise StoreError(
+            f"{store.root} holds tables of {len(lost)} finished cells that are no longer under cells/ and are not of this "
+            "grid: this sweep would replace them. Use another --out, or move or delete that folder"
+        )
 
 
 def write_table(store: Store, name: str, table: pd.DataFrame) -> Path:

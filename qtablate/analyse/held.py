@@ -16,6 +16,7 @@ COLUMNS = (
     *AXES, "seeds", *LIKENESS, "moved_relative", "attention_base", "attention_extra", "first_that_do", "change_without_extra",
     "change_without_base", "named",
 )  # fmt: skip
+PART_COLUMNS = (*AXES, "what", "start", "end", "accuracy", "change", "change_stderr", "n_items", "seeds")
 
 
 def diagnosed(store: Store, cells: pd.DataFrame) -> list[str]:
@@ -27,7 +28,7 @@ def parts(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     """A row a condition and part of its tokens: accuracy without the rest, mean over the seeds."""
     keys = diagnosed(store, cells)
     if not keys:
-        return pd.DataFrame(columns=[*AXES, "what", "start", "end", "accuracy", "change", "change_stderr"])
+        return pd.DataFrame(columns=list(PART_COLUMNS))
     rows = pd.concat(
         [pd.read_csv(store.cell_file(key, "held.csv")).assign(key=key) for key in keys], ignore_index=True
     ).merge(cells[["key", *AXES]], on="key")  # fmt: skip

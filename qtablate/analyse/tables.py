@@ -1,5 +1,6 @@
 """Frames -> sheets: what each table of the report shows and what its note says. A new table is one function."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from qtablate.analyse.sheet import Sheet, number, percent, points
 from qtablate.axes import AXES, SPLIT, told
 from qtablate.bench.patience import UNSETTLED
 from qtablate.bench.protocol import MEDIA_ROOTS, PUBLISHED, SCORERS
+from qtablate.store import DAMAGED
 
 
 def summary_sheet(table: pd.DataFrame, held: str) -> Sheet:
@@ -407,15 +409,37 @@ def gate_sheet(pairs: Sequence[Pair], cells: pd.DataFrame) -> Sheet | None:
     return Sheet("Equal effective batches", columns, rows, note, optional=("near-ties", "steps", "batch"))
 
 
+def made_by(cells: pd.DataFrame) -> list[str]:
+    """Versions and machine of every finished cell, as far as they are recorded."""
+    done = cells[(cells["status"] == "ok") & (cells["software"] != "")]
+    return [f"{row['software']}; on {row['host']}" for row in _records(done)]
+
+
+def software_sheet(cells: pd.DataFrame) -> Sheet | None:
+    """Which versions and machines made how many cells, where they are not all the same."""
+    counts = Counter(made_by(cells))
+    if len(counts) < 2:
+        return None
+    rows = tuple((str(number), *one.split("; on ")) for one, number in counts.most_common())
+    note = (
+        "the cells were not made by one set of packages on one kind of machine: numbers round differently there, so that a "
+        "difference between two of these cells is not their condition's alone"
+    )
+    return Sheet("Made by", ("cells", "packages", "machine"), rows, note, left=3)
+
+
 def failure_sheet(table: pd.DataFrame) -> Sheet | None:
-    """Cells that failed, with their one-line errors."""
-    failed = table[table["status"] == "failed"]
+    """Cells that failed or whose files are damaged, with one line on each."""
+    failed = table[table["status"].isin(["failed", DAMAGED])]
     if failed.empty:
         return None
     shown = shown_axes(table)
-    rows = tuple((str(row["key"]), *levels_of(row, shown), str(row["seed"]), str(row["error"])) for row in _records(failed))
-    note = "the traceback is in cells/<key>/record.json"
-    return Sheet("Failed cells", ("key", *heads(shown), "seed", "error"), rows, note, left=1)
+    rows = tuple(
+        (str(row["key"]), *levels_of(row, shown), str(row["seed"]), str(row["status"]), str(row["error"]))
+        for row in _records(failed)
+    )
+    note = "in no table above; the same sweep command runs them again; the traceback of a failed one is in its record.json"
+    return Sheet("Failed or damaged cells", ("key", *heads(shown), "seed", "status", "error"), rows, note, left=1)
 
 
 def problem_sheet(problems: Sequence[dict[str, str]], examples: int = 3) -> Sheet | None:

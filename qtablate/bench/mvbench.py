@@ -39,6 +39,8 @@ class MVBench:
         self.tasks = [file.stem for file in files]
         self._clips: dict[str, Clip] = {}
         self.items: list[Item] = []
+        self.entries = 0
+        """That the files hold, usable or not, drawn or not."""
         self.problems: list[Problem] = []
         drawn = f"{items_a_task}/{seed}" if seed else items_a_task
         digest = hashlib.sha256(f"{frames}/{side}/{drawn}/{SYSTEM}".encode())
@@ -72,6 +74,7 @@ class MVBench:
         entries = _parsed(file)
         if not isinstance(entries, list):
             raise DataError(f"{file}: expected a list of questions, found {type(entries).__name__}")
+        self.entries += len(entries)
         for number, entry in enumerate(entries):
             try:
                 yield self._item(file.stem, number, entry)

@@ -65,8 +65,9 @@ def prune(folder: Path, limit: int, keep: Collection[str] = (), now: float | Non
     used within a day. Leftovers of killed processes go too. Returns what was removed."""
     now = time.time() if now is None else now
     for path in folder.glob(".*.safetensors.*"):
-        if now - path.stat().st_mtime > _RECENT:
-            path.unlink(missing_ok=True)
+        with suppress(OSError):  # another sweep has just removed it, or the folder is read-only
+            if now - path.stat().st_mtime > _RECENT:
+                path.unlink(missing_ok=True)
     there = chunks(folder)
     total, removed = sum(one.size for one in there), []
     for one in there:
@@ -81,6 +82,7 @@ def prune(folder: Path, limit: int, keep: Collection[str] = (), now: float | Non
 
 
 def remove(folder: Path, stem: str) -> None:
-    """The note first: an array without one counts as missing."""
-    (folder / f"{stem}.json").unlink(missing_ok=True)
-    (folder / f"{stem}.safetensors").unlink(missing_ok=True)
+    """Remove a chunk, its note first: an array without one counts as missing. Nothing happens in a read-only folder."""
+    with suppress(OSError):
+        (folder / f"{stem}.json").unlink(missing_ok=True)
+        (folder / f"{stem}.safetensors").unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,11 +84,14 @@ class FeatureFiles:
     altered: tuple[str, ...] = ()
     """Controls (bench/altered.py) under which each clip is encoded too, from one decoding."""
     precision: str = "fp32"
+    software: str = ""
+    """Versions of the packages that pixels and features depend on (versions.py)."""
 
     @cached_property
     def chunks(self) -> list[tuple[str, tuple[str, ...]]]:
         """(file stem, clips) of every chunk."""
         out, how = [], [] if self.precision == "fp32" else [self.precision]
+        how += [self.software] if self.software else []
         for start in range(0, len(self.clip_names), CHUNK):
             names = self.clip_names[start : start + CHUNK]
             keys = self.clip_keys[start : start + CHUNK]
@@ -97,32 +101,35 @@ class FeatureFiles:
             out.append((hashlib.sha256(text.encode()).hexdigest()[:24], names))
         return out
 
-    def missing(self) -> list[int]:
-        """Numbers of the chunks that are not there, or not whole."""
-        return [number for number, (stem, _) in enumerate(self.chunks) if not self._whole(stem)]
+    def missing(self, summed: bool = False) -> list[int]:
+        """Numbers of the chunks that are not there, or not whole. `summed`: every file's checksum is taken, so that bits that
+        flipped without a trace show too."""
+        return [number for number, (stem, _) in enumerate(self.chunks) if not self._whole(stem, summed)]
 
-    def _whole(self, stem: str) -> bool:
-        """Whether the array is the one that its note was written for. A file that was touched since is summed again, so that
-        a copied cache serves and a corrupted one does not."""
+    def _whole(self, stem: str, summed: bool) -> bool:
+        """Whether the array is the one that its note was written for. A file that was touched since is summed in any case, so
+        that a copied cache serves and a corrupted one does not."""
         note = self._read_note(stem)
         if note is None:
             return False
         try:
             found = self._array(stem).stat()
-        except FileNotFoundError:
+        except OSError:
             return False
         if found.st_size != note["size"]:
             return False
-        if found.st_mtime_ns != note["mtime_ns"]:
-            if _sum(self._array(stem)) != note["crc32"]:
-                return False
-            os.utime(self._array(stem), ns=(found.st_atime_ns, note["mtime_ns"]))  # so that it is summed once
+        touched = found.st_mtime_ns != note["mtime_ns"]
+        if (touched or summed) and _sum(self._array(stem)) != note["crc32"]:
+            return False
+        if touched:
+            with suppress(OSError):  # so that it is summed once; a cache that is read-only serves as well
+                os.utime(self._array(stem), ns=(found.st_atime_ns, note["mtime_ns"]))
         return True
 
     def used(self) -> None:
         """Say that these chunks are in use, so that others are taken out of the cache first."""
         for stem, _ in self.chunks:
-            if self._note(stem).exists():
+            with suppress(OSError):  # not there, or read-only
                 os.utime(self._note(stem))
 
     def _note(self, stem: str) -> Path:
@@ -156,9 +163,7 @@ class FeatureFiles:
             return None
 
     def compute(self, number: int, model: "Family", clips: Clips) -> None:
-        """Decode and encode one chunk and write it."""
-        from safetensors.torch import save_file
-
+        """Decode and encode one chunk and write it. Raises StoreError where the cache cannot be written."""
         stem, names = self.chunks[number]
         problems: list[tuple[int, str, str]] = []
         seconds: dict[int, tuple[float, ...]] = {}
@@ -173,16 +178,37 @@ class FeatureFiles:
                 continue
             shown[str(place)] = frames
             shown |= {_key(place, control): altered(control, name, frames) for control in self.altered}
-        with aside(self._array(stem)) as path:
-            save_file(encoded(model, shown), path)
-            written = path.stat()  # of this very file: another process may put its own in place at any time
-            crc = _sum(path)
-        note = {"problems": problems, "size": written.st_size, "mtime_ns": written.st_mtime_ns, "crc32": crc}
-        note |= {"seconds": seconds} if seconds else {}
-        write_text(self._note(stem), json.dumps(note))
+        self._write(stem, encoded(model, shown), {"problems": problems} | ({"seconds": seconds} if seconds else {}))
+
+    def _write(self, stem: str, arrays: "dict[str, torch.Tensor]", note: dict[str, Any]) -> None:
+        """The arrays, then their note: with it they count as whole. Raises StoreError."""
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        try:
+            with aside(self._array(stem), durable=False) as path:
+                save_file(arrays, path)
+                written = path.stat()  # of this very file: another process may put its own in place at any time
+                crc = _sum(path)
+            note |= {"size": written.st_size, "mtime_ns": written.st_mtime_ns, "crc32": crc}
+            write_text(self._note(stem), json.dumps(note))
+        except (OSError, SafetensorError) as error:
+            raise StoreError(
+                f"cached features cannot be written into {self.folder} ({error}): make room there (qtablate cache --limit GB), "
+                "or name another folder in the environment variable QTABLATE_CACHE"
+            ) from None
+
+    def verify(self) -> None:
+        """Take the checksum of every file. Raises StoreError that names the first one that is not what was written."""
+        for number in self.missing(summed=True):
+            raise StoreError(
+                f"cached features {self._array(self.chunks[number][0])} are missing or damaged (their checksum differs): "
+                "run the same command again, they are made anew"
+            )
 
     def read(self, control: str = "") -> dict[str, "torch.Tensor"]:
-        """All features by clip, (N, D) each, of the clips as they are or under a control; clips with problems are absent."""
+        """All features by clip, (N, D) each, of the clips as they are or under a control; clips with problems are absent.
+        Checksums are `verify`'s matter."""
         from safetensors import SafetensorError, safe_open
 
         out: dict[str, torch.Tensor] = {}

@@ -1,7 +1,14 @@
-"""The state of an unfinished run on disk, written between two windows, so that a cell that is killed goes on where it was."""
+"""The state of an unfinished run on disk, written between two windows and when training has ended, so that a cell that is
+killed, or whose evaluation fails, goes on where it was.
 
+The file is torch.save's zip archive, whose entries carry CRC-32 checksums; torch does not look at them, this module does.
+"""
+
+import copy
 import dataclasses
 import pickle
+import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,19 +17,53 @@ import torch
 from qtablate.files import aside
 from qtablate.train.loop import Step, Training
 
+_UNUSABLE = (
+    OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, NotImplementedError,
+    pickle.UnpicklingError, zipfile.BadZipFile, zipfile.LargeZipFile,
+)  # fmt: skip
+
+
+class Unusable(Exception):
+    """A checkpoint that cannot be gone on from."""
+
 
 def save(path: Path, training: Training, steps: Sequence[Step]) -> None:
-    with aside(path) as temporary:
-        torch.save({"training": training.state(), "steps": [dataclasses.asdict(step) for step in steps]}, temporary)
+    """Write the run's state beside the steps it has taken. Raises OSError where there is no room."""
+    try:
+        with aside(path) as temporary:
+            torch.save({"training": training.state(), "steps": [dataclasses.asdict(step) for step in steps]}, temporary)
+    except RuntimeError as error:  # which is how torch's writer tells of a full disk
+        raise OSError(str(error).split("\n")[0]) from None
 
 
 def resume(path: Path, training: Training) -> list[Step]:
-    """Bring a run that has just been made to where the file was written, and give the steps that it had taken. Where there is
-    no file, or none that can be read, nothing is done: the run starts at its beginning."""
+    """Bring a run that has just been made to where the file was written, and give the steps that it had taken; none where there
+    is no file.
+
+    Raises:
+        Unusable: the file is damaged or another run's. It is removed, and the run is as it was: it starts at its beginning.
+    """
+    if not path.exists():
+        return []
+    before = copy.deepcopy(training.state())
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise Unusable(f"the checksum of its part {damaged} differs")
         found = torch.load(path, map_location="cpu", weights_only=True)
         steps = [Step(**row) for row in found["steps"]]
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError):
-        return []
-    training.restore(found["training"])
+        training.restore(found["training"])
+    except (Unusable, *_UNUSABLE) as error:
+        remove(path)
+        training.restore(before)
+        raise Unusable(str(error).split("\n")[0] or type(error).__name__) from None
     return steps
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint, or whatever stands in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
