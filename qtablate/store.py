@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,6 +144,11 @@ class Store:
             except OSError as error:
                 return CellState(DAMAGED, damage=f"{name} cannot be read ({error.strerror})")
         return CellState("ok", record)
+
+    def discard_damaged(self, key: str) -> None:
+        """Empty the folder of a cell whose files are damaged, so that it can be run again."""
+        if self.state(key).status == DAMAGED:
+            shutil.rmtree(self.cell_file(key, ""), ignore_errors=True)
 
     def checksums(self, key: str) -> dict[str, str]:
         """SHA-256 of every CSV file of a cell, by name."""

@@ -436,6 +436,8 @@ def not_above_blind(sweep: Sweep) -> list[tuple[Cell, float, float]]:
 def execute(sweep: Sweep) -> Generator[Event, None, None]:
     """Run every cell that is not finished. A job that dies without a word leaves a failed record too."""
     cells = {cell.key: cell for cell in sweep.to_run()}
+    for key in cells:
+        sweep.store.discard_damaged(key)
     jobs = [
         (key, CellJob(cell, sweep.sources, sweep.store.root, sweep.training, sweep.benchmark, sweep.save_every))
         for key, cell in cells.items()

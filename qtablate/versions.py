@@ -1,5 +1,6 @@
 """The versions of the packages that a result rests on."""
 
+from collections.abc import Mapping
 from importlib import metadata
 
 RECORDED = ("qtablate", "torch", "transformers", "tokenizers", "peft", "numpy", "pillow", "av")
@@ -22,6 +23,6 @@ def deciding(media: bool) -> str:
     return in_words(versions(ARITHMETIC + MEDIA * media))
 
 
-def in_words(found: dict[str, str]) -> str:
-    """`torch 2.13.0, transformers 5.23.0`."""
-    return ", ".join(f"{name} {version}" for name, version in found.items())
+def in_words(found: Mapping[str, str]) -> str:
+    """`torch 2.13.0, transformers 5.23.0`, in the order of RECORDED."""
+    return ", ".join(f"{name} {found[name]}" for name in RECORDED if name in found)

@@ -96,6 +96,7 @@ OTHER = {
     "weight_decay": 0.0, "betas": (0.9, 0.99), "max_grad_norm": 1.0, "train_language_model": True, "longest": 128,
     "extra_lr": 10.0, "lr_scaling": "sqrt", "loss_norm": "none", "clip_at": "micro_batch", "schedule_at": "micro_batch",
     "budget": "steps", "budget_size": 100, "lr_batch": 8, "model": "n", "training": "u", "benchmark": "c", "media_block": 16,
+    "software": "torch 1",
 }  # fmt: skip
 
 

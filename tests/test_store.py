@@ -29,10 +29,11 @@ def test_a_record_comes_back_as_it_was(store):
 
 @pytest.mark.parametrize(("status", "done"), [("ok", True), ("failed", False), ("running", False)])
 def test_only_ok_means_finished(store, status, done):
-    store.write_record(Record("abc", status, {}))
-    assert not store.finished("abc")  # the files that it rests on are not there
+    store.write_record(Record("abc", status, {}, {"steps": 1}))
+    assert not store.finished("abc")  # it names no files that it rests on
     for name in ("train.csv", "answers.csv"):
         store.cell_file("abc", name).touch()
+    store.write_record(Record("abc", status, {}, {"steps": 1}, files=store.checksums("abc")))
     assert store.finished("abc") is done
 
 

@@ -65,6 +65,11 @@ def read_sweep(store: Store) -> dict[str, Any]:
                 f"{store.sweep_file}: '{name}' should be of type {kind.__name__}, is {type(sweep.get(name)).__name__}: "
                 "run the sweep again, finished cells are kept"
             )
+    named = ("key", "seed", *(AXES if sweep["schema"] == RECORD_SCHEMA else ()))
+    if not all(isinstance(cell, dict) and cell.keys() >= set(named) for cell in sweep["cells"]):
+        raise StoreError(
+            f"{store.sweep_file}: each of 'cells' should name {', '.join(named)}: run the sweep again, finished cells are kept"
+        )
     return sweep
 
 
@@ -73,7 +78,7 @@ def checked(store: Store) -> dict[str, Any]:
     cells are gone."""
     sweep = read_sweep(store)
     if why := tables_only(store, sweep):
-        raise StoreError(f"{store.root} holds tables, but not the answers behind them ({why}): run its sweep again")
+        raise StoreError(f"{store.root} can only be read from its tables ({why}): run its sweep again")
     return sweep
 
 
@@ -84,7 +89,7 @@ def tables_only(store: Store, sweep: Mapping[str, Any]) -> str:
     """
     before = finished_before(store)
     if sweep["schema"] != RECORD_SCHEMA:
-        return f"its cells have record schema {sweep['schema']}, this version reads {RECORD_SCHEMA}"
+        return f"another version of qtablate wrote it: record schema {sweep['schema']}, this one reads {RECORD_SCHEMA}"
     gone = vanished(store, before & {str(cell["key"]) for cell in sweep["cells"]})
     return f"{len(gone)} of its {len(before)} finished cells are no longer under cells/" if gone else ""
 

@@ -33,8 +33,8 @@ class Results:
         """Why the frames are the CSV tables as they were written; empty where they are made from the cells' files."""
         if self.tables_only and (baseline or margin != MARGIN or at != AT):
             raise StoreError(
-                f"{self.store.root} holds tables, but not the answers behind them ({self.tables_only}): --baseline, --margin "
-                "and --at cannot be applied; leave them out, or run its sweep again"
+                f"{self.store.root} can only be read from its tables ({self.tables_only}), to which no other --baseline, "
+                "--margin or --at can be applied: leave them out, or run its sweep again"
             )
 
     @cached_property
@@ -126,7 +126,7 @@ class Results:
     def _joined(self, keys: list[str], name: str) -> pd.DataFrame:
         """A file of every cell, one below the other, behind what names the cell."""
         if self.tables_only:
-            raise StoreError(f"{self.store.root} holds no {name} of its cells ({self.tables_only}): run its sweep again")
+            raise StoreError(f"{self.store.root} has no {name} of its cells ({self.tables_only}): run its sweep again")
         if not keys:
             return pd.DataFrame()
         whole = pd.concat({key: pd.read_csv(self.store.cell_file(key, name)) for key in keys}, names=["key", "row"])

@@ -67,7 +67,7 @@ def write(
                 Rate(0.1, 0.02, ITEMS),
                 Rate(None, None, 0), 0.25, tasks, 2 + tokens, 10, 10, "", None, 10.0, 1.0, 1.0, 0.0, 500.0,
             )  # fmt: skip
-            store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures)))
+            store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures), files=store.checksums(key)))
     store.write_sweep({
         "schema": RECORD_SCHEMA,
         "grid": {"hold": "micro-batch", "lr_batch": lr_batch, "lr_scaling": [scaling]}, "sources": {"model": "nano"},

@@ -1,6 +1,5 @@
 """What the extra tokens hold, from files: means over seeds, how few do, and what useless ones are called."""
 
-import json
 from dataclasses import asdict
 
 import pandas as pd
@@ -8,6 +7,7 @@ import pytest
 
 from qtablate.analyse import held, plots, tables
 from qtablate.grid import Condition
+from qtablate.records import Record
 from qtablate.store import Store
 
 LIKENESS = {
@@ -27,10 +27,9 @@ def folder(tmp_path):
         cell = tmp_path / "cells" / key
         cell.mkdir(parents=True)
         likeness = LIKENESS | {"output_rank": output_rank} if output_rank else None
-        record = {"key": key, "status": "ok", "cell": {}, "figures": {"likeness": likeness}, "error": "", "traceback": ""}
-        (cell / "record.json").write_text(json.dumps(record))
         (cell / "train.csv").write_text("step\n1\n")
         (cell / "answers.csv").write_text("control\nnone\n")
+        store.write_record(Record(key, "ok", {}, {"likeness": likeness}, files=store.checksums(key)))
         if losses is None:
             continue
         parts = [("first", 2, 2 + n, change) for n, change in zip((0, 1, 2), losses, strict=False)] + [("mean", 0, 2, -0.5)]

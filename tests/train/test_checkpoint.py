@@ -52,8 +52,87 @@ def test_a_file_that_cannot_be_read_is_as_good_as_none(training, tmp_path, conte
         path.write_bytes(content)
     whole = [step.loss for step in training()]
     run = training()
-    assert checkpoint.resume(path, run) == []
+    if content is None:
+        assert checkpoint.resume(path, run) == []
+    else:
+        with pytest.raises(checkpoint.Unusable):
+            checkpoint.resume(path, run)
+    assert not path.exists()
     assert [step.loss for step in run] == whole
+
+
+def test_a_bit_that_flips_anywhere_is_noticed_or_changes_nothing(training, tmp_path):
+    """In each 97th byte: what is gone on from is to the bit what was saved, or the run starts over as it would without."""
+    run, path = training(), tmp_path / "c.pt"
+    checkpoint.save(path, run, [next(iter(run))])
+    saved = path.read_bytes()
+    wanted, start = flat(run.state()), flat(training().state())
+    noticed = 0
+    for place in range(0, len(saved), 97):
+        damaged = bytearray(saved)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        again = training()
+        try:
+            steps = checkpoint.resume(path, again)
+        except checkpoint.Unusable as error:
+            assert str(error)
+            noticed += 1
+            assert not path.exists()
+            assert same(flat(again.state()), start)
+        else:
+            assert [step.step for step in steps] == [0]
+            assert same(flat(again.state()), wanted)
+    assert noticed > 0.8 * len(saved) / 97  # the rest is padding
+
+
+def flat(state, name="") -> dict[str, object]:
+    if not isinstance(state, dict | list | tuple):
+        return {name: copy.deepcopy(state)}
+    parts = state.items() if isinstance(state, dict) else enumerate(state)
+    return {key: value for part, inner in parts for key, value in flat(inner, f"{name}/{part}").items()}
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
+        for name, value in one.items()
+    )
+
+
+@pytest.mark.parametrize("lacks", ["training", "steps", "optimizer", "query_tokens", "folder"])
+def test_what_lacks_a_part_is_removed_and_the_run_starts_at_its_beginning(training, tmp_path, lacks):
+    path, run = tmp_path / "c.pt", training()
+    if lacks == "folder":
+        (path / "inside").mkdir(parents=True)
+    else:
+        checkpoint.save(path, run, [next(iter(run))])
+        state = torch.load(path, weights_only=True)
+        for part in (state, state["training"], state["training"]["parameters"]):
+            part.pop(lacks, None)
+        torch.save(state, path)
+    whole = [step.loss for step in training()]
+    run = training()
+    with pytest.raises(checkpoint.Unusable):
+        checkpoint.resume(path, run)
+    assert not path.exists()
+    assert [step.loss for step in run] == whole
+
+
+def test_a_full_disk_is_an_error_of_the_system_and_leaves_the_last_one(training, tmp_path, monkeypatch):
+    path, run = tmp_path / "c.pt", training()
+    steps = [next(iter(run))]
+    checkpoint.save(path, run, steps)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos 64 vs 0\nmore")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="unexpected pos"):
+        checkpoint.save(path, run, steps)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["c.pt"]
 
 
 def test_no_code_is_run_from_one(training, tmp_path):
@@ -62,4 +141,5 @@ def test_no_code_is_run_from_one(training, tmp_path):
             return (pytest.fail, ("code was run",))
 
     torch.save({"training": Trap(), "steps": []}, tmp_path / "c.pt")
-    assert checkpoint.resume(tmp_path / "c.pt", training()) == []
+    with pytest.raises(checkpoint.Unusable):
+        checkpoint.resume(tmp_path / "c.pt", training())

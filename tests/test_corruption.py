@@ -1,0 +1,278 @@
+"""Files of a finished sweep that are damaged, lost or another's: named, in no table, run again; nothing good is replaced.
+
+The whole suite, which runs the sweep again after each damage, takes some minutes: python -m pytest -m slow tests/test_corruption.py
+"""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import qtablate
+import qtablate.records
+from qtablate.analyse import frames
+from qtablate.analyse.report import report
+from qtablate.errors import QtablateError, StoreError
+from qtablate.records import MEASURED
+from qtablate.store import DAMAGED, Store
+
+WORDS = ["--samples", "16", "--items", "2", "--tokens", "0,4", "--accum", "1", "--seeds", "1", "--controls", "blind"]
+
+
+def sweep(cache: Path, out: Path, *words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-W", "error", "-m", "qtablate", "sweep", *WORDS, "--out", str(out), *words]
+    env = os.environ | {"QTABLATE_CACHE": str(cache), "COLUMNS": "100"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def finished(cache, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "r"
+    done = sweep(cache, out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+@pytest.fixture
+def folder(finished, tmp_path) -> Path:
+    """A copy to damage."""
+    shutil.copytree(finished, tmp_path / "r")
+    return tmp_path / "r"
+
+
+def keys(folder: Path) -> list[str]:
+    return [cell["key"] for cell in json.loads((folder / "sweep.json").read_text())["cells"]]
+
+
+def tables(folder: Path) -> dict[str, list[dict[str, str]]]:
+    """Every CSV without what the machine decides."""
+    out = {}
+    for path in sorted(path for path in folder.rglob("*.csv") if path.is_file()):
+        with path.open() as file:
+            rows = [{n: v for n, v in row.items() if n not in (*MEASURED, "seconds")} for row in csv.DictReader(file)]
+        out[str(path.relative_to(folder))] = rows
+    return out
+
+
+def edited(name: str, change: Callable[[str], str]) -> Callable[[Path], None]:
+    """Damage to one file of a cell's folder, by its text."""
+
+    def damage(cell: Path) -> None:
+        path = cell / name
+        text = change(path.read_text())
+        assert text != path.read_text()
+        path.write_text(text)
+
+    return damage
+
+
+def record(**changes: object) -> Callable[[Path], None]:
+    return edited("record.json", lambda text: json.dumps(json.loads(text) | changes))
+
+
+def a_folder(name: str) -> Callable[[Path], None]:
+    def damage(cell: Path) -> None:
+        (cell / name).unlink()
+        (cell / name).mkdir()
+
+    return damage
+
+
+def flipped(text: str) -> str:
+    """One answer is another one, and the line still reads well."""
+    lines = text.splitlines(keepends=True)
+    fields = lines[1].split(",")
+    at = lines[0].split(",").index("correct")
+    fields[at] = str(1 - int(fields[at]))
+    return lines[0] + ",".join(fields) + "".join(lines[2:])
+
+
+def another_cells(cell: Path) -> None:
+    [other] = [one for one in cell.parent.iterdir() if one != cell]
+    shutil.copy(other / "record.json", cell / "record.json")
+
+
+def better(text: str) -> str:
+    """A figure that could be true."""
+    content = json.loads(text)
+    content["figures"]["accuracy"]["value"] = 0.99
+    return json.dumps(content)
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "the last answers are cut": ("answers.csv", edited("answers.csv", lambda text: text[: len(text) * 2 // 3])),
+    "whole lines of answers are gone": ("answers.csv", edited("answers.csv", lambda t: "".join(t.splitlines(True)[:-7]))),
+    "an answer is flipped": ("answers.csv", edited("answers.csv", flipped)),
+    "an answer stands twice": ("answers.csv", edited("answers.csv", lambda text: text + text.splitlines(True)[-1])),
+    "answers are empty": ("answers.csv", edited("answers.csv", lambda text: "")),
+    "answers are a header alone": ("answers.csv", edited("answers.csv", lambda text: text.splitlines(True)[0])),
+    "answers are zeros": ("answers.csv", edited("answers.csv", lambda text: "\0" * len(text))),
+    "answers are gone": ("answers.csv", lambda cell: (cell / "answers.csv").unlink()),
+    "answers are a folder": ("answers.csv", a_folder("answers.csv")),
+    "training is cut in half": ("train.csv", edited("train.csv", lambda text: text[: len(text) // 2])),
+    "training is empty": ("train.csv", edited("train.csv", lambda text: "")),
+    "training is gone": ("train.csv", lambda cell: (cell / "train.csv").unlink()),
+    "a loss is another one": ("train.csv", edited("train.csv", lambda text: text[:-9] + "9" + text[-8:])),
+    "figures are null": ("record.json", record(figures=None)),
+    "a figure is better": ("record.json", edited("record.json", better)),
+    "a figure is missing": ("record.json", record(figures={"steps": 3})),
+    "the record is another cell's": ("record.json", another_cells),
+    "the record is torn": ("record.json", edited("record.json", lambda text: text[: len(text) // 2])),
+    "the record is empty": ("record.json", edited("record.json", lambda text: "")),
+    "the record is no object": ("record.json", edited("record.json", lambda text: "[1]")),
+    "the record is nested deep": ("record.json", edited("record.json", lambda text: "[" * 100_000)),
+    "the record is a folder": ("record.json", a_folder("record.json")),
+    "the record has no checksum": ("record.json", edited("record.json", lambda t: t.replace('"sha256"', '"sha"'))),
+    "the record calls a failure ok": ("record.json", record(files={})),
+    "the record is of an unknown status": ("record.json", record(status="splendid")),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_damaged_cell_is_named_left_out_and_to_be_run_again(folder, finished, what):
+    broken, whole = keys(folder)
+    file, damage = DAMAGES[what]
+    damage(folder / "cells" / broken)
+    store = Store(folder)
+    assert not store.finished(broken)
+    assert store.finished(whole)
+    built = report(store)
+    [sheet] = [one for one in built.sheets if one.title == "Failed or damaged cells"]
+    [row] = sheet.rows
+    assert (row[0], row[-2]) == (broken, DAMAGED)
+    assert file in row[-1]
+    now, before = tables(folder), tables(finished)
+    assert now["cells.csv"][1] == before["cells.csv"][1]
+    lost = now["cells.csv"][0]
+    assert (lost["status"], lost["accuracy"], lost["train_loss"], lost["n_items"]) == (DAMAGED, "", "", "")
+    assert now["tasks.csv"] == [task for task in before["tasks.csv"] if task["key"] == whole]
+    assert [row["seeds_done"] for row in now["summary.csv"]] == ["0", "1"]
+    found = qtablate.load(folder)
+    assert set(found.answers["key"]) == set(found.train["key"]) == {whole}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", DAMAGES)
+def test_the_next_sweep_runs_a_damaged_cell_again(folder, finished, cache, what):
+    broken, whole = keys(folder)
+    DAMAGES[what][1](folder / "cells" / broken)
+    kept = (folder / "cells" / whole / "record.json").stat().st_mtime_ns
+    done = sweep(cache, folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert tables(folder) == tables(finished)
+    assert (folder / "cells" / whole / "record.json").stat().st_mtime_ns == kept
+
+
+def test_without_its_cells_a_folder_is_read_from_its_tables_and_nothing_is_replaced(folder, finished):
+    shown = {sheet.title: sheet.rows for sheet in report(Store(folder)).sheets}
+    shutil.rmtree(folder / "cells")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    built = report(Store(folder))
+    assert built.files == ()
+    assert "2 of its 2 finished cells are no longer under cells/. Nothing was written" in built.remark
+    assert {sheet.title: sheet.rows for sheet in built.sheets} == shown
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    frames.write_tables(Store(folder))  # as the next sweep begins
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    found, whole = qtablate.load(folder), qtablate.load(finished)
+    for name in ("cells", "tasks", "summary", "training", "contrasts", "cost"):
+        assert len(getattr(found, name)) == len(getattr(whole, name)) > 0
+    assert found.summary["accuracy"].tolist() == pytest.approx(whole.summary["accuracy"].tolist())
+    with pytest.raises(StoreError, match=r"has no answers\.csv of its cells \(2 of its 2 finished cells are no longer"):
+        _ = found.answers
+    with pytest.raises(QtablateError, match="to which no other --baseline"):
+        report(Store(folder), {"tokens": "4"})
+    with pytest.raises(QtablateError, match="to which no other --baseline"):
+        qtablate.load(folder, margin=0.01)
+
+
+def test_one_cell_that_is_gone_keeps_the_tables_too(folder):
+    before = (folder / "cells.csv").read_bytes()
+    shutil.rmtree(folder / "cells" / keys(folder)[0])
+    assert "1 of its 2 finished cells" in report(Store(folder)).remark
+    assert (folder / "cells.csv").read_bytes() == before
+
+
+def test_another_versions_folder_is_shown_from_its_tables(folder):
+    content = json.loads((folder / "sweep.json").read_text()) | {"schema": 4}
+    (folder / "sweep.json").write_text(json.dumps(content))
+    built = report(Store(folder))
+    assert "another version of qtablate wrote it: record schema 4, this one reads" in built.remark
+    assert [sheet.title for sheet in built.sheets][:2] == ["Conditions", "Training"]
+
+
+def test_a_sweep_of_other_cells_does_not_replace_tables_whose_cells_are_gone(folder):
+    shutil.rmtree(folder / "cells")
+    with pytest.raises(StoreError, match="holds tables of 2 finished cells that are no longer under cells/ .*another --out"):
+        frames.refuse_loss(Store(folder), {"another"})
+    frames.refuse_loss(Store(folder), set(keys(folder)))  # they are run again, and their tables kept until then
+
+
+@pytest.mark.parametrize("name", ["cells.csv", "summary.csv", "tasks.csv", "contrasts.csv", "report.md"])
+@pytest.mark.parametrize("content", [None, "", "key,status\n"])
+def test_tables_that_are_lost_or_damaged_are_made_again(folder, finished, name, content):
+    path = folder / name
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    report(Store(folder))
+    assert path.read_text() == (finished / name).read_text()
+
+
+@pytest.mark.parametrize("change", [
+    {"cells": "none"}, {"cells": [{"seed": 1}]}, {"grid": None}, {"recipe": []}, {"problems": {}}, {"schema": "5"}, {"items": "many"},
+])  # fmt: skip
+def test_a_sweep_file_with_other_content_is_one_message(folder, change):
+    content = json.loads((folder / "sweep.json").read_text()) | change
+    (folder / "sweep.json").write_text(json.dumps(content))
+    with pytest.raises(StoreError, match=r"sweep\.json.*run the sweep again, finished cells are kept"):
+        report(Store(folder))
+
+
+def test_cells_of_other_versions_are_told_apart(folder):
+    store = Store(folder)
+    first = store.read_record(keys(folder)[0])
+    store.write_record(qtablate.records.Record(**{
+        **{name: getattr(first, name) for name in first.__slots__}, "versions": first.versions | {"torch": "2.12.0"},
+    }))  # fmt: skip
+    built = report(store)
+    [sheet] = [one for one in built.sheets if one.title == "Made by"]
+    assert [row[0] for row in sheet.rows] == ["1", "1"]
+    assert sum("torch 2.12.0" in row[1] for row in sheet.rows) == 1
+    said = (folder / "report.md").read_text()
+    assert said.count("Made by qtablate") == 2
+    assert len({row["software"] for row in tables(folder)["cells.csv"]}) == 2
+
+
+def test_a_read_only_folder_is_shown_and_said_not_to_be_written(folder, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    built = report(Store(folder))
+    assert built.remark == f"Not written: no permission to write in {folder}."
+    assert built.sheets
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_full_disk_is_one_line_that_names_the_folder(folder, monkeypatch):
+    before = tables(folder)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("qtablate.files.os.replace", full)
+    with pytest.raises(StoreError, match=r"cells\.csv cannot be written \(No space left on device\): make room .*--out"):
+        report(Store(folder))
+    monkeypatch.undo()
+    assert tables(folder) == before
+    assert not list(folder.rglob(".*.*[0-9]"))
