@@ -134,12 +134,15 @@ def _rate(stream: Any) -> float:
 
 def _is_cut(path: Path, stream: Any) -> bool:
     """Whether the file is shorter than its own index (mp4), RIFF header (avi) or segment (mkv, webm) says, or lacks its
-    trailer (gif)."""
+    trailer (gif), or than its file properties say (asf, wmv)."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(4096)
         file.seek(max(0, size - 16))
         tail = file.read()
+        if head[:16] == _ASF:
+            file.seek(0)
+            return _asf_size(file.read(min(int.from_bytes(head[16:24], "little"), _MOST_HEADER))) > size
     if head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > size:
         return True
     if head[:4] == b"GIF8" and not tail.rstrip(b"\0").endswith(b"\x3b"):
@@ -147,6 +150,57 @@ def _is_cut(path: Path, stream: Any) -> bool:
     if head[:4] == _EBML and _segment_end(head) > size:
         return True
     return any(entry.pos + entry.size > size for entry in stream.index_entries)
+
+
+def ends_within_packet(path: Path) -> bool:
+    """Whether an MPEG program stream (mpg, vob) or transport stream (ts) stops in the middle of a packet: it was cut there, or
+    its recording was. Neither says how long it should be, so one that was cut between two packets cannot be told from a
+    whole one. False for any other file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(4 * _TS_PACKET)
+        if head[:4] == _PACK:
+            file.seek(max(0, size - _TAIL))
+            return _program_is_torn(file.read())
+    marks = head[::_TS_PACKET]
+    return len(head) == 4 * _TS_PACKET and set(marks) == {0x47} and size % _TS_PACKET != 0
+
+
+_PACK, _PROGRAM_END, _START = b"\x00\x00\x01\xba", b"\x00\x00\x01\xb9", b"\x00\x00\x01"  # start codes (ISO 13818-1)
+_TS_PACKET, _TAIL = 188, 1 << 18
+
+
+def _program_is_torn(tail: bytes) -> bool:
+    """Whether the last pack of a program stream has a packet that is longer than what is left of the file."""
+    at = tail.rfind(_PACK)
+    while at >= 0 and (code := tail[at : at + 4]):
+        if code == _PROGRAM_END:
+            return False
+        if len(code) < 4:
+            return _START.startswith(code[:3])
+        if code[:3] != _START:
+            return False  # not the packets of a program stream: nothing can be told
+        if code == _PACK:
+            newer = tail[at + 4 : at + 5] >= b"@"  # MPEG-2's header counts the stuffing behind it in its last byte
+            at += 12 if not newer else 14 + (tail[at + 13] & 7) if at + 13 < len(tail) else 14
+        else:
+            at += 6 + int.from_bytes(tail[at + 4 : at + 6], "big")
+        if at > len(tail):
+            return True
+    return False
+
+
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # GUIDs of the ASF specification, as they lie in a file
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_MOST_HEADER = 1 << 24
+
+
+def _asf_size(header: bytes) -> int:
+    """Bytes of the whole file by its file properties; 0 where they do not tell, as in a broadcast."""
+    at = header.find(_ASF_PROPERTIES)
+    found = header[at : at + 104]
+    broadcast = at < 0 or len(found) < 104 or found[88] & 1
+    return 0 if broadcast else int.from_bytes(found[40:48], "little")
 
 
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # element ids of Matroska (RFC 9559)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qtablate.bench.items import Benchmark, Frames, Item, Problem
-from qtablate.errors import DataError
+from qtablate.bench.texts import refuse_options, refuse_unwritable
+from qtablate.errors import BadMedia, DataError
 
 _OFFERED = ("items", "problems", "fingerprint", "clips", "key", "frames")
 
@@ -36,17 +37,17 @@ class Custom:
         missing = [name for name in _OFFERED if not hasattr(self._inner, name)]
         if missing:
             raise DataError(f"--bench custom:{file}: what benchmark() returned has no {', '.join(missing)}")
+        self.items: list[Item] = []
+        self.problems: list[Problem] = [*self._inner.problems]
+        for item in self._inner.items:
+            try:
+                _validate(item)
+                self.items.append(item)
+            except BadMedia as problem:
+                self.problems.append(Problem(f"{item.id!r:.60}"[1:-1], problem.kind, problem.detail))
         content = path.read_bytes()
         self.fingerprint = hashlib.sha256(content + self._inner.fingerprint.encode()).hexdigest()[:16]
         self._file = hashlib.sha256(content).hexdigest()[:16]
-
-    @property
-    def items(self) -> Sequence[Item]:
-        return self._inner.items
-
-    @property
-    def problems(self) -> Sequence[Problem]:
-        return self._inner.problems
 
     def clips(self) -> Sequence[str]:
         return self._inner.clips()
@@ -60,3 +61,13 @@ class Custom:
     def seconds(self, clip: str) -> tuple[float, ...]:
         """What the file's benchmark says of it, where it says anything."""
         return self._inner.seconds(clip) if hasattr(self._inner, "seconds") else ()
+
+
+def _validate(item: Item) -> None:
+    """Raises BadMedia where an item would end a sweep."""
+    refuse_options(item.options)
+    if item.answer not in range(len(item.options)):
+        raise BadMedia("gold not among candidates", f"answer {item.answer} of {len(item.options)} candidates")
+    named = {"id": item.id, "task": item.task, "clip": item.clip, "question": item.question, "instruction": item.instruction}
+    for what, text in (*named.items(), *(("candidates", option) for option in item.options)):
+        refuse_unwritable("malformed item", f"'{what}'", text)

@@ -6,6 +6,7 @@ frame that then comes is compared with the list of packets; at the first doubt t
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,18 @@ def in_order(path: Path, wanted: Collection[int], take: Take) -> dict[int, Frame
             if index >= last:
                 break
     return out
+
+
+def count(path: Path) -> int:
+    """How many frames a decode of the whole file gives; packets that cannot be decoded give none."""
+    frames = 0
+    with opened(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        for packet in container.demux(stream):
+            with suppress(av.FFmpegError):
+                frames += len(packet.decode())
+    return frames
 
 
 def sought(path: Path, listing: Listing, wanted: Collection[int], take: Take) -> dict[int, Frames]:

@@ -1,7 +1,10 @@
 """A look at data files before anything is trained: what would be left out, and what would make a score misleading.
 
-It reads through the same readers as a sweep and takes their problems as findings, decodes each clip as a sweep would (or reads
-the headers alone), and then looks at what every reader accepts. Nothing is printed or changed.
+It reads through the same readers as a sweep and takes their problems as findings, decodes each clip as a sweep would and
+then as a whole (or reads the headers alone), and looks at what every reader accepts. Nothing is printed or changed.
+
+What it cannot tell: whether an MPEG program or transport stream (mpg, vob, ts) was cut between two of its packets, since
+neither says how long it should be; within a packet it can. A wmv or asf file says how long it is, unless it was broadcast.
 """
 
 from collections import Counter, defaultdict
@@ -17,6 +20,7 @@ from qtablate.bench.instructions import InstructionFile
 from qtablate.bench.items import Item, Problem, Sample
 from qtablate.bench.mvbench import MVBench
 from qtablate.bench.priors import Order, Prior, chance, order, plain, positions, positions_p, prior
+from qtablate.bench.texts import LONG, control_characters
 from qtablate.errors import DataError
 
 SIDE = 224  # pixels a side that clips are decoded at, the original's
@@ -87,12 +91,16 @@ def examine_benchmark(directory: str, wanted: int, decode: bool = True, followed
     """A folder in MVBench's format. `wanted`: frames a clip. Raises DataError where it cannot be read as a whole."""
     bench = MVBench(directory, wanted, SIDE)
     users = _users((item.clip, item.id) for item in bench.items)
-    found, lost, untold = _files(bench, bench.problems, users, wanted, followed if decode else None)
+    found, lost, untold = _files(bench, [*bench.problems, *bench.oddities], users, wanted, followed if decode else None)
     tasks: dict[str, list[Item]] = {task: [] for task in bench.tasks}
     for item in bench.items:
         if item.clip not in lost:
             tasks[item.task].append(item)
-            found += _options(item)
+            found += [
+                *_options(item),
+                *_texts(item.id, [("question", item.question), *(("candidate", o) for o in item.options)]),
+            ]
+    found += _same_items([item for items in tasks.values() for item in items])
     entries = Counter(dict.fromkeys(bench.tasks, 0))
     entries.update(item.task for item in bench.items)
     entries.update(problem.subject.rpartition("-")[0] for problem in bench.problems)
@@ -112,12 +120,13 @@ def examine_training(
     data = InstructionFile(file, media_root, wanted, SIDE, may_be_empty=True, named="")
     users = _users((sample.clip, f"sample {sample.id}") for sample in data.samples)
     leaks = list(media.leaks(data, users, MVBench(bench, wanted, SIDE))) if bench else []
-    found, lost, untold = _files(data, data.problems, users, wanted, followed if decode else None)
+    found, lost, untold = _files(data, [*data.problems, *data.oddities], users, wanted, followed if decode else None)
     groups: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for sample in data.samples:
         if sample.clip not in lost:
             groups[_folder(sample.clip), sample.medium].append(sample)
             found += _turns(sample)
+    found += _same_samples([sample for group in groups.values() for sample in group])
     health = tuple(_source(source, medium, group) for (source, medium), group in sorted(groups.items()))
     found += _of_sources(health)
     entries, usable = len(data.samples) + len(data.problems), sum(source.samples for source in health)
@@ -134,17 +143,19 @@ def _users(pairs: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
 def _files(
     source: media.Filed, problems: Sequence[Problem], users: media.Users, wanted: int, followed: Followed | None
 ) -> tuple[list[Finding], set[str], int]:
-    """What is wrong with entries and clips, which clips cannot be used, and how many have a length that is not known.
+    """What was found about entries and clips, which clips cannot be used, and how many have a length that is not known.
     `followed` None: nothing is decoded, headers are read."""
     found = [Finding(problem.kind, problem.subject, problem.detail) for problem in problems]
-    found += [*media.same_names(source, users), *media.copies(source, users)]
+    found += [*media.same_names(source, users), *media.copies(source, users), *media.torn(source, users)]
     if followed is None:
         told = dict(media.headers(source, users, users))
         broken = {clip: one for clip, one in told.items() if isinstance(one, Finding)}
         lengths = [(clip, one) for clip, one in told.items() if isinstance(one, tuple)]
         untold = len(told) - len(broken) - len(lengths)
     else:
-        broken, untold = dict(media.unreadable(source, followed(list(users)), users)), 0
+        seen, untold = list(media.decoded(source, followed(list(users)), users)), 0
+        broken = {clip: one for clip, one in seen if one.kind != kinds.LOST_FRAMES}
+        found += [one for _, one in seen if one.kind == kinds.LOST_FRAMES]
         lengths = list(media.lengths(source, [clip for clip in users if clip not in broken]))
     return [*found, *broken.values(), *media.short(source, lengths, users, wanted)], set(broken), untold
 
@@ -161,6 +172,37 @@ def _options(item: Item) -> Iterator[Finding]:
         yield Finding(kinds.CANDIDATES_ALIKE, item.id, shown)
     if len(texts) == 1:
         yield Finding(kinds.ONE_CANDIDATE, item.id, shown)
+
+
+def _texts(name: str, texts: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+    """What is odd in the texts of one item or sample, each with what it is."""
+    for what, text in texts:
+        if what == "question" and not text.strip():
+            yield Finding(kinds.EMPTY_QUESTION, name, f"{text!r:.40}")
+        if control := control_characters(text):
+            yield Finding(kinds.CONTROL, name, f"{what}: {', '.join(map(ascii, control))}")
+        if len(text) > LONG:
+            yield Finding(kinds.LONG_TEXT, name, f"{what}: {len(text):,} characters")
+
+
+def _same_items(items: Iterable[Item]) -> Iterator[Finding]:
+    """Items that ask the same of the same clip, with the same candidates in whatever order."""
+    known: dict[object, Item] = {}
+    for item in items:
+        first = known.setdefault((item.clip, plain(item.question), tuple(sorted(map(plain, item.options)))), item)
+        gold, other = item.options[item.answer], first.options[first.answer]
+        if first is not item and plain(gold) == plain(other):
+            yield Finding(kinds.SAME_ITEM, item.id, f"the same clip, question and candidates as {first.id}")
+        elif first is not item:
+            yield Finding(kinds.OTHER_ANSWER, item.id, f"{gold!r:.40} here, {other!r:.40} in {first.id}")
+
+
+def _same_samples(samples: Iterable[Sample]) -> Iterator[Finding]:
+    known: dict[object, str] = {}
+    for sample in samples:
+        first = known.setdefault((sample.medium, sample.clip, sample.instruction, sample.pairs), sample.id)
+        if first != sample.id:
+            yield Finding(kinds.SAME_SAMPLE, f"sample {sample.id}", f"the same clip and conversation as sample {first}")
 
 
 def _task(task: str, entries: int, items: Sequence[Item]) -> TaskHealth:
@@ -202,6 +244,8 @@ def _turns(sample: Sample) -> Iterator[Finding]:
     for number, (question, answer) in enumerate(sample.pairs):
         if not answer:
             yield Finding(kinds.EMPTY_ANSWER, name, f"answer {number} is empty; its question is {question!r:.60}")
+    texts = [("instruction", sample.instruction), *(part for q, a in sample.pairs for part in (("asked", q), ("answer", a)))]
+    yield from _texts(name, texts)
 
 
 def _folder(clip: str) -> str:

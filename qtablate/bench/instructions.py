@@ -6,17 +6,21 @@ An entry that cannot be used is named and counted; it is never replaced by anoth
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from qtablate.bench.findings import REPEATED_KEY
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Problem, Sample
 from qtablate.bench.paths import inside, state
+from qtablate.bench.texts import refuse_unwritable
+from qtablate.bench.userfiles import read_json, refuse_contradiction, repeated_keys
 from qtablate.bench.video import Bounds, Clip
 from qtablate.errors import BadMedia, DataError
+
+_READ, _TURN = ("video", "image", "QA", "start", "end"), ("i", "q", "a")
 
 
 class InstructionFile:
@@ -32,12 +36,9 @@ class InstructionFile:
         file by, in front of messages about it. `shuffle_pairs`: each visit of a sample tells its pairs in another order."""
         path, self._root = Path(file), Path(media_root or Path(file).parent)
         self._frames, self._side = frames, side
-        try:
-            entries = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DataError(f"{named}no file {file}; expected a json list of conversations, or the word world") from None
-        except (ValueError, IsADirectoryError) as error:
-            raise DataError(f"{named}{file} is not JSON: {error}") from None
+        if not path.exists():
+            raise DataError(f"{named}no file {file}; expected a json list of conversations, or the word world")
+        entries = read_json(path, named)
         if not isinstance(entries, list):
             raise DataError(f"{named}{file} should hold a list of samples, holds {type(entries).__name__}")
         if not self._root.is_dir():
@@ -47,11 +48,18 @@ class InstructionFile:
         self._clips: dict[str, Clip] = {}
         self.samples: list[Sample] = []
         self.problems: list[Problem] = []
+        self.oddities: list[Problem] = []
+        """What is odd about samples that are used all the same."""
         for number, entry in enumerate(entries):
+            name = f"sample {number}"
             try:
                 self.samples.append(self._sample(number, entry))
+                if twice := repeated_keys(entry, *entry["QA"]):
+                    self.oddities.append(Problem(name, REPEATED_KEY, f"given more than once: {', '.join(map(repr, twice))}"))
             except BadMedia as problem:
-                self.problems.append(Problem(f"sample {number}", problem.kind, problem.detail))
+                self.problems.append(Problem(name, problem.kind, problem.detail))
+            except RecursionError:
+                self.problems.append(Problem(name, "malformed sample", "nested too deep"))
         if not self.samples and not may_be_empty:
             first = self.problems[0] if self.problems else None
             why = f"{first.kind} ({first.subject}: {first.detail})" if first else "it is empty"
@@ -82,16 +90,23 @@ class InstructionFile:
     def _sample(self, number: int, entry: Any) -> Sample:
         if not isinstance(entry, dict):
             raise BadMedia("malformed sample", f"expected an object, found {type(entry).__name__}")
+        refuse_contradiction("malformed sample", entry, _READ)
         found = [medium for medium in (VIDEO, IMAGE) if isinstance(entry.get(medium), str)]
         if len(found) != 1:
             raise BadMedia("malformed sample", "expected exactly one of 'video' and 'image', a text")
         medium, turns = found[0], entry.get("QA")
         if not isinstance(turns, list) or not turns:
             raise BadMedia("malformed sample", "expected 'QA', a list of at least one {'q', 'a'}")
+        # stage-2 captions have an empty question and their task in the instruction
+        instruction = str(turns[0].get("i") or "").strip() if isinstance(turns[0], dict) else ""
+        refuse_unwritable("malformed sample", "'i'", instruction)
         pairs = []
         for turn in turns:
             if not isinstance(turn, dict) or not all(isinstance(turn.get(name), str) for name in ("q", "a")):
                 raise BadMedia("malformed sample", f"a turn of QA should hold texts 'q' and 'a', is {turn!r:.60}")
+            refuse_contradiction("malformed sample", turn, _TURN)
+            for part in ("q", "a"):
+                refuse_unwritable("malformed sample", f"'{part}'", turn[part])
             pairs.append((turn["q"].strip(), turn["a"].strip()))
         name = entry[medium]
         if Path(name) == Path():
@@ -104,6 +119,4 @@ class InstructionFile:
         if clip in self._clips and self._clips[clip].medium != medium:
             clip += f" as {medium}"  # one file shown both ways is two clips
         self._clips[clip] = Clip(path, medium, bounds)
-        # stage-2 captions have an empty question and their task in the instruction
-        instruction = str(turns[0].get("i") or "").strip()
         return Sample(f"{number}", medium, clip, tuple(pairs), instruction, shuffle_pairs=self._shuffle_pairs)

@@ -2,15 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from qtablate.bench import findings as kinds
+from qtablate.bench.container import ends_within_packet
 from qtablate.bench.findings import Finding, few
 from qtablate.bench.items import Clips
+from qtablate.bench.paths import is_frame
 from qtablate.bench.patience import patiently
 from qtablate.bench.twins import twins
-from qtablate.bench.video import IMAGE_SUFFIXES, Bounds, extent, from_header, span
+from qtablate.bench.video import Bounds, decodable, extent, from_header, span
 from qtablate.errors import BadMedia
 
 END_SLACK = 1.0  # seconds that a span may end behind its clip: time stamps are rounded
@@ -25,13 +28,33 @@ class Filed(Clips, Protocol):
     def file(self, clip: str) -> tuple[Path, Bounds]: ...
 
 
-def unreadable(source: Filed, clips: Iterable[str], users: Users) -> Iterator[tuple[str, Finding]]:
-    """(clip, why) of those that cannot be decoded. They are decoded as a sweep does: at the frames that it takes."""
+def decoded(source: Filed, clips: Iterable[str], users: Users) -> Iterator[tuple[str, Finding]]:
+    """(clip, finding) of those that cannot be decoded, and of usable ones that give fewer frames than their file lists.
+    They are decoded as a sweep does, at the frames that it takes; then, once a file, as a whole."""
+    known: set[Path] = set()
     for clip in clips:
+        path = source.file(clip)[0]
         try:
             source.frames(clip)
         except BadMedia as problem:
-            yield clip, _unusable(source.file(clip)[0], clip, problem, users)
+            yield clip, _unusable(path, clip, problem, users)
+            continue
+        if path.is_file() and not is_frame(path) and path not in known:
+            known.add(path)
+            with suppress(BadMedia):  # a whole file may take too long where the frames of a span do not
+                count, given = patiently(path, decodable, path)
+                if given < count:
+                    yield (
+                        clip,
+                        Finding(kinds.LOST_FRAMES, clip, f"{given} of {count} frames can be decoded ({few(users[clip])})"),
+                    )
+
+
+def torn(source: Filed, users: Users) -> Iterator[Finding]:
+    """Files that end in the middle of a packet where no header says how long they should be."""
+    for path, name in files(source, users).items():
+        if path.is_file() and ends_within_packet(path):
+            yield Finding(kinds.TORN, name, f"{path.stat().st_size:,} bytes")
 
 
 def _unusable(path: Path, clip: str, problem: BadMedia, users: Users) -> Finding:
@@ -61,7 +84,7 @@ def lengths(source: Filed, clips: Iterable[str]) -> Iterator[tuple[str, tuple[in
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    return is_frame(path) and path.is_file()
 
 
 def short(source: Filed, told: Iterable[tuple[str, tuple[int, float]]], users: Users, wanted: int) -> Iterator[Finding]:

@@ -9,18 +9,23 @@ counted, never scored as if it were fine.
 """
 
 import hashlib
-import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from qtablate.bench.findings import REPEATED_KEY
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Item, Problem
-from qtablate.bench.paths import inside, state
+from qtablate.bench.paths import inside, is_frame, state
 from qtablate.bench.protocol import MEDIA_ROOTS, SYSTEM
-from qtablate.bench.video import IMAGE_SUFFIXES, Bounds, Clip
+from qtablate.bench.texts import refuse_options, refuse_unwritable
+from qtablate.bench.userfiles import Doubled, read_json, refuse_contradiction, repeated_keys
+from qtablate.bench.video import Bounds, Clip
 from qtablate.errors import BadMedia, DataError
 from qtablate.seeds import Dice
+
+_READ = ("video", "question", "candidates", "answer", "start", "end")
 
 
 class MVBench:
@@ -29,24 +34,26 @@ class MVBench:
     def __init__(self, directory: str, frames: int, side: int, items_a_task: int | None = None, seed: int = 0) -> None:
         """At most `items_a_task` of a task, drawn by `seed`; None: all."""
         self.root, self._frames, self._side = Path(directory), frames, side
-        found = [path for path in (self.root / "json").glob("*.json") if path.is_file() and not path.name.startswith(".")]
-        files = sorted(found, key=lambda path: _rank(path.stem))
+        found = [path for path in (self.root / "json").glob("*.json") if not (path.is_dir() or path.name.startswith("."))]
+        files = sorted(found, key=lambda path: _rank(_task(path)))
         if not files:
             raise DataError(
                 f"{directory} is not a folder in MVBench's format: expected {directory}/json/TASK.json and {directory}/video/"
             )
         self._roots = MEDIA_ROOTS | _task_table(self.root / "tasks.json")
-        self.tasks = [file.stem for file in files]
+        self.tasks = [_task(file) for file in files]
         self._clips: dict[str, Clip] = {}
         self.items: list[Item] = []
         self.entries = 0
         """That the files hold, usable or not, drawn or not."""
         self.problems: list[Problem] = []
+        self.oddities: list[Problem] = []
+        """What is odd about items that are used all the same."""
         drawn = f"{items_a_task}/{seed}" if seed else items_a_task
         digest = hashlib.sha256(f"{frames}/{side}/{drawn}/{SYSTEM}".encode())
         for file in files:
-            digest.update(file.name.encode() + file.read_bytes())
             items = list(self._read(file))
+            digest.update(os.fsencode(file.name) + file.read_bytes())
             self.items += _stratified(items, items_a_task, seed) if items_a_task else items
         used = {item.clip for item in self.items}
         for name, clip in self._clips.items():
@@ -71,30 +78,43 @@ class MVBench:
         return self._clips[clip].seconds(self._frames)
 
     def _read(self, file: Path) -> Iterator[Item]:
-        entries = _parsed(file)
+        entries, task = read_json(file), _task(file)
         if not isinstance(entries, list):
             raise DataError(f"{file}: expected a list of questions, found {type(entries).__name__}")
         self.entries += len(entries)
         for number, entry in enumerate(entries):
+            name = f"{task}-{number:04d}"
             try:
-                yield self._item(file.stem, number, entry)
+                yield self._item(task, number, entry)
+                if twice := repeated_keys(entry):
+                    self.oddities.append(Problem(name, REPEATED_KEY, f"given more than once: {', '.join(map(repr, twice))}"))
             except BadMedia as problem:
-                self.problems.append(Problem(f"{file.stem}-{number:04d}", problem.kind, problem.detail))
+                self.problems.append(Problem(name, problem.kind, problem.detail))
+            except RecursionError:
+                self.problems.append(Problem(name, "malformed item", "nested too deep"))
 
     def _item(self, task: str, number: int, entry: Any) -> Item:
         """One entry as an item. Raises BadMedia saying why it cannot be used."""
         if not isinstance(entry, dict):
             raise BadMedia("malformed item", f"expected an object, found {type(entry).__name__}")
+        refuse_contradiction("malformed item", entry, _READ)
         for name, kind in (("video", str), ("question", str), ("candidates", list), ("answer", str)):
             if not isinstance(entry.get(name), kind):
                 raise BadMedia("malformed item", f"'{name}' should be a {kind.__name__}, is {entry.get(name)!r:.60}")
         candidates = entry["candidates"]
         if not all(isinstance(option, str) and option.strip() for option in candidates):
             raise BadMedia("malformed item", f"candidates should be texts, are {candidates!r:.80}")
+        for named, text in (
+            ("question", entry["question"]),
+            ("answer", entry["answer"]),
+            *(("candidates", o) for o in candidates),
+        ):
+            refuse_unwritable("malformed item", f"'{named}'", text)
         if candidates.count(entry["answer"]) > 1:
             raise BadMedia("gold given twice", f"{entry['answer']!r:.40} stands more than once in {candidates!r:.80}")
         if entry["answer"] not in candidates:
             raise BadMedia("gold not among candidates", f"{entry['answer']!r:.40} is none of {candidates!r:.80}")
+        refuse_options(candidates)
         clip, media = self._clip(task, entry)
         answer = candidates.index(entry["answer"])
         return Item(
@@ -124,24 +144,32 @@ class MVBench:
         media = path.relative_to(video).as_posix()
         clip = bounds.named(media)
         # other sets of this format ask about pictures too
-        self._clips[clip] = Clip(path, IMAGE if path.suffix.lower() in IMAGE_SUFFIXES else VIDEO, bounds)
+        self._clips[clip] = Clip(path, IMAGE if is_frame(path) else VIDEO, bounds)
         return clip, media
 
 
-def _parsed(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
+def _task(file: Path) -> str:
+    """A task's name; what is not UTF-8 in its file's name is escaped, so that it can be written."""
+    return os.fsencode(file.stem).decode(errors="backslashreplace")
 
 
 def _task_table(path: Path) -> dict[str, str]:
     """Where the clips of each task lie below video/, where a set says so. Raises DataError when the file is no such table."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
-    found = _parsed(path)
+    found = read_json(path)
     if not isinstance(found, dict) or not all(isinstance(folder, str) for folder in found.values()):
         raise DataError(f'{path} should name a folder below video/ for each task, such as {{"action_count": "clips/a"}}')
+    if isinstance(found, Doubled):
+        raise DataError(
+            f"{path} names {', '.join(map(repr, found.repeated))} more than once: which folder is meant cannot be told"
+        )
+    for task, folder in found.items():
+        if PurePosixPath(folder).is_absolute() or ".." in PurePosixPath(folder).parts:
+            raise DataError(
+                f"{path}: the folder of {task!r} should lie below {path.parent / 'video'}, is {folder!r:.80}; name it from "
+                "there without '..', and where its clips are on another disk, link that folder there"
+            )
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from qtablate.bench.items import IMAGE, VIDEO, Benchmark, TrainingData
 from qtablate.bench.mixture import Mixture, Source
+from qtablate.bench.userfiles import read_yaml
 from qtablate.errors import DataError
 
 WORLD = "world"
@@ -112,14 +113,9 @@ def parts(sources: Sources) -> list[Part]:
 
 def _from_yaml(path: Path) -> list[Part]:
     """A list of `file`, and where wanted `media_root`, `weight`, `media`, `shuffle_pairs`; paths as seen from the file."""
-    import yaml
-
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"--train: no file {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"--train: {path} is not YAML: {error}") from None
+    if not path.exists():
+        raise DataError(f"--train: no file {path}")
+    entries = read_yaml(path, "--train: ")
     known = ("file", "media_root", "weight", "media", "shuffle_pairs")
     if not isinstance(entries, list) or not entries:
         raise DataError(f"--train: {path} should hold a list of sources, each with {', '.join(known)}")
@@ -149,7 +145,7 @@ def _from_yaml(path: Path) -> list[Part]:
 def _weight(where: str, value: Any) -> float:
     try:
         weight = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         weight = 0.0
     if not 0 < weight < float("inf"):
         raise DataError(f"{where}: {value!r} is no positive number")

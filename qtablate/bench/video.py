@@ -15,13 +15,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from qtablate.bench.container import header_extent, listed, refuse_special
-from qtablate.bench.decoder import decode
+from qtablate.bench.decoder import count, decode
 from qtablate.bench.items import IMAGE, Frames
-from qtablate.bench.paths import state
+from qtablate.bench.paths import is_frame, state
 from qtablate.bench.patience import TOO_LONG, patiently
 from qtablate.errors import BadMedia, DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 FOLDER_FPS = 3.0  # of MVBench's frame folders
 _MOST_PIXELS = 1 << 26  # of a resized picture: one a pixel high and thousands wide is enlarged before its square is cut
 _MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE)
@@ -135,7 +134,7 @@ def sampled_at(path: Path, wanted: int, bounds: Bounds = Bounds()) -> tuple[floa
 
 def frame_files(path: Path) -> list[Path]:
     """The pictures of a folder of frames, in their order."""
-    return sorted((entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES), key=_numbered)
+    return sorted((entry for entry in path.iterdir() if is_frame(entry)), key=_numbered)
 
 
 def extent(path: Path) -> tuple[int, float]:
@@ -145,6 +144,14 @@ def extent(path: Path) -> tuple[int, float]:
     try:
         listing = listed(path)
         return listing.count, listing.fps
+    except (av.FFmpegError, ValueError, OSError) as error:
+        _refuse("broken video", path, error)
+
+
+def decodable(path: Path) -> tuple[int, int]:
+    """(frames that a video file lists, frames that decoding all of it gives). Raises BadMedia."""
+    try:
+        return listed(path).count, count(path)
     except (av.FFmpegError, ValueError, OSError) as error:
         _refuse("broken video", path, error)
 
@@ -196,7 +203,7 @@ def _read_folder(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:
 
 def _numbered(path: Path) -> list[tuple[int, str]]:
     """For sorting: 2.jpg comes before 10.jpg, padded or not."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", path.name)]
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def _refuse(kind: str, path: Path, error: Exception) -> NoReturn:

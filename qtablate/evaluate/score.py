@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from qtablate.bench.items import Item
+from qtablate.bench.items import IMAGE, Item, Problem
 from qtablate.bench.prompts import Asked, begun_alike
 from qtablate.bench.protocol import MOST_TOKENS, SCORERS, first_line, strict
 from qtablate.model.encode import Encoder
@@ -22,7 +22,7 @@ from qtablate.model.family import Family
 LIKELIHOOD, _, GENERATE, CIRCULAR = SCORERS
 CLIPS_AT_ONCE = 128
 ROWS_AT_ONCE = 192
-_CACHE_BYTES = 4 << 30  # of keys and values at once, reckoned at _CACHE_TOKENS a row
+_CACHE_BYTES = 4 << 30  # of keys and values at once, reckoned at _CACHE_TOKENS a row; of longer rows there are fewer
 _CACHE_TOKENS = 512
 
 
@@ -104,14 +104,55 @@ def score(
         groups.setdefault((first.medium, first.instruction, features(view.clip).shape), []).append(view)
     clips, rows = at_once(model)
     for group in groups.values():
-        for start in range(0, len(group), clips):
-            some = group[start : start + clips]
+        most = _fewer(clips, model.tokens_of(features(group[0].clip)))
+        for start in range(0, len(group), most):
+            some = group[start : start + most]
             with torch.inference_mode():
                 yield _score_views(model, encoder, some, torch.stack([features(view.clip) for view in some]), rows, how)
 
 
+def fits(
+    model: Family, encoder: Encoder, items: Sequence[Item], how: Sequence[str] = (LIKELIHOOD,)
+) -> tuple[list[Item], list[Problem]]:
+    """The items that every scorer can ask within the language model's places, and the others by name.
+
+    An item's length is that of its visual tokens, its prompt and its longest option, or of the most tokens that are
+    generated, by the scorer that needs most. A config that names no `max_position_embeddings` sets no limit. An item whose text
+    has the markers that stand around visual tokens is left out as well: where the clip goes could not be told.
+    """
+    places = getattr(model.language_model.config, "max_position_embeddings", None)
+    out: list[Item] = []
+    problems: list[Problem] = []
+    for item in items:
+        visual = model.num_queries if item.medium == IMAGE else model.num_visual_tokens
+        try:
+            prompts = [(one.how, one.asked) for one in _prompts(encoder, item, 0, how)]
+        except ValueError as error:
+            problems.append(Problem(item.id, "unusable text", str(error)))
+            continue
+        needed, text, answer = max(
+            (visual + text + answer, text, answer)
+            for text, answer in (
+                (len(asked.before) + len(asked.context), MOST_TOKENS if one == GENERATE else max(map(len, asked.options)))
+                for one, asked in prompts
+            )
+        )
+        if places is None or needed <= places:
+            out.append(item)
+        else:
+            parts = f"{visual:,} visual, {text:,} of the prompt, {answer:,} of the longest answer"
+            detail = f"{needed:,} tokens ({parts}); the language model has {places:,} places"
+            problems.append(Problem(item.id, "text too long", detail))
+    return out, problems
+
+
+def _fewer(most: int, length: int) -> int:
+    """How many rows of this many tokens take the memory of `most` rows of _CACHE_TOKENS; never more than `most`."""
+    return max(1, most * _CACHE_TOKENS // max(length, _CACHE_TOKENS))
+
+
 def at_once(model: Family) -> tuple[int, int]:
-    """(clips, rows) whose keys and values are held together."""
+    """(clips, rows) of at most _CACHE_TOKENS tokens whose keys and values are held together."""
     text = model.language_model.config
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -147,15 +188,18 @@ def _score_views(
         prompt for number, view in enumerate(views) for item in view.items for prompt in _prompts(encoder, item, number, how)
     ]
     contexts = [one.asked.context for one in prompts]
-    common = contexts[0][: begun_alike(contexts)]
+    # what is held for every clip of the group is bounded, however long the texts are
+    most = max(0, _CACHE_TOKENS - len(prompts[0].asked.before) - model.tokens_of(features[0]))
+    common = contexts[0][: min(begun_alike(contexts), most)]
     prefix = _prefix(model, encoder, features, [view.items[0] for view in views], prompts[0].asked.before, common)
     by_length: dict[tuple[bool, int], list[int]] = {}  # prompts of one length together: what is cached holds no padding
     for number, one in enumerate(prompts):
         by_length.setdefault((one.how == GENERATE, len(one.asked.context) - len(common)), []).append(number)
     found: dict[int, Scores] = {}
     for (generated, length), numbers in by_length.items():
-        for start in range(0, len(numbers), rows):
-            some = numbers[start : start + rows]
+        most = _fewer(rows, prefix.length + length)
+        for start in range(0, len(numbers), most):
+            some = numbers[start : start + most]
             these = [prompts[n] for n in some]
             questions = [one.asked.context[len(common) :] for one in these]
             cache, first = _ask(model, prefix, questions, [one.view for one in these], length)
@@ -236,8 +280,11 @@ def _answer(model: Family, cache: _Cache, first: Tensor, prompts: list[_Ask], mo
     begun = first[torch.tensor([row for row, _ in options]), torch.tensor([ids[0] for _, ids in options])]
     totals = begun.double().tolist()
     ordered = sorted(range(len(options)), key=lambda n: len(options[n][1]))  # of one length together: little padding
-    for start in range(0, len(ordered), most):
-        some = [n for n in ordered[start : start + most] if len(options[n][1]) > 1]
+    end = 0
+    while end < len(ordered):
+        start, last = end, ordered[min(end + most, len(ordered)) - 1]
+        end += _fewer(most, cache.length + len(options[last][1]))
+        some = [n for n in ordered[start:end] if len(options[n][1]) > 1]
         if not some:
             continue
         longest = max(len(options[n][1]) for n in some)

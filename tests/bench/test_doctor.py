@@ -88,7 +88,7 @@ def found(checkup: Checkup) -> Counter[tuple[str, str]]:
 def many(folder: Folder, task: str, candidates: Callable[[int], list[str]], gold: Callable[[int], str]) -> None:
     video = folder.new()
     for number in range(ITEMS):
-        folder.ask(task, video, candidates=candidates(number), answer=gold(number))
+        folder.ask(task, video, question=f"What {number}?", candidates=candidates(number), answer=gold(number))
 
 
 def broken(folder: Folder) -> None:
