@@ -299,9 +299,8 @@ def cache(
     from qtablate.model.cache import chunks, default_cache, limit_bytes, prune, remove, unsettled
 
     screen, folder = console(), default_cache() / "features"
-    gone = chunks(folder) if clear else unsettled(folder) if retry else []
-    for one in gone:
-        remove(folder, one.stem)
+    asked = chunks(folder) if clear else unsettled(folder) if retry else []
+    gone = [one for one in asked if remove(folder, one.stem)]
     if limit is not None and not clear:
         gone = prune(folder, int(limit * 1e9))
     if gone:

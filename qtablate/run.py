@@ -24,7 +24,7 @@ from qtablate.bench.sources import Sources, open_benchmark, open_training
 from qtablate.errors import DataError, QtablateError
 from qtablate.evaluate import tokens
 from qtablate.evaluate.controls import BLIND, NONE, Features, shown
-from qtablate.evaluate.score import GENERATE, LIKELIHOOD, Scores, score
+from qtablate.evaluate.score import GENERATE, LIKELIHOOD, Scores, fits, score
 from qtablate.execute.events import Member, Notice, Progress
 from qtablate.grid import Cell
 from qtablate.jobs import CellJob, FeatureJob, Probed, ProbeJob
@@ -194,9 +194,9 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
 
     plain = job.benchmark.read()
     asked_of = [item for item in open_benchmark(job.sources, config).items if item.clip in plain]
-    items = with_seconds(asked_of, job.benchmark.seconds())
+    items, unscored = fits(model, encoder, with_seconds(asked_of, job.benchmark.seconds()), recipe.scorers)
     if not items:
-        raise DataError("no item can be shown: every clip of the benchmark was left out")
+        raise DataError("no item can be asked: every clip of the benchmark was left out, or every text is too long")
     answers: dict[str, list[Scores]] = {}
     seconds: dict[str, float] = {}
     in_all = (1 + len(recipe.controls)) * len(items)
@@ -250,6 +250,7 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
         control_seconds=sum(seconds.values()),
         token_seconds=token_seconds,
         peak_memory_mb=ready.place.peak_memory_mb(),
+        unscored=tuple(unscored),
         **summarise(answers),
     )
 

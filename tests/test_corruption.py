@@ -1,6 +1,6 @@
 """Files of a finished sweep that are damaged, lost or another's: named, in no table, run again; nothing good is replaced.
 
-The whole suite, which runs the sweep again after each damage, takes some minutes: python -m pytest -m slow tests/test_corruption.py
+The whole suite runs the sweep again after each damage: python -m pytest -m slow tests/test_corruption.py
 """
 
 import csv
@@ -22,6 +22,7 @@ from qtablate.errors import QtablateError, StoreError
 from qtablate.records import MEASURED
 from qtablate.store import DAMAGED, Store
 
+RESULTS = Path(__file__).parents[1] / "results"
 WORDS = ["--samples", "16", "--items", "2", "--tokens", "0,4", "--accum", "1", "--seeds", "1", "--controls", "blind"]
 
 
@@ -197,6 +198,18 @@ def test_without_its_cells_a_folder_is_read_from_its_tables_and_nothing_is_repla
         qtablate.load(folder, margin=0.01)
 
 
+@pytest.mark.parametrize("committed", sorted(RESULTS.rglob("sweep.json")), ids=lambda path: path.parent.name)
+def test_committed_results_are_shown_as_they_are(committed, tmp_path):
+    """They are kept without their cells."""
+    shutil.copytree(committed.parent, tmp_path / "r")
+    before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
+    built = report(Store(tmp_path / "r"))
+    assert built.remark.endswith("Nothing was written.")
+    assert {"Conditions", "Training", "Cost", "Tasks"} <= {sheet.title for sheet in built.sheets}
+    assert all("nan" not in text for sheet in built.sheets for row in sheet.rows for text in row)
+    assert {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()} == before
+
+
 def test_one_cell_that_is_gone_keeps_the_tables_too(folder):
     before = (folder / "cells.csv").read_bytes()
     shutil.rmtree(folder / "cells" / keys(folder)[0])
@@ -214,7 +227,7 @@ def test_another_versions_folder_is_shown_from_its_tables(folder):
 
 def test_a_sweep_of_other_cells_does_not_replace_tables_whose_cells_are_gone(folder):
     shutil.rmtree(folder / "cells")
-    with pytest.raises(StoreError, match="holds tables of 2 finished cells that are no longer under cells/ .*another --out"):
+    with pytest.raises(StoreError, match=r"holds tables of 2 finished cells that are no longer under cells/ .*another --out"):
         frames.refuse_loss(Store(folder), {"another"})
     frames.refuse_loss(Store(folder), set(keys(folder)))  # they are run again, and their tables kept until then
 
@@ -231,7 +244,8 @@ def test_tables_that_are_lost_or_damaged_are_made_again(folder, finished, name, 
 
 
 @pytest.mark.parametrize("change", [
-    {"cells": "none"}, {"cells": [{"seed": 1}]}, {"grid": None}, {"recipe": []}, {"problems": {}}, {"schema": "5"}, {"items": "many"},
+    {"cells": "none"}, {"cells": [{"seed": 1}]}, {"grid": None}, {"recipe": []}, {"problems": {}}, {"schema": "5"},
+    {"items": "many"},
 ])  # fmt: skip
 def test_a_sweep_file_with_other_content_is_one_message(folder, change):
     content = json.loads((folder / "sweep.json").read_text()) | change

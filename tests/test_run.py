@@ -1,6 +1,9 @@
 """What reaches the language model of a cell: a small model of the original's shape, on files, in this process."""
 
+import csv
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +12,17 @@ import torch
 
 from qtablate.bench.export import write_mp4
 from qtablate.bench.sources import Sources
-from qtablate.errors import ModelError
+from qtablate.errors import ModelError, StoreError
+from qtablate.execute.events import Notice
 from qtablate.grid import Grid
 from qtablate.jobs import CellJob, ProbeJob
 from qtablate.model.convert import Settings, convert
 from qtablate.model.encode import Encoder
 from qtablate.model.load import load
-from qtablate.run import compute_features, probe, run_cell
+from qtablate.run import CHECKPOINT, compute_features, probe, run_cell
 from qtablate.store import Store
 from qtablate.sweep import Sweep, feature_jobs, plan, recipe_for
+from qtablate.train.loop import Training
 
 GOLDEN = Path(__file__).parent / "golden"
 SENTENCE = "The video contains 8 frames sampled at "
@@ -71,6 +76,125 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, set[str],
     monkeypatch.setattr(Encoder, "told", told)
     monkeypatch.setattr(Encoder, "asked", asked)
     return planned, *seen.values()
+
+
+def planned_cell(folder: Path, **more: object) -> tuple[Sweep, CellJob]:
+    """A sweep of one cell of four steps, its features made, its job; `more`: fields of the job."""
+    sources = Sources(str(folder / "model"), f"mvbench:{folder}", f"{folder}/train.json", f"{folder}/video")
+    recipe = recipe_for(sources, 4, 0.0, None, 0.2, None, False, ("blind",), False, 0, "fp32", False, ("likelihood",))
+    grid = Grid((4,), (1,), (1,), (1,), ("multi",), ("normal",), "micro-batch")
+    planned = plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1)
+    for _, job in feature_jobs(planned):
+        compute_features(job, lambda _: None)
+    [cell] = planned.cells
+    return planned, CellJob(cell, sources, planned.store.root, planned.training, planned.benchmark, **more)
+
+
+def without_times(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return [row | {"seconds": ""} for row in csv.DictReader(file)]
+
+
+def test_a_failed_evaluation_keeps_what_was_trained_and_is_tried_again_alone(folder, monkeypatch):
+    planned, job = planned_cell(folder)
+    store, key = planned.store, job.cell.key
+    run_cell(job, lambda _: None)
+    whole, files = store.read_finished(key), ("train.csv", "answers.csv")
+    wanted = [without_times(store.cell_file(key, name)) for name in files]
+    shutil.rmtree(store.root)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("an item that nobody foresaw")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("qtablate.run.score", broken)
+        with pytest.raises(RuntimeError, match="nobody foresaw"):
+            run_cell(job, lambda _: None)
+    assert store.state(key).status == "failed"
+    assert store.cell_file(key, CHECKPOINT).is_file()
+    phases: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_window", broken)  # nothing is trained again
+        run_cell(job, lambda one: phases.append(one.phase))
+    assert set(phases) == {"evaluate"}
+    again = store.read_finished(key)
+    assert [without_times(store.cell_file(key, name)) for name in files] == wanted
+    assert (again.figures["accuracy"], again.figures["train_loss"]) == (whole.figures["accuracy"], whole.figures["train_loss"])
+    assert not store.cell_file(key, CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("stands", ["damaged", "folder", "nothing of torch's"])
+def test_a_checkpoint_that_cannot_be_used_is_said_and_training_starts_over(folder, stands):
+    planned, job = planned_cell(folder, save_every=0.0)
+    run_cell(job, lambda _: None)
+    path = planned.store.cell_file(job.cell.key, CHECKPOINT)
+    wanted = without_times(path.with_name("train.csv"))
+    if stands == "folder":
+        path.mkdir()
+    elif stands == "damaged":
+        shutil.rmtree(planned.store.root)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("qtablate.run.score", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                run_cell(job, lambda _: None)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 8
+        path.write_bytes(content)
+    else:
+        path.write_bytes(b"none")
+    said: list[str] = []
+    run_cell(job, lambda one: said.append(one.text) if isinstance(one, Notice) else None)
+    assert len(said) == 1
+    assert said[0].startswith("checkpoint.pt cannot be used (")
+    assert said[0].endswith("): training starts over")
+    assert without_times(path.with_name("train.csv")) == wanted
+    assert not path.exists()
+
+
+def test_without_room_for_checkpoints_a_cell_goes_on(folder, monkeypatch):
+    planned, job = planned_cell(folder, save_every=0.0)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("qtablate.train.checkpoint.save", full)
+    said: list[str] = []
+    run_cell(job, lambda one: said.append(one.text) if isinstance(one, Notice) else None)
+    assert planned.store.finished(job.cell.key)
+    assert len(said) == 5  # after each step, and at the end of training
+    assert all("checkpoint.pt cannot be written (No space left on device): going on without" in text for text in said)
+
+
+def test_a_bit_that_flipped_in_the_cached_features_is_never_trained_on(folder):
+    planned, job = planned_cell(folder)
+    [(stem, _)] = planned.benchmark.chunks
+    path = folder / "features" / f"{stem}.safetensors"
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-3] ^= 4
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # nothing shows it
+    assert planned.benchmark.missing() == []
+    with pytest.raises(StoreError, match=f"{stem}.safetensors are missing or damaged .* run the same command again"):
+        run_cell(job, lambda _: None)
+    assert not planned.store.cell_file(job.cell.key, "train.csv").exists()
+    [(_, again)] = feature_jobs(planned)
+    compute_features(again, lambda _: None)
+    run_cell(job, lambda _: None)
+    assert planned.store.finished(job.cell.key)
+
+
+def test_an_item_too_long_for_the_model_is_left_out_by_name_and_all_else_is_unchanged(folder):
+    planned, job = planned_cell(folder)
+    run_cell(job, lambda _: None)
+    before = without_times(planned.store.cell_file(job.cell.key, "answers.csv"))
+    entries = json.loads((folder / "json" / "asked.json").read_text())
+    entries.append(entries[0] | {"question": "What " + "is it " * 20_000})
+    (folder / "json" / "asked.json").write_text(json.dumps(entries))
+    planned, job = planned_cell(folder)
+    run_cell(job, lambda _: None)
+    assert without_times(planned.store.cell_file(job.cell.key, "answers.csv")) == before
+    [left] = planned.store.read_finished(job.cell.key).figures["unscored"]
+    assert (left["subject"], left["kind"]) == ("asked-0002", "text too long")
 
 
 def tell_seconds(model: Path) -> None:

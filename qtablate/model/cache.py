@@ -75,14 +75,17 @@ def prune(folder: Path, limit: int, keep: Collection[str] = (), now: float | Non
             break
         if one.stem in keep or now - one.used < _RECENT:
             continue
-        remove(folder, one.stem)
-        total -= one.size
-        removed.append(one)
+        if remove(folder, one.stem):
+            total -= one.size
+            removed.append(one)
     return removed
 
 
-def remove(folder: Path, stem: str) -> None:
-    """Remove a chunk, its note first: an array without one counts as missing. Nothing happens in a read-only folder."""
-    with suppress(OSError):
+def remove(folder: Path, stem: str) -> bool:
+    """Remove a chunk, its note first: an array without one counts as missing. False where nothing may be removed."""
+    try:
         (folder / f"{stem}.json").unlink(missing_ok=True)
         (folder / f"{stem}.safetensors").unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True

@@ -1,12 +1,16 @@
 """The cache of frozen features."""
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from qtablate.errors import BadMedia, StoreError
+from qtablate.model import cache
 from qtablate.model import features as module
 from qtablate.model.features import FeatureFiles
 
@@ -104,6 +108,53 @@ def test_a_corrupted_array_is_made_again_and_a_copied_one_serves(tiny, files):
     assert files.missing() == [0]
 
 
+def test_a_bit_that_flipped_without_a_trace_is_found_by_its_sum(tiny, files):
+    for number in files.missing():
+        files.compute(number, tiny, FakeClips())
+    path = files.folder / f"{files.chunks[1][0]}.safetensors"
+    before, data = path.stat(), bytearray(path.read_bytes())
+    data[-3] ^= 4
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert files.missing() == []
+    assert files.missing(summed=True) == [1]
+    with pytest.raises(StoreError, match=rf"{path.name} are missing or damaged .* run the same command again"):
+        files.verify()
+    files.compute(1, tiny, FakeClips())
+    files.verify()
+
+
+def test_a_complete_cache_serves_where_nothing_may_be_written(tiny, files, monkeypatch):
+    for number in files.missing():
+        files.compute(number, tiny, FakeClips())
+    for path in files.folder.glob("*.safetensors"):
+        os.utime(path, (1, 1))  # a copy
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(30, "Read-only file system")
+
+    for name in ("utime", "unlink", "replace"):
+        monkeypatch.setattr(os, name, refused)
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert files.missing() == files.missing(summed=True) == []
+    files.used()
+    files.verify()
+    assert len(files.read()) == 6
+    assert not cache.remove(files.folder, files.chunks[0][0])
+    assert cache.prune(files.folder, 0, now=1e12) == []
+    assert files.missing() == []
+
+
+def test_a_full_cache_names_its_folder_and_the_variable(tiny, files, monkeypatch):
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(StoreError, match=rf"into {files.folder} \(.*No space left.*\): make room .* QTABLATE_CACHE"):
+        files.compute(0, tiny, FakeClips())
+    assert list(files.folder.iterdir()) == []
+
+
 def test_what_names_a_chunk():
     base = of("f", "model", ["a", "b"])
     same = FeatureFiles("f", "model", ("x", "y"), base.clip_keys)  # other names, the same pixels
@@ -111,6 +162,7 @@ def test_what_names_a_chunk():
     others = [
         of("f", "model", ["a", "c"]), of("f", "m", ["a", "b"]), of("f", "model", ["a", "b"], ("middle",)),
         of("f", "model", ["a", "b"], ("reversed",)), of("f", "model", ["a", "b"], (), "bf16"),
+        replace(base, software="torch 1"),
         FeatureFiles("f", "model", ("x", "y"), base.clip_keys, ("middle",)),  # frames are shuffled by the name
     ]  # fmt: skip
     assert len({one.chunks[0][0] for one in [base, *others]}) == 1 + len(others)

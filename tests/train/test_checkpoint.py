@@ -61,29 +61,29 @@ def test_a_file_that_cannot_be_read_is_as_good_as_none(training, tmp_path, conte
     assert [step.loss for step in run] == whole
 
 
-def test_a_bit_that_flips_anywhere_is_noticed_or_changes_nothing(training, tmp_path):
-    """In each 97th byte: what is gone on from is to the bit what was saved, or the run starts over as it would without."""
+@pytest.mark.parametrize("flips", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_bit_that_flips_anywhere_is_noticed_or_changes_nothing(training, tmp_path, flips):
+    """At so many places: what is gone on from is to the bit what was saved, or the run starts over as it would without."""
     run, path = training(), tmp_path / "c.pt"
     checkpoint.save(path, run, [next(iter(run))])
     saved = path.read_bytes()
     wanted, start = flat(run.state()), flat(training().state())
     noticed = 0
-    for place in range(0, len(saved), 97):
+    for place in range(0, len(saved), len(saved) // flips):
         damaged = bytearray(saved)
         damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)
         again = training()
         try:
             steps = checkpoint.resume(path, again)
-        except checkpoint.Unusable as error:
-            assert str(error)
+        except checkpoint.Unusable:
             noticed += 1
             assert not path.exists()
             assert same(flat(again.state()), start)
         else:
             assert [step.step for step in steps] == [0]
             assert same(flat(again.state()), wanted)
-    assert noticed > 0.8 * len(saved) / 97  # the rest is padding
+    assert noticed > 0.7 * flips  # the rest is padding
 
 
 def flat(state, name="") -> dict[str, object]:
