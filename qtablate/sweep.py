@@ -190,9 +190,12 @@ def refuse_bad(sweep: Sweep) -> None:
     unseen = [] if sweep.training.missing() else sweep.training.problems()
     bad = sweep.samples_of[""] + sum(sweep.samples_of[problem.subject] for problem in unseen)
     _refuse_share("training samples", bad, sweep.samples_of.total(), [*sweep.sample_problems, *unseen], sweep.max_bad)
-    _refuse_share("items", len(sweep.item_problems), sweep.entries, sweep.item_problems, sweep.max_bad)
-    lost = _undecodable_items(sweep)
-    _refuse_share("items", len(lost), sweep.n_items, lost, sweep.max_bad)
+    refused, lost = sweep.item_problems, _undecodable_items(sweep)
+    if sweep.entries == sweep.n_items + len(refused):
+        _refuse_share("items", len(refused) + len(lost), sweep.entries, [*refused, *lost], sweep.max_bad)
+    else:  # --items has drawn some of the usable ones: each share is of what it was looked for in
+        _refuse_share("items", len(refused), sweep.entries, refused, sweep.max_bad)
+        _refuse_share("drawn items", len(lost), sweep.n_items, lost, sweep.max_bad)
 
 
 def _refuse_share(what: str, bad: int, total: int, problems: Sequence[Problem], most: float) -> None:

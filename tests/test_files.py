@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,27 @@ def test_write_text_is_utf8_and_atomic(tmp_path):
     write_text(tmp_path / "b" / "a.txt", "±\n")
     assert (tmp_path / "b" / "a.txt").read_bytes() == b"\xc2\xb1\n"
     assert len(list((tmp_path / "b").iterdir())) == 1
+
+
+def test_what_takes_its_place_is_on_the_disk_before_and_its_name_behind(tmp_path, monkeypatch):
+    """A power cut leaves the old file or the new one: content, then name, then the folder that holds the name."""
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        [name] = [path.name for path in (tmp_path, *tmp_path.iterdir()) if os.path.samestat(path.stat(), os.fstat(descriptor))]
+        done.append(f"fsync {name}")
+        fsync(descriptor)
+
+    def noted_replace(old: Path, new: Path) -> None:
+        done.append(f"replace {Path(new).name}")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    write_text(tmp_path / "record.json", "whole")
+    assert done == [f"fsync .record.json.{os.getpid()}", "replace record.json", f"fsync {tmp_path.name}"]
+    done.clear()
+    with aside(tmp_path / "features", durable=False) as path:
+        path.write_text("large")
+    assert done == ["replace features"]

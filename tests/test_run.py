@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,16 @@ import torch
 
 from qtablate.bench.export import write_mp4
 from qtablate.bench.sources import Sources
-from qtablate.errors import ModelError, StoreError
+from qtablate.errors import DataError, ModelError, StoreError
 from qtablate.execute.events import Notice
-from qtablate.grid import Grid
+from qtablate.grid import Grid, Recipe
 from qtablate.jobs import CellJob, ProbeJob
 from qtablate.model.convert import Settings, convert
 from qtablate.model.encode import Encoder
 from qtablate.model.load import load
 from qtablate.run import CHECKPOINT, compute_features, probe, run_cell
 from qtablate.store import Store
-from qtablate.sweep import Sweep, feature_jobs, plan, recipe_for
+from qtablate.sweep import Sweep, feature_jobs, plan, recipe_for, refuse_bad
 from qtablate.train.loop import Training
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -78,11 +79,15 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, set[str],
     return planned, *seen.values()
 
 
-def planned_cell(folder: Path, **more: object) -> tuple[Sweep, CellJob]:
-    """A sweep of one cell of four steps, its features made, its job; `more`: fields of the job."""
+def sweep_of(folder: Path) -> tuple[Sources, Grid, Recipe]:
     sources = Sources(str(folder / "model"), f"mvbench:{folder}", f"{folder}/train.json", f"{folder}/video")
     recipe = recipe_for(sources, 4, 0.0, None, 0.2, None, False, ("blind",), False, 0, "fp32", False, ("likelihood",))
-    grid = Grid((4,), (1,), (1,), (1,), ("multi",), ("normal",), "micro-batch")
+    return sources, Grid((4,), (1,), (1,), (1,), ("multi",), ("normal",), "micro-batch"), recipe
+
+
+def planned_cell(folder: Path, **more: object) -> tuple[Sweep, CellJob]:
+    """A sweep of one cell of four steps, its features made, its job; `more`: fields of the job."""
+    sources, grid, recipe = sweep_of(folder)
     planned = plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1)
     for _, job in feature_jobs(planned):
         compute_features(job, lambda _: None)
@@ -195,6 +200,45 @@ def test_an_item_too_long_for_the_model_is_left_out_by_name_and_all_else_is_unch
     assert without_times(planned.store.cell_file(job.cell.key, "answers.csv")) == before
     [left] = planned.store.read_finished(job.cell.key).figures["unscored"]
     assert (left["subject"], left["kind"]) == ("asked-0002", "text too long")
+
+
+@pytest.mark.parametrize(("bad", "limit", "stops"), [(1, 0.1, True), (1, 0.34, False), (2, 0.5, True), (0, 0.0, False)])
+def test_too_many_bad_items_stop_a_sweep_before_anything_runs(folder, bad, limit, stops):
+    """Of three questions: those that cannot be read, and those whose clips cannot be decoded."""
+    entries = json.loads((folder / "json" / "asked.json").read_text())
+    good = entries[0]
+    entries = [*entries, good | {"question": "Which?"}]
+    for entry in entries[:bad]:
+        entry["answer"] = "none of them"
+    (folder / "json" / "asked.json").write_text(json.dumps(entries))
+    settings = (Store(folder / "r"), *sweep_of(folder), folder / "features", 1, limit)
+    if stops:
+        with pytest.raises(
+            DataError, match=rf"{bad} of 3 items cannot be used, more than --max-bad {limit:g} allows: asked-0000"
+        ):
+            plan(*settings)
+        return
+    planned = plan(*settings)
+    refuse_bad(planned)
+    (folder / "video" / "1.mp4").write_bytes((folder / "video" / "1.mp4").read_bytes()[:200])
+    planned = plan(*settings)
+    for _, job in feature_jobs(planned):
+        compute_features(job, lambda _: None)
+    with pytest.raises(
+        DataError, match=rf"{bad + 1} of 3 items cannot be used, more than --max-bad {limit:g} allows: asked-000"
+    ):
+        refuse_bad(planned)
+
+
+def test_of_drawn_items_each_share_is_of_what_it_was_looked_for_in(folder):
+    entries = json.loads((folder / "json" / "asked.json").read_text())
+    (folder / "json" / "asked.json").write_text(json.dumps([*entries, *entries, entries[0] | {"answer": "none of them"}]))
+    sources, grid, recipe = sweep_of(folder)
+    sources = replace(sources, items_a_task=1)
+    planned = plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1, 0.2)  # 1 of 5, and not 1 of 2
+    assert (planned.n_items, planned.entries, len(planned.item_problems)) == (1, 5, 1)
+    with pytest.raises(DataError, match=r"1 of 5 items cannot be used, more than --max-bad 0.1 allows"):
+        plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1, 0.1)
 
 
 def tell_seconds(model: Path) -> None:

@@ -143,3 +143,45 @@ def test_read_sweep_of_a_file_instead_of_a_folder(tmp_path):
     (tmp_path / "report.md").write_text("")
     with pytest.raises(StoreError):
         Store(tmp_path / "report.md").read_sweep()
+
+
+def test_leftovers_of_killed_writes_go_when_the_folder_is_held_and_those_of_living_ones_stay(store):
+    store.write_record(RECORD)
+    cell = store.cell_file("abc", "")
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    ).stdout.strip()
+    gone = [cell / f".record.json.{dead}", cell / f".checkpoint.pt.{dead}", store.root / f".cells.csv.{dead}"]
+    kept = [cell / f".train.csv.{os.getpid()}", cell / ".hidden", store.root / ".notes.txt"]
+    for path in (*gone, *kept):
+        path.write_text("half")
+    store.read_record("abc")
+    assert all(path.exists() for path in gone)  # reading changes nothing
+    with store.locked():
+        assert not any(path.exists() for path in gone)
+        assert all(path.exists() for path in kept)
+
+
+@pytest.mark.parametrize("what", ["folder", "lock", "record"])
+def test_a_folder_that_cannot_be_written_is_one_message_that_names_it(store, monkeypatch, what):
+    store.root.mkdir(parents=True)
+    if what == "folder":
+        store = Store(store.root / "file" / "r")
+        store.root.parent.write_text("")
+        with (
+            pytest.raises(StoreError, match=r"file/r: no folder can be made there \(Not a directory\); name another"),
+            store.locked(),
+        ):
+            pass
+    elif what == "lock":
+        (store.root / ".lock").mkdir()
+        with (
+            pytest.raises(StoreError, match=r"\.lock cannot be written \(Is a directory\): .* in .*one, or name another"),
+            store.locked(),
+        ):
+            pass
+    else:
+        monkeypatch.setattr("qtablate.files.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(StoreError, match=r"record\.json cannot be written \(No space left on device\): make room"):
+            store.write_record(RECORD)
+        assert not any(path.is_file() for path in store.root.rglob("*"))

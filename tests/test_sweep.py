@@ -333,7 +333,7 @@ def test_twelve_kinds_of_broken_input_are_counted_and_change_no_other_answer(tmp
     folder, cache = tmp_path / "b", tmp_path / "cache"
     assert qtablate(cache, "bench", "export", str(folder), "--items", "1").returncode == 0
     words = ["sweep", "--bench", f"mvbench:{folder}", "--samples", "16", "--tokens", "0", "--accum", "1", "--seeds", "1"]
-    words += ["--controls", "blind"]
+    words += ["--controls", "blind", "--max-bad", "0.5"]
     assert qtablate(cache, *words, "--out", str(tmp_path / "clean")).returncode == 0
     good = json.loads((folder / "json" / "moving_count.json").read_text())[0]
     video = folder / "video"

@@ -109,10 +109,13 @@ def vanished(store: Store, keys: Iterable[str]) -> set[str]:
 
 
 def read_table(store: Store, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    """A table as it was written; columns that it lacks are missing values. Raises StoreError where it is not there."""
+    """A table as it was written, empty where it is not there; columns that it lacks are missing values. Raises StoreError for
+    a file that is no table."""
     path = store.table_file(f"{name}.csv")
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        return pd.DataFrame(columns=list(columns))
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read ({error}): run the sweep again") from None
     table = table.reindex(columns=[*columns, *(one for one in table.columns if one not in columns)])

@@ -82,17 +82,17 @@ class Results:
     @cached_property
     def tokens(self) -> pd.DataFrame:
         """A row a condition with extra tokens whose cells ran with --diagnose."""
-        return self._table("tokens", held.COLUMNS, lambda: held.table(self.store, self.cells, self._margin), optional=True)
+        return self._table("tokens", held.COLUMNS, lambda: held.table(self.store, self.cells, self._margin))
 
     @cached_property
     def held(self) -> pd.DataFrame:
         """A row a condition and part of its visual tokens: accuracy without the rest."""
-        return self._table("held", held.PART_COLUMNS, lambda: held.parts(self.store, self.cells), optional=True)
+        return self._table("held", held.PART_COLUMNS, lambda: held.parts(self.store, self.cells))
 
     @cached_property
     def choices(self) -> pd.DataFrame:
         """A row a condition whose answers were read in several ways (--scorers)."""
-        return self._table("choices", choices.COLUMNS, lambda: choices.table(self.store, self.cells), optional=True)
+        return self._table("choices", choices.COLUMNS, lambda: choices.table(self.store, self.cells))
 
     @cached_property
     def looks(self) -> pd.DataFrame:
@@ -113,15 +113,9 @@ class Results:
     def _given(self) -> Answers:
         return contrasts.read(self.store, self.cells, self.sweep)
 
-    def _table(
-        self, name: str, columns: Sequence[str], make: Callable[[], pd.DataFrame], optional: bool = False
-    ) -> pd.DataFrame:
-        """Made from the cells' files; where these are gone, as it was written, and empty where an optional one never was."""
-        if not self.tables_only:
-            return make()
-        if optional and not self.store.table_file(f"{name}.csv").exists():
-            return pd.DataFrame(columns=list(columns))
-        return frames.read_table(self.store, name, columns)
+    def _table(self, name: str, columns: Sequence[str], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Made from the cells' files; where these are gone, as it was written, and empty where it is not there."""
+        return frames.read_table(self.store, name, columns) if self.tables_only else make()
 
     def _joined(self, keys: list[str], name: str) -> pd.DataFrame:
         """A file of every cell, one below the other, behind what names the cell."""
