@@ -41,13 +41,28 @@ def ignore() -> None:
 @contextmanager
 def raised() -> Iterator[None]:
     """Within the block the first signal raises `Stopped`; while that is dealt with, another Ctrl-C ends the process at once."""
-    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
-    _handle(_raise)
+    waiting: list[int] = []
+
+    def take(signum: int, frame: FrameType | None) -> None:
+        if _importing(frame):  # an exception there may be swallowed, or be told of as an import that failed
+            waiting[:] = waiting or [signum]
+            signal.setitimer(signal.ITIMER_REAL, _IMPORTING_AGAIN)
+        else:
+            waiting.clear()
+            _stop(signum)
+
+    handled = (*SIGNALS, signal.SIGALRM)
+    before = {signum: signal.getsignal(signum) for signum in handled}
+    _handle(take)
+    signal.signal(signal.SIGALRM, lambda _, frame: take(waiting[0], frame) if waiting else None)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for signum, handler in before.items():
             signal.signal(signum, handler)
+        if waiting:
+            raise Stopped(waiting[0])
 
 
 @contextmanager
@@ -71,23 +86,15 @@ def _leave(signum: int, frame: FrameType | None) -> None:
     _end(signum, "Stopped.")
 
 
-def _raise(signum: int, frame: FrameType | None) -> None:
-    if _importing(frame):  # an exception there may be swallowed, or be told of as an import that failed
-
-        def again(_: int, now: FrameType | None) -> None:
-            _raise(signum, now)
-
-        signal.signal(signal.SIGALRM, again)
-        signal.setitimer(signal.ITIMER_REAL, _IMPORTING_AGAIN)
-        return
+def _stop(signum: int) -> None:
     _mute_lost_terminal()
     began = time.monotonic()
 
-    def second(signum: int, frame: FrameType | None) -> None:
+    def another(signum: int, frame: FrameType | None) -> None:
         if signum == signal.SIGINT and time.monotonic() - began > _TWICE:
             _end(signum, "Stopped at once.")
 
-    _handle(second)
+    _handle(another)
     raise Stopped(signum)
 
 
