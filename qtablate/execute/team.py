@@ -186,15 +186,16 @@ def _how_it_died(code: int | None) -> str:
 
 def _start(context: ForkServerContext, args: tuple[Any, ...]) -> Any:
     """A process that runs `_child`. Where the fork server is found dead, another one is started."""
-    for tries_left in (1, 0):
+    for pause in (0.1, 0.5, 2.0, None):  # one that is being killed takes no more, and is not dead yet
         start_server()
         process = context.Process(target=_child, args=args, daemon=True)
         try:
             process.start()
             break
         except (EOFError, OSError):
-            if not tries_left:
+            if pause is None:
                 raise
+            time.sleep(pause)
     return process
 
 
