@@ -23,9 +23,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import track
 
+from qtablate import interrupts
 from qtablate.bench.protocol import SCORERS
 from qtablate.display import Board, clock
 from qtablate.errors import QtablateError
+from qtablate.interrupts import Stopped
 
 if TYPE_CHECKING:
     from qtablate.bench.doctor import Checkup
@@ -117,6 +119,9 @@ def sweep(
     save_every: Annotated[
         float, typer.Option(min=0, help="Minutes between two checkpoints of a cell in training; 0: none.")
     ] = 10,
+    cell_timeout: Annotated[
+        float | None, typer.Option(min=0.01, help="Minutes after which a cell is ended and counts as failed. Default: none.")
+    ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="The ablation that CI runs: two by two cells, a minute.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the time it would take; run nothing.")] = False,
 ) -> None:
@@ -179,7 +184,7 @@ def sweep(
         default_cache() / "features",
         jobs or at_once(ranks),
         max_bad,
-        60 * save_every or None,
+        60 * sweeps.save_within(save_every, cell_timeout) or None,
         ranks,
     )
 
@@ -188,9 +193,12 @@ def sweep(
         _show_plan(screen, planned)
         return
     with store.locked():
-        planned = _run(screen, planned)
+        planned = _run(screen, planned, 60 * cell_timeout if cell_timeout else None)
     failed = [cell for cell in planned.cells if not store.finished(cell.key)]
-    _show_report(screen, store)
+    try:
+        _show_report(screen, store)
+    except Stopped as stop:
+        raise _stopped(screen, planned, stop) from None
     if failed:
         screen.print(f"{len(failed)} of {len(planned.cells)} cells failed; the same command tries them again.", style="red")
         raise typer.Exit(1)
@@ -486,17 +494,17 @@ def _written(out: Path, lines: list[str]) -> None:
     _say(screen, f"Written: {out}. Use it: qtablate sweep --model {out} --dry-run")
 
 
-def _run(screen: Console, planned: "Sweep") -> "Sweep":
-    """The sweep as it was run: which clips cannot be decoded is known only on the way."""
+def _run(screen: Console, planned: "Sweep", cell_timeout: float | None) -> "Sweep":
+    """The sweep as it was run: which clips cannot be decoded is known only on the way. `cell_timeout` in seconds."""
     from qtablate import sweep as sweeps
     from qtablate.grid import labels
 
-    sweeps.write_sweep_file(planned)
-    to_run = planned.to_run()
-    if not to_run:
-        screen.print(f"All {len(planned.cells)} cells of {planned.store.root} are finished; nothing to run.")
-        return planned
     try:
+        sweeps.write_sweep_file(planned)
+        to_run = planned.to_run()
+        if not to_run:
+            screen.print(f"All {len(planned.cells)} cells of {planned.store.root} are finished; nothing to run.")
+            return planned
         jobs = sweeps.feature_jobs(planned)
         if jobs:
             board = Board("Frozen visual features", {key: key for key, _ in jobs}, planned.processes)
@@ -508,15 +516,20 @@ def _run(screen: Console, planned: "Sweep") -> "Sweep":
             files.used()
         _show_plan(screen, planned)
         board = Board("Cells", labels(to_run), planned.workers)
-        _follow(screen, board, sweeps.execute(planned), lambda key: _outcome(planned.store, key))
-    except KeyboardInterrupt:
-        done = len(planned.cells) - len(planned.to_run())
+        _follow(screen, board, sweeps.execute(planned, cell_timeout), lambda key: _outcome(planned.store, key))
         sweeps.write_sweep_file(planned)
-        screen.print(f"\nStopped: {done} of {len(planned.cells)} cells are finished and kept in {planned.store.root}.")
-        _say(screen, "Go on with the same command: " + _command())
-        raise typer.Exit(130) from None
-    sweeps.write_sweep_file(planned)
+    except Stopped as stop:
+        sweeps.write_sweep_file(planned)
+        raise _stopped(screen, planned, stop) from None
     return planned
+
+
+def _stopped(screen: Console, planned: "Sweep", stop: Stopped) -> typer.Exit:
+    """Say what a stopped sweep keeps and how it goes on; what to raise."""
+    done = len(planned.cells) - len(planned.to_run())
+    screen.print(f"\nStopped: {done} of {len(planned.cells)} cells are finished and kept in {planned.store.root}.")
+    _say(screen, "Go on with the same command: " + _command())
+    return typer.Exit(stop.code)
 
 
 def _follow(screen: Console, board: Board, events: "Generator[Event, None, None]", outcome: Any) -> None:
@@ -527,16 +540,15 @@ def _follow(screen: Console, board: Board, events: "Generator[Event, None, None]
             with Live(board.renderable(), console=screen, refresh_per_second=4, transient=True) as live:
                 for event in events:
                     board.take(event)
-                    over = event.kind in ("done", "failed")
-                    live.update(board.renderable(), refresh=over)
-                    if over:
+                    live.update(board.renderable(), refresh=event.kind != "progress")
+                    if event.kind in ("done", "failed", "notice"):
                         live.console.print(board.line(event, outcome(event.key) if event.kind == "done" else ""))
                     failures += [event] if event.kind == "failed" else []
         else:
             said = time.monotonic()
             for event in events:
                 board.take(event)
-                if event.kind in ("done", "failed"):
+                if event.kind in ("done", "failed", "notice", "silent"):
                     screen.print(board.line(event, outcome(event.key) if event.kind == "done" else ""), soft_wrap=True)
                 elif time.monotonic() - said > _STATUS_EVERY:
                     said = time.monotonic()
@@ -591,15 +603,22 @@ def _command() -> str:
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one message and exit code 2; anything else is a bug and keeps its traceback."""
+    """Entry point: a user's mistake is one message and exit code 2, a signal "Stopped." and 128 more than its number; anything
+    else is a bug and keeps its traceback."""
+    try:
+        with interrupts.raised():
+            _call()
+    except Stopped as stop:  # before a sweep has begun, or outside of one
+        Console(stderr=True).print("Stopped.")
+        sys.exit(stop.code)
+
+
+def _call() -> None:
     try:
         app()
     except QtablateError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", style="red", markup=False)
         sys.exit(2)
-    except KeyboardInterrupt:  # before a sweep has begun, or outside of one
-        Console(stderr=True).print("Stopped.")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

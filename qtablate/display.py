@@ -23,13 +23,18 @@ class Board:
     failed: int = 0
     began: float = field(default_factory=time.monotonic)
     running: dict[str, tuple[float, Progress | None]] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
+    """Of running jobs from which nothing is heard: what to say of it."""
 
     def take(self, event: Event) -> None:
+        self.silent.pop(event.key, None)
         if event.kind == "started":
             self.running[event.key] = (time.monotonic(), None)
         elif event.kind == "progress":
             self.running[event.key] = (self.running[event.key][0], event.progress)
-        else:
+        elif event.kind == "silent":
+            self.silent[event.key] = event.text
+        elif event.kind in ("done", "failed"):
             self.running.pop(event.key, None)
             self.done += event.kind == "done"
             self.failed += event.kind == "failed"
@@ -52,12 +57,17 @@ class Board:
         table = Table(box=None, show_header=False, padding=(0, 1), expand=False)
         for key, (began, progress) in self.running.items():
             table.add_row(
-                self.labels[key], ProgressBar(total=1.0, completed=_share(progress), width=10), _words(progress, began)
-            )
+                self.labels[key], ProgressBar(total=1.0, completed=_share(progress), width=10), _words(progress, began),
+                Text(self.silent.get(key, ""), style="yellow"),
+            )  # fmt: skip
         return Group(head, table)
 
     def line(self, event: Event, outcome: str = "") -> str:
-        """One plain line for the end of a job."""
+        """One plain line for the end of a job, for a notice of it or for its silence."""
+        if event.kind == "notice":
+            return f"{self.labels[event.key]}: {event.text}"
+        if event.kind == "silent":
+            return f"{self.labels[event.key]}: {event.text} ({_step(self.running[event.key][1])})"
         text = f"[{self.over}/{len(self.labels)}] {self.labels[event.key]}: "
         return text + (f"failed: {event.error}" if event.kind == "failed" else outcome or "done")
 
@@ -67,7 +77,7 @@ class Board:
 
 
 _PHASES = {  # what its steps are called, and where in a job it lies, roughly: only the bar and the time left rest on it
-    "features": ("chunk", 0.0, 1.0),
+    "features": ("clip", 0.0, 1.0),
     "train": ("step", 0.0, 0.75),
     "evaluate": ("answer", 0.75, 1.0),
     "tokens": ("part of the tokens", 0.9, 1.0),
@@ -81,13 +91,16 @@ def _share(progress: Progress | None) -> float:
     return start + (end - start) * progress.done / max(1, progress.total)
 
 
+def _step(progress: Progress | None) -> str:
+    return f"{_PHASES[progress.phase][0]} {progress.done}/{progress.total}" if progress else "starting"
+
+
 def _words(progress: Progress | None, began: float) -> str:
     if progress is None:
-        return "starting"
-    noun, _, _ = _PHASES[progress.phase]
+        return _step(progress)
     loss = f", loss {progress.loss:.2f}" if progress.loss is not None else ""
     share, spent = _share(progress), time.monotonic() - began
-    return f"{noun} {progress.done}/{progress.total}{loss}" + _about(spent * (1 - share) / share if share else None)
+    return f"{_step(progress)}{loss}" + _about(spent * (1 - share) / share if share else None)
 
 
 def _about(seconds: float | None) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from qtablate.analyse.rates import rate
 from qtablate.bench.altered import SHUFFLED
-from qtablate.bench.items import VIDEO, Clips, Item, Sample, with_seconds
+from qtablate.bench.items import VIDEO, Clips, Frames, Item, Sample, with_seconds
 from qtablate.bench.protocol import upstream
 from qtablate.bench.sources import Sources, open_benchmark, open_training
 from qtablate.errors import DataError, QtablateError
@@ -80,9 +80,24 @@ def compute_features(job: FeatureJob, report: Report) -> None:
         clips: Clips = open_training(job.sources, config, job.samples, job.image_share)
     else:
         clips = open_benchmark(job.sources, config)
-    for done, number in enumerate(job.chunks, start=1):
-        job.files.compute(number, model, clips)
-        report(Progress("features", done, len(job.chunks)))
+    heard = _Heard(clips, report, sum(len(job.files.chunks[number][1]) for number in job.chunks))
+    for number in job.chunks:
+        job.files.compute(number, model, heard)
+
+
+class _Heard:
+    """Clips that tell of each one that is decoded: a chunk of long ones may take minutes."""
+
+    def __init__(self, clips: Clips, report: Report, total: int) -> None:
+        self._clips, self._report, self._total, self._done = clips, report, total, 0
+        self.fingerprint, self.clips, self.key, self.seconds = clips.fingerprint, clips.clips, clips.key, clips.seconds
+
+    def frames(self, clip: str) -> Frames:
+        try:
+            return self._clips.frames(clip)
+        finally:
+            self._done += 1
+            self._report(Progress("features", self._done, self._total))
 
 
 def probe(job: ProbeJob, report: Report) -> Probed:

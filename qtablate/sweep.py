@@ -436,8 +436,15 @@ def not_above_blind(sweep: Sweep) -> list[tuple[Cell, float, float]]:
     return out
 
 
-def execute(sweep: Sweep) -> Generator[Event, None, None]:
-    """Run every cell that is not finished. A job that dies without a word leaves a failed record too."""
+def save_within(save_every: float, cell_timeout: float | None) -> float:
+    """How often a cell in training is saved, in the unit of both: where it is saved at all, at least twice before it is ended,
+    so that each further run gets on."""
+    return min(save_every, cell_timeout / 3) if cell_timeout else save_every
+
+
+def execute(sweep: Sweep, cell_timeout: float | None = None) -> Generator[Event, None, None]:
+    """Run every cell that is not finished. A job that dies without a word, or takes more than `cell_timeout` seconds, leaves a
+    failed record too."""
     cells = {cell.key: cell for cell in sweep.to_run()}
     for key in cells:
         sweep.store.discard_damaged(key)
@@ -445,7 +452,7 @@ def execute(sweep: Sweep) -> Generator[Event, None, None]:
         (key, CellJob(cell, sweep.sources, sweep.store.root, sweep.training, sweep.benchmark, sweep.save_every))
         for key, cell in cells.items()
     ]
-    for event in run_jobs("qtablate.run:run_cell", jobs, sweep.workers, sweep.ranks):
+    for event in run_jobs("qtablate.run:run_cell", jobs, sweep.workers, sweep.ranks, limit=cell_timeout):
         if event.kind == "failed":
             record = sweep.store.read_record(event.key)
             if record is None or record.status != "failed":

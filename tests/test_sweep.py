@@ -1,19 +1,16 @@
 """Whole sweeps on a tiny budget: files, resume, failure, determinism."""
 
-import csv
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-
-from qtablate.records import MEASURED
+from launch import command, environment, qtablate, rows, running, tables, wait_until
 
 SMALL = ["--samples", "64", "--items", "3", "--tokens", "0,4", "--accum", "1,2", "--seeds", "1"]
 
@@ -23,31 +20,12 @@ def cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-W", "error", "-m", "qtablate", *words]
-
-
-def qtablate(cache: Path, *words: str) -> subprocess.CompletedProcess:
-    env = os.environ | {"QTABLATE_CACHE": str(cache), "COLUMNS": "100"}
-    return subprocess.run(command(*words), env=env, capture_output=True, text=True, check=False, timeout=300)
-
-
-def rows(path: Path, drop: tuple[str, ...] = (*MEASURED, "seconds")) -> list[dict[str, str]]:
-    """A CSV without the columns that the machine decides."""
-    with path.open() as file:
-        return [{name: value for name, value in row.items() if name not in drop} for row in csv.DictReader(file)]
-
-
 @pytest.fixture(scope="module")
 def finished(cache, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("sweep") / "r"
     done = qtablate(cache, "sweep", *SMALL, "--out", str(out))
     assert done.returncode == 0, done.stdout + done.stderr
     return out
-
-
-def tables(out: Path) -> dict[str, list[dict[str, str]]]:
-    return {str(p.relative_to(out)): rows(p) for p in sorted(out.rglob("*.csv"))}
 
 
 def test_files_and_columns(finished):
@@ -203,15 +181,11 @@ def test_a_budget_is_held_across_conditions(cache, tmp_path, budget, column, amo
 
 
 def test_interrupt_says_how_to_go_on(cache, tmp_path):
-    env = os.environ | {"QTABLATE_CACHE": str(cache)}
     words = command("sweep", *SMALL[2:], "--samples", "1600", "--jobs", "1", "--out", str(tmp_path / "r"))
-    process = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    for _ in range(1200):
-        if list((tmp_path / "r").rglob("record.json")):
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    with running(words, environment(cache)) as process:
+        assert wait_until(lambda: list((tmp_path / "r").rglob("record.json")), 120)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
     assert process.returncode == 130, out
     assert "Go on with the same command: qtablate sweep" in out
     assert "Traceback" not in out

@@ -1,10 +1,13 @@
 """Reading clips in a process of its own, so that a file whose decoding never ends, or takes its reader down, is one bad clip.
 
-Only a process can be stopped for sure: a decoder that hangs gives neither Python nor a signal handler a turn.
+Only a process can be stopped for sure: a decoder that hangs gives neither Python nor a signal handler a turn. For the same
+reason it is the system that ends the process when its owner is gone, even in the middle of a clip.
 """
 
 import atexit
+import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from qtablate.errors import BadMedia, DataError
+from qtablate.interrupts import blocked
 
 SECONDS = 120.0
 TOO_LONG, CRASHED = "took too long", "decoder crashed"
@@ -58,12 +62,12 @@ class _Reader:
 
     def __init__(self) -> None:
         self._ours, theirs = Pipe()
+        alive, self._alive = Pipe(duplex=False)  # nothing is ever sent: it closes with this process
         self._owner = os.getpid()
-        start = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({theirs.fileno()})"
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", start], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-            )
+        passed = [theirs.fileno(), alive.fileno()]
+        start = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({passed[0]}, {passed[1]})"
+        with theirs, alive, blocked():  # Ctrl-C reaches the whole group; the owner decides
+            self._process = subprocess.Popen([sys.executable, "-P", "-c", start], pass_fds=passed, stdin=subprocess.DEVNULL)
         atexit.register(self.end)
         with suppress(EOFError, OSError):
             self._ours.recv()  # it is ready: starting it is none of the first clip's time
@@ -96,6 +100,7 @@ class _Reader:
             self._process.kill()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(1.0)
+            self._alive.close()
 
     def _lost(self, path: Path) -> None:
         with suppress(subprocess.TimeoutExpired):
@@ -113,10 +118,10 @@ _LOCK = threading.Lock()
 _reader: _Reader | None = None
 
 
-def serve(descriptor: int) -> None:
-    """Do what is asked over a pipe until nobody asks any more: what the process runs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+def serve(descriptor: int, alive: int) -> None:
+    """Do what is asked over a pipe until nobody asks any more: what the process runs. It ends when `alive` is closed."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process
+    _end_with(alive)
     with suppress(EOFError, OSError), Connection(descriptor) as pipe:
         pipe.send("ready")
         while True:
@@ -125,6 +130,16 @@ def serve(descriptor: int) -> None:
             answer = _answer(function, given)
             signal.setitimer(signal.ITIMER_REAL, 0)
             pipe.send(answer)
+
+
+def _end_with(alive: int) -> None:
+    """Have the system end this process when the other end of a pipe is closed, whether Python gets a turn or not. Where it does
+    not (macOS), the process ends after its clip or at its limit."""
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(alive, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(alive, fcntl.F_SETFL, fcntl.fcntl(alive, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([alive], [], [], 0)[0]:  # it was closed before
+        os._exit(1)
 
 
 def _answer(function: Callable[..., Any], given: tuple[Any, ...]) -> tuple[Any, ...]:

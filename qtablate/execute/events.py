@@ -29,7 +29,7 @@ class Event:
 
     key: str
     kind: str
-    """`started`, `progress`, `notice`, `silent`, `done` or `failed`. `silent`: nothing was heard from a running job for long."""
+    """`started`, `progress`, `notice`, `silent` (nothing was heard from a running job for long), `done` or `failed`."""
     progress: Progress | None = None
     result: Any = None
     """What a `done` job returned."""

@@ -3,20 +3,40 @@
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
+from launch import alive, running, wait_until
 
-from qtablate.execute.events import Progress
+from qtablate.display import Board
+from qtablate.execute import team as teams
+from qtablate.execute.events import Event, Progress
 from qtablate.execute.local import at_once, cores, gpus, run_jobs
 from qtablate.execute.team import Team
+from qtablate.interrupts import SIGNALS
 
 MODULE = """
-import os, signal, time
-from qtablate.execute.events import Progress
+import os, signal, threading, time
+from pathlib import Path
+from qtablate.execute.events import Notice, Progress
+
+class Wordless(Exception):
+    def __init__(self):
+        self.lock = threading.Lock()  # nor can it be pickled
+
+    def __str__(self):
+        raise ValueError("no words")
+
+class Unreadable:
+    def __reduce__(self):
+        return int, ("no number",)
+
+class Unpickled:
+    def __reduce__(self):
+        raise ValueError("not to be pickled")
 
 def work(job, report, member=None):
     job = job if member is None or member.rank == 1 else {"die": "wait", "raise": "wait"}.get(job, job)
@@ -26,6 +46,40 @@ def work(job, report, member=None):
         os.kill(os.getpid(), signal.SIGKILL)
     if job == "leave":
         os._exit(3)
+    if job == "sleep":
+        report(Progress("train", 1, 1))
+        time.sleep(600)
+    if job == "exit":
+        raise SystemExit(0)
+    if job == "interrupt":
+        raise KeyboardInterrupt
+    if job == "wordless":
+        raise Wordless
+    if job == "surrogate":
+        raise ValueError("\\ud800")
+    if job == "unreadable":
+        return Unreadable()
+    if job == "unsendable":
+        return threading.Lock()
+    if job == "large":
+        return bytes(20_000_000)
+    if job == "thread":
+        threading.Thread(target=time.sleep, args=(600,)).start()
+        return "done"
+    if job == "dies while it sends":
+        threading.Timer(0.2, os._exit, (4,)).start()
+        while True:
+            report(Notice("x" * 5_000_000))
+    if job == "notice":
+        for n in range(20):
+            report(Progress("train", n, 100))
+            report(Notice(f"line {n}"))
+        return "done"
+    if isinstance(job, Path):  # waits for a file, and says nothing
+        report(Progress("train", 1, 1))
+        while not job.exists():
+            time.sleep(0.01)
+        return "found"
     if job == "wait":
         while True:
             time.sleep(0.05)
@@ -90,41 +144,48 @@ def test_closing_ends_the_running_jobs(work, ranks):
     assert multiprocessing.active_children() == []
 
 
-def test_jobs_end_when_their_parent_is_killed(work, tmp_path):
-    """A killed sweep leaves no orphans: the next report of each process finds nobody."""
-    script = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from qtablate.execute.local import at_once, cores, gpus, run_jobs\nimport multiprocessing, os\n"
-        "if __name__ == '__main__':\n"
-        "    os.environ['LOCAL_RANK'] = '3'\n"  # a launcher's: nothing to a job
-        "    for event in run_jobs('jobs_of_test_local:work', [('wait', 'wait')], 1, 2):\n"
-        "        if event.kind == 'progress':\n"
-        "            print(event.progress.phase, *(one.pid for one in multiprocessing.active_children()), flush=True)\n"
-    )
-    (tmp_path / "parent.py").write_text(script)
-    (tmp_path / "aside").mkdir()
-    env = os.environ | {"TMPDIR": str(tmp_path / "aside")}
-    parent = subprocess.Popen([sys.executable, tmp_path / "parent.py"], env=env, stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    phase, *children = parent.stdout.readline().split()
-    assert (phase, len(children)) == ("train", 2)
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    parent.stdout.close()
-    for _ in range(100):
-        if not any(runs(child) for child in children):
-            assert not list((tmp_path / "aside").glob("qtablate-*"))
-            return
-        time.sleep(0.1)
-    pytest.fail("a process outlived its parent by ten seconds")
-
-
-def runs(process: str) -> bool:
-    state = Path(f"/proc/{process}/status")
+SCRIPT = """
+import multiprocessing, sys
+sys.path.insert(0, {folder!r})
+from qtablate import interrupts
+from qtablate.execute.local import run_jobs
+if __name__ == "__main__":
     try:
-        return "zombie" not in state.read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+        with interrupts.raised():
+            for event in run_jobs("jobs_of_test_local:work", [("job", {job!r})], 1, {ranks}):
+                if event.kind in {kinds!r}:
+                    print(event.kind, *(one.pid for one in multiprocessing.active_children()), flush=True)
+    except interrupts.Stopped as stop:
+        sys.exit(stop.code)
+"""
+
+
+@pytest.mark.parametrize(("job", "ranks"), [("wait", 2), ("sleep", 2), ("sleep", 1)])
+def test_jobs_end_when_their_parent_is_killed(work, tmp_path, job, ranks):
+    """A killed sweep leaves no orphans, whether they have something to report or not."""
+    (tmp_path / "parent.py").write_text(SCRIPT.format(folder=str(tmp_path), job=job, ranks=ranks, kinds=("progress",)))
+    (tmp_path / "aside").mkdir()
+    env = os.environ | {"TMPDIR": str(tmp_path / "aside"), "LOCAL_RANK": "3"}  # a launcher's: nothing to a job
+    with running([sys.executable, str(tmp_path / "parent.py")], env) as parent:
+        kind, *children = parent.stdout.readline().split()
+        assert (kind, len(children)) == ("progress", ranks)
+        parent.kill()
+        parent.wait()
+        assert wait_until(lambda: not alive(parent.pid), 10), alive(parent.pid)
+    assert not list((tmp_path / "aside").glob("qtablate-*"))
+
+
+@pytest.mark.parametrize("signum", [SIGNALS[0], *(pytest.param(one, marks=pytest.mark.slow) for one in SIGNALS[1:])])
+def test_a_signal_to_the_whole_group_while_the_fork_server_imports_leaves_no_traceback(work, tmp_path, signum):
+    """Ctrl-C, and a terminal that closes, reach everything that was started from it."""
+    (tmp_path / "parent.py").write_text(SCRIPT.format(folder=str(tmp_path), job="sleep", ranks=1, kinds=("started",)))
+    with running([sys.executable, str(tmp_path / "parent.py")]) as parent:
+        assert parent.stdout.readline() == "started\n"
+        assert wait_until(lambda: len(alive(parent.pid)) >= 3, 60, 0.001)  # with the resource tracker and the fork server
+        time.sleep(0.3)  # it imports
+        os.killpg(parent.pid, signum)
+        assert (parent.wait(60), parent.stdout.read()) == (128 + signum, "")
+        assert wait_until(lambda: not alive(parent.pid), 30), alive(parent.pid)  # once it has imported
 
 
 def test_each_job_has_a_gpu_of_its_own_where_there_are_any(work, monkeypatch):
@@ -178,3 +239,185 @@ def test_gpus_are_counted_by_their_driver(tmp_path, monkeypatch):
     for name in ("0000:01:00.0", "0000:02:00.0"):
         (tmp_path / name).mkdir()
     assert gpus() == ["0", "1"]
+
+
+def over(events) -> dict[str, Event]:
+    return {event.key: event for event in events if event.kind in ("done", "failed")}
+
+
+def test_a_notice_is_never_dropped_and_is_a_line(work):
+    events = list(run_jobs(work, [("a", "notice")], 1))
+    assert [event.text for event in events if event.kind == "notice"] == [f"line {n}" for n in range(20)]
+    assert sum(event.kind == "progress" for event in events) < 20  # as one of many reports is
+    board = Board("Cells", {"a": "tokens 0, seed 1"}, 1)
+    for event in events:
+        board.take(event)
+    assert board.done == 1
+    assert board.line(Event("a", "notice", text="line 3")) == "tokens 0, seed 1: line 3"
+
+
+def test_whatever_a_job_raises_or_returns_it_fails_alone_and_by_name(work, monkeypatch, capfd):
+    monkeypatch.setattr(teams, "_PATIENCE", 1.0)
+    expected = {
+        "exit": "SystemExit: 0",
+        "interrupt": "KeyboardInterrupt: ",
+        "wordless": "Wordless: its message cannot be made",
+        "surrogate": "ValueError: \\ud800",
+        "unreadable": "its result cannot be read: ValueError: invalid literal for int() with base 10: 'no number'",
+        "unsendable": "TypeError: cannot pickle '_thread.lock' object",
+        "dies while it sends": "the process ended with exit code 4",
+    }
+    events = over(run_jobs(work, [(name, name) for name in (*expected, "thread", "large", "fine")], 2))
+    assert {key: events[key].error for key in expected} == expected
+    assert {key: events[key].kind for key in ("thread", "large", "fine")} == dict.fromkeys(("thread", "large", "fine"), "done")
+    assert all("Traceback" in events[key].traceback for key in expected if key != "dies while it sends")
+    assert len(events["large"].result) == 20_000_000
+    assert multiprocessing.active_children() == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_job_that_cannot_be_sent_fails_alone(work):
+    events = over(run_jobs(work, [("never", lambda: None), ("fine", "fine")], 1))
+    assert events["never"].error.startswith("no process could be started for it: ")
+    assert events["fine"].kind == "done"
+
+
+def test_a_process_that_cannot_be_started_is_a_job_that_failed(work, monkeypatch):
+    def none(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(multiprocessing.get_context("forkserver"), "Pipe", none)
+    events = over(run_jobs(work, [("a", "a"), ("b", "b")], 1))
+    assert [event.error for event in events.values()] == [
+        "no process could be started for it: OSError: [Errno 24] Too many open files"
+    ] * 2
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_a_killed_fork_server_is_started_again_and_its_jobs_go_on(work, tmp_path, monkeypatch, when):
+    """Also after the check that finds it alive."""
+    found = []
+    events = run_jobs(work, [("a", tmp_path / "go"), ("b", "b"), ("c", tmp_path / "go")], 1)
+    for event in events:
+        found.append(event)
+        if event == Event("a", "progress", Progress("train", 1, 1)):
+            server = forkserver._forkserver
+            os.kill(server._forkserver_pid, signal.SIGKILL)
+            if when == "while":  # it dies after it was looked at
+                monkeypatch.setattr(teams, "start_server", Once(teams.start_server))
+                monkeypatch.setattr(server, "ensure_running", Once(server.ensure_running))
+            (tmp_path / "go").touch()
+    assert {key: event.error for key, event in over(found).items()} == dict.fromkeys("abc", "")
+
+
+class Once:
+    """A function that does nothing when it is first called."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self):
+        self.calls += 1
+        if self.calls > 1:
+            self.function()
+
+
+def test_what_outlives_its_fork_server_is_ended_too(work, monkeypatch):
+    monkeypatch.setattr(teams, "_PATIENCE", 1.0)
+    events = run_jobs(work, [("a", "sleep")], 1)
+    assert [next(events).kind, next(events).kind] == ["started", "progress"]
+    [process] = [str(one.pid) for one in multiprocessing.active_children()]
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    events.close()
+    assert wait_until(lambda: not runs(process), 10)
+
+
+def runs(process: str) -> bool:
+    state = Path(f"/proc/{process}/status")
+    try:
+        return "zombie" not in state.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_jobs_of_a_sweep_whose_caller_ignores_signals_are_ended_all_the_same(work, tmp_path):
+    (tmp_path / "parent.py").write_text(
+        SCRIPT.format(folder=str(tmp_path), job="sleep", ranks=1, kinds=("progress",)).replace(
+            "print(event", "raise SystemExit; print(event"
+        )
+    )
+    with running([sys.executable, str(tmp_path / "parent.py")], ignored=SIGNALS) as parent:
+        assert wait_until(lambda: len(alive(parent.pid)) >= 4, 60)  # the job runs
+        began = time.monotonic()
+        assert parent.wait(60) == 0
+        assert time.monotonic() - began < teams._PATIENCE
+        assert parent.stdout.read() == ""
+
+
+def test_a_message_that_was_cut_short_is_a_process_that_died():
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    os.write(theirs.fileno(), b"\x00\x00\x10\x00" + b"begins")
+    theirs.close()
+    team = Team("key", 0, [None])
+    team._connections, team._processes = [ours], [Dead()]
+    [event] = team.drain()
+    assert (event.kind, event.error) == ("failed", "the process was killed by SIGKILL (out of memory?)")
+
+
+class Dead:
+    exitcode = -signal.SIGKILL
+
+    def join(self, timeout=None): ...
+    def terminate(self): ...
+    def close(self): ...
+    def is_alive(self):
+        return False
+
+
+def test_a_job_that_says_nothing_is_named_once_until_it_is_heard_again(work, tmp_path):
+    kinds: list[str] = []
+    board = Board("Cells", {"a": "tokens 32, accum 1, seed 1"}, 1)
+    for event in run_jobs(work, [("a", tmp_path / "go")], 1, silence=1.0):
+        board.take(event)
+        kinds.append(event.kind)
+        if event.kind == "silent":
+            assert board.line(event) == "tokens 32, accum 1, seed 1: nothing heard for 1 s (step 1/1)"
+            assert board.silent == {"a": "nothing heard for 1 s"}
+            board.renderable()
+            time.sleep(2)  # and once only
+            (tmp_path / "go").touch()
+    assert kinds[-1] == "done"
+    assert [kind for kind in kinds if kind == "silent"] in (
+        ["silent"],
+        ["silent", "silent"],
+    )  # while it starts, on a slow machine
+    assert board.silent == {}
+    team = Team("a", 0, [None])
+    said = [list(team.watch(now, 60.0, None)) for now in (59.0, 61.0, 62.0, 1000.0)]
+    assert said == [[], [Event("a", "silent", text="nothing heard for 1 min")], [], []]
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    team._connections = [ours]
+    theirs.send(("progress", Progress("train", 2, 9)))
+    assert [event.kind for event in team.drain(1000.0)] == ["progress"]
+    assert [[event.kind for event in team.watch(now, 60.0, None)] for now in (1059.0, 1061.0)] == [[], ["silent"]]
+
+
+def test_a_job_that_takes_too_long_is_ended_and_the_others_go_on(work):
+    events = over(run_jobs(work, [("a", "sleep"), ("b", "fine"), ("c", "wait"), ("d", "fine")], 2, limit=3.0))
+    assert {key: event.kind for key, event in events.items()} == {"a": "failed", "b": "done", "c": "failed", "d": "done"}
+    assert {events[key].error for key in "ac"} == {
+        "it took more than 3 s (--cell-timeout) and was ended; with a higher limit the same command goes on at its last "
+        "checkpoint"
+    }
+    assert multiprocessing.active_children() == []
+
+
+def test_time_in_which_the_sweep_itself_was_suspended_counts_for_nothing(work, monkeypatch):
+    """Ctrl-Z suspends its jobs, too."""
+    events = run_jobs(work, [("a", "wait")], 1, silence=60.0, limit=50.0)
+    assert next(events).kind == "started"
+    now = time.monotonic
+    monkeypatch.setattr("qtablate.execute.local.time.monotonic", lambda: now() + 3600)
+    assert [next(events).kind for _ in range(3)] == ["progress"] * 3
+    monkeypatch.undo()
+    events.close()
