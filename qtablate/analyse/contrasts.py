@@ -151,7 +151,10 @@ def baselines(given: Answers, asked: Mapping[str, str]) -> dict[str, Any]:
             if not named:
                 there = ", ".join(axes.told(axis, level) for level in levels)
                 option = axes.AXES[place].option
-                raise QtablateError(f"--baseline {option}={asked[axis]}: no finished cell has it; there are {there}")
+                raise QtablateError(
+                    f"--baseline {option}={asked[axis]}: no finished cell has it; "
+                    + (f"there are {there}" if there else "there is none whose answers could be compared")
+                )
             out[axis] = named[0]
         elif levels:
             usual = axes.AXES[place].known[:1]

@@ -36,7 +36,9 @@ class InstructionFile:
             entries = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DataError(f"{named}no file {file}; expected a json list of conversations, or the word world") from None
-        except (ValueError, IsADirectoryError) as error:
+        except IsADirectoryError:
+            raise DataError(f"{named}{file} is a folder; expected a json list of conversations, or the word world") from None
+        except ValueError as error:
             raise DataError(f"{named}{file} is not JSON: {error}") from None
         if not isinstance(entries, list):
             raise DataError(f"{named}{file} should hold a list of samples, holds {type(entries).__name__}")

@@ -101,6 +101,8 @@ def parts(sources: Sources) -> list[Part]:
     if Path(sources.train).suffix in (".yaml", ".yml"):
         return _from_yaml(Path(sources.train))
     files = sources.train.split(",")
+    if not all(map(str.strip, files)):
+        raise DataError(f"--train: '{sources.train}' has an empty name; expected world, a json file, or a comma list of these")
     weights = sources.weights.split(",") if sources.weights else []
     if weights and len(weights) != len(files):
         raise DataError(f"--train names {len(files)} sources, --train-weights {len(weights)}; give a weight for each")
@@ -118,6 +120,8 @@ def _from_yaml(path: Path) -> list[Part]:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"--train: no file {path}") from None
+    except IsADirectoryError:
+        raise DataError(f"--train: {path} is a folder; expected a YAML file that lists sources") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"--train: {path} is not YAML: {error}") from None
     known = ("file", "media_root", "weight", "media", "shuffle_pairs")
