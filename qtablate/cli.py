@@ -97,7 +97,7 @@ def _top(
     """The options of `qtablate` itself."""
 
 
-@app.command()
+@app.command(short_help="Train and evaluate every cell of a grid, and report.")
 def sweep(
     tokens: Annotated[str, typer.Option(help="extra_num_query_tokens to compare: a comma list, 0 included.")] = TOKENS,
     accum: Annotated[str, typer.Option(help="accumulate_grad_batches to compare.")] = ACCUM,
@@ -244,7 +244,7 @@ def sweep(
         screen.print("Smoke ablation passed: every cell finished and scores above its blind control by two standard errors.")
 
 
-@app.command()
+@app.command(short_help="Show the tables of a sweep, or compare two sweeps.")
 def report(
     results: Annotated[Path | None, typer.Argument(help="A results folder. Default: the newest under results/.")] = None,
     other: Annotated[Path | None, typer.Argument(help="Another one to compare with the first, condition by condition.")] = None,
@@ -269,7 +269,7 @@ def report(
     _show_report(console(), store, baseline=levels("--baseline", baseline), margin=margin / 100, at=at)
 
 
-@app.command()
+@app.command(short_help="Make a model directory of VideoChat2's own files.")
 def convert(
     files: Annotated[list[Path], typer.Argument(help="The original's .pth files in the order of their stages.")],
     llm: Annotated[Path, typer.Option(help="Directory of the language model: Mistral, Vicuna or Phi-3.")],
@@ -306,7 +306,7 @@ def convert(
     _written(out, conversion.convert(files, llm, out, bert, settings))
 
 
-@app.command()
+@app.command(short_help="Build a model around a vision tower and a language model.")
 def assemble(
     vision: Annotated[Path, typer.Option(help="Local transformers directory: ViT, CLIP, SigLIP, VideoMAE.")],
     llm: Annotated[Path, typer.Option(help="Local directory of a causal language model, or a GGUF file.")],
@@ -352,7 +352,7 @@ def cache(
     _say(screen, f"{folder}: {len(there)} files, {size:.2f} of at most {limit_bytes() / 1e9:g} GB{last}.")
 
 
-@app.command()
+@app.command(short_help="Measure whether a window's gradient is that of one batch.")
 def audit(
     model: Annotated[str, typer.Option(help="nano (in the package) or a model directory.")] = "nano",
     train: Annotated[
@@ -422,7 +422,7 @@ def audit(
         raise typer.Exit(1)
 
 
-@bench_app.command("export")
+@bench_app.command("export", short_help="Write the procedural benchmark as files.")
 def bench_export(
     directory: Annotated[Path, typer.Argument(help="Folder to write json/ and video/ into; must be empty or new.")],
     items: Annotated[int, typer.Option(min=1, help="Items a task.")] = 20,
@@ -434,7 +434,7 @@ def bench_export(
     console().print(f"{questions} items and {clips} clips in {directory}: qtablate sweep --bench mvbench:{directory}")
 
 
-@bench_app.command("preview")
+@bench_app.command("preview", short_help="Draw contact sheets of the procedural benchmark.")
 def bench_preview(
     directory: Annotated[Path, typer.Argument(help="Folder to write TASK.png into.")],
     items: Annotated[int, typer.Option(min=1, help="Items a task.")] = 6,
@@ -449,7 +449,7 @@ def bench_preview(
     console().print(f"{len(written)} contact sheets in {directory}")
 
 
-@bench_app.command("doctor")
+@bench_app.command("doctor", short_help="Look at questions and clips for what would mislead.")
 def bench_doctor(
     directory: Annotated[Path, typer.Argument(help="Folder in MVBench's format.")],
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip that are wanted.")] = 16,
@@ -464,7 +464,7 @@ def bench_doctor(
     _show_checkup(screen, examine_benchmark(str(directory), frames, not no_decode, _follower(console(stderr=True))), csv)
 
 
-@data_app.command("doctor")
+@data_app.command("doctor", short_help="Look at conversations and clips for what would mislead.")
 def data_doctor(
     file: Annotated[Path, typer.Argument(help="Json file in VideoChat2-IT's form.")],
     media_root: Annotated[str, typer.Option(help="Folder that its clips are named from. Default: the file's own.")] = "",
@@ -629,7 +629,7 @@ def _follow_probes(screen: Console, events: "Events", total: int) -> "Events":
         for event in events:
             board.labels.setdefault(event.key, event.key)
             if event.text:
-                screen.print(event.text, soft_wrap=True)
+                screen.print(f"{event.key}: {event.text}", soft_wrap=True)
             else:
                 board.take(event)
             if status:
@@ -667,13 +667,18 @@ _USAGE = cast("type[Exception]", typer.BadParameter.__mro__[2])
 def main() -> None:
     """Entry point: a user's mistake is one message and exit code 2; anything else is a bug and keeps its traceback."""
     try:
+        _call()
+    except KeyboardInterrupt:  # before a sweep has begun, or outside of one
+        Console(stderr=True).print("Stopped.")
+        sys.exit(130)
+
+
+def _call() -> None:
+    try:
         _refuse_empty(sys.argv[1:])
         sys.exit(app(prog_name="qtablate", standalone_mode=False))
     except QtablateError as error:
         _complain(str(error))
-    except KeyboardInterrupt:  # before a sweep has begun, or outside of one
-        Console(stderr=True).print("Stopped.")
-        sys.exit(130)
     except _USAGE as error:
         message, context = cast(Any, error).format_message(), getattr(error, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError":

@@ -21,7 +21,7 @@ from qtablate.analyse.sheet import Sheet
 from qtablate.axes import AXES, faults, told
 from qtablate.bench.altered import ALTERED
 from qtablate.bench.items import Clips, Problem, TrainingData
-from qtablate.bench.patience import UNSETTLED
+from qtablate.bench.patience import UNSETTLED, patience
 from qtablate.bench.sources import Sources, open_benchmark, open_training, parts_are_world
 from qtablate.display import clock
 from qtablate.errors import DataError, GridError, StoreError
@@ -112,6 +112,7 @@ def plan(
 ) -> Sweep:  # fmt: skip
     """Read the sources, check the grid, and lay out all cells. Nothing is written. Raises QtablateError."""
     check(grid, recipe, ranks)
+    patience(), limit_bytes()  # raise where the environment's values are none
     if 0 < len(gpus()) < ranks:
         raise GridError(
             f"--ranks {ranks} want a GPU each, and there are {len(gpus())}: use fewer, or set CUDA_VISIBLE_DEVICES to nothing "
@@ -276,6 +277,8 @@ def estimate(sweep: Sweep, followed: Followed = lambda events, _: events) -> For
     cells: dict[Condition, Cell] = {}
     for cell in sweep.to_run():
         cells.setdefault(cell.condition, cell)
+    if not cells:
+        return Forecast()
     config = read_config(sweep.sources.model)
     loads = {one: Load(visual_tokens(config, one.extra_num_query_tokens), one.micro_batch_size, one.mixing) for one in cells}
     names = condition_names(list(cells))
@@ -334,8 +337,8 @@ def _plan_note(sweep: Sweep, expected: Forecast) -> str:
     )
     if seconds:
         unknown = len(to_run) - len(seconds)
-        without = ["visual features, which are made first"] * bool(sweep.chunks_missing())
-        without += [f"{unknown} cells whose probe failed"] * bool(unknown)
+        without = [f"the {unknown} whose probes failed"] * bool(unknown)
+        without += ["the visual features that are made before"] * bool(sweep.chunks_missing())
         note += f"; about {clock(makespan(seconds, sweep.workers))} in all"
         note += f", without {' and '.join(without)}" if without else ""
     return note + (f". {expected.method()}" if any(not one.measured for one in expected.estimates.values()) else "")

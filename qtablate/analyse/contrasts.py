@@ -138,7 +138,7 @@ def baselines(given: Answers, asked: Mapping[str, str]) -> dict[str, Any]:
     not there."""
     known = dict(zip((axis.option for axis in axes.AXES), given.axes, strict=True))
     for name in asked:
-        if name not in known and given.conditions:
+        if name not in known:
             raise QtablateError(f"--baseline: unknown axis '{name}'; known: {', '.join(known)}")
     asked = {known[name]: level for name, level in asked.items() if name in known}
     out = {}
