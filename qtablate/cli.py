@@ -10,11 +10,15 @@ qtablate bench doctor DIR
 qtablate data doctor FILE
 """
 
+import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -32,12 +36,14 @@ from qtablate.interrupts import Stopped
 if TYPE_CHECKING:
     from qtablate.bench.doctor import Checkup
     from qtablate.execute.events import Event
+    from qtablate.forecast import Forecast
     from qtablate.grid import Budget, Hold
     from qtablate.store import Store
-    from qtablate.sweep import Sweep
+    from qtablate.sweep import Events, Sweep
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"max_content_width": 140},
     help="Ablate a video language model's query tokens and gradient accumulation, and say how sure the answer is.",
 )  # fmt: skip
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: write the procedural one as files, look at yours.")
@@ -48,16 +54,52 @@ app.add_typer(data_app, name="data")
 RESULTS = Path("results")
 CONTROLS = "blind,middle,shuffled,reversed,other"
 TOKENS, ACCUM, SEEDS = "0,32,64", "1,4", "1,2,3"
+POSITIVE = math.ulp(0.0)  # the least number above zero
 _STATUS_EVERY = 15.0  # seconds between status lines where the output is not a terminal
 
 
-def console() -> Console:
-    """For tables and progress. Where the output is not a terminal, wide enough for every column."""
-    out = Console(highlight=False, markup=False)
-    return out if out.is_terminal else Console(highlight=False, markup=False, width=160)
+def console(stderr: bool = False) -> Console:
+    """For results on stdout, or for progress and failures on stderr, so that `qtablate sweep > tables.txt` writes tables alone.
+    Where the output is no terminal, wide enough for every column."""
+    out = Console(highlight=False, markup=False, stderr=stderr)
+    return out if out.is_terminal else Console(highlight=False, markup=False, stderr=stderr, width=160)
 
 
-@app.command()
+def _number(least: float, most: float = math.inf, help: str = "") -> Any:
+    """A float option from `least` to `most`, the least itself left out where it is POSITIVE. Raises QtablateError that names
+    the option, its value and the bounds, for NaN and infinity too, which pass the bounds of some versions of Typer."""
+    if least == POSITIVE:
+        span, wanted = ">0", "positive number"
+    elif math.isfinite(most):
+        span, wanted = f"{least:g} to {most:g}", f"number from {least:g} to {most:g}"
+    else:
+        span, wanted = f">={least:g}", f"finite number of {least:g} or more"
+
+    def checked(param: typer.CallbackParam, text: str | None) -> float | None:
+        with suppress(ValueError):
+            if text is None or (math.isfinite(value := float(text)) and least <= value <= most):
+                return None if text is None else value
+        raise QtablateError(f"{max(param.opts, key=len)}: {text} is no {wanted}")
+
+    return typer.Option(help=help, parser=str, callback=checked, metavar=f"<float {span}>")
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"qtablate {metadata.version('qtablate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """The options of `qtablate` itself."""
+
+
+@app.command(short_help="Train and evaluate every cell of a grid, and report.")
 def sweep(
     tokens: Annotated[str, typer.Option(help="extra_num_query_tokens to compare: a comma list, 0 included.")] = TOKENS,
     accum: Annotated[str, typer.Option(help="accumulate_grad_batches to compare.")] = ACCUM,
@@ -84,10 +126,10 @@ def sweep(
         tuple[str, int] | None,
         typer.Option(metavar="samples|steps|tokens N", help="What each cell has N of: --samples, or this. tokens: supervised."),
     ] = None,
-    image_share: Annotated[float | None, typer.Option(min=0, max=1, help="Share of images among the samples.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the model's own.")] = None,
-    warm_up: Annotated[float, typer.Option(min=0, max=1, help="Share of the optimizer steps.")] = 0.2,
-    max_grad_norm: Annotated[float | None, typer.Option(help="Clip each window's gradient. Default: no clipping.")] = None,
+    image_share: Annotated[float | None, _number(0, 1, help="Share of images among the samples.")] = None,
+    lr: Annotated[float | None, _number(POSITIVE, help="Peak learning rate. Default: the model's own.")] = None,
+    warm_up: Annotated[float, _number(0, 1, help="Share of the optimizer steps.")] = 0.2,
+    max_grad_norm: Annotated[float | None, _number(POSITIVE, help="Clip each window's gradient. Default: no clipping.")] = None,
     train_lm: Annotated[bool, typer.Option("--train-lm/--freeze-lm", help="Train the language model too.")] = False,
     lora: Annotated[int, typer.Option(min=0, help="Rank of a LoRA of the language model (the original: 16). 0: none.")] = 0,
     precision: Annotated[str, typer.Option(help="fp32, or bf16 or fp16 for frozen parts and arithmetic.")] = "fp32",
@@ -105,7 +147,7 @@ def sweep(
     ] = "world",
     train_weights: Annotated[str, typer.Option(help="How often each source in --train is drawn from: a comma list.")] = "",
     max_bad: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the training samples, and of the items, that may be bad and left out.")
+        float, _number(0, 1, help="Share of the training samples, and of the items, that may be bad and left out.")
     ] = 0.1,
     media_root: Annotated[str, typer.Option(help="Folder that the clips in --train are named from.")] = "",
     controls: Annotated[str, typer.Option(help=f"What items are asked under too: {CONTROLS}, or blind alone.")] = CONTROLS,
@@ -117,12 +159,14 @@ def sweep(
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once. Default: as GPUs, or cores, allow.")] = None,
     ranks: Annotated[int, typer.Option(min=1, help="Processes that train one cell together, each on a GPU or a core.")] = 1,
     save_every: Annotated[
-        float, typer.Option(min=0, help="Minutes between two checkpoints of a cell in training; 0: none.")
+        float, _number(0, help="Minutes between two checkpoints of a cell in training; 0: only when training has ended.")
     ] = 10,
     cell_timeout: Annotated[
-        float | None, typer.Option(min=0.01, help="Minutes after which a cell is ended and counts as failed. Default: none.")
+        float | None, _number(0.01, help="Minutes after which a cell is ended and counts as failed. Default: none.")
     ] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="The ablation that CI runs: two by two cells, a minute.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="The ablation that CI runs: tokens 0,8, accum 1,2; a few minutes on two cores.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the time it would take; run nothing.")] = False,
 ) -> None:
     """Train and evaluate every cell of a grid; finished cells are never run again."""
@@ -188,19 +232,19 @@ def sweep(
         ranks,
     )
 
-    screen = console()
+    screen, progress = console(), console(stderr=True)
     if dry_run:
-        _show_plan(screen, planned)
-        return
+        expected = _show_plan(screen, planned, progress)
+        raise typer.Exit(int(bool(expected.failed) and not expected.probes))
     with store.locked():
-        planned = _run(screen, planned, 60 * cell_timeout if cell_timeout else None)
+        planned = _run(progress, planned, 60 * cell_timeout if cell_timeout else None)
     failed = [cell for cell in planned.cells if not store.finished(cell.key)]
     try:
         _show_report(screen, store)
     except Stopped as stop:
-        raise _stopped(screen, planned, stop) from None
+        raise _stopped(progress, planned, stop) from None
     if failed:
-        screen.print(f"{len(failed)} of {len(planned.cells)} cells failed; the same command tries them again.", style="red")
+        progress.print(f"{len(failed)} of {len(planned.cells)} cells failed; the same command tries them again.", style="red")
         raise typer.Exit(1)
     if smoke:
         blind = sweeps.not_above_blind(planned)
@@ -212,12 +256,12 @@ def sweep(
         screen.print("Smoke ablation passed: every cell finished and scores above its blind control by two standard errors.")
 
 
-@app.command()
+@app.command(short_help="Show the tables of a sweep, or compare two sweeps.")
 def report(
     results: Annotated[Path | None, typer.Argument(help="A results folder. Default: the newest under results/.")] = None,
     other: Annotated[Path | None, typer.Argument(help="Another one to compare with the first, condition by condition.")] = None,
     baseline: Annotated[str, typer.Option(help="What is compared with, such as tokens=0,accum=1 (the default).")] = "",
-    margin: Annotated[float, typer.Option(min=0, help="Points below which a difference does not matter to you.")] = 2.0,
+    margin: Annotated[float, _number(0, help="Points below which a difference does not matter to you.")] = 2.0,
     at: Annotated[
         str, typer.Option(help="Language model to tell costs for: 7b, 13b, mistral-7b, phi-3-mini, a config.json.")
     ] = "7b",
@@ -237,7 +281,7 @@ def report(
     _show_report(console(), store, baseline=levels("--baseline", baseline), margin=margin / 100, at=at)
 
 
-@app.command()
+@app.command(short_help="Make a model directory of VideoChat2's own files.")
 def convert(
     files: Annotated[list[Path], typer.Argument(help="The original's .pth files in the order of their stages.")],
     llm: Annotated[Path, typer.Option(help="Directory of the language model: Mistral, Vicuna or Phi-3.")],
@@ -248,7 +292,7 @@ def convert(
     merge_lora: Annotated[
         bool, typer.Option("--merge-lora/--keep-lora", help="Add LoRA to the weights, or keep it apart.")
     ] = False,
-    lora_alpha: Annotated[float, typer.Option(help="Not in the files; the original's is 32.")] = 32.0,
+    lora_alpha: Annotated[float, _number(POSITIVE, help="Not in the files; the original's is 32.")] = 32.0,
     qformer_text: Annotated[
         bool | None, typer.Option("--qformer-text/--no-qformer-text", help="Default: as the files have weights for it.")
     ] = None,
@@ -274,7 +318,7 @@ def convert(
     _written(out, conversion.convert(files, llm, out, bert, settings))
 
 
-@app.command()
+@app.command(short_help="Build a model around a vision tower and a language model.")
 def assemble(
     vision: Annotated[Path, typer.Option(help="Local transformers directory: ViT, CLIP, SigLIP, VideoMAE.")],
     llm: Annotated[Path, typer.Option(help="Local directory of a causal language model, or a GGUF file.")],
@@ -286,7 +330,7 @@ def assemble(
     conversation: Annotated[
         str, typer.Option(help="Turn markers. Default: chatml where the tokenizer knows it, or plain.")
     ] = "",
-    lr: Annotated[float, typer.Option(help="Peak rate that sweeps of this model take.")] = 1e-4,
+    lr: Annotated[float, _number(POSITIVE, help="Peak rate that sweeps of this model take.")] = 1e-4,
 ) -> None:
     """Build a model around a vision tower and a language model, with a new Q-Former between them."""
     from qtablate.model import assemble as assembly
@@ -298,7 +342,7 @@ def assemble(
 @app.command()
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove everything; it is made again when needed.")] = False,
-    limit: Annotated[float | None, typer.Option(min=0, help="Remove the longest unused down to so many GB.")] = None,
+    limit: Annotated[float | None, _number(0, help="Remove the longest unused down to so many GB.")] = None,
     retry: Annotated[
         bool, typer.Option("--retry", help="Remove what lacks a clip that took too long: it is tried again.")
     ] = False,
@@ -319,7 +363,7 @@ def cache(
     _say(screen, f"{folder}: {len(there)} files, {size:.2f} of at most {limit_bytes() / 1e9:g} GB{last}.")
 
 
-@app.command()
+@app.command(short_help="Measure whether a window's gradient is that of one batch.")
 def audit(
     model: Annotated[str, typer.Option(help="nano (in the package) or a model directory.")] = "nano",
     train: Annotated[
@@ -333,7 +377,7 @@ def audit(
         int | None, typer.Option(min=0, help="extra_num_query_tokens. Default: as the model's files have, or 32.")
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, or bf16 or fp16 for frozen parts and arithmetic.")] = "fp32",
-    max_grad_norm: Annotated[float | None, typer.Option(help="Clip each window's gradient. Default: no clipping.")] = None,
+    max_grad_norm: Annotated[float | None, _number(POSITIVE, help="Clip each window's gradient. Default: no clipping.")] = None,
     train_lm: Annotated[bool, typer.Option("--train-lm/--freeze-lm", help="Train the language model too.")] = False,
     lora: Annotated[int, typer.Option(min=0, help="Rank of a LoRA of the language model. 0: none.")] = 0,
     checkpointing: Annotated[
@@ -341,7 +385,7 @@ def audit(
     ] = False,
     mixing: Annotated[str, typer.Option(help="multi: every medium in a micro-batch; single or aligned: one.")] = "multi",
     samples: Annotated[int | None, typer.Option(min=1, help="Of a sweep's cell, for its order and its schedule.")] = None,
-    image_share: Annotated[float | None, typer.Option(min=0, max=1, help="Share of images among the samples.")] = None,
+    image_share: Annotated[float | None, _number(0, 1, help="Share of images among the samples.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of initial values and order.")] = 1,
     against: Annotated[str, typer.Option(help="trainer: pass the same windows through transformers' Trainer too.")] = "",
     csv: Annotated[Path | None, typer.Option(help="Write every figure as a row of this file.")] = None,
@@ -372,8 +416,8 @@ def audit(
         sources, samples, image_share, None, 0.2, max_grad_norm, train_lm, (), False, lora,
         words("--precision", precision, PRECISIONS)[0], checkpointing, ("likelihood",),
     )  # fmt: skip
-    screen = console()
-    with screen.status("Measuring gradients") if screen.is_terminal else nullcontext():
+    screen, progress = console(), console(stderr=True)
+    with progress.status("Measuring gradients") if progress.is_terminal else nullcontext():
         found = measure(sources, grid, recipe, bool(compared))
     _say(screen, headline(found))
     screen.print()
@@ -389,7 +433,7 @@ def audit(
         raise typer.Exit(1)
 
 
-@bench_app.command("export")
+@bench_app.command("export", short_help="Write the procedural benchmark as files.")
 def bench_export(
     directory: Annotated[Path, typer.Argument(help="Folder to write json/ and video/ into; must be empty or new.")],
     items: Annotated[int, typer.Option(min=1, help="Items a task.")] = 20,
@@ -401,7 +445,7 @@ def bench_export(
     console().print(f"{questions} items and {clips} clips in {directory}: qtablate sweep --bench mvbench:{directory}")
 
 
-@bench_app.command("preview")
+@bench_app.command("preview", short_help="Draw contact sheets of the procedural benchmark.")
 def bench_preview(
     directory: Annotated[Path, typer.Argument(help="Folder to write TASK.png into.")],
     items: Annotated[int, typer.Option(min=1, help="Items a task.")] = 6,
@@ -416,7 +460,7 @@ def bench_preview(
     console().print(f"{len(written)} contact sheets in {directory}")
 
 
-@bench_app.command("doctor")
+@bench_app.command("doctor", short_help="Look at questions and clips for what would mislead.")
 def bench_doctor(
     directory: Annotated[Path, typer.Argument(help="Folder in MVBench's format.")],
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip that are wanted.")] = 16,
@@ -428,10 +472,10 @@ def bench_doctor(
 
     _check_writable(csv)
     screen = console()
-    _show_checkup(screen, examine_benchmark(str(directory), frames, not no_decode, _follower(screen)), csv)
+    _show_checkup(screen, examine_benchmark(str(directory), frames, not no_decode, _follower(console(stderr=True))), csv)
 
 
-@data_app.command("doctor")
+@data_app.command("doctor", short_help="Look at conversations and clips for what would mislead.")
 def data_doctor(
     file: Annotated[Path, typer.Argument(help="Json file in VideoChat2-IT's form.")],
     media_root: Annotated[str, typer.Option(help="Folder that its clips are named from. Default: the file's own.")] = "",
@@ -446,7 +490,9 @@ def data_doctor(
     _check_writable(csv)
     screen = console()
     bench = bench.removeprefix("mvbench:")
-    _show_checkup(screen, examine_training(str(file), media_root, frames, not no_decode, _follower(screen), bench), csv)
+    _show_checkup(
+        screen, examine_training(str(file), media_root, frames, not no_decode, _follower(console(stderr=True)), bench), csv
+    )
 
 
 def _show_checkup(screen: Console, checkup: "Checkup", csv: Path | None) -> None:
@@ -514,7 +560,7 @@ def _run(screen: Console, planned: "Sweep", cell_timeout: float | None) -> "Swee
         to_run = planned.to_run()
         for files in (planned.training, planned.benchmark):
             files.used()
-        _show_plan(screen, planned)
+        _show_plan(screen, planned, screen)
         board = Board("Cells", labels(to_run), planned.workers)
         _follow(screen, board, sweeps.execute(planned, cell_timeout), lambda key: _outcome(planned.store, key))
         sweeps.write_sweep_file(planned)
@@ -573,14 +619,40 @@ def _outcome(store: "Store", key: str) -> str:
     )
 
 
-def _show_plan(screen: Console, planned: "Sweep") -> None:
+def _show_plan(screen: Console, planned: "Sweep", progress: Console) -> "Forecast":
+    """Probe, with what is done told on `progress`, and show the plan on `screen`."""
     from qtablate import sweep as sweeps
 
-    with screen.status("Timing a few micro-batches of each condition") if screen.is_terminal else nullcontext():
-        probed = sweeps.estimate(planned)
-    screen.print(sweeps.plan_sheet(planned, probed).rich(screen.width))
-    for line in sweeps.defaults_in_words(planned, probed):
+    expected = sweeps.estimate(planned, partial(_follow_probes, progress))
+    screen.print(sweeps.plan_sheet(planned, expected).rich(screen.width))
+    for line in expected.warnings():
+        screen.print(line, style="red", soft_wrap=not screen.is_terminal)
+    for line in sweeps.defaults_in_words(planned, expected):
         _say(screen, line)
+    return expected
+
+
+def _follow_probes(screen: Console, events: "Events", total: int) -> "Events":
+    """The events of probes as they come: a spinner in a terminal; elsewhere a line at the start and one now and then."""
+    title = f"Timing a few micro-batches of {total} condition{'s' * (total != 1)}"
+    board = Board(title, {}, 1)
+    if not screen.is_terminal:
+        screen.print(f"{title}, one at a time")
+    said = time.monotonic()
+    with screen.status(title) if screen.is_terminal else nullcontext() as status:
+        for event in events:
+            board.labels.setdefault(event.key, event.key)
+            if event.text:
+                screen.print(f"{event.key}: {event.text}", soft_wrap=True)
+            else:
+                board.take(event)
+            if status:
+                status.update("; ".join([title, *map(str.strip, board.status_lines())]))
+            elif time.monotonic() - said > _STATUS_EVERY:
+                said = time.monotonic()
+                for line in board.status_lines():
+                    screen.print(line, soft_wrap=True)
+            yield event
 
 
 def _show_report(screen: Console, store: "Store", **asked: Any) -> None:
@@ -602,6 +674,10 @@ def _command() -> str:
     return " ".join(["qtablate", *sys.argv[1:]])
 
 
+_USAGE = cast("type[Exception]", typer.BadParameter.__mro__[2])
+"""What the command line's parser raises, all kinds of it."""
+
+
 def main() -> None:
     """Entry point: a user's mistake is one message and exit code 2, a signal "Stopped." and 128 more than its number; anything
     else is a bug and keeps its traceback."""
@@ -615,10 +691,32 @@ def main() -> None:
 
 def _call() -> None:
     try:
-        app()
+        _refuse_empty(sys.argv[1:])
+        sys.exit(app(prog_name="qtablate", standalone_mode=False))
     except QtablateError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", style="red", markup=False)
-        sys.exit(2)
+        _complain(str(error))
+    except _USAGE as error:
+        message, context = cast(Any, error).format_message(), getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(message, err=True)
+        else:
+            message = re.sub(r"^Invalid value for '(\S+)': ", r"\1: ", message).rstrip(".")
+            _complain(message + (f"; see {context.command_path} --help" if context else ""))
+    sys.exit(2)
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {message}", style="red", markup=False)
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Refuse arguments without a character, which an unset variable of a shell leaves: a path of them would be the current
+    folder. Raises QtablateError that names the option."""
+    for before, word in zip(["", *words], words, strict=False):
+        option, equals, value = word.partition("=") if word.startswith("--") else (before, "=", word)
+        if equals and not value.strip():
+            named = f"{option}: " if option.startswith("--") else ""
+            raise QtablateError(f"{named}expected a value, got an empty one; give it, or leave it out")
 
 
 if __name__ == "__main__":

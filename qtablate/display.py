@@ -81,6 +81,7 @@ _PHASES = {  # what its steps are called, and where in a job it lies, roughly: o
     "train": ("step", 0.0, 0.75),
     "evaluate": ("answer", 0.75, 1.0),
     "tokens": ("part of the tokens", 0.9, 1.0),
+    "probe": ("part", 0.0, 1.0),
 }
 
 

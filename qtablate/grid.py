@@ -193,15 +193,21 @@ class Grid:
 
 
 def labels(cells: Sequence[Cell]) -> dict[str, str]:
-    """A short name for each cell by its key: tokens, accumulation, seed, and whatever else varies among the cells."""
-    varying = [axis for axis in AXES[2:] if len({getattr(c.condition, axis.name) for c in cells} - {axis.absent}) > 1]
-    out = {}
-    for cell in cells:
-        c = cell.condition
-        parts = [f"tokens {c.extra_num_query_tokens}", f"accum {c.accumulate_grad_batches}"]
-        parts += [f"{axis.short} {told(axis.name, getattr(c, axis.name))}" for axis in varying]
-        out[cell.key] = ", ".join([*parts, f"seed {cell.seed}"])
-    return out
+    """A short name for each cell by its key: that of its condition, and the seed."""
+    named = condition_names([cell.condition for cell in cells])
+    return {cell.key: f"{named[cell.condition]}, seed {cell.seed}" for cell in cells}
+
+
+def condition_names(conditions: Sequence[Condition]) -> dict[Condition, str]:
+    """A short name for each condition: tokens, accumulation, and whatever else varies among them."""
+    varying = [axis for axis in AXES[2:] if len({getattr(c, axis.name) for c in conditions} - {axis.absent}) > 1]
+    return {
+        c: ", ".join([
+            f"tokens {c.extra_num_query_tokens}", f"accum {c.accumulate_grad_batches}",
+            *(f"{axis.short} {told(axis.name, getattr(c, axis.name))}" for axis in varying),
+        ])
+        for c in conditions
+    }  # fmt: skip
 
 
 def exact(share: float) -> Fraction:

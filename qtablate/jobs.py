@@ -40,23 +40,20 @@ class ProbeJob:
 
     cell: Cell
     sources: Sources
-    n_items: int
     ranks: int = 1
     """That share each micro-batch; one of them is timed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What a probe saw."""
+    """What a probe measured."""
 
-    step_seconds: float
-    """Of one optimizer step."""
-    cell_seconds: float
-    """Of the whole cell, training and evaluation."""
+    micro_seconds: float
+    """Of one micro-batch, forward and backward."""
+    item_seconds: float
+    """Of one item of the benchmark, under all controls together."""
     peak_memory_mb: float
     trainable_params: int
     frozen_params: int
-    extra_query_tokens: str
-    """What surgery did to them."""
-    samples: int
-    """That a cell trains on; estimated where supervised tokens are held."""
+    tokens_per_sample: float
+    """Supervised ones, of the samples that were trained on."""

@@ -101,17 +101,20 @@ class _Heard:
 
 
 def probe(job: ProbeJob, report: Report) -> Probed:
-    """Two micro-batches of the cell are timed after a first one, and one group of items; where a cell has several ranks, the
-    largest share of one, alone: without the time and memory that adding up gradients takes."""
+    """Time two micro-batches of the cell after a first one, and one group of items; where a cell has several ranks, the largest
+    share of a micro-batch, alone: without the time and memory that adding up gradients takes."""
     one_thread()
     cell, recipe, config = job.cell, job.cell.recipe, read_config(job.sources.model)
     training = open_training(job.sources, config, recipe.samples, recipe.image_share)
     items = open_benchmark(job.sources, config).items[:64]
-    ready = prepare(cell, job.sources)
-    model = ready.model
-    whole, accumulation = cell.condition.micro_batch_size, cell.condition.accumulate_grad_batches
-    size = -(-whole // job.ranks)
+    size = -(-cell.condition.micro_batch_size // job.ranks)
     samples = drawn(cell, training.samples, training.weights, cell.samples or recipe.samples, 3 * size)
+    controls = (NONE, *recipe.controls)
+    parts = 1 + -(-len(samples) // size) + len(controls)
+    report(Progress("probe", 0, parts))
+    ready = prepare(cell, job.sources)
+    report(Progress("probe", 1, parts))
+    model = ready.model
     if ready.encoder.tell_seconds:
         shown = [*((one.clip, one.medium) for one in samples), *((one.clip, one.medium) for one in items)]
         at = {clip: (0.0,) * config["num_frames"] for clip, medium in shown if medium == VIDEO}
@@ -120,20 +123,18 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     features = {sample.clip: blank[sample.medium] for sample in samples}
     empty = {item.clip: blank[item.medium] for item in items}
     alone = replace(plan_of(cell), micro_batch_size=size, accumulate_grad_batches=1)
-    steps = list(training_of(ready, samples, features.__getitem__, alone))
+    steps = []
+    for step in training_of(ready, samples, features.__getitem__, alone):
+        steps.append(step)
+        report(Progress("probe", 1 + len(steps), parts))
     began = time.perf_counter()
-    for control in (NONE, *recipe.controls):
+    for done, control in enumerate(controls, start=1):
         ask(ready, items, control, lambda _: empty, lambda _: None, recipe.scorers if control == NONE else recipe.scorers[:1])
+        report(Progress("probe", parts - len(controls) + done, parts))
     an_item = (time.perf_counter() - began) / len(items)
     timed = [step.seconds for step in steps[1:]] or [steps[0].seconds]
-    micro = sum(timed) / len(timed)
-    trainable, frozen = counted(ready)
     tokens = sum(step.supervised_tokens for step in steps) / len(samples)
-    wanted = cell.samples or math.ceil(recipe.budget_size / max(tokens, 1))
-    return Probed(
-        micro * accumulation, micro * wanted / whole + an_item * job.n_items, ready.place.peak_memory_mb(), trainable,
-        frozen, ready.surgery, wanted,
-    )  # fmt: skip
+    return Probed(sum(timed) / len(timed), an_item, ready.place.peak_memory_mb(), *counted(ready), tokens)
 
 
 def run_cell(job: CellJob, report: Report, member: Member | None = None) -> None:

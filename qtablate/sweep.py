@@ -7,9 +7,10 @@ import dataclasses
 import hashlib
 import os
 import platform
+import time
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from qtablate.analyse.sheet import Sheet
 from qtablate.axes import AXES, faults, told
 from qtablate.bench.altered import ALTERED
 from qtablate.bench.items import Clips, Problem, TrainingData
-from qtablate.bench.patience import UNSETTLED
+from qtablate.bench.patience import UNSETTLED, patience
 from qtablate.bench.sources import Sources, is_world, open_benchmark, open_training, parts_are_world
 from qtablate.display import clock
-from qtablate.errors import DataError, GridError, QtablateError, StoreError
+from qtablate.errors import DataError, GridError, StoreError
 from qtablate.execute.events import Event
 from qtablate.execute.local import gpus, run_jobs
-from qtablate.grid import RECORD_SCHEMA, Budget, Cell, Condition, Fingerprints, Grid, Recipe, check
+from qtablate.forecast import SECONDS, Estimate, Forecast, Load, forecast, makespan, probe_order
+from qtablate.grid import RECORD_SCHEMA, Budget, Cell, Condition, Fingerprints, Grid, Recipe, check, condition_names
 from qtablate.jobs import CellJob, FeatureJob, Probed, ProbeJob
 from qtablate.model.cache import limit_bytes, prune
 from qtablate.model.features import FeatureFiles
@@ -54,6 +56,8 @@ class Smoke:
 
 
 SMOKE = Smoke()
+Events = Generator[Event, None, None]
+Followed = Callable[[Events, int], Events]
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ def plan(
 ) -> Sweep:  # fmt: skip
     """Read the sources, check the grid, and lay out all cells. Nothing is written. Raises QtablateError."""
     check(grid, recipe, ranks)
+    patience(), limit_bytes()  # raise where the environment's values are none
     if 0 < len(gpus()) < ranks:
         raise GridError(
             f"--ranks {ranks} want a GPU each, and there are {len(gpus())}: use fewer, or set CUDA_VISIBLE_DEVICES to nothing "
@@ -283,22 +288,39 @@ def compute_features(sweep: Sweep, jobs: list[tuple[str, FeatureJob]]) -> Genera
     yield from run_jobs("qtablate.run:compute_features", jobs, sweep.processes)
 
 
-def estimate(sweep: Sweep) -> dict[Condition, Probed]:
-    """What a cell of each condition takes on this machine: a few micro-batches of each are run, one condition at a time."""
-    cells = {cell.condition: cell for cell in sweep.to_run()}
-    jobs = [
-        (str(number), ProbeJob(cell, sweep.sources, sweep.n_items, sweep.ranks)) for number, cell in enumerate(cells.values())
-    ]
-    found: dict[str, Probed] = {}
-    for event in run_jobs("qtablate.run:probe", jobs, 1):
-        if event.kind == "failed":
-            raise QtablateError(f"timing a few micro-batches failed: {event.error}\n{event.traceback}")
-        if event.kind == "done":
-            found[event.key] = event.result
-    return {condition: found[str(number)] for number, condition in enumerate(cells)}
+def estimate(sweep: Sweep, followed: Followed = lambda events, _: events) -> Forecast:
+    """Estimate what a cell of each condition takes on this machine: a few conditions are probed, one at a time, and the others
+    follow from these (forecast.py). A probe that fails is named in the forecast; it stops nothing. `followed` gives back the
+    events of the probes, one by one, and may show them; it is told how many probes there are."""
+    cells: dict[Condition, Cell] = {}
+    for cell in sweep.to_run():
+        cells.setdefault(cell.condition, cell)
+    if not cells:
+        return Forecast()
+    config = read_config(sweep.sources.model)
+    loads = {one: Load(visual_tokens(config, one.extra_num_query_tokens), one.micro_batch_size, one.mixing) for one in cells}
+    names = condition_names(list(cells))
+    chosen = {names[one]: one for one in probe_order(loads)}
+    jobs = [(name, ProbeJob(cells[one], sweep.sources, sweep.ranks)) for name, one in chosen.items()]
+    found: dict[Condition, Probed] = {}
+    failed: dict[Condition, str] = {}
+    began: float | None = None
+    with closing(run_jobs("qtablate.run:probe", jobs, 1)) as events, closing(followed(events, len(jobs))) as shown:
+        for event in shown:
+            if event.kind == "started" and began and time.monotonic() - began > SECONDS:
+                break
+            if event.kind != "started":  # the first process is there: importing torch is none of the probes' time
+                began = began or time.monotonic()
+            if event.kind == "failed":
+                failed[chosen[event.key]] = event.error.partition("\n")[0].removeprefix("QtablateError: ")
+            elif event.kind == "done":
+                found[chosen[event.key]] = event.result
+    samples = {one: cell.samples for one, cell in cells.items()}
+    not_begun = len(jobs) - len(found) - len(failed)
+    return forecast(loads, found, samples, sweep.recipe.budget_size, sweep.n_items, failed, names, not_begun)
 
 
-def plan_sheet(sweep: Sweep, probed: Mapping[Condition, Probed]) -> Sheet:
+def plan_sheet(sweep: Sweep, expected: Forecast) -> Sheet:
     """The plan: a row a condition."""
     to_run = Counter(cell.condition for cell in sweep.to_run())
     rows, config = [], read_config(sweep.sources.model)
@@ -307,44 +329,58 @@ def plan_sheet(sweep: Sweep, probed: Mapping[Condition, Probed]) -> Sheet:
     others = [axis for axis in AXES[3:] if axis.name in ("mixing", "extra_init") or axis.short in varied]
     for condition in conditions:
         cell = next(cell for cell in sweep.cells if cell.condition == condition)
+        found = expected.estimates.get(condition)
         rows.append((
             str(condition.extra_num_query_tokens), str(visual_tokens(config, condition.extra_num_query_tokens)),
             str(condition.accumulate_grad_batches), str(condition.micro_batch_size), str(condition.effective_batch_size),
             *(told(axis.name, getattr(condition, axis.name)) for axis in others), f"{cell.learning_rate:.3g}",
-            _steps(cell, probed.get(condition)), str(to_run[condition]),
-            *(_probed(probed[condition]) if condition in probed else ("", "", "", "")),
+            _steps(cell, found), str(to_run[condition]), *_figures(found),
         ))  # fmt: skip
-    total = sum(probed[condition].cell_seconds * n for condition, n in to_run.items() if condition in probed) / sweep.workers
-    note = (
-        f"seconds of a step and of a cell; memory at its peak; {len(sweep.cells)} cells, {to_run.total()} to run, "
-        f"{sweep.workers} at once, each"
-        + (f" by {sweep.ranks} processes" if sweep.ranks > 1 else "")
-        + f" on {sweep.recipe.held} and {sweep.n_items} items"
-        + (f"; about {clock(total)} in all" if probed else "")
-    )
     columns = (
         "extra tokens", "visual", "accum", "micro-batch", "batch", *(axis.short for axis in others), "peak rate", "steps",
         "to run", "trainable", "MB", "a step", "a cell",
     )  # fmt: skip
     optional = tuple(name for name in ("mixing", "extra init", "peak rate", "visual", "batch", "MB") if name not in varied)
-    return Sheet(f"Plan of {sweep.store.root}", columns, tuple(rows), note, optional=optional)
+    return Sheet(f"Plan of {sweep.store.root}", columns, tuple(rows), _plan_note(sweep, expected), optional=optional)
 
 
-def _steps(cell: Cell, probed: Probed | None) -> str:
+def _plan_note(sweep: Sweep, expected: Forecast) -> str:
+    to_run = sweep.to_run()
+    seconds = [found.cell_seconds for cell in to_run if (found := expected.estimates.get(cell.condition))]
+    note = (
+        f"seconds of a step and of a cell; memory at its peak; {len(sweep.cells)} cells, {len(to_run)} to run, "
+        f"{sweep.workers} at once, each"
+        + (f" by {sweep.ranks} processes" if sweep.ranks > 1 else "")
+        + f" on {sweep.recipe.held} and {sweep.n_items} items"
+    )
+    if seconds:
+        unknown = len(to_run) - len(seconds)
+        without = [f"the {unknown} whose probes failed"] * bool(unknown)
+        without += ["the visual features that are made before"] * bool(sweep.chunks_missing())
+        note += f"; about {clock(makespan(seconds, sweep.workers))} in all"
+        note += f", without {' and '.join(without)}" if without else ""
+    return note + (f". {expected.method()}" if any(not one.measured for one in expected.estimates.values()) else "")
+
+
+def _steps(cell: Cell, found: Estimate | None) -> str:
     """As planned; where supervised tokens are held, about as many as the samples that were looked at make it."""
     if cell.samples:
         return str(cell.optimizer_steps(cell.samples))
-    return f"about {cell.optimizer_steps(probed.samples)}" if probed else ""
+    return f"about {cell.optimizer_steps(found.samples)}" if found else ""
 
 
-def _probed(probed: Probed) -> tuple[str, ...]:
+def _figures(found: Estimate | None) -> tuple[str, ...]:
+    """Parameters, memory and times of a condition; ~ before what was not measured."""
+    if found is None:
+        return ("",) * 4
+    mark = "" if found.measured else "~"
     return (
-        f"{probed.trainable_params:,}", f"{probed.peak_memory_mb:.0f}", f"{probed.step_seconds:.3g}",
-        f"{probed.cell_seconds:.0f}",
+        "" if found.trainable_params is None else f"{found.trainable_params:,}", f"{mark}{found.peak_memory_mb:.0f}",
+        f"{mark}{found.step_seconds:.3g}", f"{mark}{found.cell_seconds:.0f}",
     )  # fmt: skip
 
 
-def defaults_in_words(sweep: Sweep, probed: Mapping[Condition, Probed]) -> list[str]:
+def defaults_in_words(sweep: Sweep, expected: Forecast) -> list[str]:
     """What decides results beside the axes, and why it is so."""
     recipe, grid = sweep.recipe, sweep.grid
     config = read_config(sweep.sources.model)
@@ -353,7 +389,7 @@ def defaults_in_words(sweep: Sweep, probed: Mapping[Condition, Probed]) -> list[
     lines = [
         "Frozen: vision encoder"
         + ("" if recipe.train_language_model else ", language model (--train-lm trains it, --lora an adapter)")
-        + (f", {next(iter(probed.values())).frozen_params:,} parameters" if probed else "")
+        + (f", {expected.frozen_params:,} parameters" if expected.frozen_params is not None else "")
         + ". Trained, in fp32: Q-Former, query tokens, projection"
         + (", language model" if recipe.train_language_model else lora) + ".",
         f"Started anew from each cell's seed: {', '.join(fresh)}; an alignment-stage run, since queries that are added "
@@ -361,10 +397,11 @@ def defaults_in_words(sweep: Sweep, probed: Mapping[Condition, Probed]) -> list[
         f"AdamW, peak rate {recipe.learning_rate:g}, warm-up over {100 * recipe.warm_up:g} % of the optimizer steps, cosine "
         f"to {recipe.min_lr_ratio:g} of it, weight decay {recipe.weight_decay:g} on matrices, "
         + (f"clipping at {recipe.max_grad_norm:g}." if recipe.max_grad_norm else "no clipping."),
-        f"Held: {recipe.held} a cell, {100 * recipe.image_share:g} % of the samples images; accumulation keeps the "
-        f"{grid.hold}, so " + (
-            "only the arithmetic is split." if grid.hold == "effective-batch" else
-            "more of it means more samples." if recipe.budget == "steps" else "more of it means fewer steps."
+        f"Held: {recipe.held} a cell, {100 * recipe.image_share:g} % of the samples images" + (
+            f"; accumulation keeps the {grid.hold}, so " + (
+                "only the arithmetic is split." if grid.hold == "effective-batch" else
+                "more of it means more samples." if recipe.budget == "steps" else "more of it means fewer steps."
+            ) if len(grid.accum) > 1 else "."
         ),
     ]  # fmt: skip
     if recipe.budget != "samples" and parts_are_world(sweep.sources):
@@ -377,9 +414,12 @@ def defaults_in_words(sweep: Sweep, probed: Mapping[Condition, Probed]) -> list[
             "the ratio of the batches or its square root, or leaves it."
         )
     elif grid.hold == "micro-batch" and len(grid.accum) * len(grid.batch_size) > 1:
+        varied = " and ".join(
+            name for name, levels in (("accumulation", grid.accum), ("the batch size", grid.batch_size)) if len(levels) > 1
+        )
         lines.append(
             "The learning rate is the same for every effective batch. A larger batch may want a higher one, so what these "
-            "cells say of accumulation holds at this rate: --lr-scaling none,sqrt,linear compares."
+            f"cells say of {varied} holds at this rate: --lr-scaling none,sqrt,linear compares."
         )
     lines += _ranks(sweep, config)
     broken = dict.fromkeys(faults(dataclasses.asdict(condition)) for condition, _ in grid.conditions())

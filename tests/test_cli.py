@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -74,6 +75,192 @@ def test_mistakes_get_one_message_and_exit_2(name, monkeypatch, capsys, tmp_path
     assert message in err.replace("\n", " ")
     assert "Traceback" not in out + err
     assert list(tmp_path.iterdir()) == []  # nothing was written
+
+
+NUMBERS = {
+    "sweep": {
+        "--lr": "positive number", "--max-grad-norm": "positive number", "--warm-up": "number from 0 to 1",
+        "--image-share": "number from 0 to 1", "--max-bad": "number from 0 to 1",
+        "--save-every": "finite number of 0 or more",
+    },
+    "audit": {"--max-grad-norm": "positive number", "--image-share": "number from 0 to 1"},
+    "report": {"--margin": "finite number of 0 or more"},
+    "cache": {"--limit": "finite number of 0 or more"},
+    "convert a.pth --llm b --out c": {"--lora-alpha": "positive number"},
+    "assemble --vision a --llm b --out c": {"--lr": "positive number"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "much"])
+@pytest.mark.parametrize(("command", "option"), [(one, option) for one, options in NUMBERS.items() for option in options])
+def test_every_fraction_is_finite_and_within_its_bounds(command, option, value, monkeypatch, capsys):
+    code, out, err = run(monkeypatch, capsys, *command.split(), option, value)
+    assert (code, out, err) == (2, "", f"error: {option}: {value} is no {NUMBERS[command][option]}\n")
+
+
+def test_every_fraction_of_every_command_is_among_these():
+    """A new float option needs the same check: Typer's own bounds let NaN through in some versions."""
+    found = {
+        (command.callback.__name__, "--" + name.replace("_", "-"))
+        for group in (cli.app, cli.bench_app, cli.data_app)
+        for command in group.registered_commands
+        for name, kind in get_type_hints(command.callback).items()
+        if kind in (float, float | None)
+    }
+    assert found == {(name.split()[0], option) for name, options in NUMBERS.items() for option in options}
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["sweep", "--out", ""], "--out: "),
+        (["sweep", "--out="], "--out: "),
+        (["sweep", "--out", " "], "--out: "),
+        (["sweep", "--model", ""], "--model: "),
+        (["sweep", "--bench", ""], "--bench: "),
+        (["sweep", "--train", ""], "--train: "),
+        (["sweep", "--media-root", ""], "--media-root: "),
+        (["audit", "--csv", ""], "--csv: "),
+        (["convert", "", "--llm", "a", "--out", "b"], ""),
+        (["report", ""], ""),
+        (["bench", "export", ""], ""),
+    ],
+)
+def test_an_empty_value_is_never_the_current_folder(words, named, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(monkeypatch, capsys, *words)
+    assert (code, out) == (2, "")
+    assert err == f"error: {named}expected a value, got an empty one; give it, or leave it out\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sweep", "--nosuch"], "No such option: --nosuch"),
+        (["nosuch"], "No such command 'nosuch'"),
+        (["sweep", "--jobs", "0"], "--jobs: "),
+        (["sweep", "--lr"], "Option '--lr' requires an argument"),
+        (["report", "a", "b", "c"], "unexpected extra argument"),
+        (["convert"], "Missing argument"),
+    ],
+)
+def test_a_command_that_cannot_be_parsed_gets_an_error_in_the_same_form(words, message, monkeypatch, capsys):
+    code, out, err = run(monkeypatch, capsys, *words)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Error" not in err
+    assert "Usage" not in err
+
+
+def test_version_completion_and_help(monkeypatch, capsys):
+    from importlib.metadata import version
+
+    assert run(monkeypatch, capsys, "--version") == (0, f"qtablate {version('qtablate')}\n", "")
+    code, out, err = run(monkeypatch, capsys, "--help")
+    assert (code, err) == (0, "")
+    assert "--install-completion" in out
+    commands = out.partition("Commands:")[2]
+    assert "sweep" in commands
+    assert "..." not in commands  # no line is cut at 80 columns
+    code, out, err = run(monkeypatch, capsys)
+    assert (code, out) == (2, "")
+    assert "Commands:" in err
+    monkeypatch.setattr(sys, "argv", ["qtablate"])
+    monkeypatch.setenv("_QTABLATE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "qtablate sw")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().out.split() == ["sweep"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("QTABLATE_CLIP_SECONDS", "soon", "expected a number of seconds, more than 0, got 'soon'; mend it, or unset it (120)"),
+        ("QTABLATE_CLIP_SECONDS", "0", "expected a number of seconds, more than 0, got '0'"),
+        ("QTABLATE_CACHE_GB", "much", "expected a number of GB, at least 0, got 'much'; mend it, or unset it (50)"),
+        ("QTABLATE_CACHE_GB", "nan", "expected a number of GB, at least 0, got 'nan'"),
+    ],
+)
+def test_a_value_of_the_environment_that_is_none_is_named(variable, value, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    code, out, err = run(monkeypatch, capsys, "sweep", "--samples", "64")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {variable}: {message}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["sweep", "--train", "x.json"],
+            "--train: x.json is a folder; expected a json list of conversations, or the word world",
+        ),
+        (["data", "doctor", "x.json"], "x.json is a folder; expected a json list of conversations, or the word world"),
+        (["sweep", "--train", "x.yaml"], "--train: x.yaml is a folder; expected a YAML file that lists sources"),
+        (["sweep", "--train", "a.json,"], "--train: 'a.json,' has an empty name; expected world, a json file, or a comma list"),
+        (["convert", "x.json", "--llm", "a", "--out", "b"], "x.json is a folder; expected one of VideoChat2's .pth files"),
+        (["convert", "no.pth", "--llm", "a", "--out", "b"], "no.pth does not exist; expected one of VideoChat2's .pth files"),
+    ],
+)
+def test_a_folder_or_nothing_where_a_file_should_be_is_called_so(words, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.json").mkdir()
+    (tmp_path / "x.yaml").mkdir()
+    code, out, err = run(monkeypatch, capsys, *words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert "Errno" not in err
+
+
+def test_the_plan_of_a_dry_run_is_its_result_and_how_it_is_made_is_told_beside_it(monkeypatch, capsys, tmp_path):
+    from qtablate import sweep as sweeps
+    from qtablate.execute.events import Event, Progress
+    from qtablate.jobs import Probed
+
+    fails = False
+
+    def probes(function, jobs, workers):
+        for key, _ in jobs:
+            yield Event(key, "started")
+            yield Event(key, "progress", progress=Progress("probe", 1, 4))
+            yield Event(key, "silent", text="nothing heard")
+            yield Event(key, "failed", error="gone") if fails else Event(key, "done", result=Probed(0.1, 0.01, 300, 9, 9, 5))
+
+    monkeypatch.setattr(sweeps, "run_jobs", probes)
+    monkeypatch.setattr(cli, "_STATUS_EVERY", -1.0)
+    monkeypatch.setenv("QTABLATE_CACHE", str(tmp_path / "cache"))
+    words = ["sweep", "--dry-run", "--samples", "64", "--items", "1", "--tokens", "0,4", "--accum", "1", "--seeds", "1"]
+    code, out, err = run(monkeypatch, capsys, *words)
+    assert code == 0
+    assert out.startswith("Plan of ")
+    assert "Frozen: " in out
+    assert err.splitlines() == [
+        "Timing a few micro-batches of 2 conditions, one at a time",
+        "  tokens 0, accum 1: starting", "  tokens 0, accum 1: part 1/4, 0 s left", "tokens 0, accum 1: nothing heard",
+        "  tokens 0, accum 1: part 1/4, 0 s left",
+        "  tokens 4, accum 1: starting", "  tokens 4, accum 1: part 1/4, 0 s left", "tokens 4, accum 1: nothing heard",
+        "  tokens 4, accum 1: part 1/4, 0 s left",
+    ]  # fmt: skip
+    fails = True
+    code, out, _ = run(monkeypatch, capsys, *words)
+    assert code == 1  # no probe ran: nothing is known to work
+    assert "The probe of tokens 4, accum 1 failed: gone. Its cells run all the same; if one fails, it fails alone." in out
+
+
+def test_how_far_the_doctor_is_is_told_on_stderr(monkeypatch, capsys, tmp_path):
+    folder = mvbench(tmp_path / "b")
+    write_mp4(folder / "video" / "a.mp4", np.zeros((20, 16, 16, 3), np.uint8), scale=1, hold=1, fps=10)
+    monkeypatch.setattr(cli, "_STATUS_EVERY", -1.0)
+    code, out, err = run(monkeypatch, capsys, "bench", "doctor", str(folder))
+    assert (code, err) == (0, "  decoding clip 0 of 1\n")
+    assert "decoding" not in out
 
 
 def test_ranks_want_a_gpu_each_where_there_are_any(monkeypatch, capsys):

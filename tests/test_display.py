@@ -11,7 +11,7 @@ PHASES = sorted(set(re.findall(r'Progress\("(\w+)"', inspect.getsource(run))))
 
 
 def test_every_phase_that_a_job_reports_has_its_words():
-    assert PHASES == ["evaluate", "features", "tokens", "train"]
+    assert PHASES == ["evaluate", "features", "probe", "tokens", "train"]
     for phase in PHASES:
         board = Board("Cells", {"k": "a cell"}, 1)
         board.take(Event("k", "started"))

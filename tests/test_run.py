@@ -261,7 +261,7 @@ def test_a_model_is_told_when_its_frames_were_sampled(folder, monkeypatch):
     clips = {text.partition(SENTENCE)[2].partition(" seconds")[0] for text in asked}
     assert clips == {", ".join(f"{n:.1f}" for n in planned.benchmark.seconds()[clip]) for clip in ("0.mp4", "1.mp4")}
     assert len(clips) == 2
-    assert probe(ProbeJob(planned.cells[0], planned.sources, 2), lambda _: None).step_seconds > 0
+    assert probe(ProbeJob(planned.cells[0], planned.sources), lambda _: None).micro_seconds > 0
 
 
 def test_conversations_without_a_place_for_it_are_refused(folder):

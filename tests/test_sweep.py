@@ -69,7 +69,7 @@ def test_the_same_command_runs_nothing_and_is_quick(finished, cache):
     again = qtablate(cache, "sweep", *SMALL, "--out", str(finished))
     assert time.perf_counter() - began < 3 * 2  # 3 s on an idle machine
     assert again.returncode == 0
-    assert "nothing to run" in again.stdout
+    assert "nothing to run" in again.stderr
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("record.json")} == before
 
 
@@ -81,7 +81,7 @@ def test_growing_the_grid_runs_only_what_is_new(finished, cache):
     assert {path: now[path] for path in old} == old
     assert len(now) == len(old) + 1
     back = qtablate(cache, "sweep", *SMALL, "--out", str(finished))  # and the first grid is still whole
-    assert "nothing to run" in back.stdout
+    assert "nothing to run" in back.stderr
 
 
 def test_killed_and_resumed_equals_uninterrupted(finished, cache, tmp_path):
@@ -174,7 +174,7 @@ def test_a_budget_is_held_across_conditions(cache, tmp_path, budget, column, amo
     assert done.returncode == 0, done.stdout + done.stderr
     held = {int(row[column]) for row in rows(out / "cells.csv")}
     assert held == amounts if amounts else (len(held) == 1 and 500 <= held.pop() < 600)
-    assert f"Held: {budget.split()[1]}" in done.stdout.replace("optimizer ", "").replace("supervised ", "")
+    assert f"Held: {budget.split()[1]}" in done.stderr.replace("optimizer ", "").replace("supervised ", "")
     both = qtablate(cache, "sweep", *words, "--budget", "samples", "32", "--out", str(out))
     assert both.returncode == 2
     assert "--budget samples 32 and --samples 64 say two things" in both.stderr
@@ -199,7 +199,7 @@ def test_a_failed_cell_keeps_its_traceback_and_the_others_go_on(finished, cache,
     (out / "cells" / key / "train.csv").mkdir()  # a folder where the file should go
     done = qtablate(cache, "sweep", *SMALL, "--out", str(out))
     assert done.returncode == 1
-    assert "1 of 4 cells failed" in done.stdout
+    assert "1 of 4 cells failed" in done.stderr
     record = json.loads((out / "cells" / key / "record.json").read_text())
     assert record["status"] == "failed"
     assert "Traceback" in record["traceback"]
@@ -212,6 +212,26 @@ def test_a_failed_cell_keeps_its_traceback_and_the_others_go_on(finished, cache,
     assert qtablate(cache, "sweep", *SMALL, "--out", str(out)).returncode == 0
 
 
+def test_a_diverging_level_fails_alone_and_tables_alone_are_on_stdout(cache, tmp_path):
+    """Its probe fails too, which is a line in the plan."""
+    out = tmp_path / "r"
+    words = ["--samples", "64", "--items", "3", "--tokens", "4", "--accum", "1", "--seeds", "1", "--extra-lr", "1,1e30"]
+    done = qtablate(cache, "sweep", *words, "--controls", "blind", "--out", str(out))
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = {row["extra_lr"]: row["status"] for row in rows(out / "cells.csv")}
+    assert found == {"1": "ok", "1e+30": "failed"}
+    for line in (
+        "Timing a few micro-batches of 2 conditions", "Plan of ",
+        "The probe of tokens 4, accum 1, extra lr 1e+30 failed: training diverged",
+        "[2/2] tokens 4, accum 1, extra lr 1", "1 of 2 cells failed; the same command tries them again.",
+    ):  # fmt: skip
+        assert line in done.stderr
+        assert line not in done.stdout
+    assert done.stdout.startswith("Conditions")
+    assert "Written: " in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_two_ranks_give_the_cell_of_one(finished, cache, tmp_path):
     """Losses within 1e-4 and the same answers but for near-ties, under the same key. The other cell cannot be written."""
     out = tmp_path / "r"
@@ -219,8 +239,8 @@ def test_two_ranks_give_the_cell_of_one(finished, cache, tmp_path):
     (out / "cells" / lost / "train.csv").mkdir(parents=True)
     done = qtablate(cache, "sweep", *SMALL[:4], "--tokens", "4", *SMALL[6:], "--ranks", "2", "--out", str(out))
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "each by 2 processes on 64 samples" in done.stdout
-    assert "the gradient's noise is not measured" in done.stdout
+    assert "each by 2 processes on 64 samples" in done.stderr
+    assert "the gradient's noise is not measured" in done.stderr
     record = json.loads((out / "cells" / lost / "record.json").read_text())
     assert (record["status"], record["error"].partition(":")[0]) == ("failed", "rank 0 of 2")
     assert "IsADirectoryError" in record["traceback"]
@@ -250,7 +270,7 @@ def test_what_was_left_out_is_still_said_when_the_cache_is_gone(tmp_path):
     assert rows(tmp_path / "r/cells.csv")[0]["n_items"] == str(first["items"])
     shutil.rmtree(cache)
     again = qtablate(cache, *words, "--out", str(tmp_path / "r"))
-    assert "nothing to run" in again.stdout
+    assert "nothing to run" in again.stderr
     second = json.loads((tmp_path / "r/sweep.json").read_text())
     assert (second["problems"], second["items"]) == (first["problems"], first["items"])
 

@@ -138,7 +138,7 @@ def baselines(given: Answers, asked: Mapping[str, str]) -> dict[str, Any]:
     not there."""
     known = dict(zip((axis.option for axis in axes.AXES), given.axes, strict=True))
     for name in asked:
-        if name not in known and given.conditions:
+        if name not in known:
             raise QtablateError(f"--baseline: unknown axis '{name}'; known: {', '.join(known)}")
     asked = {known[name]: level for name, level in asked.items() if name in known}
     out = {}
@@ -151,7 +151,10 @@ def baselines(given: Answers, asked: Mapping[str, str]) -> dict[str, Any]:
             if not named:
                 there = ", ".join(axes.told(axis, level) for level in levels)
                 option = axes.AXES[place].option
-                raise QtablateError(f"--baseline {option}={asked[axis]}: no finished cell has it; there are {there}")
+                raise QtablateError(
+                    f"--baseline {option}={asked[axis]}: no finished cell has it; "
+                    + (f"there are {there}" if there else "there is none whose answers could be compared")
+                )
             out[axis] = named[0]
         elif levels:
             usual = axes.AXES[place].known[:1]

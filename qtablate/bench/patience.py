@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from qtablate.environment import number
 from qtablate.errors import BadMedia, DataError
 from qtablate.interrupts import blocked
 
@@ -28,6 +29,7 @@ TOO_LONG, CRASHED = "took too long", "decoder crashed"
 UNSETTLED = (TOO_LONG, CRASHED)
 """Kinds that another try may settle otherwise: they tell of the machine as much as of the file."""
 _CRASHES = tuple(-one for one in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS))
+_LONGEST = 1e6  # seconds: what timers of the system take
 _GRACE = 5.0  # seconds that the process may outlive its limit where nobody is left to stop it
 _ERRORS = {"bad": BadMedia, "data": DataError, "bug": RuntimeError}
 
@@ -35,12 +37,9 @@ T = TypeVar("T")
 
 
 def patience() -> float:
-    """Seconds that one clip may take: QTABLATE_CLIP_SECONDS, or the default; what is no positive number is the default too."""
-    try:
-        own = float(os.environ["QTABLATE_CLIP_SECONDS"])
-    except (KeyError, ValueError):
-        return SECONDS
-    return own if 0 < own < 1e6 else SECONDS
+    """Seconds that one clip may take: QTABLATE_CLIP_SECONDS, or the default. Raises QtablateError for what is no positive
+    number."""
+    return min(number("QTABLATE_CLIP_SECONDS", SECONDS, "seconds", above=True), _LONGEST)
 
 
 def patiently(path: Path, function: Callable[..., T], *given: Any) -> T:

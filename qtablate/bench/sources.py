@@ -102,6 +102,8 @@ def parts(sources: Sources) -> list[Part]:
     if Path(sources.train).suffix in (".yaml", ".yml"):
         return _from_yaml(Path(sources.train))
     files = sources.train.split(",")
+    if not all(map(str.strip, files)):
+        raise DataError(f"--train: '{sources.train}' has an empty name; expected world, a json file, or a comma list of these")
     weights = sources.weights.split(",") if sources.weights else []
     if weights and len(weights) != len(files):
         raise DataError(f"--train names {len(files)} sources, --train-weights {len(weights)}; give a weight for each")

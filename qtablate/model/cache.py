@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtablate.bench.patience import UNSETTLED
+from qtablate.environment import number
 
 LIMIT_GB = 50.0
 _RECENT = 24 * 3600.0  # seconds: what was used since may be in use by another sweep
@@ -31,11 +32,8 @@ def default_cache() -> Path:
 
 
 def limit_bytes() -> int:
-    """QTABLATE_CACHE_GB, or the default; what is no number is the default too."""
-    try:
-        return int(float(os.environ["QTABLATE_CACHE_GB"]) * 1e9)
-    except (KeyError, ValueError):
-        return int(LIMIT_GB * 1e9)
+    """QTABLATE_CACHE_GB, or the default. Raises QtablateError for what is no number of at least 0."""
+    return int(number("QTABLATE_CACHE_GB", LIMIT_GB, "GB") * 1e9)
 
 
 def chunks(folder: Path) -> list[Chunk]:

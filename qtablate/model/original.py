@@ -74,6 +74,10 @@ def read(paths: Sequence[Path]) -> Original:
     state: dict[str, Tensor] = {}
     given, last = [], -1
     for path in paths:
+        if not path.is_file():
+            there = "is a folder" if path.is_dir() else "does not exist"
+            raise ModelError(f"{path} {there}; expected one of VideoChat2's .pth files")
+    for path in paths:
         own = _state(path)
         stage = 2 if any(".lora_" in name for name in own) else int(any(_VARIANT.fullmatch(name) for name in own))
         if stage < last:

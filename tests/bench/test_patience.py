@@ -21,7 +21,7 @@ from qtablate.bench.items import VIDEO
 from qtablate.bench.patience import CRASHED, SECONDS, TOO_LONG, patiently
 from qtablate.bench.sources import Sources
 from qtablate.bench.video import Bounds, Clip, read_clip
-from qtablate.errors import BadMedia, DataError
+from qtablate.errors import BadMedia, DataError, QtablateError
 from qtablate.grid import Grid
 from qtablate.jobs import CellJob
 from qtablate.model.cache import unsettled
@@ -121,10 +121,17 @@ def test_a_reader_without_a_parent_ends(tmp_path):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("3", 3.0), ("0", SECONDS), ("nan", SECONDS), ("a minute", SECONDS)])
+@pytest.mark.parametrize(("value", "seconds"), [("3", 3.0), ("1e9", 1e6), ("", SECONDS)])
 def test_the_limit_is_the_users(monkeypatch, value, seconds):
     monkeypatch.setenv("QTABLATE_CLIP_SECONDS", value)
     assert patience.patience() == seconds
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "a minute"])
+def test_a_limit_that_is_none_is_refused(monkeypatch, value):
+    monkeypatch.setenv("QTABLATE_CLIP_SECONDS", value)
+    with pytest.raises(QtablateError, match=f"QTABLATE_CLIP_SECONDS: expected a number of seconds, more than 0, got '{value}'"):
+        patience.patience()
 
 
 class Folder:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from qtablate.bench.patience import TOO_LONG
+from qtablate.errors import QtablateError
 from qtablate.model.cache import LIMIT_GB, chunks, limit_bytes, prune, unsettled
 
 DAY = 24 * 3600.0
@@ -63,8 +64,12 @@ def test_the_limit_is_the_users(monkeypatch):
     assert limit_bytes() == LIMIT_GB * 1e9
     monkeypatch.setenv("QTABLATE_CACHE_GB", "0.5")
     assert limit_bytes() == 5e8
-    monkeypatch.setenv("QTABLATE_CACHE_GB", "much")
+    monkeypatch.setenv("QTABLATE_CACHE_GB", "")
     assert limit_bytes() == LIMIT_GB * 1e9
+    for value in ("much", "-1", "nan", "inf"):
+        monkeypatch.setenv("QTABLATE_CACHE_GB", value)
+        with pytest.raises(QtablateError, match=f"QTABLATE_CACHE_GB: expected a number of GB, at least 0, got '{value}'"):
+            limit_bytes()
 
 
 def test_the_command_shows_and_clears(folder, tmp_path):
