@@ -24,6 +24,10 @@ SIMPLE, MAIN, INTERACTION = "simple", "main", "interaction"
 """Kinds: at one level of the other axes; averaged over their levels; how a difference itself differs."""
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
 NOT_COMPARABLE = "not comparable"
+IDENTICAL = "identical"
+"""Of two folders: not one answer differs in whether it is correct, at any seed."""
+ITEMS_ONLY = "items only"
+"""What an uncertainty holds where one seed cannot tell of others."""
 SAME_BUDGET = 0.01
 """Share by which conditions may differ in what is held: a skipped window, a budget reached in the middle of a sample."""
 ALL = "all"  # tasks
@@ -321,6 +325,7 @@ def measured(value: Estimate, margin: float) -> dict[str, Any]:
     return {
         "difference": value.value, "stderr": value.stderr, "low": low, "high": high, "freedom": value.freedom,
         "p": value.p, "p_equivalent": value.p_beyond(margin), "margin": margin, "n_items": value.items, "n_media": value.clips,
+        "uncertainty": "" if math.isnan(value.stderr) else "items and seeds" if value.seed_freedom else ITEMS_ONLY,
     }  # fmt: skip
 
 
@@ -339,7 +344,6 @@ def _row(one: Contrast, task: str, value: Estimate, margin: float) -> dict[str, 
         "other_level": one.other_level, "other_baseline": one.other_baseline, "task": task,
         "at": "; ".join(f"{axis}={'+'.join(axes.told(axis, level) for level in levels)}" for axis, levels in one.at),
         **measured(value, margin), "seeds": value.seeds, "faulty": one.axis in RIGHT and one.level != RIGHT[one.axis],
-        "uncertainty": "" if math.isnan(value.stderr) else "items and seeds" if value.seed_freedom else "items only",
     }  # fmt: skip
 
 

@@ -1,19 +1,36 @@
 """What a condition costs: in a language model of the user's size, and as measured here; and which ones are worth it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from qtablate.analyse.contrasts import ALL, EQUIVALENT, SIMPLE, Answers, Contrast, table
+from qtablate.analyse.contrasts import (
+    ALL,
+    EQUIVALENT,
+    NOT_COMPARABLE,
+    SIMPLE,
+    UNDECIDED,
+    WORSE,
+    Answers,
+    Condition,
+    Contrast,
+    table,
+)
 from qtablate.analyse.frames import AXES
 from qtablate.analyse.levels import named, shown_axes
+from qtablate.analyse.rates import FEWEST_CLIPS
 from qtablate.errors import QtablateError
 
 TEXT = 64  # tokens of prompt and question that stand beside the visual ones
 BYTES = 2  # a number in the cache, bf16
+BEST, HIGHEST = "best", "highest"
+"""What the condition of the highest accuracy is called: where the data support that it is best, and where they do not."""
+ERRORS = 2
+"""Standard errors that an accuracy must be above chance, and above its blind control, for its condition to be advised."""
 COLUMNS = (
     *AXES, "faulty", "visual_tokens", "language_model", "prefill_gflops", "prefill_gflops_added", "cache_mb", "cache_mb_added",
     "step_seconds", "item_milliseconds", "peak_memory_mb", "train_seconds", "accuracy", "cheapest_by_tokens",
@@ -101,7 +118,7 @@ def costs(conditions: pd.DataFrame, given: Answers, model: Decoder, margin: floa
     for column, cost in (("cheapest_by_tokens", "visual_tokens"), ("cheapest_by_time", "train_seconds")):
         out[column] = False
         out.loc[right, column] = front(list(out.loc[right, cost]), list(out.loc[right, "accuracy"]))
-    out["as_good_as_best"] = as_good(out, given, margin)
+    out["as_good_as_best"] = as_good(done, given, margin)
     return out
 
 
@@ -111,42 +128,80 @@ def front(cost: Sequence[float], value: Sequence[float]) -> list[bool]:
     return [not any((c <= mine and v > good) or (c < mine and v >= good) for c, v in points) for mine, good in points]
 
 
-def as_good(out: pd.DataFrame, given: Answers, margin: float) -> list[str]:
-    """`best`, `equivalent` where a condition is surely within the margin of it (Holm over the conditions), else empty. Those
-    that break a rule of accumulation are neither."""
+def as_good(done: pd.DataFrame, given: Answers, margin: float) -> list[str]:
+    """A word for each finished condition of the summary. `best`: the highest accuracy, where it is above chance and the blind
+    control and at least one other condition is surely worse than it or within the margin of it; otherwise `highest`. The
+    others: `equivalent` where surely within the margin of that one, `undecided`, `not comparable`, and nothing where surely
+    worse (Holm over the conditions). Those that break a rule of accumulation have none."""
     right = [one for one in given.conditions if not given.faulty(one)]
-    if out.empty or not right:
-        return [""] * len(out)
+    if done.empty or not right:
+        return [""] * len(done)
     mean = {one: sum(given.right[one, s].mean() for s in given.seeds_of(one)) for one in right}
     best = max(mean, key=lambda one: mean[one] / len(given.seeds_of(one)))
     others = [one for one in right if one != best]
-    wanted = [Contrast(SIMPLE, "condition", number, "best", {one: 1.0, best: -1.0}) for number, one in enumerate(others)]
+    wanted = [Contrast(SIMPLE, "condition", number, BEST, {one: 1.0, best: -1.0}) for number, one in enumerate(others)]
     rows = table(given, wanted, margin, tasks=False)
     verdicts = {others[int(row["level"])]: row["verdict"] for _, row in rows[rows["task"] == ALL].iterrows()}
-    words = {best: "best"} | {one: "equivalent" for one, verdict in verdicts.items() if verdict == EQUIVALENT}
-    keys = dict(zip(given.axes, range(len(given.axes)), strict=True))
-    found = []
-    for row in out.to_dict("records"):
-        mine = [one for one in given.conditions if all(one[keys[axis]] == row[axis] for axis in AXES if axis in keys)]
-        found.append(next((words[one] for one in mine if one in words), ""))
-    return found
+    says = {WORSE: "", EQUIVALENT: EQUIVALENT, NOT_COMPARABLE: NOT_COMPARABLE}
+    words: dict[Condition, str] = {one: says.get(verdict, UNDECIDED) for one, verdict in verdicts.items()}
+    records = [{str(name): value for name, value in row.items()} for row in done.to_dict("records")]
+    conditions = [tuple(row[axis] for axis in given.axes) for row in records]
+    decided = any(verdict in (WORSE, EQUIVALENT) for verdict in verdicts.values())
+    above = any(above_chance(row) for row, one in zip(records, conditions, strict=True) if one == best)
+    words[best] = BEST if decided and above else HIGHEST
+    return [words.get(one, "") for one in conditions]
 
 
-def advice(out: pd.DataFrame, margin: float) -> str:
-    """The cheapest condition that is as good as the best, in words."""
-    if out.empty or not (out["as_good_as_best"] == "best").any():
+def above_chance(row: Mapping[str, Any]) -> bool:
+    """Whether a condition of the summary scores above chance, and above its blind control where that was run, by ERRORS
+    standard errors over items, of clips enough to have them."""
+    over = [(row["accuracy"] - row["chance"], row["accuracy_item_stderr"])]
+    if not pd.isna(row["visual_gain"]):
+        over.append((row["visual_gain"], row["visual_gain_item_stderr"]))
+    return bool(row["n_media"] >= FEWEST_CLIPS and all(gain > ERRORS * error for gain, error in over))
+
+
+def advice(out: pd.DataFrame, conditions: pd.DataFrame, margin: float) -> str:
+    """The cheapest condition that is as good as the best, in words; or why the data advise none. `out`: what `costs` found for
+    these conditions of the summary."""
+    if not out["as_good_as_best"].isin((BEST, HIGHEST)).any():
         return ""
-    best = out[out["as_good_as_best"] == "best"].iloc[0]
-    good = out[out["as_good_as_best"] != ""].sort_values(["visual_tokens", "train_seconds"], kind="stable").iloc[0]
     shown = shown_axes(out)
-    names = {
-        key: ", ".join(named({str(name): level for name, level in row.items()}, shown))
-        for key, row in (("best", best), ("good", good))
-    }
-    text = f"Best here: {names['best']} ({100 * best['accuracy']:.1f} %). "
-    if good.name == best.name:
+
+    def called(row: "pd.Series[Any]") -> str:
+        levels = ", ".join(named({str(name): level for name, level in row.items()}, shown))
+        return f"{levels} ({100 * row['accuracy']:.1f} %)"
+
+    best = out[out["as_good_as_best"].isin((BEST, HIGHEST))].iloc[0]
+    if best["as_good_as_best"] == HIGHEST:
+        return f"{_why_none(out, conditions, called(best), margin)}: no advice."
+    text = f"Best here: {called(best)}. "
+    open_ = [called(row) for _, row in out[out["as_good_as_best"] == UNDECIDED].iterrows()]
+    if open_:
+        text += f"Undecided beside it: {'; '.join(open_)}. "
+    good = out[out["as_good_as_best"].isin((BEST, EQUIVALENT))].sort_values(["visual_tokens", "train_seconds"], kind="stable")
+    cheapest = good.iloc[0]
+    if cheapest.name == best.name:
         return text + f"No cheaper condition is surely within {100 * margin:g} points of it."
     return text + (
-        f"Cheapest that is surely within {100 * margin:g} points of it: {names['good']} ({100 * good['accuracy']:.1f} %), "
-        f"{int(good['visual_tokens'])} instead of {int(best['visual_tokens'])} visual tokens."
+        f"Cheapest that is surely within {100 * margin:g} points of it: {called(cheapest)}, "
+        f"{int(cheapest['visual_tokens'])} instead of {int(best['visual_tokens'])} visual tokens."
     )
+
+
+def _why_none(out: pd.DataFrame, conditions: pd.DataFrame, highest: str, margin: float) -> str:
+    """Why the condition of the highest accuracy is not called best."""
+    done = conditions[conditions["seeds_done"] > 0]
+    clips = int(done["n_media"].max())
+    if clips < FEWEST_CLIPS:
+        return f"{clips} clip{'s' * (clips != 1)} are too few to call a condition best (fewer than {FEWEST_CLIPS})"
+    above = [above_chance({str(name): value for name, value in row.items()}) for row in done.to_dict("records")]
+    blind = " and its blind control" if done["visual_gain"].notna().any() else ""
+    bar = f"chance ({100 * done['chance'].iloc[0]:.1f} %){blind} by {ERRORS} standard errors"
+    if not any(above):
+        return f"No condition scores above {bar}"
+    if not above[list(out["as_good_as_best"]).index(HIGHEST)]:
+        return f"The highest, {highest}, is not above {bar}"
+    if (out["faulty"] == "").sum() == 1:
+        return f"One condition alone, {highest}, is compared with none"
+    return f"Highest: {highest}, but no other condition is surely worse than it or within {100 * margin:g} points of it"

@@ -74,6 +74,20 @@ def named(moved_relative: float | None, query_cosine: float | None, output_cosin
     return "copies" if max(query_cosine or 0.0, output_cosine or 0.0) > COPIES else ""
 
 
+def remedy(name: str, extra_init: str, extra_lr: float) -> str:
+    """What to do about extra tokens that are no use (`frozen`, `copies`), given their initial values and their learning rate as
+    a multiple of the others'; empty for sound ones."""
+    if name == "copies":
+        return "--extra-init normal mends that." if extra_init != "normal" else "They grew alike: fewer may do."
+    if name != "frozen":
+        return ""
+    if extra_lr < 1:
+        return "--extra-lr 1 mends that."
+    if extra_init != "normal":
+        return "--extra-init normal or a longer --warm-up mends that."
+    return "A longer --warm-up or a larger --extra-lr may mend that."
+
+
 def _likeness(store: Store, key: str) -> dict[str, Any] | None:
     record = store.read_finished(key)
     found = record.figures.get("likeness") if record and record.figures else None

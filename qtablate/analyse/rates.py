@@ -6,6 +6,10 @@ import numpy as np
 
 from qtablate.records import Rate
 
+FEWEST_CLIPS = 10
+"""Clips below which a standard error says nothing: that of G clusters is itself uncertain by about 1 / sqrt(2 (G - 1)) of its
+size, a quarter at ten, and is 0 where few clips happen to score alike."""
+
 
 def rate(values: Sequence[float], clusters: Sequence[str]) -> Rate:
     """Mean of item values and its standard error, clustered: items of one clip are not independent.

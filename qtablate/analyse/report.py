@@ -34,7 +34,7 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
         tables.summary_sheet(found.summary, f"{frames.budget(found.sweep)} a cell"), training.sheet(found.training),
         tables.contrast_sheet(found.contrasts), tables.control_sheet(found.summary),
         tables.choice_sheet(found.choices), tables.held_sheet(found.tokens, margin),
-        tables.cost_sheet(found.cost, cost.TEXT, cost.advice(found.cost, margin)),
+        tables.cost_sheet(found.cost, cost.TEXT, cost.advice(found.cost, found.summary, margin)),
         tables.task_sheet(found.tasks, found.sweep.get("base") or {}, lost) if len(found.tasks) else None,
         tables.published_sheet(found.tasks) if mvbench else None, tables.task_contrast_sheet(found.contrasts),
         None if found.tables_only else tables.gate_sheet(gate.pairs(store, found.cells), found.cells),

@@ -10,6 +10,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qtablate.analyse.rates import FEWEST_CLIPS
+
+TOO_FEW = "too few"
+"""What stands in place of an uncertainty that says nothing."""
+WIDEST = 1.0
+"""Half of an interval, as a share, from which on it says nothing: no difference of two accuracies can be larger."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
@@ -73,14 +80,30 @@ def percent(value: Any, stderr: Any = None, digits: int = 1) -> str:
     """A share in percent, with its standard error where there is one; empty when missing."""
     if pd.isna(value):
         return ""
-    text = f"{100 * float(value):.{digits}f}"
+    text = f"{100 * float(value):z.{digits}f}"
     return text if pd.isna(stderr) else f"{text} ±{100 * float(stderr):.{digits}f}"
 
 
+def with_error(value: Any, stderr: Any, clips: Any) -> str:
+    """A share of the items of so many clips in percent, with its standard error. `too few` stands in its place below
+    FEWEST_CLIPS clips, and nothing where all clips scored alike, which tells no spread."""
+    if pd.isna(value):
+        return ""
+    if clips < FEWEST_CLIPS:
+        return f"{percent(value)} ({TOO_FEW})"
+    return percent(value, stderr if stderr else None)
+
+
+def says_nothing(half: Any) -> bool:
+    """Whether half of an interval of differences, or a detectable difference, is missing or larger than any there can be."""
+    return bool(pd.isna(half)) or float(half) > WIDEST
+
+
 def number(value: Any, digits: int = 0) -> str:
-    return "" if pd.isna(value) else f"{float(value):,.{digits}f}"
+    """A figure with thousands set apart; empty when missing, and never a negative zero."""
+    return "" if pd.isna(value) else f"{float(value):z,.{digits}f}"
 
 
 def points(value: Any, sign: bool = True) -> str:
     """A share as percentage points."""
-    return "" if pd.isna(value) else f"{100 * float(value):{'+' if sign else ''}.1f}"
+    return "" if pd.isna(value) else f"{100 * float(value):{'+' if sign else ''}z.1f}"

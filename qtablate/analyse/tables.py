@@ -1,7 +1,8 @@
 """Frames -> sheets: what each table of the report shows and what its note says. A new table is one function."""
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,9 @@ from qtablate.analyse.contrasts import (
     ALL,
     BETTER,
     EQUIVALENT,
+    IDENTICAL,
     INTERACTION,
+    ITEMS_ONLY,
     MAIN,
     NOT_COMPARABLE,
     RIGHT,
@@ -21,8 +24,10 @@ from qtablate.analyse.contrasts import (
 )
 from qtablate.analyse.frames import CONTROLS
 from qtablate.analyse.gate import EARLY, LOSS_TOLERANCE, NEAR_TIE, Pair
+from qtablate.analyse.held import remedy
 from qtablate.analyse.levels import NAMES, heads, levels_of, named, shown_axes
-from qtablate.analyse.sheet import Sheet, number, percent, points
+from qtablate.analyse.rates import FEWEST_CLIPS
+from qtablate.analyse.sheet import TOO_FEW, WIDEST, Sheet, number, percent, points, says_nothing, with_error
 from qtablate.axes import AXES, SPLIT, told
 from qtablate.bench.patience import UNSETTLED
 from qtablate.bench.protocol import MEDIA_ROOTS, PUBLISHED, SCORERS
@@ -41,10 +46,11 @@ def summary_sheet(table: pd.DataFrame, held: str) -> Sheet:
         seeds = f"{row['seeds_done']}" + ("" if row["seeds_done"] == row["seeds_wanted"] else f"/{row['seeds_wanted']}")
         rows.append((
             *levels_of(row, shown), number(row["effective_batch_size"]), number(row["steps"]),
-            number(row["train_loss"], 3), percent(row["accuracy"], row["accuracy_item_stderr"]),
+            number(row["train_loss"], 3), with_error(row["accuracy"], row["accuracy_item_stderr"], row["n_media"]),
             percent(row["accuracy_seed_sd"]), percent(row["blind_accuracy"]),
-            percent(row["visual_gain"], row["visual_gain_item_stderr"]),
-            percent(row["temporal_gain"], row["temporal_gain_item_stderr"]), number(row["train_seconds"]), seeds,
+            with_error(row["visual_gain"], row["visual_gain_item_stderr"], row["n_media"]),
+            with_error(row["temporal_gain"], row["temporal_gain_item_stderr"], row["n_media"]),
+            number(row["train_seconds"]), seeds,
         ))  # fmt: skip
     done = table[table["seeds_done"] > 0]
     note = "no cell has finished"
@@ -52,7 +58,8 @@ def summary_sheet(table: pd.DataFrame, held: str) -> Sheet:
         first = done.iloc[0]
         note = (
             f"accuracy over {int(first['n_items'])} items of {int(first['n_media'])} clips, mean of the seeds; ± is the "
-            f"standard error over items, clustered by clip; seed sd is the spread between seeds; chance is "
+            f"standard error over items, clustered by clip{_without_error(done)}; seed sd is the spread between seeds"
+            f"{', which one seed does not tell' if (done['seeds_done'] == 1).all() else ''}; chance is "
             f"{percent(first['chance'])}; visual gain = accuracy - blind, temporal gain = accuracy - that on shuffled frames. "
             f"Held: {held}."
         )
@@ -62,6 +69,14 @@ def summary_sheet(table: pd.DataFrame, held: str) -> Sheet:
     narrow = ("train s", "loss", "seeds", "batch", "temporal gain", "steps")
     optional = tuple(name for name in narrow if name in columns)
     return Sheet("Conditions", tuple(columns), tuple(rows), note, optional=optional)
+
+
+def _without_error(done: pd.DataFrame) -> str:
+    """Why some figures of the summary stand without a standard error."""
+    if done["n_media"].min() < FEWEST_CLIPS:
+        return f" ({TOO_FEW}: fewer than {FEWEST_CLIPS} clips)"
+    alike = (done[["accuracy_item_stderr", "visual_gain_item_stderr", "temporal_gain_item_stderr"]] == 0).any(axis=None)
+    return " (none where all clips scored alike: the spread is not known)" if alike else ""
 
 
 def control_sheet(table: pd.DataFrame) -> Sheet | None:
@@ -140,7 +155,7 @@ def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
         "Q-Former for one clip; cosine: mean over pairs; moved: from the start, in percent of how far the base queries went; "
         "attention: of the answer's positions; without: points lost or won on a sample of the items when those tokens go "
         "(extra) or are the same for every clip (base), nothing trained anew; first that do: so many of the first extra "
-        f"tokens keep that sample within {points(margin, sign=False)} points. "
+        f"tokens keep that sample within {points(margin, sign=False)} points, as measured, uncertainty aside. "
         + " ".join(_in_words(row, shown) for row in _records(table))
     )
     optional = ("query cosine", "output cosine", "without base", "attention to base %", "moved %", "query rank")
@@ -148,12 +163,15 @@ def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
 
 
 def _in_words(row: Mapping[str, Any], shown: Sequence[str]) -> str:
-    what = f"{row[AXES[0].name]} extra tokens ({', '.join([*named(row, shown)[1:], str(row['extra_init'])])})"
+    count = int(row[AXES[0].name])
+    what = f"{count} extra token{'s' * (count != 1)} ({', '.join([*named(row, shown)[1:], str(row['extra_init'])])})"
+    mended = remedy(row["named"], row["extra_init"], row["extra_lr"])
+    like = "" if pd.isna(row["output_rank"]) else f" behave like {number(row['output_rank'])}"
     if row["named"] == "frozen":
-        return f"{what} are frozen: they stay where they began."
+        return f"{what} are frozen: they stay where they began. {mended}"
     if row["named"] == "copies":
-        return f"{what} are copies of one another and behave like {number(row['output_rank'])}; --extra-init normal mends that."
-    return f"{what} behave like {number(row['output_rank'])}."
+        return f"{what} are copies of one another{' and' * bool(like)}{like}: {mended}"
+    return f"{what}{like}." if like and count > 1 else ""
 
 
 def cost_sheet(table: pd.DataFrame, text_tokens: int, advice: str) -> Sheet | None:
@@ -178,7 +196,9 @@ def cost_sheet(table: pd.DataFrame, text_tokens: int, advice: str) -> Sheet | No
     note = (
         f"prefill and KV cache (bf16): {table['language_model'].iloc[0]} reading {text_tokens} tokens of text and the visual "
         "ones, by formula (--at names another model), more: than the text alone; step, item and memory: measured here; "
-        "front: nothing with as few visual tokens, or as little training time, scores higher. " + advice
+        "front: nothing with as few visual tokens, or as little training time, scores higher, uncertainty aside; as good: "
+        "beside the highest accuracy, surely within the margin of it (equivalent) or undecided, empty where surely worse. "
+        + advice
     )
     return Sheet("Cost", columns, tuple(rows), note, optional=("memory MB", "item ms", "more %", "step s"))
 
@@ -201,6 +221,11 @@ def task_sheet(table: pd.DataFrame, base: Mapping[str, float], lost: Mapping[str
     blank = ("",) * (len(order) + 2 + bool(base))
     rows += [(task, _of_all(0, count), *blank) for task, count in lost.items() if task not in grouped.groups]
     note = "accuracy %, mean of the seeds; columns are " + "/".join(heads(shown))
+    fewest = int(grouped["n_items"].first().min())
+    note += (
+        f"; the standard error of one task's accuracy is up to {points(0.5 / fewest**0.5, sign=False)} points at n = {fewest}, "
+    )
+    note += "more where its items share clips"
     if lost:
         note += (
             f"; {sum(lost.values())} items of {len(lost)} tasks are left out (below), so that averages over items are of "
@@ -216,16 +241,28 @@ def _of_all(used: int, lost: int) -> str:
     return f"{used} of {used + lost}" if lost else str(used)
 
 
+MVBENCH_ITEMS = 200 * len(MEDIA_ROOTS)
+"""Questions of MVBench, 200 of each task."""
+
+
 def published_sheet(table: pd.DataFrame) -> Sheet | None:
-    """The averages that were published for MVBench's 20 tasks, where these are what was asked."""
-    if set(table["task"]) < set(MEDIA_ROOTS) or not set(table["task"]) & set(MEDIA_ROOTS):
+    """The averages that were published for MVBench, where its 20 tasks and no others were asked; where of other items than its
+    4,000, called not comparable. None elsewhere."""
+    if set(table["task"]) != set(MEDIA_ROOTS):
         return None
     rows = tuple((name, percent(value / 100)) for name, value in PUBLISHED.items())
-    note = (
-        "over items of all 20 tasks, generated answers by the original's own check (generate and upstream of --scorers), "
-        "16 frames; other training than here"
+    items = int(table.drop_duplicates("task")["n_items"].sum())
+    title, note = "Published on MVBench", ""
+    if items != MVBENCH_ITEMS:
+        title += f": not comparable with {items:,} of {MVBENCH_ITEMS:,} items"
+        note = (
+            f"not comparable: {items:,} items were scored here, {MVBENCH_ITEMS:,} there (--items, or items that are left out); "
+        )
+    note += (
+        "over all items of MVBench's 20 tasks, generated answers by the original's own check (generate and upstream of "
+        "--scorers), 16 frames; other training than here, and other questions where a set only has MVBench's format"
     )
-    return Sheet("Published on MVBench", ("model", "average %"), rows, note, left=1)
+    return Sheet(title, ("model", "average %"), rows, note, left=1)
 
 
 def compared(row: Mapping[str, Any]) -> str:
@@ -248,7 +285,32 @@ _INTERVAL = "95\N{NO-BREAK SPACE}% interval"
 
 
 def _interval(row: Mapping[str, Any]) -> str:
+    """Empty where nothing is compared, `too few` where it would say nothing."""
+    if _too_few(row):
+        return TOO_FEW
     return "" if pd.isna(row["low"]) else f"{points(row['low'])} to {points(row['high'])}"
+
+
+def _too_few(row: Mapping[str, Any]) -> bool:
+    """Whether clips and seeds are too few for an interval that says something."""
+    if pd.isna(row["stderr"]):
+        return not pd.isna(row["difference"])
+    return not pd.isna(row["low"]) and says_nothing((row["high"] - row["low"]) / 2)
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """As the table of contrasts has it, and why there is none."""
+    return str(row["verdict"]) or ("no common seed" if pd.isna(row["difference"]) else TOO_FEW)
+
+
+def _detectable(value: Any) -> str:
+    return "" if pd.isna(value) else TOO_FEW if says_nothing(value) else points(value, sign=False)
+
+
+def _when_too_few(texts: Iterable[str]) -> str:
+    """What `too few` means, where it stands in a table."""
+    said = any(TOO_FEW in text for text in texts)
+    return f"; {TOO_FEW}: clips or seeds for an interval of less than ±{points(WIDEST, sign=False)} points" if said else ""
 
 
 def _probability(value: Any) -> str:
@@ -257,20 +319,21 @@ def _probability(value: Any) -> str:
 
 def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     """What the data support: a row a contrast over all items."""
+    tasks = len(set(table["task"]) - {ALL})
     table = table[table["task"] == ALL]
     if table.empty:
         return None
     rows = []
     for row in _records(table):
         decide = [
-            f"{word} {int(row[name])}" for word, name in (("seeds", "seeds_to_decide"), ("items", "items_to_decide"))
-            if not pd.isna(row[name])
+            f"{word} {int(row[name])}{_per_task(int(row[name]), tasks) if word == 'items' else ''}"
+            for word, name in (("seeds", "seeds_to_decide"), ("items", "items_to_decide")) if not pd.isna(row[name])
         ]  # fmt: skip
         undecided = row["verdict"] == UNDECIDED
         rows.append((
             compared(row), where(row), points(row["difference"]),
             _interval(row), _probability(row["p_holm"]),
-            str(row["verdict"]), points(row["detectable"], sign=False),
+            _verdict(row), _detectable(row["detectable"]),
             (" or ".join(decide) or ("more of both" if row["seeds"] > 1 else "2 seeds or more")) if undecided else "",
         ))  # fmt: skip
     margin = points(table["margin"].iloc[0], sign=False)
@@ -280,13 +343,20 @@ def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
         f"seed{'s' * (seeds != [1])}; "
         "intervals by clips and seeds; p adjusted (Holm) over the contrasts of an axis of one kind, or over the interactions; "
         f"equivalent: surely within ±{margin} points (--margin); detectable: the true difference found in 80 % of all "
-        f"repetitions; to decide: what would make {margin} points detectable"
+        f"repetitions; to decide: what would make {margin} points detectable, as a number of --seeds, or of items in all and "
+        "of --items, which counts those of one task (as far as the benchmark has them)"
+        + _when_too_few(text for row in rows for text in row)
     )
-    if (table["uncertainty"] == "items only").any():
+    if (table["uncertainty"] == ITEMS_ONLY).any():
         note += ". ONE SEED: the intervals hold item uncertainty only, what another seed would change is not in them"
     note += ".\nIn words: " + " ".join(in_words(table))
     columns = ("comparison", "where", "points", _INTERVAL, "p", "verdict", "detectable", "to decide")
     return Sheet("What the data support", columns, tuple(rows), note, left=2, optional=("to decide", "detectable", "p"))
+
+
+def _per_task(items: int, tasks: int) -> str:
+    """A number of items as the option that asks for them; empty where the number of tasks is not known."""
+    return f" (--items {math.ceil(items / tasks)}{' a task' * (tasks > 1)})" if tasks else ""
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -302,15 +372,19 @@ def in_words(table: pd.DataFrame) -> list[str]:
     out = []
     for row in _records(table[table["task"] == ALL]):
         averaged = ((table["kind"] == MAIN) & (table["axis"] == row["axis"])).any()
-        if row["kind"] not in (INTERACTION, MAIN if averaged else SIMPLE) or not row["verdict"]:
+        if row["kind"] not in (INTERACTION, MAIN if averaged else SIMPLE):
             continue
         place = f", {where(row)}" if where(row) else ""
-        span = f"{points(row['difference'])} points ({_interval(row)}{place})"
+        if not row["verdict"]:
+            out.append(f"{compared(row)}{place}: no verdict, {_verdict(row)}{' clips' * (_verdict(row) == TOO_FEW)}.")
+            continue
+        one = ", one seed" if row["uncertainty"] == ITEMS_ONLY else ""
+        span = f"{points(row['difference'])} points ({_interval(row)}{place}{one})"
+        seen = "no difference" if says_nothing(row["detectable"]) else f"{points(row['detectable'], sign=False)} points"
         says = {
             BETTER: f"{compared(row)}: more, {span}.", WORSE: f"{compared(row)}: less, {span}.",
             EQUIVALENT: f"{compared(row)}: the same within {points(row['margin'], sign=False)} points, {span}.",
-            UNDECIDED: f"{compared(row)}: undecided, {span}; "
-                       f"{points(row['detectable'], sign=False)} points could have been seen.",
+            UNDECIDED: f"{compared(row)}: undecided, {span}; {seen} could have been seen.",
             NOT_COMPARABLE: f"{compared(row)}{place}: not comparable, the two had more than 1 % more or less of the budget.",
         }  # fmt: skip
         out.append(says[row["verdict"]])
@@ -330,50 +404,85 @@ def task_contrast_sheet(table: pd.DataFrame) -> Sheet | None:
         cells = []
         for level in names:
             [one] = _records(group[group["level"] == level])[:1]
-            half = (one["high"] - one["low"]) / 2
+            half = "" if _too_few(one) else points((one["high"] - one["low"]) / 2, sign=False)
             mark = {BETTER: "*", WORSE: "*", EQUIVALENT: "="}.get(str(one["verdict"]), "")
             if one["verdict"] == NOT_COMPARABLE:
                 cells.append(NOT_COMPARABLE)
                 continue
-            cells.append("" if pd.isna(half) else f"{points(one['difference'])} ±{points(half, sign=False)}{mark or ' '}")
+            shift = points(one["difference"])
+            cells.append(f"{shift} ±{half}{mark or ' '}" if half else f"{shift} ({TOO_FEW})" if shift else _verdict(one))
         rows.append((str(task), str(int(group["n_items"].iloc[0])), *cells))
     first_row = _records(shown)[0]
     baseline = first_row["baseline"]
     note = (
-        f"points against {baseline} extra tokens{', ' + where(first_row) if kind == MAIN else ''}; ± is half of the 95 % "
+        f"points against {baseline} extra tokens{', ' + where(first_row) if where(first_row) else ''}; ± is half of the 95 % "
         f"interval; * differs after Holm's adjustment over the {len(rows)} tasks, = equivalent"
+        + _when_too_few(text for row in rows for text in row)
     )
+    if (shown["uncertainty"] == ITEMS_ONLY).any():
+        note += "; ONE SEED: what another seed would change is not in the intervals"
     columns = ("task", "n", *(f"{level} - {baseline}" for level in names))
     return Sheet("A task at a time", columns, tuple(rows), note, left=1, optional=("n",))
 
 
 def comparison_sheet(found: Comparison) -> Sheet:
     """The second folder minus the first, a row a condition that both have finished."""
-    shown = shown_axes(found.table)
-    rows = [
-        (*levels_of(row, shown), percent(row["accuracy_first"]), percent(row["accuracy_second"]),
-         points(row["difference"]), _interval(row), _probability(row["p_holm"]), str(row["verdict"]),
+    shown, records = shown_axes(found.table), _records(found.table)
+    several = found.table["effective_batch_size"].nunique() > 1
+    rows = tuple(
+        (*((str(row["effective_batch_size"]),) if several else ()), *levels_of(row, shown),
+         percent(row["accuracy_first"]), percent(row["accuracy_second"]), points(row["difference"]),
+         "" if found.same_results else _interval(row), _probability(row["p_holm"]), _verdict(row),
          f"{row['seeds_first']} and {row['seeds_second']}")
-        for row in _records(found.table)
-    ]  # fmt: skip
-    first = _records(found.table)[0]
-    margin = points(first["margin"], sign=False)
-    if found.table["effective_batch_size"].nunique() > 1:
-        rows = [(str(row["effective_batch_size"]), *one) for row, one in zip(_records(found.table), rows, strict=True)]
-    notes = [
-        "paired item by item" if first["paired"] else "not the same items: two independent means",
-        f"p adjusted (Holm) over the rows; equivalent: surely within ±{margin} points (--margin)",
-        f"what differs: {'; '.join(found.differing)}" if found.differing else "nothing differs in what they are made of",
-    ]
+        for row in records
+    )  # fmt: skip
+    columns = (
+        *(("batch",) if several else ()),
+        *heads(shown),
+        "first %",
+        "second %",
+        "points",
+        _INTERVAL,
+        "p",
+        "verdict",
+        "seeds",
+    )
+    optional = ("seeds", "p")
+    if found.same_results:
+        whose = f"{found.first} and {found.second}" if found.first != found.second else f"{found.first} beside itself"
+        note = "the same cells with the same answers: nothing differs in what they are made of, nor in one answer"
+        return Sheet(f"{whose}: the same results", columns, rows, note, optional=optional)
+    title = f"{found.first} (first) and {found.second} (second): second minus first"
+    return Sheet(title, columns, rows, "; ".join(_compared_how(found, records, rows)), optional=optional)
+
+
+def _compared_how(found: Comparison, records: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[str]]) -> list[str]:
+    """What has to be known to read a comparison of two folders."""
+    notes = ["points: second minus first, so that better means that the second is"]
+    if not found.same_items:
+        notes.append("not the same items: two independent means")
+    elif all(row["paired"] for row in records):
+        notes.append("paired by item and seed")
+    else:
+        notes.append("two independent means where no seed is common, else paired by item and seed")
+    if any(row["paired"] and {row["seeds_first"], row["seeds_second"]} != {row["seeds"]} for row in records):
+        notes.append("points are those of the seeds that both have")
+    margin = points(records[0]["margin"], sign=False)
+    notes.append(
+        f"p adjusted (Holm) over the rows; equivalent: surely within ±{margin} points (--margin)"
+        + _when_too_few(text for row in rows for text in row)
+    )
+    if any(row["verdict"] == IDENTICAL for row in records):
+        notes.append("identical: the same items are correct at every seed; other items may still tell them apart")
+    if any(row["uncertainty"] == ITEMS_ONLY for row in records):
+        notes.append("ONE SEED: the intervals hold item uncertainty only")
+    differs = f"what differs (first -> second): {'; '.join(found.differing)}"
+    notes.append(differs if found.differing else "nothing differs in what they are made of")
     if found.budgets[0] != found.budgets[1]:
         notes.append(f"not comparable: the first holds {found.budgets[0]} a cell, the second {found.budgets[1]}")
     if any(found.only):
         notes.append(f"not compared: {found.only[0]} conditions of the first alone and {found.only[1]} of the second")
-    columns = (*heads(shown), "first %", "second %", "points", _INTERVAL, "p", "verdict", "seeds")
-    if found.table["effective_batch_size"].nunique() > 1:
-        columns = ("batch", *columns)
-    title = f"{found.second} against {found.first}"
-    return Sheet(title, columns, tuple(rows), "; ".join(notes), optional=("seeds", "p"))
+    return notes
 
 
 def gate_sheet(pairs: Sequence[Pair], cells: pd.DataFrame) -> Sheet | None:
@@ -403,9 +512,8 @@ def gate_sheet(pairs: Sequence[Pair], cells: pd.DataFrame) -> Sheet | None:
             "rounding grows where training is unstable, as at too high a learning rate"
         )
     coincide = sum(p.passed for p in judged)
-    note += f". Coincide: {coincide} of {len(judged)} pairs" + (
-        "." if coincide == len(judged) else f", {sum(p.drifted for p in judged)} drift."
-    )
+    note += f". Coincide: {coincide} of {len(judged)} pairs" * bool(judged)
+    note += "." if coincide == len(judged) else f", {sum(p.drifted for p in judged)} drift."
     return Sheet("Equal effective batches", columns, rows, note, optional=("near-ties", "steps", "batch"))
 
 
@@ -450,7 +558,12 @@ def problem_sheet(problems: Sequence[dict[str, str]], examples: int = 3) -> Shee
     for problem in problems:
         kinds.setdefault(problem["kind"], []).append(f"{problem['subject']}: {problem['detail']}")
     rows = tuple((kind, str(len(found)), "\n".join(found[:examples])) for kind, found in kinds.items())
-    note = f"left out of every score above; at most {examples} of a kind are shown, all are named in sweep.json"
+    of = [problem.get("of", "item") for problem in problems]
+    where_from = [
+        f"{count} {what}" for count, what in ((of.count("item"), "of the items, from every score above"),
+                                              (of.count("sample"), "of the samples, from training")) if count
+    ]  # fmt: skip
+    note = f"left out: {' and '.join(where_from)}; at most {examples} of a kind are shown, all are named in sweep.json"
     if kinds.keys() & set(UNSETTLED):
         note += f"; {' and '.join(kind for kind in UNSETTLED if kind in kinds)}: tried again after `qtablate cache --retry`"
     return Sheet("Left out", ("kind", "count", "examples"), rows, note, left=3)

@@ -9,9 +9,9 @@ import pandas as pd
 from scipy import stats
 
 from qtablate.analyse.frames import AXES
-from qtablate.analyse.held import COPIES, FROZEN
+from qtablate.analyse.held import COPIES, FROZEN, remedy
 from qtablate.analyse.levels import heads, levels_of, shown_axes
-from qtablate.analyse.sheet import Sheet, number, percent
+from qtablate.analyse.sheet import TOO_FEW, Sheet, number, percent
 from qtablate.store import Store
 
 COLUMNS = (
@@ -21,6 +21,8 @@ COLUMNS = (
 )  # fmt: skip
 BLOCKS = 5
 """Of consecutive steps that the second half of each run is cut into: neighbouring steps tell much the same."""
+UNKNOWN = 10
+"""Factor either way from which on the interval of a noise scale leaves its order of magnitude open."""
 
 
 def table(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
@@ -78,7 +80,7 @@ def noise_scale(runs: list[pd.DataFrame]) -> dict[str, float | None]:
         return {**missing, "noise_blocks": len(blocks)}
     logs = np.log(left_out[:, 1] / left_out[:, 0])
     spread = math.sqrt((len(logs) - 1) / len(logs) * float(((logs - logs.mean()) ** 2).sum()))
-    reach = float(stats.t.ppf(0.975, len(logs) - 1)) * spread
+    reach = min(float(stats.t.ppf(0.975, len(logs) - 1)) * spread, 300.0)  # beyond it a float ends
     scale = float(noise / signal)
     return {
         "noise_scale": scale, "noise_scale_low": scale * math.exp(-reach), "noise_scale_high": scale * math.exp(reach),
@@ -108,24 +110,27 @@ def sheet(table: pd.DataFrame) -> Sheet | None:
         updates = ["" if pd.isna(row[name]) else f"{100 * row[name]:.2g}" for name in ("extra_update", "query_update")]
         rows.append((
             *named, number(row["effective_batch_size"]), number(row["samples_seen"]), number(row["steps"]),
-            number(row["supervised_tokens"]), f"{row['peak_learning_rate']:.3g}",
+            number(row["supervised_tokens"]), "" if pd.isna(row["peak_learning_rate"]) else f"{row['peak_learning_rate']:.3g}",
             percent(row["image_share"]) + ("" if pd.isna(row["image_share_sd"]) else f" sd {percent(row['image_share_sd'])}"),
-            _scale(row), str(row["batch_is"]), " / ".join(updates) if updates[0] else "", number(row["extra_cosine"], 2),
+            _scale(row), " / ".join(updates) if updates[0] else "", number(row["extra_cosine"], 2),
             number(row["extra_rank"], 1), str(row["extra_state"]),
         ))  # fmt: skip
         if row["extra_state"]:
             warnings.append(f"{' / '.join(named)} ({' / '.join(heads(shown))}) {_mends(row)}")
     columns = (
-        *heads(shown), "batch", "samples", "steps", "supervised tokens", "peak rate", "images %", "critical batch", "batch is",
+        *heads(shown), "batch", "samples", "steps", "supervised tokens", "peak rate", "images %", "gradient noise scale",
         "moved extra/base %", "cosine", "rank", "extra tokens are",
     )  # fmt: skip
     note = "samples, steps, supervised tokens: of a cell, mean of the seeds; images: of a window's samples, sd over windows"
     if table["noise_scale"].notna().any():
         note += (
-            "; critical batch: the gradient noise scale in samples (McCandlish et al. 2018) over the second half of the steps, "
-            "95 % interval; below it a larger batch makes a step nearly as much better as it is larger, above it hardly; told "
-            "where several micro-batches share a window"
+            "; gradient noise scale: in samples (McCandlish et al. 2018), over the second half of the steps, 95 % interval, "
+            "told where several micro-batches share a window. It speaks of optimizer steps, not of samples: below it a larger batch "
+            "makes fewer steps nearly enough, above it hardly. It says nothing of which batch is best for a fixed number of "
+            "samples, and ignores AdamW and the learning rate"
         )
+        if any(_scale(row) == TOO_FEW for row in table.to_dict("records")):
+            note += f"; {TOO_FEW} steps: the interval is wider than a factor of {UNKNOWN} either way"
     if table["extra_rank"].notna().any():
         note += (
             "; moved: by a step, relative to their norm, second half; cosine (mean over pairs) and effective rank: of the "
@@ -144,8 +149,7 @@ def sheet(table: pd.DataFrame) -> Sheet | None:
         "peak rate",
         "images %",
         "extra tokens are",
-        "batch is",
-        "critical batch",
+        "gradient noise scale",
     )
     names = tuple(columns[n] for n in used)
     return Sheet(
@@ -155,19 +159,15 @@ def sheet(table: pd.DataFrame) -> Sheet | None:
 
 
 def _mends(row: dict[Any, Any]) -> str:
-    if row["extra_state"] == "copies":
-        return "have extra tokens that are copies of one another: they act as few. " + (
-            "--extra-init normal mends that." if row["extra_init"] != "normal" else "They grew alike: fewer may do."
-        )
-    how = (
-        "--extra-lr 1 mends that." if row["extra_lr"] < 1 else
-        "--extra-init normal or a longer --warm-up mends that." if row["extra_init"] != "normal" else
-        "A longer --warm-up or a larger --extra-lr may mend that."
-    )  # fmt: skip
-    return f"have frozen extra tokens: they hardly move while the base queries do. {how}"
+    says = {
+        "copies": "have extra tokens that are copies of one another: they act as few.",
+        "frozen": "have frozen extra tokens: they hardly move while the base queries do.",
+    }
+    return f"{says[row['extra_state']]} {remedy(row['extra_state'], row['extra_init'], row['extra_lr'])}"
 
 
 def _scale(row: dict[Any, Any]) -> str:
-    if pd.isna(row["noise_scale"]):
+    scale, low, high = (row[f"noise_scale{part}"] for part in ("", "_low", "_high"))
+    if pd.isna(scale):
         return ""
-    return f"{number(row['noise_scale'])} ({number(row['noise_scale_low'])} to {number(row['noise_scale_high'])})"
+    return TOO_FEW if high > UNKNOWN**2 * low else f"{number(scale)} ({number(low)} to {number(high)})"
