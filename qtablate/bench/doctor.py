@@ -115,7 +115,7 @@ def examine_training(
     file: str, media_root: str, wanted: int, decode: bool = True, followed: Followed = iter, bench: str = ""
 ) -> Checkup:
     """A file in VideoChat2-IT's form; with `bench`, its clips against those of that folder. Raises DataError."""
-    if not Path(file).is_file():
+    if not Path(file).exists():
         raise DataError(f"no file {file}; expected a json list of conversations")
     data = InstructionFile(file, media_root, wanted, SIDE, may_be_empty=True, named="")
     users = _users((sample.clip, f"sample {sample.id}") for sample in data.samples)
