@@ -36,9 +36,7 @@ class InstructionFile:
         file by, in front of messages about it. `shuffle_pairs`: each visit of a sample tells its pairs in another order."""
         path, self._root = Path(file), Path(media_root or Path(file).parent)
         self._frames, self._side = frames, side
-        if not path.exists():
-            raise DataError(f"{named}no file {file}; expected a json list of conversations, or the word world")
-        entries = read_json(path, named)
+        entries = read_json(path, named, "a json list of conversations, or the word world")
         if not isinstance(entries, list):
             raise DataError(f"{named}{file} should hold a list of samples, holds {type(entries).__name__}")
         if not self._root.is_dir():

@@ -115,9 +115,7 @@ def parts(sources: Sources) -> list[Part]:
 
 def _from_yaml(path: Path) -> list[Part]:
     """A list of `file`, and where wanted `media_root`, `weight`, `media`, `shuffle_pairs`; paths as seen from the file."""
-    if not path.exists():
-        raise DataError(f"--train: no file {path}")
-    entries = read_yaml(path, "--train: ")
+    entries = read_yaml(path, "--train: ", "a YAML file that lists sources")
     known = ("file", "media_root", "weight", "media", "shuffle_pairs")
     if not isinstance(entries, list) or not entries:
         raise DataError(f"--train: {path} should hold a list of sources, each with {', '.join(known)}")

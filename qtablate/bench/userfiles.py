@@ -20,12 +20,13 @@ class Doubled(dict[str, Any]):
         """Every value of the keys that stand more than once."""
 
 
-def read_json(path: Path, named: str = "") -> Any:
-    """The file's content; objects with repeated keys are `Doubled`. `named`: what stands in front of a message.
+def read_json(path: Path, named: str = "", expected: str = "a JSON file") -> Any:
+    """The file's content; objects with repeated keys are `Doubled`. `named`: what stands in front of a message; `expected`: what
+    should be there.
 
     Raises DataError for a file that is missing, is no plain file, is not UTF-8, not JSON, or nested too deep to be read.
     """
-    text = _text(path, named, "JSON")
+    text = _text(path, named, "JSON", expected)
     try:
         return json.loads(text, object_pairs_hook=_object)
     except RecursionError:
@@ -34,7 +35,7 @@ def read_json(path: Path, named: str = "") -> Any:
         raise DataError(f"{named}{path} is not JSON: {error}") from None
 
 
-def read_yaml(path: Path, named: str = "") -> Any:
+def read_yaml(path: Path, named: str = "", expected: str = "a YAML file") -> Any:
     """As `read_json`, of YAML's plain data; a repeated key is a DataError, too."""
     import yaml
 
@@ -46,7 +47,7 @@ def read_yaml(path: Path, named: str = "") -> Any:
                     raise yaml.constructor.ConstructorError(None, None, f"'{key}' is given twice", node.start_mark)
             return dict(super().construct_mapping(node, deep))
 
-    text = _text(path, named, "YAML")
+    text = _text(path, named, "YAML", expected)
     try:
         return yaml.load(text, Loader)
     except RecursionError:
@@ -74,11 +75,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found if len(found) == len(pairs) else Doubled(pairs)
 
 
-def _text(path: Path, named: str, language: str) -> str:
+def _text(path: Path, named: str, language: str, expected: str) -> str:
     try:
+        if path.is_dir():
+            raise DataError(f"{named}{path} is a folder; expected {expected}")
         if path.exists() and not path.is_file():  # to read a pipe may never end
-            raise DataError(f"{named}{path} is not {language}: it is no plain file")
+            raise DataError(f"{named}{path} is no plain file; expected {expected}")
         return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{named}no file {path}; expected {expected}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{named}{path} is not {language}: it is not UTF-8 text ({error}); save it as UTF-8") from None
     except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
