@@ -5,7 +5,8 @@ import io
 import math
 from collections.abc import Sequence
 
-from qtablate.analyse.sheet import Sheet, number, percent
+from qtablate.analyse.rates import FEWEST_CLIPS
+from qtablate.analyse.sheet import TOO_FEW, Sheet, number, percent, with_error
 from qtablate.bench.doctor import Checkup, SourceHealth, TaskHealth
 from qtablate.bench.findings import SEVERITIES, Finding
 
@@ -45,7 +46,7 @@ def _task_sheet(tasks: Sequence[TaskHealth]) -> Sheet | None:
     for task in tasks:
         orders = [order.share for order in (task.text_order, task.place_order) if order]
         candidates = "" if task.candidates is None else "-".join(str(one) for one in dict.fromkeys(task.candidates))
-        prior = percent(task.prior.accuracy, task.prior.stderr) if task.prior else ""
+        prior = with_error(task.prior.accuracy, task.prior.stderr, task.clips) if task.prior else ""
         rows.append((
             printable(task.task), str(task.entries), str(task.usable), str(task.clips), candidates, percent(task.chance),
             prior, "/".join(map(str, task.positions)), _probability(task.positions_p), number(max(orders, default=math.nan), 2),
@@ -54,7 +55,7 @@ def _task_sheet(tasks: Sequence[TaskHealth]) -> Sheet | None:
     note = (
         "chance: mean of 1 / candidates; prior: always answering with the candidate that is most often gold among the task's "
         "other items (answers that are spread evenly fall below chance), ± the standard error of what it is above chance, "
-        "clustered by clip; gold at: how often the gold stands "
+        f"clustered by clip ({TOO_FEW}: of fewer than {FEWEST_CLIPS} clips); gold at: how often the gold stands "
         "first / second / ..., p of that if all places were as likely (chi-square); sorted: neighbours of one gold text or "
         "place, 0 as in a random order, 1 one block each."
     )

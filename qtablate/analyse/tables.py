@@ -299,8 +299,29 @@ def _too_few(row: Mapping[str, Any]) -> bool:
 
 
 def _verdict(row: Mapping[str, Any]) -> str:
-    """As the table of contrasts has it, and why there is none."""
-    return str(row["verdict"]) or ("no common seed" if pd.isna(row["difference"]) else TOO_FEW)
+    """Empty where there is no difference to judge, `too few` where all items are of one clip."""
+    return str(row["verdict"]) or ("" if pd.isna(row["difference"]) else TOO_FEW)
+
+
+NO_SEED = "no common seed"
+
+
+def _to_decide(row: Mapping[str, Any], tasks: int) -> str:
+    """What would bring a verdict where there is none."""
+    if pd.isna(row["difference"]):
+        return NO_SEED
+    if not row["verdict"]:
+        return "more clips"
+    if row["verdict"] != UNDECIDED:
+        return ""
+    seeds = f"seeds {int(row['seeds_to_decide'])}" if not pd.isna(row["seeds_to_decide"]) else ""
+    items = _items(int(row["items_to_decide"]), tasks) if not pd.isna(row["items_to_decide"]) else ""
+    return " or ".join(filter(None, (seeds, items))) or ("more of both" if row["seeds"] > 1 else "2 seeds or more")
+
+
+def _items(items: int, tasks: int) -> str:
+    """A number of items, and as the option that asks for them; the number of tasks is 0 where it is not known."""
+    return f"items {items}" + (f" (--items {math.ceil(items / tasks)}{' a task' * (tasks > 1)})" if tasks else "")
 
 
 def _detectable(value: Any) -> str:
@@ -323,21 +344,14 @@ def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     table = table[table["task"] == ALL]
     if table.empty:
         return None
-    rows = []
-    for row in _records(table):
-        decide = [
-            f"{word} {int(row[name])}{_per_task(int(row[name]), tasks) if word == 'items' else ''}"
-            for word, name in (("seeds", "seeds_to_decide"), ("items", "items_to_decide")) if not pd.isna(row[name])
-        ]  # fmt: skip
-        undecided = row["verdict"] == UNDECIDED
-        rows.append((
-            compared(row), where(row), points(row["difference"]),
-            _interval(row), _probability(row["p_holm"]),
-            _verdict(row), _detectable(row["detectable"]),
-            (" or ".join(decide) or ("more of both" if row["seeds"] > 1 else "2 seeds or more")) if undecided else "",
-        ))  # fmt: skip
+    rows = [
+        (compared(row), where(row), points(row["difference"]), _interval(row), _probability(row["p_holm"]), _verdict(row),
+         "" if row["verdict"] == NOT_COMPARABLE else _detectable(row["detectable"]), _to_decide(row, tasks))
+        for row in _records(table)
+    ]  # fmt: skip
     margin = points(table["margin"].iloc[0], sign=False)
-    seeds, items, clips = (sorted({int(n) for n in table[name]}) for name in ("seeds", "n_items", "n_media"))
+    known = table[table["difference"].notna()] if table["difference"].notna().any() else table
+    seeds, items, clips = (sorted({int(n) for n in known[name]}) for name in ("seeds", "n_items", "n_media"))
     note = (
         f"paired by item and seed over {_range(items)} items of {_range(clips)} clips and {_range(seeds)} "
         f"seed{'s' * (seeds != [1])}; "
@@ -352,11 +366,6 @@ def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     note += ".\nIn words: " + " ".join(in_words(table))
     columns = ("comparison", "where", "points", _INTERVAL, "p", "verdict", "detectable", "to decide")
     return Sheet("What the data support", columns, tuple(rows), note, left=2, optional=("to decide", "detectable", "p"))
-
-
-def _per_task(items: int, tasks: int) -> str:
-    """A number of items as the option that asks for them; empty where the number of tasks is not known."""
-    return f" (--items {math.ceil(items / tasks)}{' a task' * (tasks > 1)})" if tasks else ""
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -376,10 +385,10 @@ def in_words(table: pd.DataFrame) -> list[str]:
             continue
         place = f", {where(row)}" if where(row) else ""
         if not row["verdict"]:
-            out.append(f"{compared(row)}{place}: no verdict, {_verdict(row)}{' clips' * (_verdict(row) == TOO_FEW)}.")
+            out.append(f"{compared(row)}{place}: no verdict, {'all items are of one clip' if _verdict(row) else NO_SEED}.")
             continue
         one = ", one seed" if row["uncertainty"] == ITEMS_ONLY else ""
-        span = f"{points(row['difference'])} points ({_interval(row)}{place}{one})"
+        span = f"{points(row['difference'])} points ({_interval(row)}{' for an interval' * _too_few(row)}{place}{one})"
         seen = "no difference" if says_nothing(row["detectable"]) else f"{points(row['detectable'], sign=False)} points"
         says = {
             BETTER: f"{compared(row)}: more, {span}.", WORSE: f"{compared(row)}: less, {span}.",
@@ -410,7 +419,7 @@ def task_contrast_sheet(table: pd.DataFrame) -> Sheet | None:
                 cells.append(NOT_COMPARABLE)
                 continue
             shift = points(one["difference"])
-            cells.append(f"{shift} ±{half}{mark or ' '}" if half else f"{shift} ({TOO_FEW})" if shift else _verdict(one))
+            cells.append(f"{shift} ±{half}{mark or ' '}" if half else f"{shift} ({TOO_FEW})" if shift else NO_SEED)
         rows.append((str(task), str(int(group["n_items"].iloc[0])), *cells))
     first_row = _records(shown)[0]
     baseline = first_row["baseline"]

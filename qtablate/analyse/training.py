@@ -125,9 +125,9 @@ def sheet(table: pd.DataFrame) -> Sheet | None:
     if table["noise_scale"].notna().any():
         note += (
             "; gradient noise scale: in samples (McCandlish et al. 2018), over the second half of the steps, 95 % interval, "
-            "told where several micro-batches share a window. It speaks of optimizer steps, not of samples: below it a larger batch "
-            "makes fewer steps nearly enough, above it hardly. It says nothing of which batch is best for a fixed number of "
-            "samples, and ignores AdamW and the learning rate"
+            "told where several micro-batches share a window; it speaks of optimizer steps, not of samples: below it a larger "
+            "batch makes fewer steps nearly enough, above it hardly. It says nothing of which batch is best for a fixed number "
+            "of samples, and ignores AdamW and the learning rate"
         )
         if any(_scale(row) == TOO_FEW for row in table.to_dict("records")):
             note += f"; {TOO_FEW} steps: the interval is wider than a factor of {UNKNOWN} either way"

@@ -82,7 +82,7 @@ def test_a_folder_against_itself_differs_nowhere(tmp_path):
     one = write(tmp_path / "one", {0: 0.5, 8: 0.6})
     found = compare(one, one, 0.02)
     assert found.table["difference"].tolist() == [0, 0]
-    assert set(found.table["verdict"]) == {"equivalent"}
+    assert set(found.table["verdict"]) == {"identical"}
     assert found.differing == ()
     assert "nothing differs" in comparison_sheet(found).note
 
@@ -91,13 +91,13 @@ def test_a_better_one_is_better_and_what_differs_is_named(tmp_path):
     one, two = write(tmp_path / "one", {0: 0.5, 8: 0.6}), write(tmp_path / "two", {0: 0.5, 8: 0.8, 16: 0.8}, warm_up=0.1)
     found = compare(one, two, 0.02)
     rows = found.table.set_index("extra_num_query_tokens")
-    assert rows["verdict"].to_dict() == {0: "equivalent", 8: "better"}
+    assert rows["verdict"].to_dict() == {0: "identical", 8: "better"}
     assert rows.loc[8, "difference"] == pytest.approx(rows.loc[8, "accuracy_second"] - rows.loc[8, "accuracy_first"])
     assert set(rows["paired"]) == {True}
     assert found.differing == ("recipe.warm_up: 0.2 -> 0.1",)
     assert found.only == (0, 1)
     sheet = comparison_sheet(found)
-    assert sheet.title == "two against one"
+    assert sheet.title == "one (first) and two (second): second minus first"
     assert "recipe.warm_up: 0.2 -> 0.1" in sheet.note
     assert "0 conditions of the first alone and 1 of the second" in sheet.note
 
@@ -117,7 +117,7 @@ def test_rates_that_are_scaled_from_other_batches_are_not_comparable(tmp_path):
     assert found.differing == ("grid.lr_batch: 8 -> 64",)
     plain = [write(tmp_path / f"plain{batch}", {8: 0.5}, lr_batch=batch) for batch in (8, 64)]  # where nothing is scaled
     found = compare(*plain, 0.02)
-    assert set(found.table["verdict"]) == {"equivalent"}
+    assert set(found.table["verdict"]) == {"identical"}
     assert found.differing == ()
     assert found.table["effective_batch_size"].tolist() == [16]
 
@@ -167,7 +167,7 @@ def test_every_number_of_the_report_is_in_a_frame(tmp_path):
     )
     assert row["difference"] == pytest.approx((paired[8][[1, 2]] - paired[0][[1, 2]]).to_numpy().mean())
     assert found.summary["seeds_done"].tolist() == [3, 2]
-    assert found.cost["as_good_as_best"].tolist() == ["", "best"]
+    assert found.cost["as_good_as_best"].tolist() == ["undecided", "highest"]  # 20 points of few seeds
     assert found.tokens.empty
     assert found.held.empty
     assert found.looks.empty

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 
-from qtablate.analyse import held, plots, tables
+from qtablate.analyse import held, plots, tables, training
 from qtablate.grid import Condition
 from qtablate.records import Record
 from qtablate.store import Store
@@ -75,6 +75,27 @@ def test_the_sheet_says_it_in_words(folder):
     sheet = tables.held_sheet(held.table(*folder, margin=0.02), 0.02)
     assert "4 extra tokens (accum 1, normal) behave like 3." in sheet.note
     assert sheet.rows[0][-2:] == ("2", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "init", "rate"),
+    [("copies", "zeros", 1.0), ("copies", "normal", 1.0), ("frozen", "zeros", 0.1), ("frozen", "normal", 1.0),
+     ("", "normal", 1.0)],
+)  # fmt: skip
+def test_one_remedy_for_what_tokens_hold_and_for_how_they_trained(folder, name, init, rate):
+    """`--extra-init normal mends that` of tokens that began normal."""
+    table = held.table(*folder, margin=0.02).assign(named=name, extra_init=init, extra_lr=rate)
+    note, remedy = tables.held_sheet(table, 0.02).note, held.remedy(name, init, rate)
+    assert note.endswith(remedy)
+    assert ("--extra-init normal" in note) == (init != "normal" and rate == 1.0)
+    if name:
+        assert training._mends({"extra_state": name, "extra_init": init, "extra_lr": rate}).endswith(remedy)
+
+
+def test_a_rank_that_is_not_known_leaves_no_hole(folder):
+    for name in ("", "copies"):
+        table = held.table(*folder, margin=0.02).assign(named=name, output_rank=float("nan"))
+        assert "behave like" not in tables.held_sheet(table, 0.02).note
 
 
 def test_a_folder_that_was_not_looked_at_has_no_sheet(folder):

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from qtablate.analyse import gate, tables
 from qtablate.analyse.frames import SUMMARY_COLUMNS
-from qtablate.analyse.sheet import Sheet, number, percent
+from qtablate.analyse.sheet import Sheet, number, percent, points, with_error
 from qtablate.bench.protocol import MEDIA_ROOTS
 from qtablate.grid import Condition
 from qtablate.store import Store
@@ -63,7 +63,25 @@ def test_markdown_holds_every_column_and_escapes_bars():
 def test_missing_stays_empty(missing):
     assert percent(missing) == ""
     assert number(missing) == ""
+    assert with_error(missing, 0.1, 40) == ""
     assert percent(0.5, missing) == "50.0"
+
+
+def test_a_standard_error_stands_where_it_says_something():
+    assert with_error(0.5, 0.1, 10) == "50.0 ±10.0"
+    assert with_error(0.5, 0.1, 9) == with_error(0.5, None, 1) == "50.0 (too few)"
+    assert with_error(1.0, 0.0, 38) == "100.0"  # all alike: not that it is known to the last digit
+
+
+def test_nothing_is_never_negative():
+    assert (number(-0.001, 2), points(-0.0001), percent(-0.0001)) == ("0.00", "+0.0", "0.0")
+
+
+def test_the_gate_counts_no_pairs_where_none_can_be_judged(tmp_path):
+    written(tmp_path, "a", [1.0], [0])
+    written(tmp_path, "b", [1.3], [1])
+    rows = pd.DataFrame([cell("a", 1, 8) | {"dropout": True}, cell("b", 2, 4) | {"dropout": True}])
+    assert "0 of 0" not in tables.gate_sheet(gate.pairs(Store(tmp_path), rows), rows).note
 
 
 def test_summary_of_an_unfinished_sweep_says_so():
