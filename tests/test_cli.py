@@ -81,7 +81,7 @@ NUMBERS = {
     "sweep": {
         "--lr": "positive number", "--max-grad-norm": "positive number", "--warm-up": "number from 0 to 1",
         "--image-share": "number from 0 to 1", "--max-bad": "number from 0 to 1",
-        "--save-every": "finite number of 0 or more",
+        "--save-every": "finite number of 0 or more", "--cell-timeout": "finite number of 0.01 or more",
     },
     "audit": {"--max-grad-norm": "positive number", "--image-share": "number from 0 to 1"},
     "report": {"--margin": "finite number of 0 or more"},

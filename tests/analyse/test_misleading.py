@@ -77,7 +77,7 @@ def folder(
                 steps, 8 * accum * steps, 1000, 0, 0, 1e-3, 0, False, 1.0, value, value.value, value, controls, gain,
                 Rate(None, None, 0), 0.25, scores, 2 + tokens, 10, 10, "", None, 10.0 + tokens, 1.0, 1.0, 0.0, 500.0,
             )  # fmt: skip
-            store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures)))
+            store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures), files=store.checksums(key)))
     store.write_sweep({
         "schema": RECORD_SCHEMA, "grid": {"hold": "micro-batch", "lr_batch": 8, "lr_scaling": ["none"]},
         "sources": {"model": "nano", "bench": bench, "train": "world"},
