@@ -647,7 +647,8 @@ def _follow_probes(screen: Console, events: "Events", total: int) -> "Events":
             else:
                 board.take(event)
             if status:
-                status.update("; ".join([title, *map(str.strip, board.status_lines())]))
+                running = ", ".join(map(str.strip, board.status_lines()))
+                status.update(f"Timing micro-batches, {min(board.over + 1, total)} of {total}: {running}")
             elif time.monotonic() - said > _STATUS_EVERY:
                 said = time.monotonic()
                 for line in board.status_lines():

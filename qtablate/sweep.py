@@ -359,7 +359,8 @@ def _plan_note(sweep: Sweep, expected: Forecast) -> str:
         without += ["the visual features that are made before"] * bool(sweep.chunks_missing())
         note += f"; about {clock(makespan(seconds, sweep.workers))} in all"
         note += f", without {' and '.join(without)}" if without else ""
-    return note + (f". {expected.method()}" if any(not one.measured for one in expected.estimates.values()) else "")
+    marked = any(not one.measured for one in expected.estimates.values())
+    return f"{note}. {expected.method()}." if marked else f"{note}."
 
 
 def _steps(cell: Cell, found: Estimate | None) -> str:

@@ -38,7 +38,8 @@ def test_links_lead_somewhere():
 
 
 def test_every_option_in_the_readme_exists():
-    commands = list(typer.main.get_command(app).commands.values())  # type: ignore[attr-defined]
+    top = typer.main.get_command(app)
+    commands = [top, *top.commands.values()]  # type: ignore[attr-defined]
     commands += [below for command in commands for below in getattr(command, "commands", {}).values()]
     known = {option for command in commands for p in command.params for option in (*p.opts, *p.secondary_opts)}
     used = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - {"--out"}
