@@ -1,7 +1,10 @@
 """What a running sweep looks like: every phase that a job reports has its words, and shares grow."""
 
 import inspect
+import io
 import re
+
+from rich.console import Console
 
 from qtablate import run
 from qtablate.display import Board, clock
@@ -32,6 +35,27 @@ def test_a_cell_is_further_with_every_phase():
     assert tokens == sorted(tokens)
     assert tokens[0] > _share(Progress("train", 2, 2))
     assert tokens[-1] == 1
+
+
+def test_a_silent_job_is_marked_until_it_is_heard_again():
+    board = Board("Cells", {"k": "tokens 32, accum 1, seed 1"}, 1)
+    board.take(Event("k", "started"))
+    silent = Event("k", "silent", text="nothing heard for 1 min")
+    board.take(silent)
+    assert board.line(silent) == "tokens 32, accum 1, seed 1: nothing heard for 1 min (starting)"
+    board.take(Event("k", "progress", progress=Progress("train", 12, 600)))
+    assert shown(board).count("nothing heard") == 0
+    board.take(silent)
+    assert board.line(silent) == "tokens 32, accum 1, seed 1: nothing heard for 1 min (step 12/600)"
+    assert shown(board).count("nothing heard for 1 min") == 1
+    board.take(Event("k", "done"))
+    assert (board.silent, board.over) == ({}, 1)
+
+
+def shown(board: Board) -> str:
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(board.renderable())
+    return console.export_text()
 
 
 def test_times_for_people():

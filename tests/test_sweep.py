@@ -12,6 +12,13 @@ import pytest
 import torch
 from launch import command, environment, qtablate, rows, running, tables, wait_until
 
+from qtablate import sweep as sweeps
+from qtablate.bench.sources import Sources
+from qtablate.execute.events import Event
+from qtablate.grid import Grid
+from qtablate.records import of_cell
+from qtablate.store import Store
+
 SMALL = ["--samples", "64", "--items", "3", "--tokens", "0,4", "--accum", "1,2", "--seeds", "1"]
 
 
@@ -189,6 +196,33 @@ def test_interrupt_says_how_to_go_on(cache, tmp_path):
     assert process.returncode == 130, out
     assert "Go on with the same command: qtablate sweep" in out
     assert "Traceback" not in out
+
+
+def test_a_cell_that_takes_too_long_is_a_failed_cell_and_its_checkpoint_stays(tmp_path, monkeypatch):
+    sources = Sources("nano")
+    recipe = sweeps.recipe_for(sources, 16, 0.0, None, 0.2, None, False, ("blind",), False, 0, "fp32", False, ("likelihood",))
+    grid = Grid((0,), (1, 2), (8,), (1,), ("multi",), ("normal",), "micro-batch")
+    planned = sweeps.plan(Store(tmp_path / "r"), sources, grid, recipe, tmp_path / "cache", 1)
+    slow, quick = (cell.key for cell in planned.cells)
+    kept = planned.store.cell_file(slow, "checkpoint.pt")
+
+    def run_jobs(function, jobs, workers, ranks, limit):
+        for key, job in jobs:
+            planned.store.write_record(of_cell(job.cell, "running"))
+            kept.touch()
+            late = Event(key, "failed", error=f"it took more than {limit:g} s")
+            yield late if key == slow else Event(key, "done")
+
+    monkeypatch.setattr(sweeps, "run_jobs", run_jobs)
+    assert [event.kind for event in sweeps.execute(planned, 90.0)] == ["failed", "done"]
+    record = planned.store.read_record(slow)
+    assert (record.status, record.error) == ("failed", "it took more than 90 s")
+    assert planned.store.read_record(quick).status == "running"
+    assert kept.exists()
+    assert sweeps.save_within(10, None) == 10
+    assert sweeps.save_within(10, 6) == 2  # or it would never get on
+    assert sweeps.save_within(1, 60) == 1
+    assert sweeps.save_within(0, 60) == 0
 
 
 def test_a_failed_cell_keeps_its_traceback_and_the_others_go_on(finished, cache, tmp_path):

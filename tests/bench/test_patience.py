@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from launch import wait_until
 
 from qtablate.bench import patience
 from qtablate.bench.export import write_mp4
@@ -22,7 +23,9 @@ from qtablate.bench.patience import CRASHED, SECONDS, TOO_LONG, patiently
 from qtablate.bench.sources import Sources
 from qtablate.bench.video import Bounds, Clip, read_clip
 from qtablate.errors import BadMedia, DataError, QtablateError
+from qtablate.execute.events import Progress
 from qtablate.grid import Grid
+from qtablate.interrupts import SIGNALS
 from qtablate.jobs import CellJob
 from qtablate.model.cache import unsettled
 from qtablate.run import compute_features, run_cell
@@ -121,6 +124,34 @@ def test_a_reader_without_a_parent_ends(tmp_path):
         time.sleep(0.1)
 
 
+def test_a_reader_ends_with_its_owner_in_the_middle_of_a_clip(tmp_path):
+    """Long before the clip's limit, and though Python gets no turn in it."""
+    (tmp_path / "own.py").write_text(
+        "import ctypes, os\ndef deaf():\n    os.close(int(os.environ['TOLD']))\n    ctypes.PyDLL(None).sleep(3600)\n"
+    )
+    script = (
+        "import pathlib, own\nfrom qtablate.bench import patience\n"
+        "patience.patiently(pathlib.Path('a'), abs, 1)\nprint(patience._reader._process.pid, flush=True)\n"
+        "patience.patiently(pathlib.Path('a'), own.deaf)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    env = os.environ | {"PYTHONPATH": path, "TOLD": "1"}
+    with subprocess.Popen([sys.executable, "-c", script], env=env, stdout=subprocess.PIPE, text=True) as owner:
+        stat = Path(f"/proc/{int(owner.stdout.readline())}")
+        assert wait_until(lambda: not (stat / "fd/1").exists(), 60)  # it is in the middle
+        owner.kill()
+        assert wait_until(lambda: not stat.exists() or "Z" in (stat / "status").read_text().split("State:")[1][:3], 10)
+
+
+def test_a_reader_hears_no_signal_of_its_group():
+    """Ctrl-C in a terminal reaches it, and would print the traceback of whatever it imports or reads."""
+    patiently(PATH, abs, 1)
+    for signum in SIGNALS:
+        os.kill(patience._reader._process.pid, signum)
+    assert patiently(PATH, os.getpid) == patience._reader._process.pid
+    assert patience._reader.mine()
+
+
 @pytest.mark.parametrize(("value", "seconds"), [("3", 3.0), ("1e9", 1e6), ("", SECONDS)])
 def test_the_limit_is_the_users(monkeypatch, value, seconds):
     monkeypatch.setenv("QTABLATE_CLIP_SECONDS", value)
@@ -160,18 +191,21 @@ class Folder:
         if patience._reader:
             patience._reader.end()  # it has read the environment
 
-    def sweep(self, cache: str, out: str) -> Sweep:
-        """As `qtablate sweep` does it, in this process."""
+    def plan(self, cache: str, out: str) -> Sweep:
         sources = Sources("nano", f"mvbench:{self.root}", f"{self.root}/train.json", f"{self.root}/video")
         recipe = recipe_for(sources, 8, 0.0, None, 0.2, None, False, ("blind",), False, 0, "fp32", False, ("likelihood",))
         grid = Grid((0,), (1,), (8,), (1,), ("multi",), ("normal",), "micro-batch")
-        planned = plan(Store(self.root / out), sources, grid, recipe, self.root / cache / "features", 1)
+        return plan(Store(self.root / out), sources, grid, recipe, self.root / cache / "features", 1)
+
+    def sweep(self, cache: str, out: str) -> Sweep:
+        """As `qtablate sweep` does it, in this process."""
+        planned = self.plan(cache, out)
         for _, job in feature_jobs(planned):
             compute_features(job, lambda _: None)
         refuse_bad(planned)
         planned = settled(planned)
         [cell] = planned.cells
-        run_cell(CellJob(cell, sources, planned.store.root, planned.training, planned.benchmark), lambda _: None)
+        run_cell(CellJob(cell, planned.sources, planned.store.root, planned.training, planned.benchmark), lambda _: None)
         return planned
 
     def qtablate(self, cache: str, *words: str) -> str:
@@ -219,6 +253,14 @@ def test_a_clip_that_hangs_is_left_out_by_name_and_changes_nothing_else(folder, 
     assert [cell.key for cell in folder.sweep("hung", "r").cells] == [key]
     assert first != key  # what was run without the clip is not taken for what is run with it
     assert folder.answers("r", key) == answers
+
+
+def test_each_clip_that_is_decoded_is_told_of(folder):
+    """A chunk of long ones takes minutes, in which its worker is not silent."""
+    heard: list[Progress] = []
+    for _, job in feature_jobs(folder.plan("cache", "r")):
+        compute_features(job, heard.append)
+    assert heard == [Progress("features", n + 1, total) for total in (3, 5) for n in range(total)]
 
 
 def test_a_training_clip_that_hangs_counts_as_bad(folder):
