@@ -194,7 +194,7 @@ def _why_none(out: pd.DataFrame, conditions: pd.DataFrame, highest: str, margin:
     done = conditions[conditions["seeds_done"] > 0]
     clips = int(done["n_media"].max())
     if clips < FEWEST_CLIPS:
-        return f"{clips} clip{'s' * (clips != 1)} are too few to call a condition best (fewer than {FEWEST_CLIPS})"
+        return f"Too few clips to call a condition best ({clips}, fewer than {FEWEST_CLIPS})"
     above = [above_chance({str(name): value for name, value in row.items()}) for row in done.to_dict("records")]
     blind = " and its blind control" if done["visual_gain"].notna().any() else ""
     bar = f"chance ({100 * done['chance'].iloc[0]:.1f} %){blind} by {ERRORS} standard errors"

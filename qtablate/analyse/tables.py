@@ -56,16 +56,23 @@ def summary_sheet(table: pd.DataFrame, held: str) -> Sheet:
     note = "no cell has finished"
     if len(done):
         first = done.iloc[0]
+        gains = {
+            "visual_gain": "visual gain = accuracy - blind",
+            "temporal_gain": "temporal gain = accuracy - that on shuffled frames",
+        }
+        formulas = ", ".join(says for name, says in gains.items() if done[name].notna().any())
         note = (
-            f"accuracy over {int(first['n_items'])} items of {int(first['n_media'])} clips, mean of the seeds; ± is the "
-            f"standard error over items, clustered by clip{_without_error(done)}; seed sd is the spread between seeds"
-            f"{', which one seed does not tell' if (done['seeds_done'] == 1).all() else ''}; chance is "
-            f"{percent(first['chance'])}; visual gain = accuracy - blind, temporal gain = accuracy - that on shuffled frames. "
-            f"Held: {held}."
+            f"accuracy over {_many(int(first['n_items']), 'item')} of {_many(int(first['n_media']), 'clip')}, mean of the "
+            f"seeds; ± is the standard error over items, clustered by clip{_without_error(done)}; seed sd is the spread "
+            f"between seeds{', which one seed does not tell' if (done['seeds_done'] == 1).all() else ''}; chance is "
+            f"{percent(first['chance'])}{'; ' * bool(formulas)}{formulas}. Held: {held}."
         )
         if (done["accuracy_macro"] - done["accuracy"]).abs().max() >= 0.0005:
             macro = ", ".join(percent(value) for value in done["accuracy_macro"])
             note += f" Mean over tasks rather than items, row by row: {macro}."
+        if done["seeds_done"].nunique() > 1:
+            counts = ", ".join(str(count) for count in done["seeds_done"])
+            note += f" Means of different seeds, of {counts} row by row: what the data support compares those in common."
     narrow = ("train s", "loss", "seeds", "batch", "temporal gain", "steps")
     optional = tuple(name for name in narrow if name in columns)
     return Sheet("Conditions", tuple(columns), tuple(rows), note, optional=optional)
@@ -200,7 +207,13 @@ def cost_sheet(table: pd.DataFrame, text_tokens: int, advice: str) -> Sheet | No
         "beside the highest accuracy, surely within the margin of it (equivalent) or undecided, empty where surely worse. "
         + advice
     )
-    return Sheet("Cost", columns, tuple(rows), note, optional=("memory MB", "item ms", "more %", "step s"))
+    return Sheet(
+        "Cost",
+        columns,
+        tuple(rows),
+        note,
+        optional=("memory MB", "item ms", "more %", "step s", "KV cache MB", "prefill GFLOPs"),
+    )
 
 
 def task_sheet(table: pd.DataFrame, base: Mapping[str, float], lost: Mapping[str, int]) -> Sheet:
@@ -319,6 +332,15 @@ def _to_decide(row: Mapping[str, Any], tasks: int) -> str:
     return " or ".join(filter(None, (seeds, items))) or ("more of both" if row["seeds"] > 1 else "2 seeds or more")
 
 
+def _deciding(said: Sequence[str], margin: str) -> str:
+    """What stands under `to decide`, as far as anything does."""
+    if not any(said):
+        return ""
+    seeds = ", seeds as a number of --seeds" * any("seeds " in text for text in said)
+    items = ", items in all and as --items, which counts those of one task (as far as the benchmark has them)"
+    return f"; to decide: what would make {margin} points detectable{seeds}{items * any('--items' in text for text in said)}"
+
+
 def _items(items: int, tasks: int) -> str:
     """A number of items, and as the option that asks for them; the number of tasks is 0 where it is not known."""
     return f"items {items}" + (f" (--items {math.ceil(items / tasks)}{' a task' * (tasks > 1)})" if tasks else "")
@@ -353,13 +375,10 @@ def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     known = table[table["difference"].notna()] if table["difference"].notna().any() else table
     seeds, items, clips = (sorted({int(n) for n in known[name]}) for name in ("seeds", "n_items", "n_media"))
     note = (
-        f"paired by item and seed over {_range(items)} items of {_range(clips)} clips and {_range(seeds)} "
-        f"seed{'s' * (seeds != [1])}; "
+        f"paired by item and seed over {_range(items, 'item')} of {_range(clips, 'clip')} and {_range(seeds, 'seed')}; "
         "intervals by clips and seeds; p adjusted (Holm) over the contrasts of an axis of one kind, or over the interactions; "
         f"equivalent: surely within ±{margin} points (--margin); detectable: the true difference found in 80 % of all "
-        f"repetitions; to decide: what would make {margin} points detectable, as a number of --seeds, or of items in all and "
-        "of --items, which counts those of one task (as far as the benchmark has them)"
-        + _when_too_few(text for row in rows for text in row)
+        f"repetitions{_deciding([row[-1] for row in rows], margin)}" + _when_too_few(text for row in rows for text in row)
     )
     if (table["uncertainty"] == ITEMS_ONLY).any():
         note += ". ONE SEED: the intervals hold item uncertainty only, what another seed would change is not in them"
@@ -372,8 +391,12 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def _range(numbers: Sequence[int]) -> str:
-    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+def _range(numbers: Sequence[int], noun: str) -> str:
+    return _many(numbers[0], noun) if len(numbers) == 1 else f"{numbers[0]} to {_many(numbers[-1], noun)}"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def in_words(table: pd.DataFrame) -> list[str]:
@@ -425,7 +448,7 @@ def task_contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     baseline = first_row["baseline"]
     note = (
         f"points against {baseline} extra tokens{', ' + where(first_row) if where(first_row) else ''}; ± is half of the 95 % "
-        f"interval; * differs after Holm's adjustment over the {len(rows)} tasks, = equivalent"
+        f"interval; * differs after Holm's adjustment over {_many(len(rows), 'task')}, = equivalent"
         + _when_too_few(text for row in rows for text in row)
     )
     if (shown["uncertainty"] == ITEMS_ONLY).any():

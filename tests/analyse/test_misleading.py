@@ -133,6 +133,7 @@ def test_no_number_that_says_nothing_and_no_hole_in_a_sentence(case, tmp_path):
         assert not re.search(r"\b(nan|inf|None|NaT)\b", text)
         assert not re.search(r"[-+±]\d{4,}|[-+±]\d{1,3}(,\d{3})+|-0\.0\b", text)
         assert "Best here" not in text
+        assert not re.search(r"\b(undecide|highes|equivalen|too fe)\b", text)
     for note in (sheet.note for sheet in made.sheets):
         assert not re.search(r"\(\)|\(,|\( |, ,| {2}|: \.|like \.|[;,] ?(points|[.;,])|\.\.", note), note
     for line in texts[-1].splitlines():
@@ -152,7 +153,7 @@ def test_what_is_decided_and_above_chance_is_still_advised(tmp_path):
          "No condition scores above chance (25.0 %) and its blind control by 2 standard errors: no advice."),
         ({"right": drawn(0.1), "blind": None}, "No condition scores above chance (25.0 %) by 2 standard errors: no advice."),
         ({"right": drawn(0.9), "blind": drawn(0.9)}, "No condition scores above chance (25.0 %) and its blind control"),
-        ({"clips": 3}, "3 clips are too few to call a condition best (fewer than 10): no advice."),
+        ({"clips": 3}, "Too few clips to call a condition best (3, fewer than 10): no advice."),
         ({"other": drawn(0.6)}, "Highest: extra tokens 4, accum 1 (67.5 %), but no other condition is surely worse than it or "
                                 "within 2 points of it: no advice."),
         ({"failed": (((0, 1), 1), ((0, 1), 2))},
@@ -231,6 +232,13 @@ def test_other_cells_with_identical_answers_are_identical_beside_those_that_diff
     assert "better means that the second is" in sheet.note
 
 
+def test_means_of_different_seeds_are_called_so(tmp_path):
+    conditions = {(0, 1): drawn(0.5), (4, 1): drawn(0.6)}
+    note = "Means of different seeds, of 2, 1 row by row"
+    assert note in sheets_of(folder(tmp_path / "part", conditions, failed=(((4, 1), 1),)))["Conditions"].note
+    assert "Means of different seeds" not in sheets_of(folder(tmp_path / "whole", conditions))["Conditions"].note
+
+
 def test_folders_of_one_name_are_told_apart(tmp_path):
     one, two = (folder(tmp_path / side / "r", {(0, 1): drawn(share)}) for side, share in (("a", 0.4), ("b", 0.6)))
     title = comparison_sheet(compare(one, two, 0.02)).title
@@ -265,7 +273,7 @@ def test_items_to_decide_are_told_as_the_option_counts_them(tmp_path):
     decide = sheet.rows[0][-1]
     items, option = map(int, re.search(r"items (\d+) \(--items (\d+) a task\)", decide).groups())
     assert option == math.ceil(items / 20)
-    assert "of --items, which counts those of one task" in sheet.note
+    assert "items in all and as --items, which counts those of one task" in sheet.note
 
 
 @pytest.mark.parametrize("extra", [(), ("mine",)])
