@@ -157,6 +157,10 @@ class Store:
     def _sum(self, key: str, name: str) -> str:
         return hashlib.sha256(self.cell_file(key, name).read_bytes()).hexdigest()
 
+    def keys(self) -> list[str]:
+        """Of every cell that has a folder here, whichever sweep it is of."""
+        return sorted(path.parent.name for path in self.root.glob("cells/*/record.json"))
+
     def finished(self, key: str) -> bool:
         return self.state(key).status == "ok"
 

@@ -5,6 +5,7 @@ This module never imports torch: processes that need it are started by the execu
 
 import dataclasses
 import hashlib
+import json
 import os
 import platform
 import time
@@ -429,6 +430,7 @@ def defaults_in_words(sweep: Sweep, expected: Forecast) -> list[str]:
             "Faulty on purpose, to measure what it does: " + ", ".join(filter(None, broken)) + ". No result of these is advice."
         )
     lines += _surgery(sweep, config["extra_num_query_tokens"])
+    lines += _by_other_versions(sweep)
     if recipe.precision != "fp32" or recipe.checkpointing:
         lines.append(
             f"What is frozen, and the arithmetic, is {recipe.precision}."
@@ -463,6 +465,25 @@ def _surgery(sweep: Sweep, held: int) -> list[str]:
     how = "as --extra-init says"
     each = [f"at {n}: {str(Surgery(held, n, how)).removeprefix('extra query tokens: ')}" for n in sweep.grid.tokens]
     return [f"The model's files hold {held} extra query tokens; {'; '.join(each)}."]
+
+
+def _by_other_versions(sweep: Sweep) -> list[str]:
+    """What becomes of finished cells in the folder that differ from this sweep's in nothing but the packages' versions."""
+    mine = {_without_versions(dataclasses.asdict(cell)) for cell in sweep.cells}
+    found: Counter[str] = Counter()
+    for key in set(sweep.store.keys()) - {cell.key for cell in sweep.cells}:
+        record = sweep.store.read_record(key)
+        if record and record.status == "ok" and _without_versions(record.cell) in mine:
+            found[record.cell["fingerprints"]["software"]] += 1
+    return [
+        f"{number} finished cells of this grid were made with {versions}, and {sweep.read_as.software} is installed: versions "
+        "can change results, so they are kept in cells/, and run again under other keys. To reuse them, install those versions."
+        for versions, number in found.items()
+    ]
+
+
+def _without_versions(cell: Mapping[str, Any]) -> str:
+    return json.dumps({**cell, "fingerprints": {**cell["fingerprints"], "software": ""}}, sort_keys=True)
 
 
 def not_above_blind(sweep: Sweep) -> list[tuple[Cell, float, float]]:

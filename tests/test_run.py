@@ -15,6 +15,7 @@ from qtablate.bench.export import write_mp4
 from qtablate.bench.sources import Sources
 from qtablate.errors import DataError, ModelError, StoreError
 from qtablate.execute.events import Notice
+from qtablate.forecast import Forecast
 from qtablate.grid import Grid, Recipe
 from qtablate.jobs import CellJob, ProbeJob
 from qtablate.model.convert import Settings, convert
@@ -22,7 +23,7 @@ from qtablate.model.encode import Encoder
 from qtablate.model.load import load
 from qtablate.run import CHECKPOINT, compute_features, probe, run_cell
 from qtablate.store import Store
-from qtablate.sweep import Sweep, feature_jobs, plan, recipe_for, refuse_bad
+from qtablate.sweep import Sweep, defaults_in_words, feature_jobs, plan, recipe_for, refuse_bad
 from qtablate.train.loop import Training
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -239,6 +240,21 @@ def test_of_drawn_items_each_share_is_of_what_it_was_looked_for_in(folder):
     assert (planned.n_items, planned.entries, len(planned.item_problems)) == (1, 5, 1)
     with pytest.raises(DataError, match=r"1 of 5 items cannot be used, more than --max-bad 0.1 allows"):
         plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1, 0.1)
+
+
+def test_cells_of_other_versions_are_not_reused_and_the_plan_says_so(folder, monkeypatch):
+    planned, job = planned_cell(folder)
+    run_cell(job, lambda _: None)
+    assert planned.to_run() == []
+    now = planned.read_as.software
+    assert all(name in now for name in ("torch ", "transformers ", "av ", "pillow "))  # clips are files here
+    assert not [line for line in defaults_in_words(planned, Forecast()) if "finished cells of this grid" in line]
+    monkeypatch.setattr("qtablate.sweep.deciding", lambda media: "torch 9.9.9")
+    again, _ = planned_cell(folder)
+    assert again.to_run() == again.cells
+    assert again.training.chunks != planned.training.chunks  # nor are their features
+    [line] = [line for line in defaults_in_words(again, Forecast()) if "finished cells of this grid" in line]
+    assert line.startswith(f"1 finished cells of this grid were made with {now}, and torch 9.9.9 is installed: ")
 
 
 def tell_seconds(model: Path) -> None:

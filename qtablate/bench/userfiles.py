@@ -21,8 +21,8 @@ class Doubled(dict[str, Any]):
 
 
 def read_json(path: Path, named: str = "", expected: str = "a JSON file") -> Any:
-    """The file's content; objects with repeated keys are `Doubled`. `named`: what stands in front of a message; `expected`: what
-    should be there.
+    """The file's content; objects with repeated keys are `Doubled`. `named`: what stands in front of a message; `expected`:
+    what should be there.
 
     Raises DataError for a file that is missing, is no plain file, is not UTF-8, not JSON, or nested too deep to be read.
     """
