@@ -56,8 +56,6 @@ class InstructionFile:
                     self.oddities.append(Problem(name, REPEATED_KEY, f"given more than once: {', '.join(map(repr, twice))}"))
             except BadMedia as problem:
                 self.problems.append(Problem(name, problem.kind, problem.detail))
-            except RecursionError:
-                self.problems.append(Problem(name, "malformed sample", "nested too deep"))
         if not self.samples and not may_be_empty:
             first = self.problems[0] if self.problems else None
             why = f"{first.kind} ({first.subject}: {first.detail})" if first else "it is empty"

@@ -90,8 +90,6 @@ class MVBench:
                     self.oddities.append(Problem(name, REPEATED_KEY, f"given more than once: {', '.join(map(repr, twice))}"))
             except BadMedia as problem:
                 self.problems.append(Problem(name, problem.kind, problem.detail))
-            except RecursionError:
-                self.problems.append(Problem(name, "malformed item", "nested too deep"))
 
     def _item(self, task: str, number: int, entry: Any) -> Item:
         """One entry as an item. Raises BadMedia saying why it cannot be used."""

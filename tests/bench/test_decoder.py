@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from qtablate.bench import container, decoder
-from qtablate.bench.container import listed
+from qtablate.bench.container import ends_within_packet, listed
 from qtablate.bench.decoder import Timeline, Unsure, decode, in_order, sought, upright
-from qtablate.bench.video import Bounds, frame_indices, read_clip, read_image, resized, sampled_at
+from qtablate.bench.video import Bounds, decodable, frame_indices, read_clip, read_image, resized, sampled_at
 from qtablate.errors import BadMedia, DataError
 
 _spec = importlib.util.spec_from_file_location("clips", Path(__file__).with_name("clips.py"))
@@ -279,6 +279,12 @@ def test_seconds_of_a_folder_follow_its_rate_and_of_doubtful_packets_the_files(t
     untold = container.Listing(tuple(packets), 10.0, 60, False, listing.tick)
     assert untold.seconds() == [n / 10 for n in range(60)]
     assert listing.seconds() == pytest.approx([n / 10 for n in range(60)])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_whole_files_decode_as_many_frames_as_they_list(files, name):
+    assert len(set(decodable(files(name)))) == 1
+    assert not ends_within_packet(files(name))
 
 
 @pytest.mark.parametrize("name", KINDS)

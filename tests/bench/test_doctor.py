@@ -1,8 +1,10 @@
 """Planted faults are all found by name, each by its own finding; healthy and shuffled files raise no alarm."""
 
+import importlib.util
 import json
 import random
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from PIL import Image
 from scipy import stats
 
 from qtablate.analyse.health import summary
+from qtablate.bench.container import listed
 from qtablate.bench.doctor import PRIOR_Z, SORTED_SHARE, SORTED_Z, Checkup, examine_benchmark, examine_training
 from qtablate.bench.export import export, write_mp4
 from qtablate.bench.findings import ERROR, KINDS
@@ -22,6 +25,11 @@ from qtablate.bench.priors import chance, order, positions, positions_p, prior
 from qtablate.bench.twins import twins
 from qtablate.bench.video import Clip
 from qtablate.errors import DataError
+
+_spec = importlib.util.spec_from_file_location("clips", Path(__file__).with_name("clips.py"))
+clips = sys.modules["clips"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(clips)
+Kind, write = clips.Kind, clips.write
 
 FRAMES = 8
 ITEMS = 48  # of a task with statistics
@@ -33,6 +41,11 @@ def clip(path: Path, seed: int, frames: int = 20) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (frames, 16, 16, 3), dtype=np.uint8)
     write_mp4(path, pixels, scale=1, hold=1, fps=10)
+
+
+def written(entries: list[object]) -> str:
+    """As JSON, in which a key "~fps" is another "fps" of the same entry."""
+    return json.dumps(entries).replace('"~', '"')
 
 
 class Folder:
@@ -62,8 +75,8 @@ class Folder:
     def write(self) -> None:
         (self.root / "json").mkdir(parents=True)
         for task, entries in self.tasks.items():
-            (self.root / "json" / f"{task}.json").write_text(json.dumps(entries))
-        (self.root / "train.json").write_text(json.dumps(self.samples))
+            (self.root / "json" / f"{task}.json").write_text(written(entries))
+        (self.root / "train.json").write_text(written(self.samples))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +86,19 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(1, 40):
         clip(folder / f"{number}.mp4", number)
     clip(folder / "short.mp4", 40, frames=5)
+    for name, codec in (("half.wmv", "wmv2"), ("half.mpg", "mpeg1video")):
+        content = write(folder / name, Kind(Path(name).suffix, codec), rate=25).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2 + 100])
+    with_a_lost_frame(folder / "lost.mkv")
     return folder
+
+
+def with_a_lost_frame(path: Path) -> None:
+    """The second frame, which no sample takes, is zeros: it is listed, and never decoded."""
+    packet = listed(write(path, Kind(".mkv", "mjpeg", pix="yuvj420p"))).packets[1]
+    content = bytearray(path.read_bytes())
+    content[packet.pos + 20 : packet.pos + packet.size] = bytes(packet.size - 20)
+    path.write_bytes(content)
 
 
 @pytest.fixture
@@ -155,6 +180,29 @@ def first_places(folder: Folder) -> None:
     many(folder, "placed", lambda n: WORDS[4 * n : 4 * n + 4], lambda n: WORDS[4 * n])
 
 
+def framed(folder: Folder, target: str) -> str:
+    """A folder of frames of which one, that no sample would take, is a link to `target`."""
+    frames = folder.root / "video" / f"to_{Path(target).stem}"
+    frames.mkdir(parents=True)
+    for n in range(1, 20):
+        Image.new("RGB", (16, 16), (n * 10, 0, len(target))).save(frames / f"{n:05d}.png")
+    (frames / "00020.png").symlink_to(target)
+    shutil.copy(frames / "00001.png", folder.root / "away.png")
+    return frames.name
+
+
+def from_stock(folder: Folder, name: str) -> str:
+    (folder.root / "video").mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder.stock / name, folder.root / "video" / name)
+    return name
+
+
+def twice(folder: Folder, task: str, answer: str) -> None:
+    name = folder.new()
+    folder.ask(task, name)
+    folder.ask(task, name, candidates=["right", "left"], answer=answer)
+
+
 FAULTS: dict[str, tuple[Callable[[Folder], None], Counter[tuple[str, str]]]] = {
     name: (plant, Counter(expected))
     for name, plant, expected in [
@@ -184,6 +232,26 @@ FAULTS: dict[str, tuple[Callable[[Folder], None], Counter[tuple[str, str]]]] = {
         ("sorted by place", sorted_places, [("sorted by gold", "blocks")]),
         ("frequent gold", frequent, [("text prior above chance", "counted")]),
         ("gold first", first_places, [("uneven positions", "placed")]),
+        ("frame of nothing", lambda f: f.ask("to_nothing", framed(f, "nothing.png")), [("unusable frame", "to_nothing-0000")]),
+        ("frame in a circle", lambda f: f.ask("to_00020", framed(f, "00020.png")), [("unusable frame", "to_00020-0000")]),
+        (
+            "frame from outside", lambda f: f.ask("to_away", framed(f, "../../away.png")),
+            [("path leaves the root", "to_away-0000")],
+        ),
+        ("half a character", lambda f: f.ask("half", question="Wh\ud800t?"), [("malformed item", "half-0000")]),
+        ("half a name", lambda f: f.ask("named", "\udfff.mp4"), [("unusable path", "named-0000")]),
+        ("27 candidates", lambda f: f.ask("many", candidates=["left", *WORDS[:26]]), [("malformed item", "many-0000")]),
+        ("no candidates", lambda f: f.ask("none", candidates=[]), [("gold not among candidates", "none-0000")]),
+        ("two answers", lambda f: f.ask("either", **{"~answer": "right"}), [("malformed item", "either-0000")]),
+        ("one key twice", lambda f: f.ask("keys", **{"~fps": 3, "fps": 4}), [("key given twice", "keys-0000")]),
+        ("no question", lambda f: f.ask("blank", question=" "), [("empty question", "blank-0000")]),
+        ("one item twice", lambda f: twice(f, "again", "left"), [("item given twice", "again-0001")]),
+        ("another answer", lambda f: twice(f, "other", "right"), [("one question, two answers", "other-0001")]),
+        ("a bell", lambda f: f.ask("bell", candidates=["left", "a\abell"]), [("control characters", "bell-0000")]),
+        ("a long text", lambda f: f.ask("long", question="What?" * 4000), [("very long text", "long-0000")]),
+        ("half a wmv", lambda f: f.ask("wmv", from_stock(f, "half.wmv")), [("truncated video", "half.wmv")]),
+        ("half an mpg", lambda f: f.ask("mpg", from_stock(f, "half.mpg")), [("ends within a packet", "half.mpg")]),
+        ("a lost frame", lambda f: f.ask("lost", from_stock(f, "lost.mkv")), [("fewer frames than listed", "lost.mkv")]),
     ]
 }  # fmt: skip
 
@@ -234,6 +302,17 @@ def test_findings_say_what_and_where(folder):
     assert "2 is 0%" not in said["blocks"]
     assert "1 is 100% of the first quarter and 50% of all" in said["blocks"]
     assert "right in 87.5%, chance is 50.0%" in said["counted"]
+    assert said["to_nothing-0000"] == "to_nothing/00020.png is a link to nothing, or in a circle"
+    assert said["to_away-0000"] == "to_away/00020.png is a link out of video"
+    assert said["half-0000"] == "'question' holds \\ud800, half of a surrogate pair and no character, at 2"
+    assert said["many-0000"] == "27 candidates; at most 26 can be listed by letter"
+    assert said["either-0000"] == "'answer' is given 2 times: 'left', then 'right'"
+    assert said["keys-0000"] == "given more than once: 'fps'"
+    assert said["again-0001"] == "the same clip, question and candidates as again-0000"
+    assert said["other-0001"] == "'right' here, 'left' in other-0000"
+    assert said["bell-0000"] == r"candidate: '\x07'"
+    assert said["long-0000"] == "question: 20,000 characters"
+    assert said["lost.mkv"] == "59 of 60 frames can be decoded (lost-0000)"
     assert said["second.mp4"] == "same content as first.mp4"
 
 
@@ -244,8 +323,8 @@ def test_usable_items_and_the_figures_of_each_task(folder):
     assert (tasks["broken"].entries, tasks["broken"].usable, tasks["broken"].chance) == (1, 0, None)
     assert (tasks["placed"].positions, tasks["placed"].chance, tasks["placed"].candidates) == ((ITEMS, 0, 0, 0), 0.25, (4, 4))
     assert checkup.entries == sum(len(entries) for entries in folder.tasks.values())
-    assert checkup.entries - checkup.usable == 10  # those of the reader, two broken clips, a start behind the end
-    assert checkup.count(ERROR) == 11  # and a gold answer in two writings, whose item is not left out
+    assert checkup.entries - checkup.usable == 19  # those of the reader, three broken clips, a start behind the end
+    assert checkup.count(ERROR) == 21  # and a gold answer in two writings and one question's two, which are not left out
 
 
 def lost_frames(folder: Folder) -> None:
@@ -278,7 +357,8 @@ def test_headers_tell_all_but_what_only_decoding_can(folder, monkeypatch):
     }  # fmt: skip
     monkeypatch.setattr(Clip, "read", lambda *_: pytest.fail("a clip was decoded"))
     checkup = examine_benchmark(str(folder.root), FRAMES, decode=False)
-    assert found(checkup) == expected
+    assert expected - found(checkup) == {("fewer frames than listed", "lost.mkv"): 1}
+    assert found(checkup) - expected == Counter()
     assert seen < expected
     assert (checkup.decoded, checkup.untold) == (False, 0)
     assert "frames or pictures that are broken or lost stay unseen" in summary(checkup)
@@ -325,6 +405,10 @@ def broken_image(folder: Folder) -> None:
     folder.samples.append({"image": "broken.png", "QA": [{"q": "?", "a": "a disc"}]})
 
 
+def told_again(folder: Folder) -> None:
+    folder.samples.append(folder.samples[0])
+
+
 def two_sources(folder: Folder) -> None:
     folder.tell(folder.new("extra/e.mp4"))
 
@@ -346,6 +430,15 @@ SAMPLE_FAULTS: dict[str, tuple[Callable[[Folder], None], list[tuple[str, str]]]]
     "short": (lambda f: f.tell(f.new("s.mp4"), end=0.3), [("fewer frames than wanted", "s.mp4 [None-0.3 s]")]),
     "caption": (lambda f: f.tell(QA=turn(q=" ")), [("no question", "sample #")]),
     "silent": (lambda f: f.tell(QA=turn(a="")), [("empty answer", "sample #")]),
+    "half a character": (lambda f: f.tell(QA=turn(a="a d\ud800sc")), [("malformed sample", "sample #")]),
+    "half an instruction": (lambda f: f.tell(QA=turn(i="\udc00")), [("malformed sample", "sample #")]),
+    "two answers": (lambda f: f.tell(QA=[{**turn()[0], "~a": "a cube"}]), [("malformed sample", "sample #")]),
+    "key twice": (lambda f: f.tell(QA=[{**turn()[0], "~a": "a disc"}]), [("key given twice", "sample #")]),
+    "again": (told_again, [("sample given twice", "sample #")]),
+    "bell": (lambda f: f.tell(QA=turn(a="a\abell")), [("control characters", "sample #")]),
+    "long": (lambda f: f.tell(QA=turn(a="a disc " * 3000)), [("very long text", "sample #")]),
+    "frame": (lambda f: f.tell(framed(f, "nothing.png")), [("unusable frame", "sample #")]),
+    "torn": (lambda f: f.tell(from_stock(f, "half.mpg")), [("ends within a packet", "half.mpg")]),
     "sources": (two_sources, [("several sources", "."), ("several sources", "extra")]),
 }
 
@@ -366,7 +459,7 @@ def test_training_files_without_a_fault_lack_its_finding_alone(folder, without):
     [first, *_] = checkup.sources
     assert (first.source, first.medium, first.pairs) == (".", "video", (1, 1.0, 1))
     if not without:
-        assert (checkup.entries, checkup.usable) == (len(folder.samples), len(folder.samples) - 7)
+        assert (checkup.entries, checkup.usable) == (len(folder.samples), len(folder.samples) - 11)
         assert (first.unasked, first.empty) == (1, 1)
         assert found(examine_training(str(root / "train.json"), str(root / "video"), FRAMES)) == expected - Counter(
             SAMPLE_FAULTS["leak"][1]
