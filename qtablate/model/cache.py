@@ -62,7 +62,7 @@ def prune(folder: Path, limit: int, keep: Collection[str] = (), now: float | Non
     """Remove the longest unused chunks until the folder holds at most `limit` bytes, but none of `keep` and none that was
     used within a day. Leftovers of killed processes go too. Returns what was removed."""
     now = time.time() if now is None else now
-    for path in folder.glob(".*.safetensors.*"):
+    for path in folder.glob(".*"):  # ours, and .tmp*, which safetensors writes before it renames
         with suppress(OSError):  # another sweep has just removed it, or the folder is read-only
             if now - path.stat().st_mtime > _RECENT:
                 path.unlink(missing_ok=True)

@@ -50,13 +50,14 @@ def test_what_a_sweep_needs_or_was_used_today_stays(folder):
     assert left(folder) == ["c1", "c3"]
 
 
-def test_leftovers_of_killed_processes_go_when_they_are_old(folder):
+@pytest.mark.parametrize("name", [".c9.safetensors.{}", ".c9.json.{}", ".tmp{}"])  # the last is safetensors' own
+def test_leftovers_of_killed_processes_go_when_they_are_old(folder, name):
     for age in (2 * DAY, 60.0):
-        path = folder / f".c9.safetensors.{int(age)}"
+        path = folder / name.format(int(age))
         path.write_bytes(b"x")
         os.utime(path, (NOW - age, NOW - age))
     prune(folder, 1000, now=NOW)
-    assert [path.name for path in folder.glob(".*")] == [".c9.safetensors.60"]
+    assert [path.name for path in folder.glob(".*")] == [name.format(60)]
 
 
 def test_the_limit_is_the_users(monkeypatch):
