@@ -31,7 +31,7 @@ def test_while_the_program_is_imported_a_signal_says_stopped(signum):
 
 @pytest.mark.parametrize("signum", SIGNALS)
 def test_a_command_says_stopped_and_exits_as_the_signal_has_it(monkeypatch, capsys, signum):
-    monkeypatch.setattr(cli, "app", lambda: signal.raise_signal(signum))
+    monkeypatch.setattr(cli, "app", lambda **_: signal.raise_signal(signum))
     before = signal.getsignal(signum)
     monkeypatch.setattr(interrupts, "_handle", lambda handler: signal.signal(signum, handler))
     with pytest.raises(SystemExit) as stop:
