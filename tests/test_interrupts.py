@@ -50,13 +50,15 @@ def test_what_the_caller_ignores_stays_ignored(signum):
 
 
 def test_in_the_middle_of_an_import_it_waits_for_its_end(tmp_path):
-    (tmp_path / "swallows.py").write_text(
+    swallows = (
         f"import os, sys, time\ntry:\n    {KILL}    time.sleep(0.1)\nexcept BaseException: pass\n"
+        "print('imported', flush=True)\n"
     )
+    (tmp_path / "swallows.py").write_text(swallows)
     script = (
         f"sys.path.insert(0, {str(tmp_path)!r})\n"
-        "try:\n    with interrupts.raised():\n        import swallows\n        print('imported', flush=True)\n"
-        "        time.sleep(60)\nexcept interrupts.Stopped as stop:\n    print(stop.code)\n"
+        "try:\n    with interrupts.raised():\n        import swallows\n        time.sleep(60)\n"
+        "except interrupts.Stopped as stop:\n    print(stop.code)\n"
     )
     assert said(script, str(int(signal.SIGTERM))) == (0, "imported\n143\n")
 
