@@ -1,13 +1,17 @@
 """Scoring by likelihood, letter and generation: batched over clips, questions and options equals each alone."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from qtablate.bench.items import IMAGE, Item
+from qtablate.bench.prompts import formats
 from qtablate.bench.protocol import MOST_TOKENS, SCORERS, first_line
-from qtablate.evaluate.score import Scores, score
+from qtablate.evaluate import score as module
+from qtablate.evaluate.score import Scores, at_once, fits, score
+from qtablate.model.encode import Encoder
 
 OPTIONS = ("left", "red left moves", "right?", "what moves red left right what")
 
@@ -144,3 +148,117 @@ def test_what_generation_says_is_read_strictly():
     assert Scores(item, (), (), "generate", "B) x").predicted == 1
     assert Scores(item, (), (), "generate", "").predicted == -1
     assert Scores(item, (), (), "generate", "").predicted_per_token == -1
+
+
+LONG = "what moves left " * 1250  # 20,000 characters
+
+
+def passes(model, encoder, item_list, shown, monkeypatch, how=("likelihood",)) -> tuple[list[Scores], list[tuple[int, int]]]:
+    """Scores, and (rows, tokens that each holds in the end) of every pass of the language model."""
+    seen, inner = [], model.logits_at
+
+    def spied(embeds, at, **arguments):
+        held = arguments.get("past_key_values")
+        seen.append((len(embeds), embeds.shape[1] + (held.get_seq_length() if held else 0)))
+        return inner(embeds, at, **arguments)
+
+    monkeypatch.setattr(model, "logits_at", spied)
+    return [one for group in score(model, encoder, item_list, shown.__getitem__, how) for one in group], seen
+
+
+def test_texts_that_fit_are_batched_as_ever_and_longer_ones_by_memory(tiny, encoder, monkeypatch):
+    shown = features_of(items())
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 8)
+    _, ordinary = passes(tiny, encoder, items(), shown, monkeypatch)
+    long = [replace(item, id=f"long {item.id}", options=(*item.options, LONG[:16_000] + "left")) for item in items()[:6]]
+    long += [replace(item, id=f"asked {item.id}", question=LONG[:16_000]) for item in items()[:6]]
+    found, seen = passes(tiny, encoder, [*items(), *long], shown, monkeypatch)
+    assert max(rows for rows, _ in ordinary) == 8
+    assert max(rows for rows, length in seen if length <= 512) == 8
+    assert max(length for _, length in seen) > 3000
+    assert all(rows == 1 or rows * length <= 8 * 512 for rows, length in seen)
+    assert {one.item.id for one in found} == {item.id for item in [*items(), *long]}
+
+
+def test_scores_do_not_depend_on_how_long_texts_are_batched(tiny, encoder, monkeypatch):
+    """The reference: every row at once, and everything that questions have in common told once a clip."""
+    model, some = tiny.double().eval(), items()[:3]
+    long = [replace(item, question="what moves left " * 150, options=("left", "right " * 400)) for item in some]
+    shown = features_of(some, torch.float64)
+    found, _ = passes(model, encoder, long, shown, monkeypatch)
+    monkeypatch.setattr(module, "_CACHE_TOKENS", 1 << 20)
+    whole, _ = passes(model, encoder, long, shown, monkeypatch)
+    for one, other in zip(found, whole, strict=True):
+        assert (one.item, one.tokens) == (other.item, other.tokens)
+        assert list(one.total) == pytest.approx(list(other.total), rel=1e-11)
+
+
+def test_a_long_text_takes_little_memory(tiny, encoder, monkeypatch):
+    """What is held for 40 items of 20,000 characters is no more than for as many rows as fit at once of 512 tokens."""
+    shown = features_of(items())
+    many = [replace(items()[0], id=f"i{n}", options=tuple(LONG + str(k) for k in range(4))) for n in range(40)]
+    left, problems = fits(tiny, encoder, many)
+    assert (left, len(problems)) == ([], 40)  # a sweep would not even ask
+    short = [replace(item, options=tuple(option[:6000] for option in item.options)) for item in many]
+    _, seen = passes(tiny, encoder, short[:4], shown, monkeypatch)
+    rows = at_once(tiny)[1]
+    assert max(count * length for count, length in seen) <= rows * 512
+
+
+def test_items_longer_than_the_models_places_are_named(tiny, encoder):
+    tiny.config.text_config.max_position_embeddings = tiny.language_model.config.max_position_embeddings = 256
+    long = {
+        "question": replace(items()[0], id="question", question=LONG),
+        "candidate": replace(items()[0], id="candidate", options=("left", LONG)),
+    }
+    left, problems = fits(tiny, encoder, [items()[0], *long.values(), items()[1]])
+    assert left == items()[:2]
+    assert [(one.subject, one.kind) for one in problems] == [("question", "text too long"), ("candidate", "text too long")]
+    asked = encoder.asked(long["question"])
+    text, answer = len(asked.before) + len(asked.context), max(map(len, asked.options))
+    assert problems[0].detail == (
+        f"{5 + text + answer:,} tokens (5 visual, {text:,} of the prompt, {answer:,} of the longest answer); "
+        "the language model has 256 places"
+    )
+
+
+@pytest.mark.parametrize("how", SCORERS)
+def test_the_last_place_is_used_and_none_behind_it(tiny, encoder, how, monkeypatch):
+    item = items()[0]
+    asked = encoder.asked(item, lettered=how != "likelihood")
+    answer = MOST_TOKENS if how == "generate" else max(map(len, asked.options))
+    needed = tiny.num_visual_tokens + len(asked.before) + len(asked.context) + answer
+    for places, kept in ((needed, [item]), (needed - 1, [])):
+        tiny.language_model.config.max_position_embeddings = places
+        assert fits(tiny, encoder, [item], (how,))[0] == kept
+    monkeypatch.setattr(tiny.language_model, "config", SimpleNamespace())  # which names no limit
+    assert fits(tiny, encoder, [replace(item, question=LONG)], (how,))[1] == []
+
+
+def test_all_scorers_ask_the_same_items(tiny, encoder):
+    """One that is too long for generation is asked by none, so that their answers can be compared."""
+    item = items()[0]
+    generating = encoder.asked(item, lettered=True)
+    needed = tiny.num_visual_tokens + len(generating.before) + len(generating.context) + MOST_TOKENS
+    tiny.language_model.config.max_position_embeddings = needed - 1
+    assert fits(tiny, encoder, [item], ("likelihood", "letter", "circular"))[0] == [item]
+    assert fits(tiny, encoder, [item], SCORERS)[0] == []
+
+
+def test_a_question_with_the_markers_of_a_clip_is_named(tiny, tokenizer):
+    """Where its visual tokens go could not be told: an error of the whole cell else."""
+    mistral = Encoder(tokenizer, replace(formats()["videochat2_mistral"], bos=""))
+    item = replace(items()[0], question="what <Video></Video> moves?")
+    left, problems = fits(tiny, mistral, [items()[0], item, items()[1]])
+    assert left == items()[:2]
+    assert [(one.subject, one.kind) for one in problems] == [("i0", "unusable text")]
+    assert "expected <Video></Video> once in the conversation, found it 2 times" in problems[0].detail
+
+
+def test_training_texts_of_any_length_are_cut(encoder):
+    """By tokens, as ever; tokenising a million characters is no matter."""
+    from qtablate.bench.items import Sample
+    from qtablate.model.encode import batch
+
+    told = batch(encoder, [Sample("0", "video", "c", (("what moves?", LONG * 50),))], [5], 64)
+    assert (told.input_ids.shape, told.cut) == ((1, 69), 1)
