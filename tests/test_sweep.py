@@ -252,8 +252,8 @@ def test_a_diverging_level_fails_alone_and_tables_alone_are_on_stdout(cache, tmp
     words = ["--samples", "64", "--items", "3", "--tokens", "4", "--accum", "1", "--seeds", "1", "--extra-lr", "1,1e30"]
     done = qtablate(cache, "sweep", *words, "--controls", "blind", "--out", str(out))
     assert done.returncode == 1, done.stdout + done.stderr
-    found = {row["extra_lr"]: row["status"] for row in rows(out / "cells.csv")}
-    assert found == {"1": "ok", "1e+30": "failed"}
+    found = {float(row["extra_lr"]): row["status"] for row in rows(out / "cells.csv")}
+    assert found == {1.0: "ok", 1e30: "failed"}
     for line in (
         "Timing a few micro-batches of 2 conditions", "Plan of ",
         "The probe of tokens 4, accum 1, extra lr 1e+30 failed: training diverged",
