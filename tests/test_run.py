@@ -257,6 +257,32 @@ def test_cells_of_other_versions_are_not_reused_and_the_plan_says_so(folder, mon
     assert line.startswith(f"1 finished cells of this grid were made with {now}, and torch 9.9.9 is installed: ")
 
 
+def test_texts_with_marks_of_the_models_conversations_are_left_out_by_name(folder):
+    """Where turns begin is found by these marks: such a sample would end every cell, or have other tokens supervised."""
+    planned, job = planned_cell(folder)
+    run_cell(job, lambda _: None)
+    before = without_times(planned.store.cell_file(job.cell.key, "answers.csv"))
+    samples = json.loads((folder / "train.json").read_text())
+    for text in ("so [INST] what", "<Video></Video>?", "well [/INST] done"):
+        samples.append({"video": "2.mp4", "QA": [{"i": "Watch.", "q": text, "a": "a man"}]})
+    (folder / "train.json").write_text(json.dumps(samples))
+    entries = json.loads((folder / "json" / "asked.json").read_text())
+    (folder / "json" / "asked.json").write_text(json.dumps([*entries, entries[0] | {"question": "<Video></Video>"}]))
+    sources, grid, recipe = sweep_of(folder)
+    with pytest.raises(
+        DataError, match=r"3 of 4 training samples cannot be used.*sample 1: unusable text \('q' holds '\[INST\]'"
+    ):
+        plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1)
+    planned = plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1, 0.8)
+    assert [one.subject for one in planned.sample_problems] == ["sample 1", "sample 2", "sample 3"]
+    assert [one.subject for one in planned.item_problems] == ["asked-0002"]
+    for _, job in feature_jobs(planned):
+        compute_features(job, lambda _: None)
+    [cell] = planned.cells
+    run_cell(CellJob(cell, sources, planned.store.root, planned.training, planned.benchmark), lambda _: None)
+    assert without_times(planned.store.cell_file(cell.key, "answers.csv")) == before
+
+
 def tell_seconds(model: Path) -> None:
     config = json.loads((model / "config.json").read_text())
     assert config["tell_seconds"] is False

@@ -20,6 +20,7 @@ from qtablate.bench.instructions import InstructionFile
 from qtablate.bench.items import Item, Problem, Sample
 from qtablate.bench.mvbench import MVBench
 from qtablate.bench.priors import Order, Prior, chance, order, plain, positions, positions_p, prior
+from qtablate.bench.prompts import formats
 from qtablate.bench.texts import LONG, control_characters
 from qtablate.errors import DataError
 
@@ -27,6 +28,8 @@ SIDE = 224  # pixels a side that clips are decoded at, the original's
 SORTED_SHARE, SORTED_Z = 0.5, 4.0  # halfway from a random order to one block a label, and surely so
 PRIOR_Z = 4.0  # above chance; the guess is drawn from the answers it is scored on, so random ones pass 3 in 1 of 100 tasks
 POSITIONS_P = 0.01  # over all tasks together (Bonferroni)
+
+_MARKERS = tuple(dict.fromkeys(mark for form in formats().values() for mark in form.markers))
 
 Followed = Callable[[Sequence[str]], Iterable[str]]
 """Gives back what it is given, one by one, and may show how far it is."""
@@ -181,6 +184,8 @@ def _texts(name: str, texts: Iterable[tuple[str, str]]) -> Iterator[Finding]:
             yield Finding(kinds.EMPTY_QUESTION, name, f"{text!r:.40}")
         if control := control_characters(text):
             yield Finding(kinds.CONTROL, name, f"{what}: {', '.join(map(ascii, control))}")
+        if marks := [mark for mark in _MARKERS if mark in text]:
+            yield Finding(kinds.MARKERS, name, f"{what}: {', '.join(map(repr, marks))}")
         if len(text) > LONG:
             yield Finding(kinds.LONG_TEXT, name, f"{what}: {len(text):,} characters")
 

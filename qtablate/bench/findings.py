@@ -30,6 +30,7 @@ LEAK, TWINS, SAME_NAME = "training clip in benchmark", "one clip, two names", "o
 FEW_FRAMES, END_PAST = "fewer frames than wanted", "end past the clip"
 NO_QUESTION, EMPTY_ANSWER, SOURCES = "no question", "empty answer", "several sources"
 EMPTY_QUESTION, CONTROL, LONG_TEXT = "empty question", "control characters", "very long text"
+MARKERS = "marks of a conversation"
 SAME_ITEM, OTHER_ANSWER, SAME_SAMPLE = "item given twice", "one question, two answers", "sample given twice"
 REPEATED_KEY, LOST_FRAMES, TORN = "key given twice", "fewer frames than listed", "ends within a packet"
 
@@ -62,7 +63,7 @@ KINDS = {
     "gold given twice": Kind(ERROR, "Take one of the two equal candidates out: neither could be called wrong."),
     # left out by a sweep, which knows its model
     "text too long": Kind(ERROR, "Shorten the question or its candidates, or take a language model with more places."),
-    "unusable text": Kind(ERROR, "Take the model's own markers, such as <Video></Video>, out of the text."),
+    "unusable text": Kind(ERROR, "Take the model's own markers, such as [INST] or <Video></Video>, out of the text."),
     # found by looking at what was read
     GOLD_ALIKE: Kind(ERROR, "Take the second writing of the gold answer out: whoever picks it is right, too."),
     OTHER_ANSWER: Kind(ERROR, "Take the wrong one out: of one clip, question and candidates only one answer can be right."),
@@ -77,6 +78,7 @@ KINDS = {
     LONG_TEXT: Kind(
         WARNING, "Look whether it is meant: a sweep leaves out items longer than its model's places, and cuts training texts."
     ),
+    MARKERS: Kind(WARNING, "Take them out: sweeps of a model whose conversations are marked so leave these entries out."),
     CONTROL: Kind(WARNING, "Take them out: they are seldom meant, and each tokenizer reads them in its own way."),
     LOST_FRAMES: Kind(
         WARNING, "Copy or encode the file again: where frames are lost, the ones behind may be taken for others."

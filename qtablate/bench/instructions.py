@@ -7,7 +7,7 @@ An entry that cannot be used is named and counted; it is never replaced by anoth
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from qtablate.bench.findings import REPEATED_KEY
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Problem, Sample
 from qtablate.bench.paths import inside, state
-from qtablate.bench.texts import refuse_unwritable
+from qtablate.bench.texts import refuse_markers, refuse_unwritable
 from qtablate.bench.userfiles import read_json, refuse_contradiction, repeated_keys
 from qtablate.bench.video import Bounds, Clip
 from qtablate.errors import BadMedia, DataError
@@ -30,12 +30,13 @@ class InstructionFile:
 
     def __init__(
         self, file: str, media_root: str, frames: int, side: int, may_be_empty: bool = False, named: str = "--train: ",
-        shuffle_pairs: bool = False,
+        shuffle_pairs: bool = False, markers: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """`may_be_empty`: a file without a usable sample is no error; its `problems` say why. `named`: what the user named the
-        file by, in front of messages about it. `shuffle_pairs`: each visit of a sample tells its pairs in another order."""
+        file by, in front of messages about it. `shuffle_pairs`: each visit of a sample tells its pairs in another order.
+        `markers`: what no text may hold for the model that is trained (prompts.Format.markers)."""
         path, self._root = Path(file), Path(media_root or Path(file).parent)
-        self._frames, self._side = frames, side
+        self._frames, self._side, self._markers = frames, side, markers
         entries = read_json(path, named, "a json list of conversations, or the word world")
         if not isinstance(entries, list):
             raise DataError(f"{named}{file} should hold a list of samples, holds {type(entries).__name__}")
@@ -96,6 +97,7 @@ class InstructionFile:
         # stage-2 captions have an empty question and their task in the instruction
         instruction = str(turns[0].get("i") or "").strip() if isinstance(turns[0], dict) else ""
         refuse_unwritable("malformed sample", "'i'", instruction)
+        refuse_markers("'i'", instruction, self._markers)
         pairs = []
         for turn in turns:
             if not isinstance(turn, dict) or not all(isinstance(turn.get(name), str) for name in ("q", "a")):
@@ -103,6 +105,7 @@ class InstructionFile:
             refuse_contradiction("malformed sample", turn, _TURN)
             for part in ("q", "a"):
                 refuse_unwritable("malformed sample", f"'{part}'", turn[part])
+                refuse_markers(f"'{part}'", turn[part], self._markers)
             pairs.append((turn["q"].strip(), turn["a"].strip()))
         name = entry[medium]
         if Path(name) == Path():

@@ -19,7 +19,7 @@ from qtablate.bench.findings import REPEATED_KEY
 from qtablate.bench.items import IMAGE, VIDEO, Frames, Item, Problem
 from qtablate.bench.paths import inside, is_frame, state
 from qtablate.bench.protocol import MEDIA_ROOTS, SYSTEM
-from qtablate.bench.texts import refuse_options, refuse_unwritable
+from qtablate.bench.texts import refuse_markers, refuse_options, refuse_unwritable
 from qtablate.bench.userfiles import Doubled, read_json, refuse_contradiction, repeated_keys
 from qtablate.bench.video import Bounds, Clip
 from qtablate.errors import BadMedia, DataError
@@ -31,9 +31,13 @@ _READ = ("video", "question", "candidates", "answer", "start", "end")
 class MVBench:
     """The folder's usable items; the others are in `problems`."""
 
-    def __init__(self, directory: str, frames: int, side: int, items_a_task: int | None = None, seed: int = 0) -> None:
-        """At most `items_a_task` of a task, drawn by `seed`; None: all."""
-        self.root, self._frames, self._side = Path(directory), frames, side
+    def __init__(
+        self, directory: str, frames: int, side: int, items_a_task: int | None = None, seed: int = 0,
+        markers: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """At most `items_a_task` of a task, drawn by `seed`; None: all. `markers`: what no text may hold for the model that is
+        asked (prompts.Format.markers)."""
+        self.root, self._frames, self._side, self._markers = Path(directory), frames, side, markers
         found = [path for path in (self.root / "json").glob("*.json") if not (path.is_dir() or path.name.startswith("."))]
         files = sorted(found, key=lambda path: _rank(_task(path)))
         if not files:
@@ -108,6 +112,7 @@ class MVBench:
             *(("candidates", o) for o in candidates),
         ):
             refuse_unwritable("malformed item", f"'{named}'", text)
+            refuse_markers(f"'{named}'", text, self._markers)
         if candidates.count(entry["answer"]) > 1:
             raise BadMedia("gold given twice", f"{entry['answer']!r:.40} stands more than once in {candidates!r:.80}")
         if entry["answer"] not in candidates:

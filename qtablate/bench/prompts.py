@@ -69,6 +69,11 @@ class Format(Protocol):
         """Texts that end a generated answer."""
         ...
 
+    @property
+    def markers(self) -> Sequence[str]:
+        """Texts that no question or answer may hold: turns and the clip's place are found by them."""
+        ...
+
     def qformer(self, instruction: str, question: str, training: bool) -> str:
         """What a Q-Former that reads text is given of a conversation and its first question."""
         ...
@@ -108,6 +113,10 @@ class Pieces:
     joined: bool = False
     """Whether neighbours that are both supervised, or both not, are tokenised as one."""
     reads: Reads = instruction_alone
+
+    @property
+    def markers(self) -> Sequence[str]:
+        return ()
 
     def told(self, medium: str, instruction: str, pairs: Pairs, tokenise: Tokenise) -> Told:
         behind = [Piece(self.media[medium][1])]

@@ -1,11 +1,13 @@
 """From what the user named to a benchmark and training data. A new kind of source is one entry here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qtablate.bench.items import IMAGE, VIDEO, Benchmark, TrainingData
 from qtablate.bench.mixture import Mixture, Source
+from qtablate.bench.prompts import formats
 from qtablate.bench.userfiles import read_yaml
 from qtablate.errors import DataError
 
@@ -44,7 +46,7 @@ def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
     if kind == "mvbench" and path:
         from qtablate.bench.mvbench import MVBench
 
-        return MVBench(path, *shown, sources.items_a_task, sources.items_seed)
+        return MVBench(path, *shown, sources.items_a_task, sources.items_seed, _markers(model))
     if kind == "custom" and path:
         from qtablate.bench.custom import Custom
 
@@ -55,6 +57,12 @@ def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
 def _shown(model: dict[str, Any]) -> tuple[int, int]:
     """(frames of a clip, pixels a side) that a model is shown."""
     return model["num_frames"], model["vision_config"]["image_size"]
+
+
+def _markers(model: dict[str, Any]) -> Sequence[str]:
+    """What no text may hold that this model is told."""
+    form = formats().get(model.get("conversation", ""))
+    return form.markers if form else ()
 
 
 def open_training(sources: Sources, model: dict[str, Any], samples: int, image_share: float) -> TrainingData:
@@ -80,7 +88,7 @@ def _open_part(part: "Part", model: dict[str, Any], samples: int, image_share: f
         )  # fmt: skip
     from qtablate.bench.instructions import InstructionFile
 
-    return InstructionFile(part.file, part.media_root, *shown, shuffle_pairs=part.shuffle_pairs)
+    return InstructionFile(part.file, part.media_root, *shown, shuffle_pairs=part.shuffle_pairs, markers=_markers(model))
 
 
 @dataclass(frozen=True, slots=True)

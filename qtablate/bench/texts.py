@@ -20,6 +20,14 @@ def refuse_unwritable(kind: str, named: str, text: str) -> None:
         raise BadMedia(kind, f"{named} holds {half}, half of a surrogate pair and no character, at {error.start}") from None
 
 
+def refuse_markers(named: str, text: str, markers: Sequence[str]) -> None:
+    """Raises BadMedia for a text that holds a marker of the model's conversations (prompts.Format.markers): where turns begin,
+    and so which tokens are supervised or scored, could not be told."""
+    for marker in markers:
+        if marker in text:
+            raise BadMedia("unusable text", f"{named} holds {marker!r}, which marks turns in this model's conversations")
+
+
 def refuse_options(options: Sequence[str]) -> None:
     """Raises BadMedia for more candidates than there are letters, or none.
 

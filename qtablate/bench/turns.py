@@ -67,6 +67,10 @@ class Whole:
     def stops(self) -> Sequence[str]:
         return [self.end.strip()]
 
+    @property
+    def markers(self) -> Sequence[str]:
+        return [self.turns.start.strip(), self.turns.end.strip(), *map("".join, self.media.values())]
+
     def _prompt(self, medium: str, instruction: str, question: str, answer: str) -> tuple[str, str]:
         shown = self._shown(medium)
         return cut(self.evaluates.format(system=instruction, shown=shown, question=question) + answer, self.media[medium])
