@@ -161,7 +161,7 @@ def test_mistakes_of_convert_and_assemble(tmp_path):
     given = ["--llm", GOLDEN / "mistral-tiny", "--out", tmp_path / "m"]
     for words, message in (
         (["convert", GOLDEN / "stage3.pth", *given], "this Q-Former reads text: --bert DIR is needed"),
-        (["convert", tmp_path / "none.pth", *given], "none.pth is no file of weights"),
+        (["convert", tmp_path / "none.pth", *given], "none.pth does not exist; expected one of VideoChat2's .pth files"),
         (["convert", GOLDEN / "stage2.pth", *given, "--dtype", "int8"], "--dtype: unknown value 'int8'"),
         (["assemble", "--vision", tmp_path, *given], "is no transformers directory: expected config.json there"),
     ):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from launch import alive, command, running, wait_until
+from launch import alive, command, heeding, running, wait_until
 
 from qtablate import cli, interrupts
 from qtablate.interrupts import SIGNALS, Stopped
@@ -102,9 +102,10 @@ def test_a_lost_terminal_keeps_nothing_from_being_written(tmp_path):
         f"try:\n    with interrupts.raised():\n        print('on', flush=True)\n        time.sleep(60)\n"
         f"except interrupts.Stopped as stop:\n    print('on', flush=True)\n    open({str(tmp_path / 'kept')!r}, 'w').close()\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", START + script], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-    )
+    with heeding():
+        process = subprocess.Popen(
+            [sys.executable, "-c", START + script], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        )
     os.close(theirs)
     assert os.read(ours, 2) == b"on"
     os.close(ours)

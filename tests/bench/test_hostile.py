@@ -284,10 +284,10 @@ def test_a_byte_order_mark_is_no_text(root):
 
 def test_pipes_and_links_to_nothing_are_never_waited_for(root):
     os.mkfifo(root / "json/pipe.json")
-    assert "pipe.json is not JSON: it is no plain file" in refusal(lambda: asked(root, *GOOD))
+    assert "pipe.json is no plain file; expected a JSON file" in refusal(lambda: asked(root, *GOOD))
     (root / "json/pipe.json").unlink()
     (root / "json/lost.json").symlink_to("nothing.json")
-    assert "lost.json cannot be read" in refusal(lambda: asked(root, *GOOD))  # a task that is lost changes the average
+    assert "json/lost.json; expected a JSON file" in refusal(lambda: asked(root, *GOOD))  # a task that is lost changes the average
     (root / "json/lost.json").unlink()
     (root / "tasks.json").symlink_to("nothing.json")
     assert "tasks.json cannot be read" in refusal(lambda: asked(root, *GOOD))

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 from multiprocessing import forkserver
 from pathlib import Path
@@ -154,7 +155,8 @@ if __name__ == "__main__":
         with interrupts.raised():
             for event in run_jobs("jobs_of_test_local:work", [("job", {job!r})], 1, {ranks}):
                 if event.kind in {kinds!r}:
-                    print(event.kind, *(one.pid for one in multiprocessing.active_children()), flush=True)
+                    phase = [event.progress.phase] if event.progress else []
+                    print(event.kind, *phase, *(one.pid for one in multiprocessing.active_children()), flush=True)
     except interrupts.Stopped as stop:
         sys.exit(stop.code)
 """
@@ -164,15 +166,15 @@ if __name__ == "__main__":
 def test_jobs_end_when_their_parent_is_killed(work, tmp_path, job, ranks):
     """A killed sweep leaves no orphans, whether they have something to report or not."""
     (tmp_path / "parent.py").write_text(SCRIPT.format(folder=str(tmp_path), job=job, ranks=ranks, kinds=("progress",)))
-    (tmp_path / "aside").mkdir()
-    env = os.environ | {"TMPDIR": str(tmp_path / "aside"), "LOCAL_RANK": "3"}  # a launcher's: nothing to a job
-    with running([sys.executable, str(tmp_path / "parent.py")], env) as parent:
-        kind, *children = parent.stdout.readline().split()
-        assert (kind, len(children)) == ("progress", ranks)
-        parent.kill()
-        parent.wait()
-        assert wait_until(lambda: not alive(parent.pid), 10), alive(parent.pid)
-    assert not list((tmp_path / "aside").glob("qtablate-*"))
+    with tempfile.TemporaryDirectory() as aside:  # of a short name: the fork server's socket lies in it
+        env = os.environ | {"TMPDIR": aside, "LOCAL_RANK": "3"}  # a launcher's: nothing to a job
+        with running([sys.executable, str(tmp_path / "parent.py")], env) as parent:
+            kind, phase, *children = parent.stdout.readline().split()
+            assert (kind, phase, len(children)) == ("progress", "train", ranks)
+            parent.kill()
+            parent.wait()
+            assert wait_until(lambda: not alive(parent.pid), 10), alive(parent.pid)
+        assert not list(Path(aside).glob("qtablate-*"))
 
 
 @pytest.mark.parametrize("signum", [SIGNALS[0], *(pytest.param(one, marks=pytest.mark.slow) for one in SIGNALS[1:])])
