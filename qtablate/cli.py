@@ -272,8 +272,11 @@ def report(
 
     if results and other:
         from qtablate.analyse.compare import compare
+        from qtablate.analyse.load import AT
         from qtablate.analyse.tables import comparison_sheet
 
+        if baseline or at != AT:
+            raise QtablateError("--baseline and --at say what is compared within one folder: leave them out with two folders")
         screen = console()
         screen.print(comparison_sheet(compare(Store(results), Store(other), margin / 100)).rich(screen.width))
         return

@@ -91,4 +91,4 @@ def rows(path: Path, drop: tuple[str, ...] = (*MEASURED, "seconds")) -> list[dic
 
 
 def tables(out: Path) -> dict[str, list[dict[str, str]]]:
-    return {str(p.relative_to(out)): rows(p) for p in sorted(out.rglob("*.csv"))}
+    return {str(p.relative_to(out)): rows(p) for p in sorted(out.rglob("*.csv")) if p.is_file()}

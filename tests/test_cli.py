@@ -301,6 +301,13 @@ def test_a_broken_model_directory_gets_one_message(name, content, message, nano_
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize("words", [["--baseline", "tokens=0"], ["--at", "13b"]])
+def test_what_two_folders_cannot_be_asked_is_refused(words, monkeypatch, capsys):
+    code, out, err = run(monkeypatch, capsys, "report", "a", "b", *words)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: --baseline and --at say what is compared within one folder: leave them out")
+
+
 def test_report_says_what_is_missing(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, capsys, "report")[0] == 2

@@ -3,33 +3,29 @@
 The whole suite runs the sweep again after each damage: python -m pytest -m slow tests/test_corruption.py
 """
 
-import csv
 import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from launch import qtablate, tables
 
-import qtablate
-import qtablate.records
+from qtablate import load
 from qtablate.analyse import frames
 from qtablate.analyse.report import report
 from qtablate.errors import QtablateError, StoreError
-from qtablate.records import MEASURED
+from qtablate.records import Record
 from qtablate.store import DAMAGED, Store
 
 RESULTS = Path(__file__).parents[1] / "results"
 WORDS = ["--samples", "16", "--items", "2", "--tokens", "0,4", "--accum", "1", "--seeds", "1", "--controls", "blind"]
 
 
-def sweep(cache: Path, out: Path, *words: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-W", "error", "-m", "qtablate", "sweep", *WORDS, "--out", str(out), *words]
-    env = os.environ | {"QTABLATE_CACHE": str(cache), "COLUMNS": "100"}
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+def sweep(cache: Path, out: Path) -> subprocess.CompletedProcess:
+    return qtablate(cache, "sweep", *WORDS, "--out", str(out))
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +50,6 @@ def folder(finished, tmp_path) -> Path:
 
 def keys(folder: Path) -> list[str]:
     return [cell["key"] for cell in json.loads((folder / "sweep.json").read_text())["cells"]]
-
-
-def tables(folder: Path) -> dict[str, list[dict[str, str]]]:
-    """Every CSV without what the machine decides."""
-    out = {}
-    for path in sorted(path for path in folder.rglob("*.csv") if path.is_file()):
-        with path.open() as file:
-            rows = [{n: v for n, v in row.items() if n not in (*MEASURED, "seconds")} for row in csv.DictReader(file)]
-        out[str(path.relative_to(folder))] = rows
-    return out
 
 
 def edited(name: str, change: Callable[[str], str]) -> Callable[[Path], None]:
@@ -159,7 +145,7 @@ def test_a_damaged_cell_is_named_left_out_and_to_be_run_again(folder, finished, 
     assert (lost["status"], lost["accuracy"], lost["train_loss"], lost["n_items"]) == (DAMAGED, "", "", "")
     assert now["tasks.csv"] == [task for task in before["tasks.csv"] if task["key"] == whole]
     assert [row["seeds_done"] for row in now["summary.csv"]] == ["0", "1"]
-    found = qtablate.load(folder)
+    found = load(folder)
     assert set(found.answers["key"]) == set(found.train["key"]) == {whole}
 
 
@@ -186,7 +172,7 @@ def test_without_its_cells_a_folder_is_read_from_its_tables_and_nothing_is_repla
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     frames.write_tables(Store(folder))  # as the next sweep begins
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    found, whole = qtablate.load(folder), qtablate.load(finished)
+    found, whole = load(folder), load(finished)
     for name in ("cells", "tasks", "summary", "training", "contrasts", "cost"):
         assert len(getattr(found, name)) == len(getattr(whole, name)) > 0
     assert found.summary["accuracy"].tolist() == pytest.approx(whole.summary["accuracy"].tolist())
@@ -195,7 +181,7 @@ def test_without_its_cells_a_folder_is_read_from_its_tables_and_nothing_is_repla
     with pytest.raises(QtablateError, match="to which no other --baseline"):
         report(Store(folder), {"tokens": "4"})
     with pytest.raises(QtablateError, match="to which no other --baseline"):
-        qtablate.load(folder, margin=0.01)
+        load(folder, margin=0.01)
 
 
 @pytest.mark.parametrize("committed", sorted(RESULTS.rglob("sweep.json")), ids=lambda path: path.parent.name)
@@ -257,7 +243,7 @@ def test_a_sweep_file_with_other_content_is_one_message(folder, change):
 def test_cells_of_other_versions_are_told_apart(folder):
     store = Store(folder)
     first = store.read_record(keys(folder)[0])
-    store.write_record(qtablate.records.Record(**{
+    store.write_record(Record(**{
         **{name: getattr(first, name) for name in first.__slots__}, "versions": first.versions | {"torch": "2.12.0"},
     }))  # fmt: skip
     built = report(store)

@@ -287,7 +287,9 @@ def test_pipes_and_links_to_nothing_are_never_waited_for(root):
     assert "pipe.json is no plain file; expected a JSON file" in refusal(lambda: asked(root, *GOOD))
     (root / "json/pipe.json").unlink()
     (root / "json/lost.json").symlink_to("nothing.json")
-    assert "json/lost.json; expected a JSON file" in refusal(lambda: asked(root, *GOOD))  # a task that is lost changes the average
+    assert "json/lost.json; expected a JSON file" in refusal(
+        lambda: asked(root, *GOOD)
+    )  # a task that is lost changes the average
     (root / "json/lost.json").unlink()
     (root / "tasks.json").symlink_to("nothing.json")
     assert "tasks.json cannot be read" in refusal(lambda: asked(root, *GOOD))
