@@ -20,6 +20,8 @@ from qtablate.model.tokenizer import build
 from qtablate.model.videochat2 import VideoChat2Config, VideoChat2Model
 
 torch.set_num_threads(1)
+LONGEST = ("test_sweep.py", "test_families.py", "test_examples.py", "test_kills.py", "test_interrupts.py", "test_pretrain.py")
+"""Files whose tests launch whole sweeps, the slowest first: they are begun before all others, so that no core waits for one."""
 WORDS = ["Ġred", "Ġleft", "Ġright", "Ġwhat", "Ġmoves", "?", "."]
 
 
@@ -76,3 +78,7 @@ def tiny_directory(tiny, tokenizer, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def nano_directory() -> Path:
     return NANO
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))

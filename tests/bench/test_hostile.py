@@ -292,7 +292,7 @@ def test_pipes_and_links_to_nothing_are_never_waited_for(root):
     )  # a task that is lost changes the average
     (root / "json/lost.json").unlink()
     (root / "tasks.json").symlink_to("nothing.json")
-    assert "tasks.json cannot be read" in refusal(lambda: asked(root, *GOOD))
+    assert "data/tasks.json; expected a JSON file" in refusal(lambda: asked(root, *GOOD))
 
 
 @pytest.mark.parametrize(
