@@ -191,15 +191,15 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
         except checkpoint.Unusable as error:
             steps = []
             report(Notice(f"{CHECKPOINT} cannot be used ({error}): training starts over"))
-        resumed, saved = len(steps), time.monotonic()
+        resumed, saved, keep = len(steps), time.monotonic(), _Keeper(kept, report)
         for step in run:
             steps.append(step)
             report(Progress("train", len(steps), run.steps, step.loss))
             if job.save_every is not None and ranks.rank == 0 and time.monotonic() - saved >= job.save_every:
-                _keep(kept, run, steps, report)
+                keep(run, steps)
                 saved = time.monotonic()
         if ranks.rank == 0 and len(steps) > resumed:  # so that evaluation alone is tried again where it fails
-            _keep(kept, run, steps, report)
+            keep(run, steps)
     if ranks.rank:
         return None
     if all(step.grad_norm is None for step in steps) and any(step.loss is not None for step in steps):
@@ -271,12 +271,19 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
     )
 
 
-def _keep(path: Path, run: Training, steps: Sequence[Step], report: Report) -> None:
-    """Write a checkpoint; where there is no room for it, training goes on without."""
-    try:
-        checkpoint.save(path, run, steps)
-    except OSError as error:
-        report(Notice(f"{path} cannot be written ({error.strerror or error}): going on without a checkpoint"))
+class _Keeper:
+    """Writes checkpoints; where there is no room for one, training goes on without, and that is said once."""
+
+    def __init__(self, path: Path, report: Report) -> None:
+        self._path, self._report, self._said = path, report, False
+
+    def __call__(self, run: Training, steps: Sequence[Step]) -> None:
+        try:
+            checkpoint.save(self._path, run, steps)
+        except OSError as error:
+            if not self._said:
+                self._report(Notice(f"{self._path} cannot be written ({error.strerror}): going on without a checkpoint"))
+            self._said = True
 
 
 def _look(

@@ -167,8 +167,8 @@ def test_without_room_for_checkpoints_a_cell_goes_on(folder, monkeypatch):
     said: list[str] = []
     run_cell(job, lambda one: said.append(one.text) if isinstance(one, Notice) else None)
     assert planned.store.finished(job.cell.key)
-    assert len(said) == 5  # after each step, and at the end of training
-    assert all("checkpoint.pt cannot be written (No space left on device): going on without" in text for text in said)
+    assert len(said) == 1  # not after each step
+    assert "checkpoint.pt cannot be written (No space left on device): going on without" in said[0]
 
 
 def test_a_bit_that_flipped_in_the_cached_features_is_never_trained_on(folder):

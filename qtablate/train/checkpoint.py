@@ -30,10 +30,12 @@ class Unusable(Exception):
 def save(path: Path, training: Training, steps: Sequence[Step]) -> None:
     """Write the run's state beside the steps it has taken. Raises OSError where there is no room."""
     try:
-        with aside(path) as temporary:
-            torch.save({"training": training.state(), "steps": [dataclasses.asdict(step) for step in steps]}, temporary)
-    except RuntimeError as error:  # which is how torch's writer tells of a full disk
-        raise OSError(str(error).split("\n")[0]) from None
+        with aside(path) as temporary, temporary.open("wb") as file:
+            torch.save({"training": training.state(), "steps": [dataclasses.asdict(step) for step in steps]}, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # torch's writer hides what the system said
+            raise error.__context__ from None
+        raise
 
 
 def resume(path: Path, training: Training) -> list[Step]:
