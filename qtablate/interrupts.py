@@ -46,9 +46,11 @@ def raised() -> Iterator[None]:
     def take(signum: int, frame: FrameType | None) -> None:
         if _importing(frame):  # an exception there may be swallowed, or be told of as an import that failed
             waiting[:] = waiting or [signum]
-            signal.setitimer(signal.ITIMER_REAL, _IMPORTING_AGAIN)
+            # again and again: an alarm that comes right before a call that blocks would be noticed only behind it
+            signal.setitimer(signal.ITIMER_REAL, _IMPORTING_AGAIN, _IMPORTING_AGAIN)
         else:
             waiting.clear()
+            signal.setitimer(signal.ITIMER_REAL, 0)
             _stop(signum)
 
     handled = (*SIGNALS, signal.SIGALRM)
