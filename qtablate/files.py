@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_LEFTOVER = re.compile(r"\..+\.(\d+)")
+_LEFTOVER = re.compile(r"\..+\.(?:json|csv|md|html|png|pt)\.(\d+)")
+"""What `aside` calls the files of a results folder while they are written."""
 
 
 @contextmanager
@@ -49,7 +50,8 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(".*"):
         found = _LEFTOVER.fullmatch(path.name)
         if found and not _runs(int(found[1])):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _runs(process: int) -> bool:

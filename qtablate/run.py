@@ -8,6 +8,7 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -159,7 +160,8 @@ def run_cell(job: CellJob, report: Report, member: Member | None = None) -> None
         raise
     if figures:
         store.write_record(of_cell(cell, "ok", figures, files=store.checksums(cell.key), host=made_on))
-        checkpoint.remove(store.cell_file(cell.key, CHECKPOINT))
+        with suppress(OSError):  # the cell is finished
+            checkpoint.remove(store.cell_file(cell.key, CHECKPOINT))
 
 
 def host() -> str:

@@ -125,14 +125,23 @@ class Store:
             raise ValueError(f"it is the record of cell {record.key}")
         return record
 
+    def _unreadable(self, key: str, name: str, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self.cell_file(key, name)} cannot be read now ({error.strerror}); the cell may be fine: mend what keeps it from "
+            "being read, then run the same command again"
+        )
+
     def state(self, key: str) -> CellState:
-        """What is known of a cell; a finished one is `ok` only if every file behind it is what was written."""
+        """What is known of a cell; a finished one is `ok` only if every file behind it is what was written. Raises StoreError
+        where the system refuses to read a file: that says nothing about the cell."""
         try:
             record = self._read_record(key)
         except (FileNotFoundError, NotADirectoryError):
             return CellState("pending")
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (IsADirectoryError, ValueError, TypeError, RecursionError) as error:
             return CellState(DAMAGED, damage=f"record.json cannot be used: {error}")
+        except OSError as error:
+            raise self._unreadable(key, "record.json", error) from None
         if record.status != "ok":
             return CellState(record.status, record)
         if not record.figures or not record.files:
@@ -141,8 +150,10 @@ class Store:
             try:
                 if self._sum(key, name) != digest:
                     return CellState(DAMAGED, damage=f"{name} is not what was written: its checksum differs")
-            except OSError as error:
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
                 return CellState(DAMAGED, damage=f"{name} cannot be read ({error.strerror})")
+            except OSError as error:
+                raise self._unreadable(key, name, error) from None
         return CellState("ok", record)
 
     def discard_damaged(self, key: str) -> None:

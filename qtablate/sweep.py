@@ -216,7 +216,7 @@ def _refuse_share(what: str, bad: int, total: int, problems: Sequence[Problem], 
 def _undecodable_items(sweep: Sweep) -> list[Problem]:
     """Items whose clips could not be decoded, as far as that is known."""
     unseen = [] if sweep.benchmark.missing() else sweep.benchmark.problems()
-    return [Problem(item, one.kind, one.detail) for one in unseen for item in sweep.items_of[one.subject]]
+    return [Problem(item, one.kind, one.detail) for one in unseen for item in sweep.items_of.get(one.subject, ())]
 
 
 def recipe_for(
@@ -515,7 +515,9 @@ def execute(sweep: Sweep, cell_timeout: float | None = None) -> Generator[Event,
         for key, cell in cells.items()
     ]
     for event in run_jobs("qtablate.run:run_cell", jobs, sweep.workers, sweep.ranks, limit=cell_timeout):
-        if event.kind == "failed":
+        if event.kind == "failed" and sweep.store.finished(event.key):
+            event = Event(event.key, "done")  # it was ended, or died, after its last word to the disk
+        elif event.kind == "failed":
             record = sweep.store.read_record(event.key)
             if record is None or record.status != "failed":
                 sweep.store.write_record(of_cell(cells[event.key], "failed", error=event.error, traceback=event.traceback))

@@ -110,7 +110,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "training is cut in half": ("train.csv", edited("train.csv", lambda text: text[: len(text) // 2])),
     "training is empty": ("train.csv", edited("train.csv", lambda text: "")),
     "training is gone": ("train.csv", lambda cell: (cell / "train.csv").unlink()),
-    "a loss is another one": ("train.csv", edited("train.csv", lambda text: text[:-9] + "9" + text[-8:])),
+    "a loss is another one": ("train.csv", edited("train.csv", lambda text: text[:-9] + "98"[text[-9] == "9"] + text[-8:])),
     "figures are null": ("record.json", record(figures=None)),
     "a figure is better": ("record.json", edited("record.json", better)),
     "a figure is missing": ("record.json", record(figures={"steps": 3})),
@@ -167,7 +167,7 @@ def test_without_its_cells_a_folder_is_read_from_its_tables_and_nothing_is_repla
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     built = report(Store(folder))
     assert built.files == ()
-    assert "2 of its 2 finished cells are no longer under cells/. Nothing was written" in built.remark
+    assert "2 of its 2 finished cells are no longer under cells/ as they were. Nothing was written" in built.remark
     assert {sheet.title: sheet.rows for sheet in built.sheets} == shown
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     frames.write_tables(Store(folder))  # as the next sweep begins
@@ -201,6 +201,38 @@ def test_one_cell_that_is_gone_keeps_the_tables_too(folder):
     shutil.rmtree(folder / "cells" / keys(folder)[0])
     assert "1 of its 2 finished cells" in report(Store(folder)).remark
     assert (folder / "cells.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("status", ["running", "failed"])
+def test_cells_that_are_run_again_or_fail_now_replace_no_table(folder, status):
+    """Their folders were deleted, and the sweep that makes them anew was stopped, or failed."""
+    store, before = Store(folder), (folder / "summary.csv").read_bytes()
+    for key in keys(folder):
+        shutil.rmtree(folder / "cells" / key)
+        store.write_record(Record(key, status, {}))
+    assert frames.write_tables(store) == []
+    assert report(store).files == ()
+    assert (folder / "summary.csv").read_bytes() == before
+
+
+def test_a_copy_without_answers_replaces_no_table(folder):
+    before = (folder / "summary.csv").read_bytes()
+    for path in folder.glob("cells/*/answers.csv"):
+        path.unlink()
+    assert report(Store(folder)).files == ()
+    assert (folder / "summary.csv").read_bytes() == before
+
+
+def test_what_the_system_refuses_to_read_is_no_damage(folder, monkeypatch):
+    def broken(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    store, key = Store(folder), keys(folder)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", broken)
+        with pytest.raises(StoreError, match=r"csv cannot be read now \(Input/output error\); the cell may be fine"):
+            store.discard_damaged(key)
+    assert store.finished(key)
 
 
 def test_another_versions_folder_is_shown_from_its_tables(folder):

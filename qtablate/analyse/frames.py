@@ -11,7 +11,7 @@ from qtablate import axes
 from qtablate.analyse.rates import rate
 from qtablate.errors import StoreError
 from qtablate.grid import BUDGET_WORDS, RECORD_SCHEMA
-from qtablate.store import Store
+from qtablate.store import DAMAGED, Store
 from qtablate.versions import in_words
 
 AXES = tuple(axis.name for axis in axes.AXES)
@@ -91,7 +91,7 @@ def tables_only(store: Store, sweep: Mapping[str, Any]) -> str:
     if sweep["schema"] != RECORD_SCHEMA:
         return f"another version of qtablate wrote it: record schema {sweep['schema']}, this one reads {RECORD_SCHEMA}"
     gone = vanished(store, before & {str(cell["key"]) for cell in sweep["cells"]})
-    return f"{len(gone)} of its {len(before)} finished cells are no longer under cells/" if gone else ""
+    return f"{len(gone)} of its {len(before)} finished cells are no longer under cells/ as they were" if gone else ""
 
 
 def finished_before(store: Store) -> set[str]:
@@ -104,8 +104,11 @@ def finished_before(store: Store) -> set[str]:
 
 
 def vanished(store: Store, keys: Iterable[str]) -> set[str]:
-    """Those of some cells whose record is not there at all (a damaged one is)."""
-    return {key for key in keys if not store.cell_file(key, "record.json").exists()}
+    """Of some cells that were finished, those that have gone or are being run again. Damaged ones count too where none of the
+    cells is what it was, as in a copy without their answers."""
+    now = {key: store.state(key).status for key in keys}
+    lost = {key for key, status in now.items() if status not in ("ok", DAMAGED)}
+    return lost if "ok" in now.values() else set(now)
 
 
 def read_table(store: Store, name: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -127,8 +130,8 @@ def read_table(store: Store, name: str, columns: Sequence[str]) -> pd.DataFrame:
 def budget(sweep: Mapping[str, Any]) -> str:
     """The budget that a sweep holds, in words."""
     recipe = sweep["recipe"]
-    size = recipe["samples"] if recipe["budget"] == "samples" else recipe["budget_size"]
-    return f"{size} {BUDGET_WORDS[recipe['budget']]}"
+    held = recipe.get("budget", "samples")  # earlier versions knew no other
+    return f"{recipe['samples' if held == 'samples' else 'budget_size']} {BUDGET_WORDS[held]}"
 
 
 def cells(store: Store) -> pd.DataFrame:
@@ -230,11 +233,12 @@ def write_tables(store: Store) -> list[Path]:
 
 def refuse_loss(store: Store, keys: Collection[str]) -> None:
     """Stop a sweep of other cells from replacing tables whose own cells are gone. Raises StoreError."""
-    lost = vanished(store, finished_before(store) - set(keys))
+    lost = {key for key in finished_before(store) - set(keys) if not store.finished(key)}
     if lost:
         raise StoreError(
-            f"{store.root} holds tables of {len(lost)} finished cells that are no longer under cells/ and are not of this "
-            "grid: this sweep would replace them. Use another --out, or move or delete that folder"
+            f"{store.root} holds tables of {len(lost)} finished cells that are no longer under cells/ or that this version "
+            "cannot read, and that are not of this grid: this sweep would replace them. Use another --out, "
+            "or move or delete that folder"
         )
 
 

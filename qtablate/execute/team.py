@@ -95,7 +95,8 @@ class Team:
     def stop(self) -> None:
         if not self.over:
             for process in self._processes:
-                process.terminate()
+                with suppress(ValueError):  # `end` was interrupted, and has closed it
+                    process.terminate()
 
     def end(self) -> None:
         """End what runs, and hear what it had to say."""

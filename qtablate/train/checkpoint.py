@@ -18,7 +18,7 @@ from qtablate.files import aside
 from qtablate.train.loop import Step, Training
 
 _UNUSABLE = (
-    OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, NotImplementedError,
+    IsADirectoryError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, NotImplementedError,
     pickle.UnpicklingError, zipfile.BadZipFile, zipfile.LargeZipFile,
 )  # fmt: skip
 
@@ -56,6 +56,8 @@ def resume(path: Path, training: Training) -> list[Step]:
         found = torch.load(path, map_location="cpu", weights_only=True)
         steps = [Step(**row) for row in found["steps"]]
         training.restore(found["training"])
+    except torch.OutOfMemoryError:  # which is a RuntimeError, and says nothing about the file
+        raise
     except (Unusable, *_UNUSABLE) as error:
         remove(path)
         training.restore(before)
