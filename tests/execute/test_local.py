@@ -349,7 +349,7 @@ def test_jobs_of_a_sweep_whose_caller_ignores_signals_are_ended_all_the_same(wor
         )
     )
     with running([sys.executable, str(tmp_path / "parent.py")], ignored=SIGNALS) as parent:
-        assert wait_until(lambda: len(alive(parent.pid)) >= 4, 60)  # the job runs
+        assert wait_until(lambda: len(alive(parent.pid)) >= 4 or parent.poll() is not None, 60)  # the job runs, or is over
         began = time.monotonic()
         assert parent.wait(60) == 0
         assert time.monotonic() - began < teams._PATIENCE
