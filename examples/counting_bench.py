@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from qtablate.bench.items import Frames, Item, Problem
+from qtablate.datatypes import Frames, Item, Problem
 from qtablate.seeds import Dice
 
 OPTIONS = ("one", "two", "three")

@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from qtablate.bench.export import export
+from qtablate.data.export import export
 from qtablate.seeds import Dice
 
 ITEMS = 40  # of each task

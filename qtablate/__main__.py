@@ -7,7 +7,7 @@ def main() -> None:
     """Run the command line; Ctrl-C, SIGTERM and SIGHUP end it with "Stopped" from the first moment on."""
     interrupts.leave_at_once()
     try:
-        from qtablate.cli import main as run
+        from qtablate.cli.main import main as run
 
         run()
     finally:

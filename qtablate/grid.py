@@ -71,7 +71,7 @@ class Recipe:
     controls: tuple[str, ...] = ("blind",)
     """What every item is asked with less to see under, one of evaluate.controls.CONTROLS each."""
     scorers: tuple[str, ...] = ("likelihood",)
-    """How answers are read (bench/protocol.py); the first decides the score, all are compared."""
+    """How answers are read (prompts/mvbench.py); the first decides the score, all are compared."""
     lora_rank: int = 0
     """Of a LoRA of the language model; 0: none is added."""
     precision: str = "fp32"

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from qtablate.bench.items import Problem
+from qtablate.datatypes import Problem
 from qtablate.grid import Cell
 from qtablate.versions import versions
 

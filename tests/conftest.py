@@ -12,12 +12,12 @@ import pytest
 import torch
 from transformers import InstructBlipQFormerConfig, LlamaConfig, VideoMAEConfig
 
-from qtablate.bench.prompts import NANO_FORM
 from qtablate.model.encode import Encoder
 from qtablate.model.initialise import initialise, normal
 from qtablate.model.load import NANO
-from qtablate.model.tokenizer import build
 from qtablate.model.videochat2 import VideoChat2Config, VideoChat2Model
+from qtablate.nano.tokenizer import build
+from qtablate.prompts.segments import NANO_FORM
 
 torch.set_num_threads(1)
 LONGEST = ("test_sweep.py", "test_families.py", "test_examples.py", "test_kills.py", "test_interrupts.py", "test_pretrain.py")

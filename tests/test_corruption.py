@@ -14,10 +14,10 @@ import pytest
 from launch import qtablate, tables
 
 from qtablate import load
-from qtablate.analyse import frames
-from qtablate.analyse.report import report
 from qtablate.errors import QtablateError, StoreError
 from qtablate.records import Record
+from qtablate.report import frames
+from qtablate.report.build import report
 from qtablate.store import DAMAGED, Store
 
 RESULTS = Path(__file__).parents[1] / "results"

@@ -8,8 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from qtablate.analyse.tables import summary_sheet
-from qtablate.cli import app
+from qtablate.cli.main import app
+from qtablate.report.tables import summary_sheet
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from qtablate.bench.doctor import examine_benchmark, examine_training
-from qtablate.bench.findings import NOTE
-from qtablate.bench.protocol import SCORERS
-from qtablate.bench.sources import Sources, open_benchmark
-from qtablate.bench.video import extent
+from qtablate.data.findings import NOTE
+from qtablate.data.sources import Sources, open_benchmark
 from qtablate.errors import DataError
+from qtablate.prompts.mvbench import SCORERS
+from qtablate.validate.check import examine_benchmark, examine_training
+from qtablate.video.frames import extent
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -21,10 +21,10 @@ from transformers import (
     ViTModel,
 )
 
-from qtablate.audit import audit
-from qtablate.bench.sources import Sources
+from qtablate.audit.measure import audit
+from qtablate.data.sources import Sources
 from qtablate.grid import Grid
-from qtablate.sweep import recipe_for
+from qtablate.sweep.sweep import recipe_for
 
 GOLDEN = Path(__file__).parent / "golden"
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from launch import alive, command, heeding, running, wait_until
 
-from qtablate import cli, interrupts
+from qtablate import interrupts
+from qtablate.cli import main as cli
 from qtablate.interrupts import SIGNALS, Stopped
 
 START = "import os, signal, sys, time\nfrom qtablate import interrupts\n"

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from qtablate.bench.altered import ALTERED
-from qtablate.bench.items import Item
+from qtablate.data.temporal import ALTERED
+from qtablate.datatypes import Item
 from qtablate.seeds import Dice
 
 NONE, BLIND, OTHER = "none", "blind", "other"
 CONTROLS = (BLIND, *ALTERED, OTHER)
-"""blind: a clip of the mean color; middle, shuffled, reversed: bench/altered.py; other: another item's clip."""
+"""blind: a clip of the mean color; middle, shuffled, reversed: data/temporal.py; other: another item's clip."""
 
 Features = Mapping[str, Tensor]
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from qtablate.bench.items import IMAGE, Item, Problem
-from qtablate.bench.prompts import Asked, begun_alike
-from qtablate.bench.protocol import MOST_TOKENS, SCORERS, first_line, strict
+from qtablate.datatypes import IMAGE, Item, Problem
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
+from qtablate.prompts.mvbench import MOST_TOKENS, SCORERS, first_line, strict
+from qtablate.prompts.segments import Asked, begun_alike
 
 LIKELIHOOD, _, GENERATE, CIRCULAR = SCORERS
 CLIPS_AT_ONCE = 128

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qtablate.analyse.rates import rate
-from qtablate.bench.items import Item
+from qtablate.datatypes import Item
 from qtablate.evaluate.score import score
-from qtablate.model.alike import cosine, effective_rank
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
+from qtablate.model.similarity import cosine, effective_rank
 from qtablate.records import Likeness, Rate
+from qtablate.statistics.clustered import rate
 
 SAMPLE = 25  # items a task that the curves are drawn from
 LOOKED_AT = 64  # items of which attention is recorded

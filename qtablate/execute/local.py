@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from qtablate.execute.events import Event
-from qtablate.execute.team import Team, in_words
+from qtablate.execute.worker_group import Team, in_words
 
 SILENCE = 60.0  # seconds after which a job that says nothing is named
 _STEP = 5.0  # seconds that one turn of the loop counts at most: one that took longer was suspended, and its jobs with it
@@ -57,7 +57,7 @@ def run_jobs(
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["qtablate.run"])
+    context.set_forkserver_preload(["qtablate.cell.run"])
     waiting = list(jobs)[::-1]
     running: list[Team] = []
     devices = gpus()

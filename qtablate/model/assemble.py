@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from qtablate.bench.items import VIDEO, Sample
+from qtablate.datatypes import VIDEO, Sample
 from qtablate.errors import DataError, ModelError
 from qtablate.model.initialise import initialise, normal
 from qtablate.model.load import quiet, read_preprocessing, reading
-from qtablate.model.write import new_directory, write_tokenizer
+from qtablate.model.save import new_directory, write_tokenizer
 
 TOWERS = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel"}
 """Models of pictures and texts, of which the vision half is taken; any other directory is a vision tower as it is."""
@@ -36,9 +36,9 @@ def assemble(vision: Path, llm: Path, out: Path, bridge: Bridge) -> list[str]:
     """Write a model directory; what it holds is told a line each. Raises ModelError; then nothing is written."""
     from transformers import InstructBlipQFormerConfig
 
-    from qtablate.bench.prompts import formats
     from qtablate.model.assembled import OF_CLIPS, AssembledConfig, AssembledModel
     from qtablate.model.encode import Encoder
+    from qtablate.prompts.segments import formats
 
     quiet()
     if bridge.width % _HEAD:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from qtablate.bench.patience import UNSETTLED
 from qtablate.environment import number
+from qtablate.video.isolated import UNSETTLED
 
 LIMIT_GB = 50.0
 _RECENT = 24 * 3600.0  # seconds: what was used since may be in use by another sweep

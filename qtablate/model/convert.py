@@ -16,7 +16,7 @@ from qtablate.errors import ModelError
 from qtablate.model.adapter import DROPOUT, ranks, write_adapter
 from qtablate.model.load import ADAPTER, quiet, reading
 from qtablate.model.original import WITHOUT_TEXT, Original, merged, missing, pairs, read
-from qtablate.model.write import new_directory, write_qformer_tokenizer, write_tokenizer
+from qtablate.model.save import new_directory, write_qformer_tokenizer, write_tokenizer
 
 VARIANTS = {"mistral": "mistral", "vicuna": "llama", "phi": "phi3"}
 """model_type of the language model by variant."""

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from qtablate.bench.items import Item, Sample
-from qtablate.bench.prompts import EOS, IGNORE, Asked, Format, Told
-from qtablate.bench.turns import noted, seconds_told
+from qtablate.datatypes import Item, Sample
 from qtablate.errors import DataError
+from qtablate.prompts.segments import EOS, IGNORE, Asked, Format, Told
+from qtablate.prompts.videochat2 import noted, seconds_told
 
 Text = tuple[Tensor, Tensor]
 """(B, L) ids and (B, L) mask of what the Q-Former reads."""

@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtablate.bench.altered import altered
-from qtablate.bench.items import Clips, Frames, Problem
+from qtablate.data.temporal import altered
+from qtablate.datatypes import Clips, Frames, Problem
 from qtablate.errors import BadMedia, StoreError
 from qtablate.files import aside, write_text
 
@@ -42,7 +42,7 @@ def encoded(model: "Family", shown: Mapping[str, Frames]) -> "dict[str, torch.Te
     """Frozen features (N, D) of clips by name. Clips of one size pass the encoder together."""
     import torch
 
-    from qtablate.model.pixels import normalised
+    from qtablate.model.preprocess import normalised
 
     by_shape: dict[tuple[int, ...], list[str]] = {}
     for name, frames in shown.items():
@@ -82,7 +82,7 @@ class FeatureFiles:
     clip_keys: tuple[str, ...]
     """Of each clip: whatever its pixels depend on."""
     altered: tuple[str, ...] = ()
-    """Controls (bench/altered.py) under which each clip is encoded too, from one decoding."""
+    """Controls (data/temporal.py) under which each clip is encoded too, from one decoding."""
     precision: str = "fp32"
     software: str = ""
     """Versions of the packages that pixels and features depend on (versions.py)."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # reading a fingerprint or a config must not cost the import 
     from qtablate.model.encode import Encoder, Reader
     from qtablate.model.family import Family
 
-NANO = Path(__file__).parent / "assets" / "nano"
+NANO = Path(__file__).parents[1] / "nano" / "assets"
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 """Names the parts where the weights are split over several files."""
@@ -175,10 +175,10 @@ def base_scores(model: str, benchmark: str) -> dict[str, float]:
 def load(model: str, dtype: str = "float32") -> tuple["Family", "Encoder"]:
     """The model and its encoder, on the CPU, from safetensors only; an adapter is added to its language model. `dtype` is
     that of vision tower and language model; bridge, queries and adapter are fp32."""
-    from qtablate.bench.prompts import formats
-    from qtablate.bench.turns import Whole
     from qtablate.model.adapter import add_adapter
     from qtablate.model.encode import Encoder
+    from qtablate.prompts.segments import formats
+    from qtablate.prompts.videochat2 import Whole
 
     path, config, forms = directory(model), read_config(model), formats()
     if config["conversation"] not in forms:

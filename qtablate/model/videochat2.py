@@ -49,7 +49,7 @@ class VideoChat2Config(PreTrainedConfig):
     image_mean: list[float] | None = None
     image_std: list[float] | None = None
     conversation: str = "nano"
-    """Turn markers: a name in qtablate.bench.prompts.formats()."""
+    """Turn markers: a name in qtablate.prompts.segments.formats()."""
     qformer_text: bool = False
     """Whether the Q-Former reads text (the original's qformer_text_input); its tokenizer lies in `qformer_tokenizer/`."""
     max_txt_len: int = 512

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from qtablate.errors import ModelError
+from qtablate.train.distributed import ALONE, Ranks
 from qtablate.train.noise import Noise, NoiseMeter
-from qtablate.train.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qtablate.bench.items import Sample
-from qtablate.bench.prompts import IGNORE
+from qtablate.datatypes import Sample
 from qtablate.model.encode import Batch, Encoder, Text, batch
 from qtablate.model.family import Family
+from qtablate.prompts.segments import IGNORE
 from qtablate.train.accumulate import token_loss_sum
 
 

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from qtablate.bench.items import IMAGE, Sample
+from qtablate.datatypes import IMAGE, Sample
 from qtablate.errors import QtablateError
-from qtablate.model.alike import cosine, effective_rank
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
+from qtablate.model.similarity import cosine, effective_rank
 from qtablate.model.videochat2 import DropPath
 from qtablate.train.accumulate import UNSCALED, Gradient, Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics
 from qtablate.train.batches import MicroBatch, loss_sum, micro_batch
+from qtablate.train.distributed import ALONE, Ranks
 from qtablate.train.noise import LARGEST, NoiseMeter
-from qtablate.train.ranks import ALONE, Ranks
 from qtablate.train.schedule import learning_rate
 
 

@@ -22,11 +22,12 @@ import pandas as pd
 from learner import markdown
 
 import qtablate
-from qtablate.analyse import gate, tables, training
-from qtablate.analyse.contrasts import ALL, SIMPLE, Contrast, read, table
-from qtablate.analyse.frames import budget
-from qtablate.analyse.load import Results
-from qtablate.analyse.report import report
+from qtablate.report import batch_split_check as gate
+from qtablate.report import tables, training
+from qtablate.report.build import report
+from qtablate.report.contrasts import ALL, SIMPLE, Contrast, read, table
+from qtablate.report.frames import budget
+from qtablate.report.results import Results
 from qtablate.store import Store
 
 QUESTIONS = {

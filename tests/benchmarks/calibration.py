@@ -19,7 +19,7 @@ from learner import clock, markdown
 from numpy.typing import NDArray
 from scipy import stats
 
-from qtablate.analyse.estimate import ALPHA, Estimate, detectable, estimate, holm, seed_noise
+from qtablate.statistics.estimate import ALPHA, Estimate, detectable, estimate, holm, seed_noise
 
 RESAMPLES = 400
 Floats = NDArray[np.float64]

@@ -17,11 +17,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-from qtablate.bench.container import listed
-from qtablate.bench.decoder import Timeline, Unsure, decode, sought
-from qtablate.bench.video import Bounds, frame_indices, resized
+from qtablate.video.container import listed
+from qtablate.video.decoder import Timeline, Unsure, decode, sought
+from qtablate.video.frames import Bounds, frame_indices, resized
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from clips import KINDS, Kind, moving, write
 
 REPEATS = 5

@@ -19,8 +19,8 @@ from transformers import InstructBlipQFormerConfig, MistralConfig, VideoMAEConfi
 from qtablate.model.adapter import new_adapter
 from qtablate.model.videochat2 import VideoChat2Config, VideoChat2Model
 from qtablate.train.accumulate import token_loss_sum
+from qtablate.train.device import place
 from qtablate.train.loop import choose_trainable
-from qtablate.train.place import place
 
 TEXT, SUPERVISED, LORA = 128, 32, 16  # tokens of a conversation, of which are supervised; the original's rank
 FRAMES, SIDE = 8, 224

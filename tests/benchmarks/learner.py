@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qtablate.pretrain import Descent, one_cycle
+from qtablate.nano.pretrain import Descent, one_cycle
 
 SEED = 1
 WIDTH = 96

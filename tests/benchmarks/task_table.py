@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 from learner import markdown
 
-from qtablate.analyse.frames import answers, cells
-from qtablate.analyse.rates import rate
+from qtablate.report.frames import answers, cells
+from qtablate.statistics.clustered import rate
 from qtablate.store import Store
 
 TOKENS = (0, 32)

@@ -22,15 +22,15 @@ from learner import SEED, WIDTH, Say, body, clock, correct, fit, markdown, optio
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qtablate.bench.items import Item
-from qtablate.bench.prompts import NANO_FORM
-from qtablate.bench.world.benchmark import WorldBench
-from qtablate.bench.world.questions import TASKS
-from qtablate.bench.world.scene import COLOURS
+from qtablate.datatypes import Item
 from qtablate.model.encode import Encoder
 from qtablate.model.initialise import initialise
-from qtablate.model.tokenizer import build, world_words
+from qtablate.nano.tokenizer import build, world_words
+from qtablate.prompts.segments import NANO_FORM
 from qtablate.seeds import Dice, derive
+from qtablate.world.benchmark import WorldBench
+from qtablate.world.questions import TASKS
+from qtablate.world.scene import COLOURS
 
 POINTS, ERRORS = 2.0, 2.5
 

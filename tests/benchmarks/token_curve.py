@@ -3,7 +3,7 @@
     qtablate sweep --tokens 0,1,2,4,8,16,32,64 --accum 1 --seeds 11,12,13,14,15 --extra-init normal,zeros --out DIR
     python tests/benchmarks/token_curve.py DIR results/nano/token_curve.csv
 
-Differences and intervals are the report's own (qtablate/analyse/contrasts.py), at the level of the first accumulation.
+Differences and intervals are the report's own (qtablate/report/contrasts.py), at the level of the first accumulation.
 """
 
 import sys
@@ -13,7 +13,7 @@ import pandas as pd
 from learner import markdown
 
 import qtablate
-from qtablate.analyse.contrasts import ALL, SIMPLE
+from qtablate.report.contrasts import ALL, SIMPLE
 
 AXIS = "extra_num_query_tokens"
 

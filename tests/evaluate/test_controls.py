@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from qtablate.analyse.frames import CONTROLS as COLUMNS
-from qtablate.bench.altered import ALTERED
-from qtablate.bench.items import Item
-from qtablate.cli import CONTROLS as NAMED
+from qtablate.cell.run import Ready, ask, summarise
+from qtablate.cli.main import CONTROLS as NAMED
+from qtablate.data.temporal import ALTERED
+from qtablate.datatypes import Item
 from qtablate.evaluate.controls import BLIND, CONTROLS, NONE, OTHER, shown
 from qtablate.evaluate.score import Scores
-from qtablate.run import Ready, ask, summarise
-from qtablate.train.place import place
+from qtablate.report.frames import CONTROLS as COLUMNS
+from qtablate.train.device import place
 
 
 def item(number: int, clip: str, task: str = "a", media: str = "", medium: str = "video") -> Item:

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from qtablate.bench.items import IMAGE, Item
-from qtablate.bench.prompts import formats
-from qtablate.bench.protocol import MOST_TOKENS, SCORERS, first_line
+from qtablate.datatypes import IMAGE, Item
 from qtablate.evaluate import score as module
 from qtablate.evaluate.score import Scores, at_once, fits, score
 from qtablate.model.encode import Encoder
+from qtablate.prompts.mvbench import MOST_TOKENS, SCORERS, first_line
+from qtablate.prompts.segments import formats
 
 OPTIONS = ("left", "red left moves", "right?", "what moves red left right what")
 
@@ -257,7 +257,7 @@ def test_a_question_with_the_markers_of_a_clip_is_named(tiny, tokenizer):
 
 def test_training_texts_of_any_length_are_cut(encoder):
     """By tokens, as ever; tokenising a million characters is no matter."""
-    from qtablate.bench.items import Sample
+    from qtablate.datatypes import Sample
     from qtablate.model.encode import batch
 
     told = batch(encoder, [Sample("0", "video", "c", (("what moves?", LONG * 50),))], [5], 64)

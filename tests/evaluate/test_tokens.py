@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from qtablate.bench.items import Item
+from qtablate.datatypes import Item
 from qtablate.evaluate.tokens import (
     cosine,
     curve,
@@ -17,7 +17,7 @@ from qtablate.evaluate.tokens import (
     replaced,
     sample,
 )
-from qtablate.model.surgery import resize_extra
+from qtablate.model.query_resize import resize_extra
 
 ITEMS = [Item(f"t-{n}", "t", f"c{n % 3}", "what moves ?", ("red", "left"), n % 2) for n in range(6)]
 

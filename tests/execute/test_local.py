@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from launch import alive, running, wait_until
 
-from qtablate.display import Board
-from qtablate.execute import team as teams
+from qtablate.cli.progress import Board
+from qtablate.execute import worker_group as teams
 from qtablate.execute.events import Event, Progress
 from qtablate.execute.local import at_once, cores, gpus, run_jobs
-from qtablate.execute.team import Team
+from qtablate.execute.worker_group import Team
 from qtablate.interrupts import SIGNALS
 
 MODULE = """

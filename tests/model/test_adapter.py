@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from qtablate.bench.items import VIDEO, Sample
+from qtablate.datatypes import VIDEO, Sample
 from qtablate.errors import ModelError
 from qtablate.model.adapter import DROPOUT, TARGETS, adapter_weights, new_adapter, silence, targets, write_adapter
 from qtablate.model.load import ADAPTER, load

@@ -21,13 +21,13 @@ from transformers import (
     ViTModel,
 )
 
-from qtablate.bench.items import IMAGE, VIDEO, Item, Sample
+from qtablate.datatypes import IMAGE, VIDEO, Item, Sample
 from qtablate.errors import ModelError
 from qtablate.evaluate.score import score
 from qtablate.model.assemble import Bridge, assemble
 from qtablate.model.initialise import initialise
 from qtablate.model.load import load, read_config, start_anew
-from qtablate.model.surgery import resize_extra
+from qtablate.model.query_resize import resize_extra
 from qtablate.train.batches import loss_sum, micro_batch
 from qtablate.train.loop import choose_trainable
 

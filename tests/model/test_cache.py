@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from qtablate.bench.patience import TOO_LONG
 from qtablate.errors import QtablateError
 from qtablate.model.cache import LIMIT_GB, chunks, limit_bytes, prune, unsettled
+from qtablate.video.isolated import TOO_LONG
 
 DAY = 24 * 3600.0
 NOW = 1e9

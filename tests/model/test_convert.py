@@ -10,7 +10,7 @@ from qtablate.errors import ModelError
 from qtablate.model.convert import Settings, convert
 from qtablate.model.load import load, read_config, start_anew
 from qtablate.model.original import merged
-from qtablate.model.surgery import resize_extra
+from qtablate.model.query_resize import resize_extra
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 LLM, BERT = GOLDEN / "mistral-tiny", GOLDEN / "bert-base-uncased"

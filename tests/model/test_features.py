@@ -48,7 +48,7 @@ def test_features_equal_the_models_and_bad_clips_are_named(tiny, files):
     found = files.read()
     assert set(found) == {f"clip{n}" for n in (0, 1, 2, 4, 5, 6)}
     assert found["clip5"].shape == (4, 24)
-    from qtablate.model.pixels import normalised
+    from qtablate.model.preprocess import normalised
 
     with torch.inference_mode():
         alone = tiny.vision_features(normalised([FakeClips().frames("clip2")]))[0]

@@ -16,15 +16,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from qtablate.bench.items import IMAGE, VIDEO, Sample
-from qtablate.bench.prompts import IGNORE, formats
-from qtablate.bench.turns import MISTRAL
+from qtablate.datatypes import IMAGE, VIDEO, Sample
 from qtablate.model.convert import Settings, convert
 from qtablate.model.encode import Encoder, batch
 from qtablate.model.load import load
 from qtablate.model.original import translate
-from qtablate.model.surgery import resize_extra
+from qtablate.model.query_resize import resize_extra
 from qtablate.model.videochat2 import VideoChat2Model
+from qtablate.prompts.segments import IGNORE, formats
+from qtablate.prompts.videochat2 import MISTRAL
 from qtablate.train.batches import text_loss_sum
 
 GOLDEN = Path(__file__).parent.parent / "golden"

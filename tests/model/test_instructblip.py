@@ -13,13 +13,13 @@ from transformers import (
     T5Config,
 )
 
-from qtablate.bench.items import VIDEO, Item, Sample
+from qtablate.datatypes import VIDEO, Item, Sample
 from qtablate.errors import ModelError
 from qtablate.evaluate.score import score
 from qtablate.model.encode import batch
 from qtablate.model.initialise import initialise, normal
 from qtablate.model.load import fingerprint, load, read_config, visual_tokens
-from qtablate.model.surgery import resize_extra
+from qtablate.model.query_resize import resize_extra
 from qtablate.train.batches import by_shape, text_loss_sum
 from qtablate.train.batches import visual_tokens as tokens_of_rows
 from qtablate.train.loop import choose_trainable

@@ -13,13 +13,13 @@ import torch
 from torch import distributed, nn
 from torch.amp import GradScaler
 
-from qtablate.bench.items import IMAGE, VIDEO, Sample
+from qtablate.datatypes import IMAGE, VIDEO, Sample
 from qtablate.execute.events import Member, Progress
 from qtablate.model.load import load
-from qtablate.train import ranks as ranks_module
+from qtablate.train import distributed as ranks_module
 from qtablate.train.accumulate import Rules, accumulate, clear
+from qtablate.train.distributed import Ranks, together
 from qtablate.train.loop import Plan, Training, choose_trainable
-from qtablate.train.ranks import Ranks, together
 
 CPU = torch.device("cpu")
 WAIT = timedelta(seconds=30)

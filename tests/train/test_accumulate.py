@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from qtablate.bench.items import IMAGE, VIDEO, Sample
+from qtablate.datatypes import IMAGE, VIDEO, Sample
 from qtablate.errors import ModelError
 from qtablate.train.accumulate import Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics
 from qtablate.train.batches import MicroBatch, loss_sum, micro_batch

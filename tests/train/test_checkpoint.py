@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qtablate.bench.items import VIDEO, Sample
+from qtablate.datatypes import VIDEO, Sample
 from qtablate.train import checkpoint
 from qtablate.train.accumulate import Rules
 from qtablate.train.loop import Plan, Training, choose_trainable

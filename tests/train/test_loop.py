@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qtablate.bench.items import VIDEO, Sample
+from qtablate.datatypes import VIDEO, Sample
 from qtablate.train.accumulate import Rules, clear
 from qtablate.train.batches import by_shape, loss_sum, micro_batch, visual_tokens
 from qtablate.train.loop import Plan, Training, choose_trainable, drops_out, optimizer_for

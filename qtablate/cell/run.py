@@ -1,0 +1,472 @@
+"""One cell from start to end: model, training, evaluation, files. Runs in a process of its own, one thread.
+
+A cell is a pure function of its configuration; where it runs decides nothing but its times.
+"""
+
+import math
+import platform
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qtablate.cell.jobs import CellJob, FeatureJob, Probed, ProbeJob
+from qtablate.data.sources import Sources, open_benchmark, open_training
+from qtablate.data.temporal import SHUFFLED
+from qtablate.datatypes import VIDEO, Clips, Frames, Item, Sample, with_seconds
+from qtablate.errors import DataError, QtablateError
+from qtablate.evaluate import tokens
+from qtablate.evaluate.controls import BLIND, NONE, Features, shown
+from qtablate.evaluate.score import GENERATE, LIKELIHOOD, Scores, fits, score
+from qtablate.execute.events import Member, Notice, Progress
+from qtablate.grid import Cell
+from qtablate.model.adapter import new_adapter, silence
+from qtablate.model.encode import Encoder
+from qtablate.model.family import Family
+from qtablate.model.features import vision_dtype
+from qtablate.model.load import load, read_config, start_anew
+from qtablate.model.preprocess import CLIP_MEAN, normalised
+from qtablate.model.query_resize import resize_extra
+from qtablate.prompts.mvbench import upstream
+from qtablate.records import Figures, Likeness, Rate, TaskScore, of_cell
+from qtablate.statistics.clustered import rate
+from qtablate.store import Store
+from qtablate.train import checkpoint
+from qtablate.train.accumulate import Rules
+from qtablate.train.batches import supervised_tokens
+from qtablate.train.device import LOADED, Place, place
+from qtablate.train.distributed import ALONE, Ranks, together
+from qtablate.train.loop import Plan, Step, Training, choose_trainable, drops_out
+from qtablate.train.sample_order import drawn, seen_by
+
+Report = Callable[[Progress | Notice], None]
+
+CHECKPOINT = "checkpoint.pt"
+"""Of a cell that is not finished, in its folder."""
+
+TRAIN_COLUMNS = (
+    "step", "samples_seen", "supervised_tokens", "loss", "grad_norm", "extra_grad_norm", "extra_update", "query_update",
+    "extra_cosine", "extra_rank", "grad_signal", "grad_noise", "lr", "image_fraction", "seconds",
+)  # fmt: skip
+ANSWER_COLUMNS = (
+    "control", "item", "task", "media", "gold", "predicted", "predicted_per_token", "correct", "correct_per_token",
+    "options", "scores", "tokens",
+)  # fmt: skip
+
+
+HELD_COLUMNS = ("what", "start", "end", "n_items", "accuracy", "accuracy_stderr", "change", "change_stderr")
+
+
+def one_thread() -> None:
+    """One thread a process: two busy processes of two threads each ran 15 times slower than of one each."""
+    torch.set_num_threads(1)
+
+
+def compute_features(job: FeatureJob, report: Report) -> None:
+    """Compute chunks of frozen features."""
+    one_thread()
+    model, _ = load(job.sources.model, LOADED[job.files.precision])
+    model.eval()
+    model.language_model = None  # not asked here; a large one would fill the device for nothing
+    place(model, job.files.precision)
+    config = read_config(job.sources.model)
+    if job.which == "training":
+        clips: Clips = open_training(job.sources, config, job.samples, job.image_share)
+    else:
+        clips = open_benchmark(job.sources, config)
+    heard = _Heard(clips, report, sum(len(job.files.chunks[number][1]) for number in job.chunks))
+    for number in job.chunks:
+        job.files.compute(number, model, heard)
+
+
+class _Heard:
+    """Clips that tell of each one that is decoded: a chunk of long ones may take minutes."""
+
+    def __init__(self, clips: Clips, report: Report, total: int) -> None:
+        self._clips, self._report, self._total, self._done = clips, report, total, 0
+        self.fingerprint, self.clips, self.key, self.seconds = clips.fingerprint, clips.clips, clips.key, clips.seconds
+
+    def frames(self, clip: str) -> Frames:
+        try:
+            return self._clips.frames(clip)
+        finally:
+            self._done += 1
+            self._report(Progress("features", self._done, self._total))
+
+
+def probe(job: ProbeJob, report: Report) -> Probed:
+    """Time two micro-batches of the cell after a first one, and one group of items; where a cell has several ranks, the largest
+    share of a micro-batch, alone: without the time and memory that adding up gradients takes."""
+    one_thread()
+    cell, recipe, config = job.cell, job.cell.recipe, read_config(job.sources.model)
+    training = open_training(job.sources, config, recipe.samples, recipe.image_share)
+    items = open_benchmark(job.sources, config).items[:64]
+    size = -(-cell.condition.micro_batch_size // job.ranks)
+    samples = drawn(cell, training.samples, training.weights, cell.samples or recipe.samples, 3 * size)
+    controls = (NONE, *recipe.controls)
+    parts = 1 + -(-len(samples) // size) + len(controls)
+    report(Progress("probe", 0, parts))
+    ready = prepare(cell, job.sources)
+    report(Progress("probe", 1, parts))
+    model = ready.model
+    if ready.encoder.tell_seconds:
+        shown = [*((one.clip, one.medium) for one in samples), *((one.clip, one.medium) for one in items)]
+        at = {clip: (0.0,) * config["num_frames"] for clip, medium in shown if medium == VIDEO}
+        samples, items = with_seconds(samples, at), with_seconds(items, at)
+    blank = {medium: blank_features(model, medium) for medium in {s.medium for s in samples} | {i.medium for i in items}}
+    features = {sample.clip: blank[sample.medium] for sample in samples}
+    empty = {item.clip: blank[item.medium] for item in items}
+    alone = replace(plan_of(cell), micro_batch_size=size, accumulate_grad_batches=1)
+    steps = []
+    for step in training_of(ready, samples, features.__getitem__, alone):
+        steps.append(step)
+        report(Progress("probe", 1 + len(steps), parts))
+    began = time.perf_counter()
+    for done, control in enumerate(controls, start=1):
+        ask(ready, items, control, lambda _: empty, lambda _: None, recipe.scorers if control == NONE else recipe.scorers[:1])
+        report(Progress("probe", parts - len(controls) + done, parts))
+    an_item = (time.perf_counter() - began) / len(items)
+    timed = [step.seconds for step in steps[1:]] or [steps[0].seconds]
+    tokens = sum(step.supervised_tokens for step in steps) / len(samples)
+    return Probed(sum(timed) / len(timed), an_item, ready.place.peak_memory_mb(), *counted(ready), tokens)
+
+
+def run_cell(job: CellJob, report: Report, member: Member | None = None) -> None:
+    """Run a cell and write its files; a failure is written too, and raised.
+
+    Of several ranks the first writes, and when they have trained together it goes on alone: the others end. Their failure
+    is written by the sweep, which hears all of them and knows whose it was.
+    """
+    store, cell = Store(job.store), job.cell
+    made_on = host()
+    if member is None or member.rank == 0:
+        store.write_record(of_cell(cell, "running", host=made_on))
+    try:
+        one_thread()
+        torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())  # on a CPU, bit for bit
+        figures = _run(job, store, report, member)
+    except Exception as error:
+        if member is None:
+            text = str(error) if isinstance(error, QtablateError) else f"{type(error).__name__}: {error}"
+            failed = of_cell(cell, "failed", error=text, traceback=traceback.format_exc(), host=made_on)
+            store.write_record(failed)
+        raise
+    if figures:
+        store.write_record(of_cell(cell, "ok", figures, files=store.checksums(cell.key), host=made_on))
+        with suppress(OSError):  # the cell is finished
+            checkpoint.remove(store.cell_file(cell.key, CHECKPOINT))
+
+
+def host() -> str:
+    """What this process runs on, as far as that can change how numbers round: `x86_64 AVX2, python 3.11.7`, or the GPU."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()} {device}, python {platform.python_version()}"
+
+
+def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> Figures | None:
+    """None for a rank behind the first."""
+    cell, recipe = job.cell, job.cell.recipe
+    torch.manual_seed(cell.seed)  # dropout, where a model has any
+    ready = prepare(cell, job.sources)
+    model, encoder = ready.model, ready.encoder
+    config = read_config(job.sources.model)
+    started = model.queries().detach().clone()
+
+    training = open_training(job.sources, config, recipe.samples, recipe.image_share)
+    job.training.verify()
+    job.benchmark.verify()
+    features = job.training.read()
+    there = with_seconds([sample for sample in training.samples if sample.clip in features], job.training.seconds())
+    samples = seen_by(cell, there, training.weights, lambda sample: supervised_tokens(sample, encoder, recipe.longest))
+    kept = store.cell_file(cell.key, CHECKPOINT)
+    with together(member, ready.place.device, cell.seed) as ranks:
+        run = training_of(ready, samples, features.__getitem__, plan_of(cell), ranks)
+        try:
+            steps = checkpoint.resume(kept, run)
+        except checkpoint.Unusable as error:
+            steps = []
+            report(Notice(f"{CHECKPOINT} cannot be used ({error}): training starts over"))
+        resumed, saved, keep = len(steps), time.monotonic(), _Keeper(kept, report)
+        for step in run:
+            steps.append(step)
+            report(Progress("train", len(steps), run.steps, step.loss))
+            if job.save_every is not None and ranks.rank == 0 and time.monotonic() - saved >= job.save_every:
+                keep(run, steps)
+                saved = time.monotonic()
+        if ranks.rank == 0 and len(steps) > resumed:  # so that evaluation alone is tried again where it fails
+            keep(run, steps)
+    if ranks.rank:
+        return None
+    if all(step.grad_norm is None for step in steps) and any(step.loss is not None for step in steps):
+        raise QtablateError(
+            "training diverged: no window had a finite gradient in fp16; clip gradients or use --precision bf16"
+        )
+    store.write_rows(store.cell_file(cell.key, "train.csv"), _as_rows(steps), TRAIN_COLUMNS)
+
+    plain = job.benchmark.read()
+    asked_of = [item for item in open_benchmark(job.sources, config).items if item.clip in plain]
+    items, unscored = fits(model, encoder, with_seconds(asked_of, job.benchmark.seconds()), recipe.scorers)
+    if not items:
+        raise DataError("no item can be asked: every clip of the benchmark was left out, or every text is too long")
+    answers: dict[str, list[Scores]] = {}
+    seconds: dict[str, float] = {}
+    in_all = (1 + len(recipe.controls)) * len(items)
+
+    def features_of(control: str) -> Features:
+        return plain if control == NONE else job.benchmark.read(control)
+
+    def told(done: int) -> None:
+        report(Progress("evaluate", len(answers) * len(items) + done, in_all))
+
+    first = recipe.scorers[0]
+    for control in (NONE, *recipe.controls):
+        began = time.perf_counter()
+        asked = ask(ready, items, control, features_of, told, recipe.scorers if control == NONE else (first,))
+        answers[control] = asked[first]
+        seconds[control] = time.perf_counter() - began
+        if control == NONE and recipe.scorers != (LIKELIHOOD,):
+            rows = [_choice(one) for one in zip(*asked.values(), strict=True)]
+            columns = ("item", "task", "media", "gold", *recipe.scorers, *(("upstream", "text") if GENERATE in asked else ()))
+            store.write_rows(store.cell_file(cell.key, "choices.csv"), rows, columns)
+    rows = [_answer(control, one) for control, scores in answers.items() for one in scores]
+    store.write_rows(store.cell_file(cell.key, "answers.csv"), rows, ANSWER_COLUMNS)
+
+    began = time.perf_counter()
+    with ready.place.autocast():
+        likeness = _look(model, encoder, items, plain, started, store, cell.key, report) if recipe.diagnose else None
+    token_seconds = time.perf_counter() - began
+
+    last = [step for step in steps[-max(1, len(steps) // 10) :] if step.loss is not None and math.isfinite(step.loss)]
+    supervised = sum(step.supervised_tokens for step in last)
+    trainable, frozen = counted(ready)
+    return Figures(
+        steps=sum(step.grad_norm is not None for step in steps),
+        samples_seen=steps[-1].samples_seen,
+        supervised_tokens=sum(step.supervised_tokens for step in steps),
+        skipped_windows=sum(step.loss is None for step in steps),
+        overflows=sum(step.loss is not None and step.grad_norm is None for step in steps),
+        peak_learning_rate=cell.learning_rate,
+        samples_cut=sum(step.samples_cut for step in steps),
+        dropout=drops_out(model),
+        train_loss=sum(step.loss * step.supervised_tokens for step in last if step.loss is not None) / supervised
+        if supervised
+        else None,
+        visual_tokens=model.num_visual_tokens,
+        trainable_params=trainable,
+        frozen_params=frozen,
+        extra_query_tokens=ready.surgery,
+        likeness=likeness,
+        train_seconds=sum(step.seconds for step in steps),
+        eval_seconds=seconds.pop(NONE),
+        control_seconds=sum(seconds.values()),
+        token_seconds=token_seconds,
+        peak_memory_mb=ready.place.peak_memory_mb(),
+        unscored=tuple(unscored),
+        **summarise(answers),
+    )
+
+
+class _Keeper:
+    """Writes checkpoints; where there is no room for one, training goes on without, and that is said once."""
+
+    def __init__(self, path: Path, report: Report) -> None:
+        self._path, self._report, self._said = path, report, False
+
+    def __call__(self, run: Training, steps: Sequence[Step]) -> None:
+        try:
+            checkpoint.save(self._path, run, steps)
+        except OSError as error:
+            if not self._said:
+                self._report(Notice(f"{self._path} cannot be written ({error.strerror}): going on without a checkpoint"))
+            self._said = True
+
+
+def _look(
+    model: Family, encoder: Encoder, items: Sequence[Item], shown: Features, started: Tensor,
+    store: Store, key: str, report: Report,
+) -> Likeness | None:  # fmt: skip
+    """Write held.csv and looks.csv, what the tokens hold and where they look; the extra ones' likeness is returned."""
+    some = tokens.sample(items)
+    held = tokens.curve(model, encoder, some, shown, lambda done, of: report(Progress("tokens", done, of)))
+    store.write_rows(
+        store.cell_file(key, "held.csv"),
+        [{
+            "what": one.what, "start": one.tokens[0], "end": one.tokens[1], "n_items": one.accuracy.n,
+            "accuracy": one.accuracy.value, "accuracy_stderr": one.accuracy.stderr, "change": one.change.value,
+            "change_stderr": one.change.stderr,
+        } for one in held],
+        HELD_COLUMNS,
+    )  # fmt: skip
+    one_medium = [item for item in some if shown[item.clip].shape == shown[some[0].clip].shape]
+    looked = tokens.looks(model, encoder, one_medium[:: max(1, len(one_medium) // tokens.LOOKED_AT)], shown)
+    places = {place: "place_{}_{}_{}".format(*place) for place in looked[0].places}  # frame, row, column
+    store.write_rows(
+        store.cell_file(key, "looks.csv"),
+        [{
+            "token": one.token, "extra": int(one.extra), "from_question": one.from_question, "from_answer": one.from_answer,
+            **{places[place]: share for place, share in one.places.items()},
+        } for one in looked],
+        ("token", "extra", "from_question", "from_answer", *places.values()),
+    )  # fmt: skip
+    if not model.config.extra_num_query_tokens:
+        return None
+    clips = dict.fromkeys(item.clip for item in one_medium)
+    return tokens.likeness(model, started, torch.stack([shown[clip] for clip in clips]))
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A model that can be trained and asked."""
+
+    model: Family
+    encoder: Encoder
+    parameters: dict[str, torch.nn.Parameter]
+    """What is trained."""
+    surgery: str
+    place: Place
+
+
+def prepare(cell: Cell, sources: Sources) -> Ready:
+    """Load the base, start its fresh parts, its extra queries and its LoRA from the cell's seed, freeze the rest."""
+    recipe = cell.recipe
+    model, encoder = load(sources.model, LOADED[recipe.precision])
+    start_anew(model, cell.seed)
+    surgery = resize_extra(
+        model, cell.condition.extra_num_query_tokens, cell.condition.extra_init.replace("none", "normal"), cell.seed
+    )
+    if recipe.lora_rank:
+        new_adapter(model, recipe.lora_rank, cell.seed)
+    else:
+        silence(model)
+    parameters = choose_trainable(model, recipe.train_language_model, bool(recipe.lora_rank))
+    for parameter in parameters.values():
+        parameter.data = parameter.data.float()  # a language model that is trained was loaded in the frozen parts' precision
+    return Ready(model, encoder, parameters, str(surgery), place(model, recipe.precision, recipe.checkpointing))
+
+
+def counted(ready: Ready) -> tuple[int, int]:
+    """(trainable, frozen) parameters."""
+    trainable = sum(p.numel() for p in ready.parameters.values())
+    return trainable, sum(p.numel() for p in ready.model.parameters()) - trainable
+
+
+def plan_of(cell: Cell) -> Plan:
+    recipe, condition = cell.recipe, cell.condition
+    rules = Rules(
+        cast(Any, condition.loss_norm), cast(Any, condition.clip_at), cast(Any, condition.schedule_at), recipe.max_grad_norm
+    )
+    return Plan(
+        condition.micro_batch_size, condition.accumulate_grad_batches, cell.learning_rate, recipe.warm_up,
+        recipe.min_lr_ratio, recipe.weight_decay, recipe.betas, recipe.longest, rules, condition.extra_lr,
+        condition.mixing == "multi" or recipe.image_share in (0, 1),
+    )  # fmt: skip
+
+
+def training_of(
+    ready: Ready, samples: Sequence[Sample], lookup: Callable[[str], Tensor], plan: Plan, ranks: Ranks = ALONE
+) -> Training:
+    where = ready.place
+    return Training(ready.model, ready.parameters, samples, lookup, ready.encoder, plan, where.autocast, where.scaler, ranks)
+
+
+def ask(
+    ready: Ready,
+    items: Sequence[Item],
+    control: str,
+    features: Callable[[str], Features],
+    report: Callable[[int], None],
+    how: Sequence[str] = (LIKELIHOOD,),
+) -> dict[str, list[Scores]]:
+    """Scores of every item under a control, in their order, by scorer."""
+    asked, seen = shown(control, items, features, lambda medium: blank_features(ready.model, medium))
+    real = {item.id: item for item in items}
+    found: dict[tuple[str, str], Scores] = {}
+    with ready.place.autocast():
+        for group in score(ready.model, ready.encoder, asked, seen.__getitem__, how):
+            found |= {(one.how, one.item.id): replace(one, item=real[one.item.id]) for one in group}
+            report(len(found) // len(how))
+    return {one: [found[one, item.id] for item in items] for one in how}
+
+
+def blank_features(model: Family, medium: str) -> Tensor:
+    """Features of a clip in which every pixel has the mean color: no visual information, but no foreign input either."""
+    frames = model.config.num_frames if medium == "video" else 1
+    side = model.config.vision_config.image_size
+    mean = np.round(255 * np.array(model.config.image_mean or CLIP_MEAN)).astype(np.uint8)
+    clip = np.broadcast_to(mean, (frames, side, side, 3))
+    with torch.inference_mode():
+        pixels = normalised([clip], model.config.image_mean, model.config.image_std)
+        return model.vision_features(pixels.to(model.device, vision_dtype(model)))[0].cpu()
+
+
+def summarise(answers: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
+    """Accuracies of a cell, over items, over tasks and a task, as it is and under every control."""
+    scores = answers[NONE]
+    right = {control: [float(one.predicted == one.item.answer) for one in given] for control, given in answers.items()}
+    right_per_token = [float(one.predicted_per_token == one.item.answer) for one in scores]
+    clusters = [one.item.cluster for one in scores]
+    chances = [1 / len(one.item.options) for one in scores]
+
+    def over(values: Sequence[float], rows: Sequence[int]) -> Rate:
+        return rate([values[row] for row in rows], [clusters[row] for row in rows])
+
+    def controls(rows: Sequence[int]) -> dict[str, Rate]:
+        return {control: over(values, rows) for control, values in right.items() if control != NONE}
+
+    def gain(control: str) -> Rate:
+        if control not in right:
+            return Rate(None, None, 0)
+        return over([a - b for a, b in zip(right[NONE], right[control], strict=True)], everything)
+
+    everything = range(len(scores))
+    tasks = []
+    for task in dict.fromkeys(one.item.task for one in scores):
+        rows = [row for row in everything if scores[row].item.task == task]
+        tasks.append(TaskScore(
+            task, over(right[NONE], rows), over(right_per_token, rows), controls(rows),
+            float(np.mean([chances[row] for row in rows])),
+        ))  # fmt: skip
+    macro = [task.accuracy.value for task in tasks if task.accuracy.value is not None]
+    return {
+        "accuracy": over(right[NONE], everything),
+        "accuracy_macro": float(np.mean(macro)) if macro else None,
+        "accuracy_per_token": over(right_per_token, everything),
+        "controls": controls(everything),
+        "visual_gain": gain(BLIND),
+        "temporal_gain": gain(SHUFFLED),
+        "chance": float(np.mean(chances)),
+        "tasks": tuple(tasks),
+    }
+
+
+def _as_rows(steps: Iterable[Step]) -> list[dict[str, object]]:
+    return [{name: getattr(step, name) for name in TRAIN_COLUMNS} for step in steps]
+
+
+def _choice(ways: Sequence[Scores]) -> dict[str, object]:
+    """One item as every scorer reads it."""
+    item = ways[0].item
+    row: dict[str, object] = {"item": item.id, "task": item.task, "media": item.cluster, "gold": item.answer}
+    for one in ways:
+        row[one.how] = one.predicted
+        if one.how == GENERATE:
+            row |= {"upstream": int(upstream(one.text, item.answer)), "text": one.text}
+    return row
+
+
+def _answer(control: str, one: Scores) -> dict[str, object]:
+    item = one.item
+    return {
+        "control": control, "item": item.id, "task": item.task, "media": item.cluster, "gold": item.answer,
+        "predicted": one.predicted, "predicted_per_token": one.predicted_per_token,
+        "correct": int(one.predicted == item.answer), "correct_per_token": int(one.predicted_per_token == item.answer),
+        "options": len(item.options), "scores": ";".join(f"{total:.6g}" for total in one.total),
+        "tokens": ";".join(map(str, one.tokens)),
+    }  # fmt: skip

@@ -1,0 +1,62 @@
+"""What a running sweep looks like: every phase that a job reports has its words, and shares grow."""
+
+import inspect
+import io
+import re
+
+from rich.console import Console
+
+from qtablate.cell import run
+from qtablate.cli.progress import Board, clock
+from qtablate.execute.events import Event, Progress
+
+PHASES = sorted(set(re.findall(r'Progress\("(\w+)"', inspect.getsource(run))))
+
+
+def test_every_phase_that_a_job_reports_has_its_words():
+    assert PHASES == ["evaluate", "features", "probe", "tokens", "train"]
+    for phase in PHASES:
+        board = Board("Cells", {"k": "a cell"}, 1)
+        board.take(Event("k", "started"))
+        board.take(Event("k", "progress", progress=Progress(phase, 1, 4)))
+        [line] = board.status_lines()
+        assert "a cell: " in line
+        assert " 1/4" in line
+        board.renderable()
+
+
+def test_a_cell_is_further_with_every_phase():
+    from qtablate.cli.progress import _share
+
+    shares = [_share(Progress(phase, done, 2)) for phase in ("train", "evaluate") for done in (0, 1, 2)]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    tokens = [_share(Progress("tokens", done, 2)) for done in (0, 1, 2)]
+    assert tokens == sorted(tokens)
+    assert tokens[0] > _share(Progress("train", 2, 2))
+    assert tokens[-1] == 1
+
+
+def test_a_silent_job_is_marked_until_it_is_heard_again():
+    board = Board("Cells", {"k": "tokens 32, accum 1, seed 1"}, 1)
+    board.take(Event("k", "started"))
+    silent = Event("k", "silent", text="nothing heard for 1 min")
+    board.take(silent)
+    assert board.line(silent) == "tokens 32, accum 1, seed 1: nothing heard for 1 min (starting)"
+    board.take(Event("k", "progress", progress=Progress("train", 12, 600)))
+    assert shown(board).count("nothing heard") == 0
+    board.take(silent)
+    assert board.line(silent) == "tokens 32, accum 1, seed 1: nothing heard for 1 min (step 12/600)"
+    assert shown(board).count("nothing heard for 1 min") == 1
+    board.take(Event("k", "done"))
+    assert (board.silent, board.over) == ({}, 1)
+
+
+def shown(board: Board) -> str:
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(board.renderable())
+    return console.export_text()
+
+
+def test_times_for_people():
+    assert [clock(seconds) for seconds in (41.6, 425, 7800)] == ["42 s", "7 min 05 s", "2 h 10 min"]

@@ -1,0 +1,190 @@
+"""Two folders against each other, and a folder as frames."""
+
+import dataclasses
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import qtablate
+from qtablate.cell.run import TRAIN_COLUMNS
+from qtablate.errors import QtablateError, StoreError
+from qtablate.grid import RECORD_SCHEMA, Condition
+from qtablate.records import Figures, Rate, Record, TaskScore
+from qtablate.report.compare import compare
+from qtablate.report.frames import AXES
+from qtablate.report.tables import comparison_sheet
+from qtablate.store import Store
+
+ITEMS = 300
+
+
+def write(
+    folder,
+    accuracies,
+    seeds=(1, 2, 3),
+    benchmark="b",
+    shift=0.0,
+    unfinished=(),
+    samples=64,
+    names="item",
+    warm_up=0.2,
+    scaling="none",
+    lr_batch=8,
+):
+    """A finished sweep of conditions by tokens, its answers drawn at these accuracies with common random numbers."""
+    store, entries = Store(folder), []
+    random = np.random.default_rng(3)
+    draws = {seed: random.uniform(size=ITEMS) for seed in seeds}
+    for tokens, accuracy in accuracies.items():
+        for seed in seeds:
+            key = f"{tokens}-{seed}-{folder.name}"
+            condition = asdict(Condition(tokens, 1, 16, "multi", "normal" if tokens else "none", lr_scaling=scaling))
+            entries.append({"key": key, "seed": seed, **condition})
+            if (tokens, seed) in unfinished:
+                continue
+            right = draws[seed] < accuracy + shift
+            blind = np.arange(ITEMS) % 4 == 0
+            rows = [
+                {
+                    "control": control, "item": f"{names}-{n:03d}", "task": "ab"[n % 2], "media": f"clip-{n // 2}", "gold": 0,
+                    "predicted": int(not good), "predicted_per_token": int(not good), "correct": int(good),
+                    "correct_per_token": int(good), "options": 4, "scores": "-1;-2", "tokens": "1;1",
+                }
+                for control, answers in (("none", right), ("blind", blind)) for n, good in enumerate(answers)
+            ]  # fmt: skip
+            store.write_rows(store.cell_file(key, "answers.csv"), rows, tuple(rows[0]))
+            store.write_rows(
+                store.cell_file(key, "train.csv"), [dict.fromkeys(TRAIN_COLUMNS) | {"step": 1, "loss": 0.5}], TRAIN_COLUMNS
+            )
+            value, blank = Rate(float(right.mean()), 0.02, ITEMS), Rate(0.25, 0.02, ITEMS)
+            tasks = tuple(TaskScore(t, value, value, {"blind": blank}, 0.25) for t in "ab")
+            figures = Figures(
+                8, samples, 1000, 0, 0, 1e-3, 0, False, 0.5, value, value.value, value, {"blind": blank},
+                Rate(0.1, 0.02, ITEMS),
+                Rate(None, None, 0), 0.25, tasks, 2 + tokens, 10, 10, "", None, 10.0, 1.0, 1.0, 0.0, 500.0,
+            )  # fmt: skip
+            store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures), files=store.checksums(key)))
+    store.write_sweep({
+        "schema": RECORD_SCHEMA,
+        "grid": {"hold": "micro-batch", "lr_batch": lr_batch, "lr_scaling": [scaling]}, "sources": {"model": "nano"},
+        "recipe": {"samples": samples, "budget": "samples", "budget_size": 0, "warm_up": warm_up},
+        "fingerprints": {"benchmark": benchmark, "model": "m"}, "versions": {"torch": "2"}, "cells": entries, "problems": [],
+        "items": ITEMS,
+    })  # fmt: skip
+    return store
+
+
+def test_a_folder_against_itself_differs_nowhere(tmp_path):
+    one = write(tmp_path / "one", {0: 0.5, 8: 0.6})
+    found = compare(one, one, 0.02)
+    assert found.table["difference"].tolist() == [0, 0]
+    assert set(found.table["verdict"]) == {"identical"}
+    assert found.differing == ()
+    assert "nothing differs" in comparison_sheet(found).note
+
+
+def test_a_better_one_is_better_and_what_differs_is_named(tmp_path):
+    one, two = write(tmp_path / "one", {0: 0.5, 8: 0.6}), write(tmp_path / "two", {0: 0.5, 8: 0.8, 16: 0.8}, warm_up=0.1)
+    found = compare(one, two, 0.02)
+    rows = found.table.set_index("extra_num_query_tokens")
+    assert rows["verdict"].to_dict() == {0: "identical", 8: "better"}
+    assert rows.loc[8, "difference"] == pytest.approx(rows.loc[8, "accuracy_second"] - rows.loc[8, "accuracy_first"])
+    assert set(rows["paired"]) == {True}
+    assert found.differing == ("recipe.warm_up: 0.2 -> 0.1",)
+    assert found.only == (0, 1)
+    sheet = comparison_sheet(found)
+    assert sheet.title == "one (first) and two (second): second minus first"
+    assert "recipe.warm_up: 0.2 -> 0.1" in sheet.note
+    assert "0 conditions of the first alone and 1 of the second" in sheet.note
+
+
+def test_sweeps_that_hold_other_budgets_are_not_comparable(tmp_path):
+    one, two = write(tmp_path / "one", {0: 0.5, 8: 0.5}), write(tmp_path / "two", {0: 0.5, 8: 0.9}, samples=128)
+    found = compare(one, two, 0.02)
+    assert set(found.table["verdict"]) == {"not comparable"}
+    assert "the first holds 64 samples a cell, the second 128 samples" in comparison_sheet(found).note
+
+
+def test_rates_that_are_scaled_from_other_batches_are_not_comparable(tmp_path):
+    one, two = (write(tmp_path / f"{batch}", {8: 0.5}, scaling="sqrt", lr_batch=batch) for batch in (8, 64))
+    found = compare(one, two, 0.02)
+    assert set(found.table["verdict"]) == {"not comparable"}
+    assert found.table["low"].isna().all()
+    assert found.differing == ("grid.lr_batch: 8 -> 64",)
+    plain = [write(tmp_path / f"plain{batch}", {8: 0.5}, lr_batch=batch) for batch in (8, 64)]  # where nothing is scaled
+    found = compare(*plain, 0.02)
+    assert set(found.table["verdict"]) == {"identical"}
+    assert found.differing == ()
+    assert found.table["effective_batch_size"].tolist() == [16]
+
+
+def test_other_items_are_two_independent_means(tmp_path):
+    """Wider than paired ones, and Welch's interval where clips have one item and seeds are one."""
+    one = write(tmp_path / "one", {0: 0.5}, seeds=(1,))
+    two = write(tmp_path / "two", {0: 0.5}, seeds=(1,), shift=0.1, benchmark="another")
+    paired = compare(one, write(tmp_path / "same", {0: 0.5}, seeds=(1,), shift=0.1), 0.02).table.iloc[0]
+    apart = compare(one, two, 0.02).table.iloc[0]
+    assert apart["difference"] == pytest.approx(paired["difference"])
+    assert apart["stderr"] > 1.5 * paired["stderr"]
+    assert not apart["paired"]
+    arms = []
+    for name in ("one", "two"):
+        answers = pd.read_csv(tmp_path / name / "cells" / f"0-1-{name}" / "answers.csv")
+        arms.append(answers[answers["control"] == "none"].groupby("media")["correct"].mean())
+    welch = stats.ttest_ind(arms[1], arms[0], equal_var=False)
+    assert apart["p"] == pytest.approx(welch.pvalue, rel=1e-6)
+    assert "not the same items" in comparison_sheet(compare(one, two, 0.02)).note
+
+
+def test_what_cannot_be_compared(tmp_path):
+    one, two = write(tmp_path / "one", {0: 0.5}), write(tmp_path / "two", {8: 0.5})
+    with pytest.raises(QtablateError, match="no finished condition in common"):
+        compare(one, two, 0.02)
+    sweep = two.read_sweep()
+    two.write_sweep(sweep | {"grid": {"hold": "effective-batch"}})
+    with pytest.raises(QtablateError, match="not the same ones"):
+        compare(one, two, 0.02)
+    two.write_sweep(sweep | {"schema": RECORD_SCHEMA - 1})
+    with pytest.raises(StoreError, match="another version"):
+        compare(one, two, 0.02)
+
+
+def test_every_number_of_the_report_is_in_a_frame(tmp_path):
+    write(tmp_path / "r", {0: 0.5, 8: 0.7}, unfinished=((8, 3),))
+    found = qtablate.load(tmp_path / "r")
+    assert len(found.cells) == 6
+    assert found.cells["status"].value_counts().to_dict() == {"ok": 5, "pending": 1}
+    assert len(found.answers) == 5 * 2 * ITEMS
+    assert set(AXES) <= set(found.answers) & set(found.train)
+    assert found.train["seed"].tolist() == [1, 2, 3, 1, 2]
+    row = found.contrasts[found.contrasts["task"] == "all"].iloc[0]
+    paired = found.answers.query("control == 'none'").pivot(
+        index="item", columns=["extra_num_query_tokens", "seed"], values="correct"
+    )
+    assert row["difference"] == pytest.approx((paired[8][[1, 2]] - paired[0][[1, 2]]).to_numpy().mean())
+    assert found.summary["seeds_done"].tolist() == [3, 2]
+    assert found.cost["as_good_as_best"].tolist() == ["undecided", "highest"]  # 20 points of few seeds
+    assert found.tokens.empty
+    assert found.held.empty
+    assert found.looks.empty
+    assert len(found.tasks) == 10
+    assert found.sweep["items"] == ITEMS
+    other = qtablate.load(tmp_path / "r", baseline={"tokens": "8"})
+    assert other.contrasts["difference"].iloc[0] == pytest.approx(-row["difference"])
+
+
+def test_a_folder_that_is_no_sweeps(tmp_path):
+    with pytest.raises(StoreError, match=r"holds no sweep\.json"):
+        qtablate.load(tmp_path)
+
+
+def test_a_folder_where_nothing_has_finished(tmp_path):
+    write(tmp_path / "r", {0: 0.5}, seeds=(1,), unfinished=((0, 1),))
+    found = qtablate.load(tmp_path / "r")
+    for name in ("contrasts", "cost", "tokens", "held", "looks", "tasks", "train", "answers"):
+        assert getattr(found, name).empty, name
+    assert json.loads((tmp_path / "r" / "sweep.json").read_text())["cells"]

@@ -1,0 +1,303 @@
+"""What a report may not say: folders with one of everything, with nothing decided, with too little to tell anything."""
+
+import dataclasses
+import math
+import re
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from qtablate.cell.run import TRAIN_COLUMNS
+from qtablate.grid import RECORD_SCHEMA, Condition
+from qtablate.prompts.mvbench import MEDIA_ROOTS
+from qtablate.records import Figures, Rate, Record, TaskScore
+from qtablate.report.build import report
+from qtablate.report.compare import compare
+from qtablate.report.tables import comparison_sheet
+from qtablate.statistics.clustered import rate
+from qtablate.store import Store
+
+
+def drawn(share):
+    """Answers that are correct with this probability, common random numbers by seed and item."""
+    return lambda seed, items: np.random.default_rng(seed).uniform(size=items) < share
+
+
+QUARTER = drawn(0.25)
+
+
+def folder(
+    path, conditions, seeds=(1, 2), items=40, clips=20, tasks=("a",), blind=QUARTER, failed=(), steps=4, noise=(),
+    bench="world", problems=(),
+):  # fmt: skip
+    """A finished sweep. `conditions`: (extra tokens, accumulation) -> (seed, items) -> which answers are correct; `noise`:
+    pairs of signal and noise, a step each; `failed`: (condition, seed)."""
+    store, entries = Store(path), []
+    for (tokens, accum), right_of in conditions.items():
+        condition = asdict(Condition(tokens, accum, 8, "multi", "normal" if tokens else "none"))
+        for seed in seeds:
+            key = f"{tokens}-{accum}-{seed}"
+            entries.append({"key": key, "seed": seed, **condition})
+            if ((tokens, accum), seed) in failed:
+                store.write_record(Record(key, "failed", {}, None, "out of memory", "Traceback"))
+                continue
+            named = {"none": right_of(seed, items)} | ({"blind": blind(0, items)} if blind else {})
+            of = [tasks[n % len(tasks)] for n in range(items)]
+            media = [f"clip-{n % clips}" for n in range(items)]
+            rows = [
+                {
+                    "control": control, "item": f"{of[n]}-{n:04d}", "task": of[n], "media": media[n], "gold": 0,
+                    "predicted": int(not good), "predicted_per_token": int(not good), "correct": int(good),
+                    "correct_per_token": int(good), "options": 4, "scores": "-1;-2", "tokens": "1;1",
+                }
+                for control, answers in named.items() for n, good in enumerate(answers)
+            ]  # fmt: skip
+            store.write_rows(store.cell_file(key, "answers.csv"), rows, tuple(rows[0]))
+            train = [
+                dict.fromkeys(TRAIN_COLUMNS) | {"step": n + 1, "loss": 1.0, "image_fraction": 0.0}
+                | (dict(zip(("grad_signal", "grad_noise"), noise[n % len(noise)], strict=True)) if noise else {})
+                for n in range(steps)
+            ]  # fmt: skip
+            store.write_rows(store.cell_file(key, "train.csv"), train, TRAIN_COLUMNS)
+            right = {name: np.asarray(some, dtype=float) for name, some in named.items()}
+            value = rate(list(right["none"]), media)
+            gain = rate(list(right["none"] - right["blind"]), media) if blind else Rate(None, None, 0)
+            controls = {"blind": rate(list(right["blind"]), media)} if blind else {}
+            scores = tuple(
+                TaskScore(
+                    task, Rate(float(np.mean([good for good, t in zip(right["none"], of, strict=True) if t == task])), 0.0,
+                               of.count(task)),
+                    value, controls, 0.25,
+                )
+                for task in dict.fromkeys(of)
+            )  # fmt: skip
+            figures = Figures(
+                steps, 8 * accum * steps, 1000, 0, 0, 1e-3, 0, False, 1.0, value, value.value, value, controls, gain,
+                Rate(None, None, 0), 0.25, scores, 2 + tokens, 10, 10, "", None, 10.0 + tokens, 1.0, 1.0, 0.0, 500.0,
+            )  # fmt: skip
+            store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures), files=store.checksums(key)))
+    store.write_sweep({
+        "schema": RECORD_SCHEMA, "grid": {"hold": "micro-batch", "lr_batch": 8, "lr_scaling": ["none"]},
+        "sources": {"model": "nano", "bench": bench, "train": "world"},
+        "recipe": {"samples": 32, "budget": "steps", "budget_size": steps, "image_share": 0.0, "learning_rate": 1e-3,
+                   "train_language_model": False},
+        "fingerprints": {"benchmark": "b", "model": "m"}, "versions": {"torch": "2"}, "cells": entries,
+        "problems": list(problems), "items": items, "base": {},
+    })  # fmt: skip
+    return store
+
+
+def shown(sheet, width):
+    console = Console(width=width, color_system=None, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        console.print(sheet.rich(width))
+        return console.export_text()
+
+
+def sheets_of(store):
+    return {sheet.title: sheet for sheet in report(store).sheets}
+
+
+DEGENERATE = {
+    "one clip": {"items": 3, "clips": 1},
+    "one item": {"items": 1, "clips": 1},
+    "two clips, one seed": {"items": 2, "clips": 2, "seeds": (1,)},
+    "three clips": {"items": 3, "clips": 3},
+    "one seed": {"seeds": (1,)},
+    "no controls": {"blind": None},
+    "one step": {"steps": 1, "noise": ((1.0, 10.0),)},
+    "two steps of noise": {"steps": 4, "noise": ((1e-6, 10.0), (1.0, 1e-6))},
+    "everything failed": {"failed": tuple(((t, a), s) for t in (0, 4) for a in (1, 2) for s in (1, 2))},
+    "no seed in common": {"failed": (((0, 1), 1), ((4, 1), 2), ((0, 2), 1), ((4, 2), 2))},
+    "one of two seeds failed": {"failed": (((4, 2), 1),)},
+    "all correct": {"right": drawn(1.0), "blind": drawn(1.0)},
+    "all wrong": {"right": drawn(0.0), "blind": drawn(0.0)},
+    "below chance": {"right": drawn(0.1), "items": 400, "clips": 200},
+    "one condition": {"grid": ((4, 1),)},
+    "no extra tokens": {"grid": ((0, 1), (0, 2))},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DEGENERATE)
+def test_no_number_that_says_nothing_and_no_hole_in_a_sentence(case, tmp_path):
+    """At any width and in Markdown: no nan, no uncertainty beyond what there can be, no sentence whose figure is missing, and
+    `best` for nothing that is not above chance."""
+    given = dict(DEGENERATE[case])
+    right, grid = given.pop("right", drawn(0.6)), given.pop("grid", tuple((t, a) for t in (0, 4) for a in (1, 2)))
+    made = report(folder(tmp_path / "r", dict.fromkeys(grid, right), **given))
+    texts = [shown(sheet, width) for sheet in made.sheets for width in (80, 140)]
+    texts.append((tmp_path / "r" / "report.md").read_text())
+    for text in texts:
+        assert not re.search(r"\b(nan|inf|None|NaT)\b", text)
+        assert not re.search(r"[-+±]\d{4,}|[-+±]\d{1,3}(,\d{3})+|-0\.0\b", text)
+        assert "Best here" not in text
+        assert not re.search(r"\b(undecide|highes|equivalen|too fe)\b", text)
+    for note in (sheet.note for sheet in made.sheets):
+        assert not re.search(r"\(\)|\(,|\( |, ,| {2}|: \.|like \.|[;,] ?(points|[.;,])|\.\.", note), note
+    for line in texts[-1].splitlines():
+        for plus_minus in re.findall(r"±([\d.]+)", line):
+            assert float(plus_minus) <= 100
+
+
+def test_what_is_decided_and_above_chance_is_still_advised(tmp_path):
+    store = folder(tmp_path / "r", {(0, 1): drawn(0.4), (4, 1): drawn(0.9)}, seeds=(1, 2, 3), items=400, clips=400)
+    assert "Best here: extra tokens 4, accum 1" in sheets_of(store)["Cost"].note
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"right": drawn(0.1)},
+         "No condition scores above chance (25.0 %) and its blind control by 2 standard errors: no advice."),
+        ({"right": drawn(0.1), "blind": None}, "No condition scores above chance (25.0 %) by 2 standard errors: no advice."),
+        ({"right": drawn(0.9), "blind": drawn(0.9)}, "No condition scores above chance (25.0 %) and its blind control"),
+        ({"clips": 3}, "Too few clips to call a condition best (3, fewer than 10): no advice."),
+        ({"other": drawn(0.6)}, "Highest: extra tokens 4, accum 1 (67.5 %), but no other condition is surely worse than it or "
+                                "within 2 points of it: no advice."),
+        ({"failed": (((0, 1), 1), ((0, 1), 2))},
+         "One condition alone, extra tokens 4, accum 1 (67.5 %), is compared with none"),
+    ],
+)  # fmt: skip
+def test_no_condition_is_best_without_support(given, said, tmp_path):
+    given = dict(given)
+    right = given.pop("right", drawn(0.65))
+    store = folder(tmp_path / "r", {(0, 1): given.pop("other", right), (4, 1): right}, **given)
+    sheet = sheets_of(store)["Cost"]
+    assert said in sheet.note
+    assert "best" not in {row[-1] for row in sheet.rows}
+
+
+def test_too_few_stands_in_place_of_an_uncertainty_and_the_csv_keeps_its_number(tmp_path):
+    """`±176654.7` of three items in three clips."""
+    random = {
+        tokens: lambda seed, items, t=tokens: np.random.default_rng(10 * t + seed).uniform(size=items) < 0.5
+        for tokens in (0, 4)
+    }
+    store = folder(tmp_path / "r", {(tokens, 1): random[tokens] for tokens in (0, 4)}, items=6, clips=6, tasks=("a", "b", "c"))
+    found = sheets_of(store)
+    tasks = found["A task at a time"]
+    assert all(row[-1].endswith("(too few)") for row in tasks.rows)
+    assert "too few: clips or seeds for an interval of less than ±100.0 points" in tasks.note
+    conditions = found["Conditions"]
+    for name in ("accuracy %", "visual gain"):
+        assert all(row[conditions.columns.index(name)].endswith("(too few)") for row in conditions.rows)
+    assert "(too few: fewer than 10 clips)" in found["Conditions"].note
+    text = (tmp_path / "r" / "contrasts.csv").read_text()
+    assert "too few" not in text
+    assert len(text.splitlines()) == 1 + 4
+
+
+def test_a_noise_scale_of_unknown_size_is_too_few(tmp_path):
+    store = folder(tmp_path / "r", {(0, 2): drawn(0.6)}, seeds=(1,), steps=4, noise=((1.0, 1e-3), (1e-3, 1.0)))
+    sheet = sheets_of(store)["Training"]
+    assert "too few" in sheet.rows[0]
+    assert "too few steps: the interval is wider than a factor of 10 either way" in sheet.note
+
+
+def test_the_noise_scale_speaks_of_steps_and_calls_no_batch_too_small(tmp_path):
+    """batch 32 "below the critical batch" where batch 8 scored more on as many samples."""
+    store = folder(tmp_path / "r", {(0, 2): drawn(0.6)}, steps=40, noise=((1.0, 120.0), (1.1, 120.0)))
+    sheet = sheets_of(store)["Training"]
+    assert "gradient noise scale" in sheet.columns
+    assert not {"critical batch", "batch is"} & set(sheet.columns)
+    assert "speaks of optimizer steps, not of samples" in sheet.note
+    assert (
+        "says nothing of which batch is best for a fixed number of samples, and ignores AdamW and the learning rate"
+        in sheet.note
+    )
+    assert "batch_is" in (tmp_path / "r" / "training.csv").read_text()
+
+
+def test_a_folder_beside_itself_is_the_same_results_and_no_verdict_is_made(tmp_path):
+    store = folder(tmp_path / "r", {(0, 1): drawn(0.5), (4, 1): drawn(0.6)}, items=6, clips=6)
+    sheet = comparison_sheet(compare(store, store, 0.02))
+    assert sheet.title.endswith("beside itself: the same results")
+    assert {row[sheet.columns.index("verdict")] for row in sheet.rows} == {"identical"}
+    assert {row[sheet.columns.index("p")] for row in sheet.rows} == {""}
+    copy = folder(tmp_path / "copy", {(0, 1): drawn(0.5), (4, 1): drawn(0.6)}, items=6, clips=6)
+    sheet = comparison_sheet(compare(store, copy, 0.02))
+    assert sheet.title == "r and copy: the same results"
+    assert "nothing differs in what they are made of, nor in one answer" in sheet.note
+
+
+def test_other_cells_with_identical_answers_are_identical_beside_those_that_differ(tmp_path):
+    one = folder(tmp_path / "one", {(0, 1): drawn(0.5), (4, 1): drawn(0.4)}, items=6, clips=6)
+    two = folder(tmp_path / "two", {(0, 1): drawn(0.5), (4, 1): drawn(0.9)}, items=6, clips=6)
+    sheet = comparison_sheet(compare(one, two, 0.02))
+    assert sheet.title == "one (first) and two (second): second minus first"
+    assert [row[sheet.columns.index("verdict")] for row in sheet.rows] == ["identical", "undecided"]
+    assert "identical: the same items are correct at every seed; other items may still tell them apart" in sheet.note
+    assert "better means that the second is" in sheet.note
+
+
+def test_means_of_different_seeds_are_called_so(tmp_path):
+    conditions = {(0, 1): drawn(0.5), (4, 1): drawn(0.6)}
+    note = "Means of different seeds, of 2, 1 row by row"
+    assert note in sheets_of(folder(tmp_path / "part", conditions, failed=(((4, 1), 1),)))["Conditions"].note
+    assert "Means of different seeds" not in sheets_of(folder(tmp_path / "whole", conditions))["Conditions"].note
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path):
+    one, two = (folder(tmp_path / side / "r", {(0, 1): drawn(share)}) for side, share in (("a", 0.4), ("b", 0.6)))
+    title = comparison_sheet(compare(one, two, 0.02)).title
+    assert title.index(str(tmp_path / "a")) < title.index(str(tmp_path / "b"))
+
+
+def test_points_of_the_common_seeds_are_called_so(tmp_path):
+    one = folder(tmp_path / "one", {(0, 1): drawn(0.5)}, seeds=(1, 2, 3))
+    two = folder(tmp_path / "two", {(0, 1): drawn(0.6)}, seeds=(2, 3, 4))
+    assert "points are those of the seeds that both have" in comparison_sheet(compare(one, two, 0.02)).note
+    apart = folder(tmp_path / "apart", {(0, 1): drawn(0.6)}, seeds=(7, 8))
+    found = compare(one, apart, 0.02)
+    assert set(found.table["paired"]) == {False}
+    assert "two independent means where no seed is common" in comparison_sheet(found).note
+
+
+def test_one_seed_of_two_folders_is_said(tmp_path):
+    one, two = (folder(tmp_path / name, {(0, 1): drawn(share)}, seeds=(1,)) for name, share in (("one", 0.4), ("two", 0.6)))
+    assert "ONE SEED: the intervals hold item uncertainty only" in comparison_sheet(compare(one, two, 0.02)).note
+
+
+def test_items_to_decide_are_told_as_the_option_counts_them(tmp_path):
+    """--items is a task's; the sum alone, of 20 tasks, is none of its values."""
+    tasks = tuple(f"t{n:02d}" for n in range(20))
+    draws = {n: np.random.default_rng(n).uniform(size=400) for n in (0, 8)}
+    conditions = {
+        (tokens, 1): lambda seed, _, t=tokens: np.where(np.arange(400) % 2, draws[0], draws[2 * t]) < 0.6 - 0.001 * t * seed
+        for tokens in (0, 4)
+    }
+    found = report(folder(tmp_path / "r", conditions, seeds=(1, 2, 3), items=400, clips=400, tasks=tasks))
+    [sheet] = [sheet for sheet in found.sheets if sheet.title == "What the data support"]
+    decide = sheet.rows[0][-1]
+    items, option = map(int, re.search(r"items (\d+) \(--items (\d+) a task\)", decide).groups())
+    assert option == math.ceil(items / 20)
+    assert "items in all and as --items, which counts those of one task" in sheet.note
+
+
+@pytest.mark.parametrize("extra", [(), ("mine",)])
+@pytest.mark.parametrize("count", [1, 19, 20])
+def test_published_averages_want_all_20_tasks_and_no_other(count, extra, tmp_path):
+    tasks = (*list(MEDIA_ROOTS)[:count], *extra)
+    store = folder(tmp_path / "r", {(0, 1): drawn(0.5)}, items=80, clips=80, tasks=tasks, bench="mvbench:x")
+    titles = [title for title in sheets_of(store) if title.startswith("Published")]
+    wanted = ["Published on MVBench: not comparable with 80 of 4,000 items"] if count == 20 and not extra else []
+    assert titles == wanted
+
+
+def test_published_averages_beside_all_items_are_comparable(tmp_path):
+    store = folder(
+        tmp_path / "r", {(0, 1): drawn(0.5)}, seeds=(1,), items=4000, clips=4000, tasks=tuple(MEDIA_ROOTS), bench="mvbench:x"
+    )
+    assert "not comparable" not in sheets_of(store)["Published on MVBench"].note
+
+
+def test_what_was_left_out_of_training_is_not_called_left_out_of_the_score(tmp_path):
+    problems = [
+        {"of": of, "subject": f"a-{n}", "kind": "missing video", "detail": "x"}
+        for n, of in enumerate(["item", "sample", "sample"])
+    ]
+    store = folder(tmp_path / "r", {(0, 1): drawn(0.5)}, problems=problems)
+    note = sheets_of(store)["Left out"].note
+    assert "left out: 1 of the items, from every score above and 2 of the samples, from training" in note

@@ -1,0 +1,99 @@
+"""What train.csv tells of a condition: its mix of media, its noise scale and its extra tokens' state."""
+
+import math
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from qtablate.cell.run import TRAIN_COLUMNS
+from qtablate.grid import Condition
+from qtablate.report import training
+from qtablate.store import Store
+
+STEPS = 40
+
+
+def run(seed=0, signal=0.5, noise=60.0, **columns):
+    """A run whose windows tell signal and noise with much scatter of their own."""
+    random = np.random.default_rng(seed)
+    table = pd.DataFrame(dict.fromkeys(TRAIN_COLUMNS, [math.nan] * STEPS))
+    rows = {
+        "loss": 1.0, "image_fraction": 0.25, "extra_update": 0.01, "query_update": 0.01, "extra_cosine": 0.1, "extra_rank": 5.0,
+        "grad_signal": signal * (1 + random.standard_normal(STEPS)),
+        "grad_noise": noise * (1 + 0.3 * random.standard_normal(STEPS)),
+    }  # fmt: skip
+    return table.assign(**{**rows, **columns})
+
+
+def test_the_noise_scale_is_a_ratio_of_means():
+    """Not a mean of ratios, which windows without a signal would blow up."""
+    found = training.noise_scale([run(n) for n in range(200)])
+    assert found["noise_scale"] == pytest.approx(120, rel=0.05)
+    assert found["noise_blocks"] == 200 * training.BLOCKS
+
+
+def test_its_interval_covers():
+    inside = 0
+    for number in range(200):
+        found = training.noise_scale([run(1000 + 3 * number + n) for n in range(3)])
+        inside += found["noise_scale_low"] <= 120 <= found["noise_scale_high"]
+    assert 180 <= inside <= 199  # of 200; 95 % is 190, and never all
+
+
+def test_where_no_window_tells_or_no_signal_is_left_there_is_none():
+    for runs in ([run(grad_signal=math.nan, grad_noise=math.nan)], [run(signal=-0.5)], []):
+        assert training.noise_scale(runs)["noise_scale"] is None
+
+
+@pytest.mark.parametrize(
+    ("extra", "base", "cosine", "said"),
+    [(0.01, 0.01, 0.1, ""), (0.0005, 0.01, 0.1, "frozen"), (0.01, 0.01, 0.97, "copies"), (None, 0.01, None, "")],
+)
+def test_extra_tokens_that_are_no_use_are_named(extra, base, cosine, said):
+    assert training.state(extra, base, cosine) == said
+
+
+def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
+    store, rows = Store(tmp_path), []
+    shared = {"faulty": "", "peak_learning_rate": 4e-3, "samples_seen": 960, "steps": 30, "supervised_tokens": 9000,
+              "skipped_windows": 1, "overflows": 0, "status": "ok"}  # fmt: skip
+    mixes = {"multi": [0.25] * STEPS, "single": [0.0, 1.0, 0.0, 0.0] * (STEPS // 4)}
+    for micro, mixing, cosine in ((8, "multi", 0.1), (2000, "multi", 0.1), (8, "single", 0.99)):
+        for seed in (1, 2):
+            key = f"{micro}-{mixing}-{seed}"
+            condition = asdict(Condition(4, 4, micro, mixing, "normal"))
+            rows.append({"key": key, "seed": seed, "effective_batch_size": 4 * micro, **condition, **shared})
+            table = run(seed, image_fraction=mixes[mixing], extra_cosine=cosine)
+            store.write_rows(store.cell_file(key, "train.csv"), table.to_dict("records"), TRAIN_COLUMNS)
+    found = training.table(store, pd.DataFrame(rows))
+    assert found["seeds"].tolist() == [2, 2, 2]
+    assert found["batch_is"].tolist() == ["below", "above", ""]  # micro-batches of one medium scatter more than samples
+    assert found["image_share"].tolist() == [0.25, 0.25, 0.25]
+    assert found["image_share_sd"].tolist() == [0, 0, pytest.approx(math.sqrt(0.25 * 0.75))]
+    assert found["extra_state"].tolist() == ["", "", "copies"]
+    sheet = training.sheet(found)
+    assert "They grew alike" in sheet.note  # from a start that is apart
+    assert sheet.note.count("Warning") == 1
+    assert "windows without a step, for want of supervised tokens" in sheet.note
+    named = dict(zip(sheet.columns, sheet.rows[2], strict=True))
+    assert (named["samples"], named["steps"], named["supervised tokens"], named["batch"]) == ("960", "30", "9,000", "32")
+    assert named["images %"] == "25.0 sd 43.3"
+
+
+@pytest.mark.parametrize(
+    ("state", "init", "rate", "said"),
+    [("copies", "zeros", 1.0, "--extra-init normal mends"), ("copies", "normal", 1.0, "fewer may do"),
+     ("frozen", "zeros", 1.0, "--extra-init normal or a longer --warm-up"), ("frozen", "normal", 1.0, "a larger --extra-lr"),
+     ("frozen", "zeros", 0.01, "--extra-lr 1 mends")],
+)  # fmt: skip
+def test_what_mends_useless_tokens_depends_on_what_was_done(state, init, rate, said):
+    assert said in training._mends({"extra_state": state, "extra_init": init, "extra_lr": rate})
+
+
+def test_nothing_finished_is_no_sheet(tmp_path):
+    empty = training.table(
+        Store(tmp_path), pd.DataFrame([{"key": "a", "status": "failed", **asdict(Condition(0, 1, 8, "multi", "none"))}])
+    )
+    assert training.sheet(empty) is None
