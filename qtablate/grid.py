@@ -135,9 +135,11 @@ class Cell:
         """That it trains on; None where supervised tokens are held, which only the texts tell."""
         if self.recipe.budget == "tokens":
             return None
-        return self.recipe.samples if self.recipe.budget == "samples" else (
-            self.recipe.budget_size * self.condition.effective_batch_size
-        )  # fmt: skip
+        return (
+            self.recipe.samples
+            if self.recipe.budget == "samples"
+            else (self.recipe.budget_size * self.condition.effective_batch_size)
+        )
 
     def optimizer_steps(self, samples: int) -> int:
         micro_batches = -(-samples // self.condition.micro_batch_size)
@@ -172,9 +174,17 @@ class Grid:
         """Every condition with its media block, in the order of the axes; no condition twice."""
         found: dict[Condition, int] = {}
         for tokens, accum, batch, *others in itertools.product(
-            self.tokens, self.accum, self.batch_size, self.mixing, self.extra_init, self.extra_lr, self.lr_scaling,
-            self.loss_norm, self.clip_at, self.schedule_at,
-        ):  # fmt: skip
+            self.tokens,
+            self.accum,
+            self.batch_size,
+            self.mixing,
+            self.extra_init,
+            self.extra_lr,
+            self.lr_scaling,
+            self.loss_norm,
+            self.clip_at,
+            self.schedule_at,
+        ):
             micro = batch // accum if self.hold == "effective-batch" else batch
             asked = dict(zip(BY_NAME, (tokens, accum, micro, *others), strict=True))
             # where an axis has no meaning there is one condition, not one for each of its levels
@@ -185,11 +195,16 @@ class Grid:
         """All cells, seed by seed, so that an unfinished sweep holds whole comparisons."""
         return [
             Cell(
-                condition, seed, block if condition.mixing != "multi" else 1, recipe, fingerprints,
+                condition,
+                seed,
+                block if condition.mixing != "multi" else 1,
+                recipe,
+                fingerprints,
                 None if condition.lr_scaling == "none" else self.reference_batch,
             )
-            for seed in self.seeds for condition, block in self.conditions()
-        ]  # fmt: skip
+            for seed in self.seeds
+            for condition, block in self.conditions()
+        ]
 
 
 def labels(cells: Sequence[Cell]) -> dict[str, str]:
@@ -202,12 +217,15 @@ def condition_names(conditions: Sequence[Condition]) -> dict[Condition, str]:
     """A short name for each condition: tokens, accumulation, and whatever else varies among them."""
     varying = [axis for axis in AXES[2:] if len({getattr(c, axis.name) for c in conditions} - {axis.absent}) > 1]
     return {
-        c: ", ".join([
-            f"tokens {c.extra_num_query_tokens}", f"accum {c.accumulate_grad_batches}",
-            *(f"{axis.short} {told(axis.name, getattr(c, axis.name))}" for axis in varying),
-        ])
+        c: ", ".join(
+            [
+                f"tokens {c.extra_num_query_tokens}",
+                f"accum {c.accumulate_grad_batches}",
+                *(f"{axis.short} {told(axis.name, getattr(c, axis.name))}" for axis in varying),
+            ]
+        )
         for c in conditions
-    }  # fmt: skip
+    }
 
 
 def exact(share: float) -> Fraction:

@@ -9,9 +9,15 @@ from qtablate.grid import Cell
 from qtablate.versions import versions
 
 MEASURED = (
-    "train_seconds", "eval_seconds", "control_seconds", "token_seconds", "peak_memory_mb", "step_seconds", "item_milliseconds",
+    "train_seconds",
+    "eval_seconds",
+    "control_seconds",
+    "token_seconds",
+    "peak_memory_mb",
+    "step_seconds",
+    "item_milliseconds",
     "cheapest_by_time",
-)  # fmt: skip
+)
 """Figures that the machine decides, here and in cost.csv: the only columns that may differ between two runs of one cell."""
 
 
@@ -124,6 +130,10 @@ class Record:
 def of_cell(cell: Cell, status: str, figures: Figures | None = None, **more: Any) -> Record:
     """The record of a cell; `more`: other fields of Record."""
     return Record(
-        cell.key, status, dataclasses.asdict(cell), dataclasses.asdict(figures) if figures else None,
-        versions=versions(), **more,
-    )  # fmt: skip
+        cell.key,
+        status,
+        dataclasses.asdict(cell),
+        dataclasses.asdict(figures) if figures else None,
+        versions=versions(),
+        **more,
+    )

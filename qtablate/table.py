@@ -44,9 +44,12 @@ class Sheet:
         for number in shown:
             words = number < self.left
             table.add_column(
-                self.columns[number].replace(" ", "\n"), justify="left" if words else "right",
-                vertical="top" if self.tall else "bottom", no_wrap=not words, overflow="fold",
-            )  # fmt: skip
+                self.columns[number].replace(" ", "\n"),
+                justify="left" if words else "right",
+                vertical="top" if self.tall else "bottom",
+                no_wrap=not words,
+                overflow="fold",
+            )
         for place, row in enumerate(self.rows):
             gap = "\n" * (self.tall and place < len(self.rows) - 1)
             table.add_row(*(Text(row[number] + gap) for number in shown))

@@ -29,20 +29,45 @@ def tiny_config(vocabulary: int, **changes: object) -> VideoChat2Config:
     width = 24
     settings: dict[str, object] = {
         "vision_config": VideoMAEConfig(
-            image_size=16, patch_size=8, tubelet_size=1, num_frames=4, hidden_size=width, num_hidden_layers=2,
-            num_attention_heads=2, intermediate_size=32, layer_norm_eps=1e-6, use_mean_pooling=False,
+            image_size=16,
+            patch_size=8,
+            tubelet_size=1,
+            num_frames=4,
+            hidden_size=width,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            layer_norm_eps=1e-6,
+            use_mean_pooling=False,
         ).to_dict(),
         "qformer_config": InstructBlipQFormerConfig(
-            vocab_size=2, max_position_embeddings=2, pad_token_id=None, hidden_size=width, num_hidden_layers=2,
-            num_attention_heads=2, intermediate_size=32, cross_attention_frequency=2, encoder_hidden_size=width,
-            attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0,
+            vocab_size=2,
+            max_position_embeddings=2,
+            pad_token_id=None,
+            hidden_size=width,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            cross_attention_frequency=2,
+            encoder_hidden_size=width,
+            attention_probs_dropout_prob=0.0,
+            hidden_dropout_prob=0.0,
         ).to_dict(),
         "text_config": LlamaConfig(
-            vocab_size=vocabulary, hidden_size=width, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-            tie_word_embeddings=False, max_position_embeddings=256,
+            vocab_size=vocabulary,
+            hidden_size=width,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            tie_word_embeddings=False,
+            max_position_embeddings=256,
         ).to_dict(),
-        "num_query_tokens": 3, "extra_num_query_tokens": 2, "position_frames": 2, "num_frames": 4, "query_init_std": 1.0,
-    }  # fmt: skip
+        "num_query_tokens": 3,
+        "extra_num_query_tokens": 2,
+        "position_frames": 2,
+        "num_frames": 4,
+        "query_init_std": 1.0,
+    }
     return VideoChat2Config(**{**settings, **changes})
 
 

@@ -22,13 +22,17 @@ def test_axes_that_mean_something_keep_their_levels():
     ("change", "lost"),
     [
         ({"extra_num_query_tokens": 0}, {"extra_init": "none", "extra_lr": 1.0}),
-        ({"accumulate_grad_batches": 1, "micro_batch_size": 32},
-         {"loss_norm": "tokens", "clip_at": "window", "schedule_at": "window"}),
-        ({"accumulate_grad_batches": 1},
-         {"loss_norm": "tokens", "clip_at": "window", "schedule_at": "window", "lr_scaling": "none"}),
+        (
+            {"accumulate_grad_batches": 1, "micro_batch_size": 32},
+            {"loss_norm": "tokens", "clip_at": "window", "schedule_at": "window"},
+        ),
+        (
+            {"accumulate_grad_batches": 1},
+            {"loss_norm": "tokens", "clip_at": "window", "schedule_at": "window", "lr_scaling": "none"},
+        ),
         ({"micro_batch_size": 2}, {"lr_scaling": "none"}),
     ],
-)  # fmt: skip
+)
 def test_an_axis_without_a_meaning_has_one_level(change, lost):
     assert settled({**USUAL, **change}, 8) == {**USUAL, **change, **lost}
 
@@ -52,5 +56,7 @@ def test_faulty_levels_are_labelled_and_no_other():
     assert told("micro_batch_size", 8) == "8"
     assert told("extra_lr", 10.0) == "10"
     assert {axis.option: axis.faulty for axis in BY_OPTION.values() if axis.faulty} == {
-        "loss-norm": ("micro_mean", "none"), "clip-at": ("micro_batch",), "schedule-at": ("micro_batch",),
-    }  # fmt: skip
+        "loss-norm": ("micro_mean", "none"),
+        "clip-at": ("micro_batch",),
+        "schedule-at": ("micro_batch",),
+    }

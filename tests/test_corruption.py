@@ -261,10 +261,18 @@ def test_tables_that_are_lost_or_damaged_are_made_again(folder, finished, name, 
     assert path.read_text() == (finished / name).read_text()
 
 
-@pytest.mark.parametrize("change", [
-    {"cells": "none"}, {"cells": [{"seed": 1}]}, {"grid": None}, {"recipe": []}, {"problems": {}}, {"schema": "5"},
-    {"items": "many"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cells": "none"},
+        {"cells": [{"seed": 1}]},
+        {"grid": None},
+        {"recipe": []},
+        {"problems": {}},
+        {"schema": "5"},
+        {"items": "many"},
+    ],
+)
 def test_a_sweep_file_with_other_content_is_one_message(folder, change):
     content = json.loads((folder / "sweep.json").read_text()) | change
     (folder / "sweep.json").write_text(json.dumps(content))
@@ -275,9 +283,14 @@ def test_a_sweep_file_with_other_content_is_one_message(folder, change):
 def test_cells_of_other_versions_are_told_apart(folder):
     store = Store(folder)
     first = store.read_record(keys(folder)[0])
-    store.write_record(Record(**{
-        **{name: getattr(first, name) for name in first.__slots__}, "versions": first.versions | {"torch": "2.12.0"},
-    }))  # fmt: skip
+    store.write_record(
+        Record(
+            **{
+                **{name: getattr(first, name) for name in first.__slots__},
+                "versions": first.versions | {"torch": "2.12.0"},
+            }
+        )
+    )
     built = report(store)
     [sheet] = [one for one in built.sheets if one.title == "Made by"]
     assert [row[0] for row in sheet.rows] == ["1", "1"]

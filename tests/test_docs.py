@@ -62,9 +62,18 @@ def test_every_file_of_the_tree_exists():
     assert there - listed <= {"__init__.py", "__main__.py"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["report", "--help"], ["audit", "--help"],
-                                   ["bench", "export", "--help"], ["bench", "doctor", "--help"],
-                                   ["data", "doctor", "--help"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["sweep", "--help"],
+        ["report", "--help"],
+        ["audit", "--help"],
+        ["bench", "export", "--help"],
+        ["bench", "doctor", "--help"],
+        ["data", "doctor", "--help"],
+    ],
+)
 def test_help_is_there(words):
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0

@@ -80,9 +80,13 @@ def test_paired_by_item(sweep_on_real_clips, tmp_path):
 def test_small_language_model(tmp_path, tokenizer):
     """With a tiny model in the place of SmolLM2, whose package is not among the tests' ones."""
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
         max_position_embeddings=1024,
-    )  # fmt: skip
+    )
     LlamaForCausalLM(config).save_pretrained(tmp_path / "llm")
     tokenizer.save_pretrained(tmp_path / "llm")
     out = run(EXAMPLES / "small_language_model.py", tmp_path / "m", tmp_path / "llm", cache=tmp_path)

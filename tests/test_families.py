@@ -42,9 +42,23 @@ def qtablate(cache: Path, *words: object, code: int = 0) -> str:
 
 def videochat2(out: Path, _: object) -> str:
     return qtablate(
-        out.parent, "convert", GOLDEN / "stage2.pth", GOLDEN / "stage3_lora.pth", "--llm", GOLDEN / "mistral-tiny", "--bert",
-        GOLDEN / "bert-base-uncased", "--vision-heads", 4, "--qformer-heads", 4, "--lora-alpha", 8, "--out", out,
-    )  # fmt: skip
+        out.parent,
+        "convert",
+        GOLDEN / "stage2.pth",
+        GOLDEN / "stage3_lora.pth",
+        "--llm",
+        GOLDEN / "mistral-tiny",
+        "--bert",
+        GOLDEN / "bert-base-uncased",
+        "--vision-heads",
+        4,
+        "--qformer-heads",
+        4,
+        "--lora-alpha",
+        8,
+        "--out",
+        out,
+    )
 
 
 def llama(tokenizer) -> LlamaConfig:
@@ -57,17 +71,33 @@ def assembled(out: Path, tokenizer) -> str:
     LlamaForCausalLM(llama(tokenizer)).save_pretrained(parts / "llm")
     tokenizer.save_pretrained(parts / "llm")
     return qtablate(
-        out.parent, "assemble", "--vision", parts / "vit", "--llm", parts / "llm", "--num-query-tokens", 4, "--qformer-layers",
-        2, "--qformer-width", 64, "--num-frames", 3, "--out", out,
-    )  # fmt: skip
+        out.parent,
+        "assemble",
+        "--vision",
+        parts / "vit",
+        "--llm",
+        parts / "llm",
+        "--num-query-tokens",
+        4,
+        "--qformer-layers",
+        2,
+        "--qformer-width",
+        64,
+        "--num-frames",
+        3,
+        "--out",
+        out,
+    )
 
 
 def instructblip(out: Path, tokenizer) -> str:
     config = InstructBlipVideoConfig(
         vision_config={**SIZES, "image_size": 32, "patch_size": 8},
         qformer_config={**SIZES, "vocab_size": 150, "max_position_embeddings": 64, "encoder_hidden_size": 24},
-        text_config=llama(tokenizer).to_dict(), num_query_tokens=3, video_token_index=len(tokenizer),
-    )  # fmt: skip
+        text_config=llama(tokenizer).to_dict(),
+        num_query_tokens=3,
+        video_token_index=len(tokenizer),
+    )
     InstructBlipVideoForConditionalGeneration(config).save_pretrained(out)
     tokenizer.save_pretrained(out)
     BertTokenizer.from_pretrained(str(GOLDEN / "bert-base-uncased")).save_pretrained(out / "qformer_tokenizer")
@@ -114,9 +144,28 @@ def test_windows_of_a_qformer_that_reads_questions_a_frame_at_a_time_are_audited
 def test_plan_of_a_checkpoint_with_extra_tokens_says_what_becomes_of_them(tmp_path):
     videochat2(tmp_path / "model", None)
     out = qtablate(
-        tmp_path, "sweep", "--model", tmp_path / "model", "--tokens", "0,8,16,24", "--accum", "1", "--seeds", "1", "--samples",
-        "16", "--items", "1", "--controls", "blind", "--lora", "4", "--dry-run", "--out", tmp_path / "r",
-    )  # fmt: skip
+        tmp_path,
+        "sweep",
+        "--model",
+        tmp_path / "model",
+        "--tokens",
+        "0,8,16,24",
+        "--accum",
+        "1",
+        "--seeds",
+        "1",
+        "--samples",
+        "16",
+        "--items",
+        "1",
+        "--controls",
+        "blind",
+        "--lora",
+        "4",
+        "--dry-run",
+        "--out",
+        tmp_path / "r",
+    )
     assert (
         "The model's files hold 16 extra query tokens; at 0: cut rows 0-15; at 8: kept rows 0-7, cut rows 8-15; at 16: kept "
         "rows 0-15; at 24: kept rows 0-15, made rows 16-23 (as --extra-init says)." in out

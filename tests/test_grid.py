@@ -10,9 +10,17 @@ from qtablate.errors import GridError
 from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe, check, factors, numbers, words
 
 RECIPE = Recipe(
-    samples=960, image_share=0.25, learning_rate=1e-3, warm_up=0.2, min_lr_ratio=0.25, weight_decay=0.02,
-    betas=(0.9, 0.999), max_grad_norm=None, train_language_model=False, longest=256,
-)  # fmt: skip
+    samples=960,
+    image_share=0.25,
+    learning_rate=1e-3,
+    warm_up=0.2,
+    min_lr_ratio=0.25,
+    weight_decay=0.02,
+    betas=(0.9, 0.999),
+    max_grad_norm=None,
+    train_language_model=False,
+    longest=256,
+)
 PRINTS = Fingerprints(model="m", training="t", benchmark="b")
 CONDITION = Condition(32, 4, 8, "multi", "normal")
 CELL = Cell(CONDITION, 1, 8, RECIPE, PRINTS)
@@ -89,15 +97,42 @@ def test_optimizer_steps_count_windows(samples, micro, accum):
 
 
 OTHER = {
-    "controls": ("blind", "middle"), "diagnose": True,
-    "scorers": ("letter",), "lora_rank": 16, "precision": "bf16", "checkpointing": True,
-    "extra_num_query_tokens": 64, "accumulate_grad_batches": 8, "micro_batch_size": 4, "mixing": "single", "seed": 2,
-    "extra_init": "zeros", "samples": 961, "image_share": 0.5, "learning_rate": 2e-3, "warm_up": 0.1, "min_lr_ratio": 0.0,
-    "weight_decay": 0.0, "betas": (0.9, 0.99), "max_grad_norm": 1.0, "train_language_model": True, "longest": 128,
-    "extra_lr": 10.0, "lr_scaling": "sqrt", "loss_norm": "none", "clip_at": "micro_batch", "schedule_at": "micro_batch",
-    "budget": "steps", "budget_size": 100, "lr_batch": 8, "model": "n", "training": "u", "benchmark": "c", "media_block": 16,
+    "controls": ("blind", "middle"),
+    "diagnose": True,
+    "scorers": ("letter",),
+    "lora_rank": 16,
+    "precision": "bf16",
+    "checkpointing": True,
+    "extra_num_query_tokens": 64,
+    "accumulate_grad_batches": 8,
+    "micro_batch_size": 4,
+    "mixing": "single",
+    "seed": 2,
+    "extra_init": "zeros",
+    "samples": 961,
+    "image_share": 0.5,
+    "learning_rate": 2e-3,
+    "warm_up": 0.1,
+    "min_lr_ratio": 0.0,
+    "weight_decay": 0.0,
+    "betas": (0.9, 0.99),
+    "max_grad_norm": 1.0,
+    "train_language_model": True,
+    "longest": 128,
+    "extra_lr": 10.0,
+    "lr_scaling": "sqrt",
+    "loss_norm": "none",
+    "clip_at": "micro_batch",
+    "schedule_at": "micro_batch",
+    "budget": "steps",
+    "budget_size": 100,
+    "lr_batch": 8,
+    "model": "n",
+    "training": "u",
+    "benchmark": "c",
+    "media_block": 16,
     "software": "torch 1",
-}  # fmt: skip
+}
 
 
 def fields() -> list[tuple[str, str]]:
@@ -131,7 +166,7 @@ def test_key_is_equal_for_equal_cells():
         ({"hold": "effective-batch", "accum": (1, 4)}, {}, r"--mixing multi .* 2 samples"),
         ({"mixing": MIXINGS, "batch_size": (2,)}, {"image_share": 0.75}, r"--mixing multi .* 2 samples at --image-share 0.75"),
     ],
-)  # fmt: skip
+)
 def test_check_refuses(axes, recipe, message):
     with pytest.raises(GridError, match=message):
         check(grid(**axes), dataclasses.replace(RECIPE, **recipe))
@@ -147,7 +182,7 @@ def test_check_refuses(axes, recipe, message):
         ({"batch_size": (1,)}, {"image_share": 1.0}),
         ({"batch_size": (1,), "mixing": ("single",)}, {}),
     ],
-)  # fmt: skip
+)
 def test_check_lets_pass(axes, recipe):
     check(grid(**axes), dataclasses.replace(RECIPE, **recipe))
 
@@ -208,9 +243,12 @@ def test_cells_whose_rate_is_not_scaled_do_not_depend_on_what_it_would_be_scaled
 
 @pytest.mark.parametrize(
     ("budget", "samples", "held"),
-    [({}, 960, "960 samples"), ({"budget": "steps", "budget_size": 30}, 30 * 32, "30 optimizer steps"),
-     ({"budget": "tokens", "budget_size": 5000}, None, "5000 supervised tokens")],
-)  # fmt: skip
+    [
+        ({}, 960, "960 samples"),
+        ({"budget": "steps", "budget_size": 30}, 30 * 32, "30 optimizer steps"),
+        ({"budget": "tokens", "budget_size": 5000}, None, "5000 supervised tokens"),
+    ],
+)
 def test_a_budget_says_how_many_samples_a_cell_needs(budget, samples, held):
     cell = dataclasses.replace(CELL, recipe=dataclasses.replace(RECIPE, **budget))
     assert cell.samples == samples

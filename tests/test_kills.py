@@ -64,9 +64,9 @@ def whole(tmp_path_factory) -> dict[str, list[dict[str, str]]]:
 
 
 @pytest.mark.parametrize(
-    ("stage", "signum"), [pytest.param(*one, marks=[] if one in QUICK else pytest.mark.slow, id=f"{one[0]}-{one[1].name}")
-                          for one in EVERY]
-)  # fmt: skip
+    ("stage", "signum"),
+    [pytest.param(*one, marks=[] if one in QUICK else pytest.mark.slow, id=f"{one[0]}-{one[1].name}") for one in EVERY],
+)
 def test_stopped_or_killed_it_goes_on_to_the_same_tables(whole, tmp_path, stage, signum):
     """The signals of a terminal reach the whole group, a kill the command alone."""
     out, cache = tmp_path / "r", tmp_path / "cache"

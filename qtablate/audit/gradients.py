@@ -32,7 +32,7 @@ from qtablate.audit.records import (
     Window,
     allowed,
     at,
-)  # fmt: skip
+)
 from qtablate.audit.trainer import through_trainer
 from qtablate.datatypes import Sample
 from qtablate.errors import DataError, ModelError
@@ -134,9 +134,13 @@ def audit(
 
 
 def _measure(
-    subject: Subject, references: Mapping[str, Subject], micros: Sequence[MicroBatch], one: MicroBatch, precision: str,
+    subject: Subject,
+    references: Mapping[str, Subject],
+    micros: Sequence[MicroBatch],
+    one: MicroBatch,
+    precision: str,
     max_grad_norm: float | None,
-) -> Window:  # fmt: skip
+) -> Window:
     """Everything about one window. The first pass of each kind is counted, the second one timed."""
     tokens = tuple(micro.supervised_tokens for micro in micros)
     if not one.supervised_tokens:
@@ -170,15 +174,24 @@ def _measure(
         exact = _window(references["fp64"], micros, Rules())
         found.append(_compare(at(WINDOW, "fp64"), exact, at(BATCH, "fp64"), batches[at(BATCH, "fp64")], ALLOWED["fp64"]))
     faults = (
-        (Rules(loss_norm="micro_mean"), window), (Rules(loss_norm="none"), window),
+        (Rules(loss_norm="micro_mean"), window),
+        (Rules(loss_norm="none"), window),
         (Rules(clip_at="micro_batch", max_grad_norm=limit), clipped),
-    )  # fmt: skip
+    )
     for name, (rules, proper) in zip(FAULTS, faults, strict=True):
         found.append(_compare(name, _window(subject, micros, rules), WINDOW, proper))
     return Window(
-        tuple(sample.id for sample in one.samples), tokens, norm, None if extra is None else float(extra.norm()), limit,
-        tuple(found), Memory(max(kept), peak), Memory(saved_whole, batch_peak), seconds, batch_seconds,
-    )  # fmt: skip
+        tuple(sample.id for sample in one.samples),
+        tokens,
+        norm,
+        None if extra is None else float(extra.norm()),
+        limit,
+        tuple(found),
+        Memory(max(kept), peak),
+        Memory(saved_whole, batch_peak),
+        seconds,
+        batch_seconds,
+    )
 
 
 def _whole(subject: Subject, one: MicroBatch, kept: list[int] | None = None) -> Gradients:
@@ -270,8 +283,9 @@ def _copied(subject: Subject, dtype: torch.dtype) -> tuple[Family, dict[str, nn.
         if type(layer).__name__.endswith("RMSNorm") and hasattr(layer, "variance_epsilon"):
             # transformers' own computes in fp32 whatever it is given
             weight = cast(Tensor, layer.weight)
-            layer.forward = partial(nn.functional.rms_norm, normalized_shape=weight.shape, weight=weight,
-                                    eps=cast(float, layer.variance_epsilon))  # fmt: skip
+            layer.forward = partial(
+                nn.functional.rms_norm, normalized_shape=weight.shape, weight=weight, eps=cast(float, layer.variance_epsilon)
+            )
     named = dict(model.named_parameters())
     return model, {name: named[name] for name in subject.parameters}
 

@@ -49,21 +49,35 @@ def audit(sources: Sources, grid: Grid, recipe: Recipe, trainer: bool = False) -
     features = encoded(ready.model, shown)
     scale = FP16_SCALE if recipe.precision == "fp16" else 1.0
     measured = measure(
-        Subject(ready.model, ready.parameters, autocast=ready.place.autocast, scale=scale), samples, features.__getitem__,
+        Subject(ready.model, ready.parameters, autocast=ready.place.autocast, scale=scale),
+        samples,
+        features.__getitem__,
         ready.encoder,
-        cell.condition.micro_batch_size, grid.accum, recipe.longest, recipe.precision, recipe.max_grad_norm, trainer,
-    )  # fmt: skip
+        cell.condition.micro_batch_size,
+        grid.accum,
+        recipe.longest,
+        recipe.precision,
+        recipe.max_grad_norm,
+        trainer,
+    )
     return Audit(
-        sources.model, sources.train, recipe.precision, cell.condition.micro_batch_size, cell.seed, recipe.max_grad_norm,
-        recipe.samples, sum(parameter.numel() for parameter in ready.parameters.values()), ready.surgery, left_out, measured,
+        sources.model,
+        sources.train,
+        recipe.precision,
+        cell.condition.micro_batch_size,
+        cell.seed,
+        recipe.max_grad_norm,
+        recipe.samples,
+        sum(parameter.numel() for parameter in ready.parameters.values()),
+        ready.surgery,
+        left_out,
+        measured,
         tuple(schedule(recipe, cell.condition.micro_batch_size, accumulation) for accumulation in grid.accum),
         VERSION if trainer else "",
-    )  # fmt: skip
+    )
 
 
-def first_samples(
-    training: TrainingData, cell: Cell, count: int
-) -> tuple[list[Sample], dict[str, Frames], tuple[str, ...]]:  # fmt: skip
+def first_samples(training: TrainingData, cell: Cell, count: int) -> tuple[list[Sample], dict[str, Frames], tuple[str, ...]]:
     """(the first `count` samples that the cell sees, frames of their clips, clips that cannot be shown and why).
 
     A cell leaves samples of clips that cannot be shown out before it draws; here those that are met are passed over.

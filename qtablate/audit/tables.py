@@ -22,7 +22,8 @@ def sheets(audit: Audit) -> list[Sheet]:
 
 def _gradients(windows: Sequence[Window]) -> Sheet:
     columns = [
-        _ACCUM, _BATCH,
+        _ACCUM,
+        _BATCH,
         ("tokens", lambda w: f"{min(w.tokens)} / {median(w.tokens):g} / {max(w.tokens)}"),
         ("norm", lambda w: f"{w.norm:.3g}"),
         _difference("difference", WINDOW, BATCH),
@@ -36,7 +37,7 @@ def _gradients(windows: Sequence[Window]) -> Sheet:
         _difference("both in fp64", at(WINDOW, "fp64"), at(BATCH, "fp64")),
         _difference("window to fp64", WINDOW, at(BATCH, "fp64")),
         _difference("batch to fp64", BATCH, at(BATCH, "fp64")),
-    ]  # fmt: skip
+    ]
     note = (
         "tokens: supervised ones of a micro-batch, fewest / median / most; difference: |window - batch| / |batch| over all "
         "that is trained; extra: the extra query tokens' part; again: the same batch run twice; both in fp64: window, batch; "
@@ -69,14 +70,30 @@ def _schedules(audit: Audit) -> Sheet:
     rows = []
     for one in audit.schedules:
         right, counted, early, late = one.rates
-        rows.append((
-            str(one.accumulate_grad_batches), str(one.steps), *_two(right.mean, right.last), *_two(counted.mean, counted.last),
-            share(counted.farthest), *_two(early.mean, early.last), *_two(late.mean, late.last),
-        ))  # fmt: skip
+        rows.append(
+            (
+                str(one.accumulate_grad_batches),
+                str(one.steps),
+                *_two(right.mean, right.last),
+                *_two(counted.mean, counted.last),
+                share(counted.farthest),
+                *_two(early.mean, early.last),
+                *_two(late.mean, late.last),
+            )
+        )
     columns = (
-        "accum", "steps", "mean", "last", "micro mean", "micro last", "micro farthest", "early mean",
-        "early last", "late mean", "late last",
-    )  # fmt: skip
+        "accum",
+        "steps",
+        "mean",
+        "last",
+        "micro mean",
+        "micro last",
+        "micro farthest",
+        "early mean",
+        "early last",
+        "late mean",
+        "late last",
+    )
     note = (
         f"of the peak, at the optimizer steps of a cell of {audit.samples} samples; micro: counted in micro-batches "
         "(schedule_at micro_batch), farthest: at any step from the right rate; early: a schedule of so many steps that "
@@ -87,7 +104,8 @@ def _schedules(audit: Audit) -> Sheet:
 
 def _costs(windows: Sequence[Window]) -> Sheet:
     columns: list[Column] = [
-        _ACCUM, _BATCH,
+        _ACCUM,
+        _BATCH,
         ("micro-batch saves MB", lambda w: f"{w.micro_batch.saved / 1e6:.1f}"),
         ("one batch saves MB", lambda w: f"{w.batch.saved / 1e6:.1f}"),
         ("times", lambda w: f"{w.batch.saved / w.micro_batch.saved:.2f}"),
@@ -95,7 +113,7 @@ def _costs(windows: Sequence[Window]) -> Sheet:
         ("batch peak MB", lambda w: _mb(w.batch.cuda_peak)),
         ("window seconds", lambda w: f"{w.seconds:.3g}"),
         ("batch seconds", lambda w: f"{w.batch_seconds:.3g}"),
-    ]  # fmt: skip
+    ]
     note = (
         "saves: what autograd keeps for the backward pass, each storage once, parameters not counted, of the largest "
         "micro-batch and of one batch; seconds of forward and backward passes, timed once"
@@ -108,9 +126,11 @@ def _trainer(audit: Audit) -> Sheet:
     columns = [_ACCUM]
     for name, what in (("mended", MENDED), ("own mean", OWN_MEAN)):
         columns += [
-            _difference(name, what, WINDOW), _cosine(f"{name} cosine", what, WINDOW),
-            _extra(f"{name} extra", what, WINDOW), _extra_cosine(f"{name} extra cosine", what, WINDOW),
-        ]  # fmt: skip
+            _difference(name, what, WINDOW),
+            _cosine(f"{name} cosine", what, WINDOW),
+            _extra(f"{name} extra", what, WINDOW),
+            _extra_cosine(f"{name} extra cosine", what, WINDOW),
+        ]
     note = (
         "relative difference of the gradient that Trainer's optimizer finds from this window's; mended: the model divides by "
         "num_items_in_batch, which Trainer counts (since October 2024, pull requests 34191 and 34198); own mean: the model "
@@ -120,9 +140,7 @@ def _trainer(audit: Audit) -> Sheet:
     return _sheet(title, columns, audit.measured.windows, note)
 
 
-def _sheet(
-    title: str, columns: Sequence[Column], windows: Sequence[Window], note: str, optional: Sequence[str] = ()
-) -> Sheet:  # fmt: skip
+def _sheet(title: str, columns: Sequence[Column], windows: Sequence[Window], note: str, optional: Sequence[str] = ()) -> Sheet:
     """Columns in which nothing stands are left out."""
     cells = {name: [cell(window) for window in windows] for name, cell in columns}
     shown = {name: some for name, some in cells.items() if any(some)}

@@ -54,9 +54,9 @@ class Recorder(torch.optim.Optimizer):
         self.steps: list[dict[str, Tensor]] = []
 
     def step(self, closure: Any = None) -> Any:
-        self.steps.append({
-            name: torch.zeros_like(one) if one.grad is None else one.grad.detach().clone() for name, one in self.named.items()
-        })  # fmt: skip
+        self.steps.append(
+            {name: torch.zeros_like(one) if one.grad is None else one.grad.detach().clone() for name, one in self.named.items()}
+        )
 
 
 def through_trainer(
@@ -83,20 +83,33 @@ def through_trainer(
 def _trainer(wrapped: TakesTokens, recorder: Recorder, window: Sequence[MicroBatch], folder: str) -> transformers.Trainer:
     size = len(window[0].samples)
     arguments = transformers.TrainingArguments(
-        output_dir=folder, per_device_train_batch_size=size, gradient_accumulation_steps=len(window), max_steps=1,
-        max_grad_norm=0.0, train_sampling_strategy="sequential", remove_unused_columns=False, dataloader_pin_memory=False,
-        save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True, log_level="error",
+        output_dir=folder,
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=len(window),
+        max_steps=1,
+        max_grad_norm=0.0,
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
         use_cpu=not torch.cuda.is_available(),
-    )  # fmt: skip
+    )
 
     def collate(numbers: Sequence[int]) -> dict[str, Tensor]:
         number = numbers[0] // size
         return {"labels": window[number].text.labels, "number": torch.tensor(number)}
 
     trainer = transformers.Trainer(
-        wrapped, arguments, data_collator=cast(Any, collate), train_dataset=cast(Any, range(size * len(window))),
+        wrapped,
+        arguments,
+        data_collator=cast(Any, collate),
+        train_dataset=cast(Any, range(size * len(window))),
         optimizers=(recorder, None),
-    )  # fmt: skip
+    )
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer
 

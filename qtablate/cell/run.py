@@ -52,13 +52,36 @@ CHECKPOINT = "checkpoint.pt"
 """Of a cell that is not finished, in its folder."""
 
 TRAIN_COLUMNS = (
-    "step", "samples_seen", "supervised_tokens", "loss", "grad_norm", "extra_grad_norm", "extra_update", "query_update",
-    "extra_cosine", "extra_rank", "grad_signal", "grad_noise", "lr", "image_fraction", "seconds",
-)  # fmt: skip
+    "step",
+    "samples_seen",
+    "supervised_tokens",
+    "loss",
+    "grad_norm",
+    "extra_grad_norm",
+    "extra_update",
+    "query_update",
+    "extra_cosine",
+    "extra_rank",
+    "grad_signal",
+    "grad_noise",
+    "lr",
+    "image_fraction",
+    "seconds",
+)
 ANSWER_COLUMNS = (
-    "control", "item", "task", "media", "gold", "predicted", "predicted_per_token", "correct", "correct_per_token",
-    "options", "scores", "tokens",
-)  # fmt: skip
+    "control",
+    "item",
+    "task",
+    "media",
+    "gold",
+    "predicted",
+    "predicted_per_token",
+    "correct",
+    "correct_per_token",
+    "options",
+    "scores",
+    "tokens",
+)
 
 
 HELD_COLUMNS = ("what", "start", "end", "n_items", "accuracy", "accuracy_stderr", "change", "change_stderr")
@@ -289,32 +312,52 @@ class _Keeper:
 
 
 def _look(
-    model: Family, encoder: Encoder, items: Sequence[Item], shown: Features, started: Tensor,
-    store: Store, key: str, report: Report,
-) -> Likeness | None:  # fmt: skip
+    model: Family,
+    encoder: Encoder,
+    items: Sequence[Item],
+    shown: Features,
+    started: Tensor,
+    store: Store,
+    key: str,
+    report: Report,
+) -> Likeness | None:
     """Write held.csv and looks.csv, what the tokens hold and where they look; the extra ones' likeness is returned."""
     some = tokens.sample(items)
     held = tokens.curve(model, encoder, some, shown, lambda done, of: report(Progress("tokens", done, of)))
     store.write_rows(
         store.cell_file(key, "held.csv"),
-        [{
-            "what": one.what, "start": one.tokens[0], "end": one.tokens[1], "n_items": one.accuracy.n,
-            "accuracy": one.accuracy.value, "accuracy_stderr": one.accuracy.stderr, "change": one.change.value,
-            "change_stderr": one.change.stderr,
-        } for one in held],
+        [
+            {
+                "what": one.what,
+                "start": one.tokens[0],
+                "end": one.tokens[1],
+                "n_items": one.accuracy.n,
+                "accuracy": one.accuracy.value,
+                "accuracy_stderr": one.accuracy.stderr,
+                "change": one.change.value,
+                "change_stderr": one.change.stderr,
+            }
+            for one in held
+        ],
         HELD_COLUMNS,
-    )  # fmt: skip
+    )
     one_medium = [item for item in some if shown[item.clip].shape == shown[some[0].clip].shape]
     looked = tokens.looks(model, encoder, one_medium[:: max(1, len(one_medium) // tokens.LOOKED_AT)], shown)
     places = {place: "place_{}_{}_{}".format(*place) for place in looked[0].places}  # frame, row, column
     store.write_rows(
         store.cell_file(key, "looks.csv"),
-        [{
-            "token": one.token, "extra": int(one.extra), "from_question": one.from_question, "from_answer": one.from_answer,
-            **{places[place]: share for place, share in one.places.items()},
-        } for one in looked],
+        [
+            {
+                "token": one.token,
+                "extra": int(one.extra),
+                "from_question": one.from_question,
+                "from_answer": one.from_answer,
+                **{places[place]: share for place, share in one.places.items()},
+            }
+            for one in looked
+        ],
         ("token", "extra", "from_question", "from_answer", *places.values()),
-    )  # fmt: skip
+    )
     if not model.config.extra_num_query_tokens:
         return None
     clips = dict.fromkeys(item.clip for item in one_medium)
@@ -363,10 +406,18 @@ def plan_of(cell: Cell) -> Plan:
         cast(Any, condition.loss_norm), cast(Any, condition.clip_at), cast(Any, condition.schedule_at), recipe.max_grad_norm
     )
     return Plan(
-        condition.micro_batch_size, condition.accumulate_grad_batches, cell.learning_rate, recipe.warm_up,
-        recipe.min_lr_ratio, recipe.weight_decay, recipe.betas, recipe.longest, rules, condition.extra_lr,
+        condition.micro_batch_size,
+        condition.accumulate_grad_batches,
+        cell.learning_rate,
+        recipe.warm_up,
+        recipe.min_lr_ratio,
+        recipe.weight_decay,
+        recipe.betas,
+        recipe.longest,
+        rules,
+        condition.extra_lr,
         condition.mixing == "multi" or recipe.image_share in (0, 1),
-    )  # fmt: skip
+    )
 
 
 def training_of(
@@ -429,10 +480,15 @@ def summarise(answers: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
     tasks = []
     for task in dict.fromkeys(one.item.task for one in scores):
         rows = [row for row in everything if scores[row].item.task == task]
-        tasks.append(TaskScore(
-            task, over(right[NONE], rows), over(right_per_token, rows), controls(rows),
-            float(np.mean([chances[row] for row in rows])),
-        ))  # fmt: skip
+        tasks.append(
+            TaskScore(
+                task,
+                over(right[NONE], rows),
+                over(right_per_token, rows),
+                controls(rows),
+                float(np.mean([chances[row] for row in rows])),
+            )
+        )
     macro = [task.accuracy.value for task in tasks if task.accuracy.value is not None]
     return {
         "accuracy": over(right[NONE], everything),
@@ -464,9 +520,16 @@ def _choice(ways: Sequence[Scores]) -> dict[str, object]:
 def _answer(control: str, one: Scores) -> dict[str, object]:
     item = one.item
     return {
-        "control": control, "item": item.id, "task": item.task, "media": item.cluster, "gold": item.answer,
-        "predicted": one.predicted, "predicted_per_token": one.predicted_per_token,
-        "correct": int(one.predicted == item.answer), "correct_per_token": int(one.predicted_per_token == item.answer),
-        "options": len(item.options), "scores": ";".join(f"{total:.6g}" for total in one.total),
+        "control": control,
+        "item": item.id,
+        "task": item.task,
+        "media": item.cluster,
+        "gold": item.answer,
+        "predicted": one.predicted,
+        "predicted_per_token": one.predicted_per_token,
+        "correct": int(one.predicted == item.answer),
+        "correct_per_token": int(one.predicted_per_token == item.answer),
+        "options": len(item.options),
+        "scores": ";".join(f"{total:.6g}" for total in one.total),
         "tokens": ";".join(map(str, one.tokens)),
-    }  # fmt: skip
+    }

@@ -42,10 +42,12 @@ if TYPE_CHECKING:
     from qtablate.validate.check import Checkup
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"max_content_width": 140},
     help="Ablate a video language model's query tokens and gradient accumulation, and say how sure the answer is.",
-)  # fmt: skip
+)
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: write the procedural one as files, look at yours.")
 data_app = typer.Typer(no_args_is_help=True, help="Training data: look at yours.")
 app.add_typer(bench_app, name="bench")
@@ -196,11 +198,20 @@ def sweep(
         return words(f"--{option}", text, BY_OPTION[option].known)
 
     grid = Grid(
-        numbers("--tokens", tokens, 0), numbers("--accum", accum, 1), numbers("--batch-size", batch_size, 1),
-        numbers("--seeds", seeds, 0), named("mixing", mixing), named("extra-init", extra_init),
-        cast("Hold", words("--hold", hold, HOLDS)[0]), factors("--extra-lr", extra_lr), named("lr-scaling", lr_scaling),
-        named("loss-norm", loss_norm), named("clip-at", clip_at), named("schedule-at", schedule_at), lr_batch,
-    )  # fmt: skip
+        numbers("--tokens", tokens, 0),
+        numbers("--accum", accum, 1),
+        numbers("--batch-size", batch_size, 1),
+        numbers("--seeds", seeds, 0),
+        named("mixing", mixing),
+        named("extra-init", extra_init),
+        cast("Hold", words("--hold", hold, HOLDS)[0]),
+        factors("--extra-lr", extra_lr),
+        named("lr-scaling", lr_scaling),
+        named("loss-norm", loss_norm),
+        named("clip-at", clip_at),
+        named("schedule-at", schedule_at),
+        lr_batch,
+    )
     if budget and "," in budget[0]:
         raise QtablateError(f"--budget holds one thing, not '{budget[0]}'; known: {', '.join(BUDGETS)}")
     held = (words("--budget", budget[0], BUDGETS)[0], numbers("--budget", str(budget[1]), 1)[0]) if budget else None
@@ -213,10 +224,21 @@ def sweep(
     if "blind" not in asked_under:
         raise QtablateError("--controls: blind must be among them, since no score means anything without it")
     recipe = sweeps.recipe_for(
-        sources, samples, image_share, lr, warm_up, max_grad_norm, train_lm, asked_under, diagnose, lora,
-        words("--precision", precision, PRECISIONS)[0], checkpointing, words("--scorers", scorers, SCORERS),
+        sources,
+        samples,
+        image_share,
+        lr,
+        warm_up,
+        max_grad_norm,
+        train_lm,
+        asked_under,
+        diagnose,
+        lora,
+        words("--precision", precision, PRECISIONS)[0],
+        checkpointing,
+        words("--scorers", scorers, SCORERS),
         cast("tuple[Budget, int] | None", held),
-    )  # fmt: skip
+    )
     kind, _, where = bench.partition(":")
     name = "smoke" if smoke else "-".join(part for part in (Path(model).name, kind, Path(where).name) if part)
     store = Store(out or RESULTS / name)
@@ -314,10 +336,17 @@ def convert(
     from qtablate.model import convert as conversion
 
     settings = conversion.Settings(
-        vision_heads, qformer_heads, image_size, num_frames, lora_alpha, merge_lora, qformer_text,
-        words("--dtype", dtype, conversion.DTYPES)[0], tuple(words("--fresh", fresh, ("projection",))) if fresh else (),
+        vision_heads,
+        qformer_heads,
+        image_size,
+        num_frames,
+        lora_alpha,
+        merge_lora,
+        qformer_text,
+        words("--dtype", dtype, conversion.DTYPES)[0],
+        tuple(words("--fresh", fresh, ("projection",))) if fresh else (),
         original_quirks,
-    )  # fmt: skip
+    )
     _written(out, conversion.convert(files, llm, out, bert, settings))
 
 
@@ -411,14 +440,30 @@ def audit(
     if tokens is None:
         tokens = read_config(model)["extra_num_query_tokens"] or 32
     grid = Grid(
-        (tokens,), numbers("--accum", accum, 1), (batch_size,), (seed,),
-        words("--mixing", mixing, BY_OPTION["mixing"].known)[:1], ("normal",), "micro-batch",
-    )  # fmt: skip
+        (tokens,),
+        numbers("--accum", accum, 1),
+        (batch_size,),
+        (seed,),
+        words("--mixing", mixing, BY_OPTION["mixing"].known)[:1],
+        ("normal",),
+        "micro-batch",
+    )
     sources = Sources(model, train=train, media_root=media_root, weights=train_weights)
     recipe = sweeps.recipe_for(
-        sources, samples, image_share, None, 0.2, max_grad_norm, train_lm, (), False, lora,
-        words("--precision", precision, PRECISIONS)[0], checkpointing, ("likelihood",),
-    )  # fmt: skip
+        sources,
+        samples,
+        image_share,
+        None,
+        0.2,
+        max_grad_norm,
+        train_lm,
+        (),
+        False,
+        lora,
+        words("--precision", precision, PRECISIONS)[0],
+        checkpointing,
+        ("likelihood",),
+    )
     screen, progress = console(), console(stderr=True)
     with progress.status("Measuring gradients") if progress.is_terminal else nullcontext():
         found = measure(sources, grid, recipe, bool(compared))

@@ -57,9 +57,11 @@ class Board:
         table = Table(box=None, show_header=False, padding=(0, 1), expand=False)
         for key, (began, progress) in self.running.items():
             table.add_row(
-                self.labels[key], ProgressBar(total=1.0, completed=_share(progress), width=10), _words(progress, began),
+                self.labels[key],
+                ProgressBar(total=1.0, completed=_share(progress), width=10),
+                _words(progress, began),
                 Text(self.silent.get(key, ""), style="yellow"),
-            )  # fmt: skip
+            )
         return Group(head, table)
 
     def line(self, event: Event, outcome: str = "") -> str:

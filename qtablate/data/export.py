@@ -40,10 +40,15 @@ def _write(directory: Path, items_a_task: int) -> tuple[int, int]:
         write_mp4(directory / "video" / name, world.frames(clip))
     tasks: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for item in world.items:
-        tasks[item.task].append({
-            "video": names[item.clip], "question": item.question, "candidates": list(item.options),
-            "answer": item.options[item.answer], "item": item.id,
-        })  # fmt: skip
+        tasks[item.task].append(
+            {
+                "video": names[item.clip],
+                "question": item.question,
+                "candidates": list(item.options),
+                "answer": item.options[item.answer],
+                "item": item.id,
+            }
+        )
     for task, entries in tasks.items():
         (directory / "json" / f"{task}.json").write_text(json.dumps(entries, indent=1) + "\n")
     return len(names), len(world.items)

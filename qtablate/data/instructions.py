@@ -29,9 +29,16 @@ class InstructionFile:
     weights: Mapping[str, float] = MappingProxyType({})
 
     def __init__(
-        self, file: str, media_root: str, frames: int, side: int, may_be_empty: bool = False, named: str = "--train: ",
-        shuffle_pairs: bool = False, markers: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+        self,
+        file: str,
+        media_root: str,
+        frames: int,
+        side: int,
+        may_be_empty: bool = False,
+        named: str = "--train: ",
+        shuffle_pairs: bool = False,
+        markers: Sequence[str] = (),
+    ) -> None:
         """`may_be_empty`: a file without a usable sample is no error; its `problems` say why. `named`: what the user named the
         file by, in front of messages about it. `shuffle_pairs`: each visit of a sample tells its pairs in another order.
         `markers`: what no text may hold for the model that is trained (prompts.Format.markers)."""

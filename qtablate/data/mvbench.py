@@ -32,9 +32,14 @@ class MVBench:
     """The folder's usable items; the others are in `problems`."""
 
     def __init__(
-        self, directory: str, frames: int, side: int, items_a_task: int | None = None, seed: int = 0,
+        self,
+        directory: str,
+        frames: int,
+        side: int,
+        items_a_task: int | None = None,
+        seed: int = 0,
         markers: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         """At most `items_a_task` of a task, drawn by `seed`; None: all. `markers`: what no text may hold for the model that is
         asked (prompts.Format.markers)."""
         self.root, self._frames, self._side, self._markers = Path(directory), frames, side, markers

@@ -83,9 +83,11 @@ def _open_part(part: "Part", model: dict[str, Any], samples: int, image_share: f
         images = round(samples * image_share)
         media = part.media or (VIDEO, IMAGE)
         return WorldTraining(
-            samples - images if VIDEO in media else 0, images if IMAGE in media else 0, _level("--train", part.file),
+            samples - images if VIDEO in media else 0,
+            images if IMAGE in media else 0,
+            _level("--train", part.file),
             shown=Shown(*shown),
-        )  # fmt: skip
+        )
     from qtablate.data.instructions import InstructionFile
 
     return InstructionFile(part.file, part.media_root, *shown, shuffle_pairs=part.shuffle_pairs, markers=_markers(model))
@@ -142,11 +144,15 @@ def _from_yaml(path: Path) -> list[Part]:
         shuffle = entry.get("shuffle_pairs", False)
         if not isinstance(shuffle, bool) or (shuffle and is_world(file)):
             raise DataError(f"{where}: 'shuffle_pairs' is true or false, and of a json file alone")
-        out.append(Part(
-            file if is_world(file) else str(path.parent / file), str(path.parent / root) if root else "",
-            _weight(f"{where}: weight", entry["weight"]) if entry.get("weight") is not None else None, media,
-            shuffle,
-        ))  # fmt: skip
+        out.append(
+            Part(
+                file if is_world(file) else str(path.parent / file),
+                str(path.parent / root) if root else "",
+                _weight(f"{where}: weight", entry["weight"]) if entry.get("weight") is not None else None,
+                media,
+                shuffle,
+            )
+        )
     return out
 
 

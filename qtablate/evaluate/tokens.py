@@ -59,9 +59,13 @@ def likeness(model: Family, started: Tensor, features: Tensor) -> Likeness:
         out = model.visual_tokens(features.to(model.device))[:, base:].float()
     moved = (model.queries().detach() - started)[0].norm(dim=-1)
     return Likeness(
-        effective_rank(table), cosine(table), effective_rank(out), cosine(out),
-        float(moved[base:].mean()), float(moved[:base].mean()),
-    )  # fmt: skip
+        effective_rank(table),
+        cosine(table),
+        effective_rank(out),
+        cosine(out),
+        float(moved[base:].mean()),
+        float(moved[:base].mean()),
+    )
 
 
 def sample(items: Sequence[Item], each: int = SAMPLE) -> list[Item]:
@@ -112,9 +116,12 @@ def parts(base: int, extra: int) -> list[tuple[str, int, int]]:
 
 
 def curve(
-    model: Family, encoder: Encoder, items: Sequence[Item], features: Mapping[str, Tensor],
+    model: Family,
+    encoder: Encoder,
+    items: Sequence[Item],
+    features: Mapping[str, Tensor],
     report: Callable[[int, int], None],
-) -> list[Held]:  # fmt: skip
+) -> list[Held]:
     """What a sample of the items is worth without some of the tokens. Nothing is trained anew: the rest was used to them."""
     clusters = [item.cluster for item in items]
 
@@ -164,7 +171,7 @@ def looks(model: Family, encoder: Encoder, items: Sequence[Item], features: Mapp
             own = features[item.clip][None].to(model.device)
             seen = model.qformer(
                 input_ids=None, query_embeds=model.queries(), encoder_hidden_states=own, output_attentions=True
-            )  # fmt: skip
+            )
             crossed = torch.stack([one[0] for one in seen.cross_attentions if one is not None]).mean((0, 1))
             crossed = _in_places(crossed, model)
             maps = crossed if maps is None else maps + crossed

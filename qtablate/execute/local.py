@@ -41,9 +41,13 @@ def at_once(ranks: int = 1) -> int:
 
 
 def run_jobs(
-    function: str, jobs: Sequence[tuple[str, Any]], workers: int, ranks: int = 1, silence: float = SILENCE,
+    function: str,
+    jobs: Sequence[tuple[str, Any]],
+    workers: int,
+    ranks: int = 1,
+    silence: float = SILENCE,
     limit: float | None = None,
-) -> Generator[Event, None, None]:  # fmt: skip
+) -> Generator[Event, None, None]:
     """Run `function(job, report)` for each (key, job), at most `workers` at once; yields what happens, as it happens.
 
     `function` is named as "module:name", so that only the children import it. With several ranks each job is

@@ -26,9 +26,16 @@ ALPHA_TO_RANK = 2.0  # the original's alpha 32 at rank 16
 DROPOUT = 0.1
 _NAME = "default"
 _UNREAD = (
-    "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform", "lora_bias",
-    "exclude_modules", "target_parameters",
-)  # fmt: skip
+    "use_rslora",
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "modules_to_save",
+    "layers_to_transform",
+    "lora_bias",
+    "exclude_modules",
+    "target_parameters",
+)
 """What changes a LoRA's numbers and is not read here: an adapter that has it is refused."""
 _PREFIX, _FILE, _CONFIG = "base_model.model.", "adapter_model.safetensors", "adapter_config.json"
 
@@ -127,9 +134,16 @@ def write_adapter(folder: Path, weights: Mapping[str, Tensor], alpha: float, dro
         raise ModelError(f"the adapter has ranks {held}; one is expected")
     modules = sorted({name.split(".lora_")[0].rpartition(".")[2] for name in plain})
     config: dict[str, Any] = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": held[0], "lora_alpha": alpha, "lora_dropout": dropout,
-        "target_modules": modules, "bias": "none", "inference_mode": True, "base_model_name_or_path": None,
-    }  # fmt: skip
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": held[0],
+        "lora_alpha": alpha,
+        "lora_dropout": dropout,
+        "target_modules": modules,
+        "bias": "none",
+        "inference_mode": True,
+        "base_model_name_or_path": None,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     with aside(folder / _FILE) as path:
         save_file(plain, path)

@@ -56,14 +56,25 @@ def assemble(vision: Path, llm: Path, out: Path, bridge: Bridge) -> list[str]:
     config = AssembledConfig(
         vision_config=seen.to_dict(),
         qformer_config=InstructBlipQFormerConfig(
-            vocab_size=1, max_position_embeddings=1, pad_token_id=None, hidden_size=bridge.width,
-            num_hidden_layers=bridge.layers, num_attention_heads=bridge.width // _HEAD, intermediate_size=4 * bridge.width,
-            cross_attention_frequency=2, encoder_hidden_size=seen.hidden_size, hidden_dropout_prob=0.0,
+            vocab_size=1,
+            max_position_embeddings=1,
+            pad_token_id=None,
+            hidden_size=bridge.width,
+            num_hidden_layers=bridge.layers,
+            num_attention_heads=bridge.width // _HEAD,
+            intermediate_size=4 * bridge.width,
+            cross_attention_frequency=2,
+            encoder_hidden_size=seen.hidden_size,
+            hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         ).to_dict(),
-        text_config=language.config.to_dict(), num_query_tokens=bridge.num_query_tokens, num_frames=frames,
-        conversation=conversation, learning_rate=bridge.learning_rate, **read_preprocessing(vision),
-    )  # fmt: skip
+        text_config=language.config.to_dict(),
+        num_query_tokens=bridge.num_query_tokens,
+        num_frames=frames,
+        conversation=conversation,
+        learning_rate=bridge.learning_rate,
+        **read_preprocessing(vision),
+    )
     model = AssembledModel(config)
     model.vision, model.language_model = tower, language
     with torch.no_grad():

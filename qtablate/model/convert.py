@@ -119,25 +119,42 @@ def _config(found: Original, variant: str, text_config: dict[str, Any], text: bo
     extra = weights.get("extra_query_tokens")
     return VideoChat2Config(
         vision_config=VideoMAEConfig(
-            image_size=settings.image_size, patch_size=side, tubelet_size=1, num_frames=4, hidden_size=vision,
-            num_hidden_layers=layers, num_attention_heads=_heads("--vision-heads", settings.vision_heads, vision),
+            image_size=settings.image_size,
+            patch_size=side,
+            tubelet_size=1,
+            num_frames=4,
+            hidden_size=vision,
+            num_hidden_layers=layers,
+            num_attention_heads=_heads("--vision-heads", settings.vision_heads, vision),
             intermediate_size=_need(weights, "vision.encoder.layer.0.intermediate.dense.weight").shape[0],
-            layer_norm_eps=1e-6, use_mean_pooling=False,
+            layer_norm_eps=1e-6,
+            use_mean_pooling=False,
         ).to_dict(),
         qformer_config=InstructBlipQFormerConfig(
-            vocab_size=1 if words is None else len(words), max_position_embeddings=1 if places is None else len(places),
-            hidden_size=width, num_hidden_layers=_layers(weights, "qformer.encoder.layer."),
+            vocab_size=1 if words is None else len(words),
+            max_position_embeddings=1 if places is None else len(places),
+            hidden_size=width,
+            num_hidden_layers=_layers(weights, "qformer.encoder.layer."),
             num_attention_heads=_heads("--qformer-heads", settings.qformer_heads, width),
             intermediate_size=_need(weights, "qformer.encoder.layer.0.intermediate_query.dense.weight").shape[0],
-            cross_attention_frequency=crossed, encoder_hidden_size=vision, pad_token_id=0,
+            cross_attention_frequency=crossed,
+            encoder_hidden_size=vision,
+            pad_token_id=0,
         ).to_dict(),
-        text_config=text_config, num_query_tokens=queries.shape[1],
-        extra_num_query_tokens=0 if extra is None else extra.shape[1], position_frames=4, position_image_size=224,
+        text_config=text_config,
+        num_query_tokens=queries.shape[1],
+        extra_num_query_tokens=0 if extra is None else extra.shape[1],
+        position_frames=4,
+        position_image_size=224,
         num_frames=settings.num_frames,
-        conversation=f"videochat2_{variant}", qformer_text=text,
-        query_init_std=0.02, bos_as_value=settings.quirks, qformer_padded_left=settings.quirks,
-        qformer_drop_path=0.2 if settings.quirks else 0.0, fresh_parts=list(settings.fresh) or None,
-    )  # fmt: skip
+        conversation=f"videochat2_{variant}",
+        qformer_text=text,
+        query_init_std=0.02,
+        bos_as_value=settings.quirks,
+        qformer_padded_left=settings.quirks,
+        qformer_drop_path=0.2 if settings.quirks else 0.0,
+        fresh_parts=list(settings.fresh) or None,
+    )
 
 
 def _need(weights: Mapping[str, Tensor], name: str) -> Tensor:
@@ -198,7 +215,7 @@ def _load(model: Any, state: dict[str, Tensor]) -> None:
 
 def _told(
     found: Original, variant: str, config: Any, text: bool, settings: Settings, llm: Path, language: Mapping[str, Tensor]
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     vision, qformer = config.vision_config, config.qformer_config
     extra = config.extra_num_query_tokens
     lines = [

@@ -32,9 +32,15 @@ ADAPTER = "adapter"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 """Any one of these makes a tokenizer."""
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "tokenizer.model",
-    "vocab.json", "merges.txt",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +64,18 @@ def visual_tokens(config: Mapping[str, Any], extra: int) -> int:
 
 
 _DEFAULTS: dict[str, Any] = {
-    "num_query_tokens": 32, "extra_num_query_tokens": 0, "num_frames": 8, "learning_rate": 2e-5, "conversation": "nano",
-    "qformer_text": False, "max_txt_len": 512, "bos_as_value": False, "qformer_padded_left": False, "supervise_end": True,
+    "num_query_tokens": 32,
+    "extra_num_query_tokens": 0,
+    "num_frames": 8,
+    "learning_rate": 2e-5,
+    "conversation": "nano",
+    "qformer_text": False,
+    "max_txt_len": 512,
+    "bos_as_value": False,
+    "qformer_padded_left": False,
+    "supervise_end": True,
     "tell_seconds": False,
-}  # fmt: skip
+}
 INSTRUCTBLIP = Known(
     "qtablate.model.instructblip:InstructBlipVideoModel",
     _DEFAULTS | {"num_frames": 4, "learning_rate": 1e-5, "conversation": "instructblip", "qformer_text": True},
@@ -215,9 +229,10 @@ def load(model: str, dtype: str = "float32") -> tuple["Family", "Encoder"]:
 def _exact(model: "Family", folder: Path) -> None:
     """Give bridge and queries their values in fp32, from the files: from_pretrained casts all parts alike."""
     wanted = {
-        name: parameter for name, parameter in model.named_parameters()
+        name: parameter
+        for name, parameter in model.named_parameters()
         if name.partition(".")[0] in (*model.bridge, "query_tokens", "extra_query_tokens")
-    }  # fmt: skip
+    }
     for parameter in wanted.values():
         parameter.data = parameter.data.float()
     for path in weight_files(folder):

@@ -36,7 +36,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     ),
     (rf"{_QFORMER}encoder\.layer\.{_LAYER}\.(.+)", r"qformer.encoder.layer.\g<n>.\2"),
     (r"(?:mistral|llama|phi)_proj\.(\w+)", r"projection.\1"),
-)  # fmt: skip
+)
 """Whole original name -> stock name, the first that fits."""
 _VARIANT = re.compile(r"(mistral|llama|phi)_(?:proj|model)\..*")
 _QKV = re.compile(rf"{_VISION}blocks\.{_LAYER}\.attn\.qkv\.weight")

@@ -33,9 +33,10 @@ def resize_extra(model: Family, wanted: int, init: str, seed: int) -> Surgery:
     old = model.extra_query_tokens.data if held else base.data[:, :0]
     scale = float(base.std())
     how = {
-        "zeros": "zeros", "normal": f"normal, std {scale:.3g} as the base queries",
+        "zeros": "zeros",
+        "normal": f"normal, std {scale:.3g} as the base queries",
         "copy": f"copies of the base queries, {APART * scale:.3g} apart",
-    }[init]  # fmt: skip
+    }[init]
     surgery = Surgery(held, wanted, how)
     if held:
         del model.extra_query_tokens

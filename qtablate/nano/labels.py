@@ -24,7 +24,7 @@ from qtablate.world.scene import (
     Scene,
     Thing,
     window,
-)  # fmt: skip
+)
 
 IGNORE = -100
 ALL_DEEDS = (*DEEDS, *GESTURES, "roll", "cross", "hit", "held", "cup")

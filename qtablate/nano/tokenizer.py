@@ -47,6 +47,9 @@ def build(words: Iterable[str]) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     form = NANO_FORM
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=form.opening, eos_token=form.end, pad_token=form.end,
+        tokenizer_object=tokenizer,
+        bos_token=form.opening,
+        eos_token=form.end,
+        pad_token=form.end,
         additional_special_tokens=list(SPECIAL[2:]),
-    )  # fmt: skip
+    )

@@ -135,13 +135,11 @@ class Pieces:
         answers = [self._cut([Piece(option, True), Piece(self.end, True)]) for option in options]
         return Asked(
             self._before(medium, tokenise), _ids(self._cut(behind), tokenise), [_ids(pieces, tokenise) for pieces in answers]
-        )  # fmt: skip
+        )
 
     def lettered(self, medium: str, instruction: str, question: str, options: Sequence[str], tokenise: Tokenise) -> Asked:
         behind = [Piece(self.media[medium][1]), *self._question(True, "", listed(question, options))]
-        wholes = [
-            _ids(self._cut([*behind, Piece(START + letter)]), tokenise) for letter in LETTERS[: len(options)]
-        ]  # fmt: skip
+        wholes = [_ids(self._cut([*behind, Piece(START + letter)]), tokenise) for letter in LETTERS[: len(options)]]
         return parted(self._before(medium, tokenise), wholes)
 
     @property
@@ -213,11 +211,19 @@ def formats() -> dict[str, Format]:
         "instructblip": Pieces(NO_TAGS, human="", assistant="", end=EOS, bos="behind", reads=question_alone),
         "chatml": Pieces(
             {VIDEO: ("<video>", "</video>\n"), IMAGE: ("<image>", "</image>\n")},
-            opening="<|im_start|>user\n", first_human="", human="\n<|im_start|>user\n",
-            assistant="<|im_end|>\n<|im_start|>assistant\n", end="<|im_end|>", joined=True,
+            opening="<|im_start|>user\n",
+            first_human="",
+            human="\n<|im_start|>user\n",
+            assistant="<|im_end|>\n<|im_start|>assistant\n",
+            end="<|im_end|>",
+            joined=True,
         ),
         "plain": Pieces(
             {VIDEO: ("Video: ", "\n"), IMAGE: ("Image: ", "\n")},
-            human="Question: ", assistant="\nAnswer: ", end=EOS, bos="front", joined=True,
+            human="Question: ",
+            assistant="\nAnswer: ",
+            end=EOS,
+            bos="front",
+            joined=True,
         ),
-    }  # fmt: skip
+    }

@@ -191,15 +191,21 @@ def _with_first_question(instruction: str, question: str, training: bool) -> str
 
 
 MISTRAL = Whole(
-    _mistral, Turns("[INST] ", " [/INST] "),
-    evaluates="{system}[INST] {shown} [/INST] [INST] {system}{question} [/INST] ", end=" </s>",
-)  # fmt: skip
+    _mistral,
+    Turns("[INST] ", " [/INST] "),
+    evaluates="{system}[INST] {shown} [/INST] [INST] {system}{question} [/INST] ",
+    end=" </s>",
+)
 VICUNA = Whole(
-    _vicuna, Turns("###Human: ", "###Assistant: ", markers_too=True),
-    evaluates="{system}###Human: {shown}\n###Human: {system}{question}\n###Assistant: ", end=" ###",
+    _vicuna,
+    Turns("###Human: ", "###Assistant: ", markers_too=True),
+    evaluates="{system}###Human: {shown}\n###Human: {system}{question}\n###Assistant: ",
+    end=" ###",
     reads=_with_first_question,
-)  # fmt: skip
+)
 PHI = Whole(
-    _phi, Turns("<|user|>\n", "<|end|>\n<|assistant|>\n", stripped=False),
-    evaluates="{system}<|user|>\n{shown}\n{system}{question}<|end|>\n<|assistant|>\n", end="<|end|>",
-)  # fmt: skip
+    _phi,
+    Turns("<|user|>\n", "<|end|>\n<|assistant|>\n", stripped=False),
+    evaluates="{system}<|user|>\n{shown}\n{system}{question}<|end|>\n<|assistant|>\n",
+    end="<|end|>",
+)

@@ -75,9 +75,17 @@ def _compare(store: Store, one: dict[Hashable, Any], two: dict[Hashable, Any]) -
     apart = np.abs(losses[1] - losses[0]) / losses[0]
     first = max(3, math.ceil(EARLY * len(apart)))
     return Pair(
-        one, int(one["seed"]), (int(one["accumulate_grad_batches"]), int(two["accumulate_grad_batches"])), len(apart),
-        float(np.nanmax(apart[:first])), float(np.nanmax(apart)), len(a), len(differing), int(ties), bool(one["dropout"]),
-    )  # fmt: skip
+        one,
+        int(one["seed"]),
+        (int(one["accumulate_grad_batches"]), int(two["accumulate_grad_batches"])),
+        len(apart),
+        float(np.nanmax(apart[:first])),
+        float(np.nanmax(apart)),
+        len(a),
+        len(differing),
+        int(ties),
+        bool(one["dropout"]),
+    )
 
 
 def _margin(scores: str) -> float:

@@ -34,16 +34,21 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
     lost = Counter(one["subject"].rpartition("-")[0] for one in found.sweep["problems"] if one.get("of", "item") == "item")
     mvbench = found.sweep["sources"]["bench"].startswith("mvbench:")
     sheets = [
-        tables.summary_sheet(found.summary, f"{frames.budget(found.sweep)} a cell"), training.sheet(found.training),
-        tables.contrast_sheet(found.contrasts), tables.control_sheet(found.summary),
-        tables.choice_sheet(found.choices), tables.held_sheet(found.tokens, margin),
+        tables.summary_sheet(found.summary, f"{frames.budget(found.sweep)} a cell"),
+        training.sheet(found.training),
+        tables.contrast_sheet(found.contrasts),
+        tables.control_sheet(found.summary),
+        tables.choice_sheet(found.choices),
+        tables.held_sheet(found.tokens, margin),
         tables.cost_sheet(found.cost, cost.TEXT, cost.advice(found.cost, found.summary, margin)),
         tables.task_sheet(found.tasks, found.sweep.get("base") or {}, lost) if len(found.tasks) else None,
-        tables.published_sheet(found.tasks) if mvbench else None, tables.task_contrast_sheet(found.contrasts),
+        tables.published_sheet(found.tasks) if mvbench else None,
+        tables.task_contrast_sheet(found.contrasts),
         None if found.tables_only else tables.gate_sheet(gate.pairs(store, found.cells), found.cells),
-        tables.software_sheet(found.cells), tables.failure_sheet(found.cells),
+        tables.software_sheet(found.cells),
+        tables.failure_sheet(found.cells),
         tables.problem_sheet([*found.sweep["problems"], *found.unscored]),
-    ]  # fmt: skip
+    ]
     shown = tuple(sheet for sheet in sheets if sheet)
     if found.tables_only:
         remark = f"Shown from the tables of {store.root} as they were written: {found.tables_only}. Nothing was written."

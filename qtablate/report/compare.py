@@ -18,10 +18,28 @@ from qtablate.statistics.estimate import Estimate, Floats, estimate
 from qtablate.store import Store
 
 COLUMNS = (
-    *AXES, "effective_batch_size", "accuracy_first", "accuracy_second", "difference", "stderr", "low", "high",
-    "freedom", "p", "p_holm", "p_equivalent",
-    "margin", "verdict", "paired", "seeds_first", "seeds_second", "seeds", "n_items", "n_media", "uncertainty",
-)  # fmt: skip
+    *AXES,
+    "effective_batch_size",
+    "accuracy_first",
+    "accuracy_second",
+    "difference",
+    "stderr",
+    "low",
+    "high",
+    "freedom",
+    "p",
+    "p_holm",
+    "p_equivalent",
+    "margin",
+    "verdict",
+    "paired",
+    "seeds_first",
+    "seeds_second",
+    "seeds",
+    "n_items",
+    "n_media",
+    "uncertainty",
+)
 _MADE_OF = ("sources", "recipe", "fingerprints", "versions")
 """Parts of sweep.json in which two sweeps may differ."""
 
@@ -117,10 +135,14 @@ def _apart(given: list[Answers], condition: Condition) -> Estimate:
     whole = sum(variances)
     below = sum(v**2 / arm.freedom for v, arm in zip(variances, arms, strict=True) if v)
     return Estimate(
-        arms[1].value - arms[0].value, math.sqrt(whole), whole**2 / below if below else arms[0].freedom,
-        min(arm.seeds for arm in arms), min(arm.items for arm in arms), min(arm.clips for arm in arms),
+        arms[1].value - arms[0].value,
+        math.sqrt(whole),
+        whole**2 / below if below else arms[0].freedom,
+        min(arm.seeds for arm in arms),
+        min(arm.items for arm in arms),
+        min(arm.clips for arm in arms),
         arms[0].parts and arms[1].parts,
-    )  # fmt: skip
+    )
 
 
 def _row(given: list[Answers], condition: Condition, common: list[int], margin: float) -> dict[str, Any]:
@@ -129,11 +151,16 @@ def _row(given: list[Answers], condition: Condition, common: list[int], margin: 
     means = [float(_answers(one, condition, one.seeds_of(condition)).mean()) for one in given]
     named = dict(zip(given[0].axes, condition, strict=True))
     return {
-        **{axis: named.get(axis) for axis in AXES}, "effective_batch_size": effective(named),
-        "accuracy_first": means[0], "accuracy_second": means[1],
-        **measured(value, margin), "paired": bool(common), "seeds": value.seeds,
-        "seeds_first": len(given[0].seeds_of(condition)), "seeds_second": len(given[1].seeds_of(condition)),
-    }  # fmt: skip
+        **{axis: named.get(axis) for axis in AXES},
+        "effective_batch_size": effective(named),
+        "accuracy_first": means[0],
+        "accuracy_second": means[1],
+        **measured(value, margin),
+        "paired": bool(common),
+        "seeds": value.seeds,
+        "seeds_first": len(given[0].seeds_of(condition)),
+        "seeds_second": len(given[1].seeds_of(condition)),
+    }
 
 
 def _differing(one: dict[str, Any], two: dict[str, Any]) -> tuple[str, ...]:

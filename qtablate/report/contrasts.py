@@ -34,10 +34,34 @@ ALL = "all"  # tasks
 RIGHT = {axis.name: axis.known[0] for axis in axes.AXES if axis.faulty}
 """The right level of every axis that has faulty ones."""
 COLUMNS = (
-    "kind", "axis", "level", "baseline", "other_axis", "other_level", "other_baseline", "at", "task", "difference", "stderr",
-    "low", "high", "freedom", "p", "p_holm", "p_equivalent", "margin", "verdict", "detectable", "seeds_to_decide",
-    "items_to_decide", "seeds", "n_items", "n_media", "uncertainty", "faulty",
-)  # fmt: skip
+    "kind",
+    "axis",
+    "level",
+    "baseline",
+    "other_axis",
+    "other_level",
+    "other_baseline",
+    "at",
+    "task",
+    "difference",
+    "stderr",
+    "low",
+    "high",
+    "freedom",
+    "p",
+    "p_holm",
+    "p_equivalent",
+    "margin",
+    "verdict",
+    "detectable",
+    "seeds_to_decide",
+    "items_to_decide",
+    "seeds",
+    "n_items",
+    "n_media",
+    "uncertainty",
+    "faulty",
+)
 
 Condition = tuple[Any, ...]
 """Levels in the order of the axes."""
@@ -133,7 +157,7 @@ def read(store: Store, cells: pd.DataFrame, sweep: Mapping[str, Any]) -> Answers
         index.get_level_values("item").to_numpy(dtype=np.str_),
         sweep["grid"]["lr_batch"],
         {one: sum(some) / len(some) for one, some in amounts.items()},
-    )  # fmt: skip
+    )
 
 
 def baselines(given: Answers, asked: Mapping[str, str]) -> dict[str, Any]:
@@ -149,9 +173,11 @@ def baselines(given: Answers, asked: Mapping[str, str]) -> dict[str, Any]:
     for place, axis in enumerate(given.axes):
         levels = list(dict.fromkeys(one[place] for one in given.conditions if axis not in given.idle(one)))
         if axis in asked:
-            named = [level for level in levels if f"{level:g}" == asked[axis]] if axis == "extra_lr" else [
-                level for level in levels if str(level) == asked[axis]
-            ]  # fmt: skip
+            named = (
+                [level for level in levels if f"{level:g}" == asked[axis]]
+                if axis == "extra_lr"
+                else [level for level in levels if str(level) == asked[axis]]
+            )
             if not named:
                 there = ", ".join(axes.told(axis, level) for level in levels)
                 option = axes.AXES[place].option
@@ -323,10 +349,18 @@ def measured(value: Estimate, margin: float) -> dict[str, Any]:
     """A difference with its uncertainty, by the columns' names; `judge` adds what rests on its family."""
     low, high = value.interval()
     return {
-        "difference": value.value, "stderr": value.stderr, "low": low, "high": high, "freedom": value.freedom,
-        "p": value.p, "p_equivalent": value.p_beyond(margin), "margin": margin, "n_items": value.items, "n_media": value.clips,
+        "difference": value.value,
+        "stderr": value.stderr,
+        "low": low,
+        "high": high,
+        "freedom": value.freedom,
+        "p": value.p,
+        "p_equivalent": value.p_beyond(margin),
+        "margin": margin,
+        "n_items": value.items,
+        "n_media": value.clips,
         "uncertainty": "" if math.isnan(value.stderr) else "items and seeds" if value.seed_freedom else ITEMS_ONLY,
-    }  # fmt: skip
+    }
 
 
 def judge(rows: pd.DataFrame, families: Iterable[list[int]]) -> None:
@@ -340,11 +374,19 @@ def judge(rows: pd.DataFrame, families: Iterable[list[int]]) -> None:
 
 def _row(one: Contrast, task: str, value: Estimate, margin: float) -> dict[str, Any]:
     return {
-        "kind": one.kind, "axis": one.axis, "level": one.level, "baseline": one.baseline, "other_axis": one.other_axis,
-        "other_level": one.other_level, "other_baseline": one.other_baseline, "task": task,
+        "kind": one.kind,
+        "axis": one.axis,
+        "level": one.level,
+        "baseline": one.baseline,
+        "other_axis": one.other_axis,
+        "other_level": one.other_level,
+        "other_baseline": one.other_baseline,
+        "task": task,
         "at": "; ".join(f"{axis}={'+'.join(axes.told(axis, level) for level in levels)}" for axis, levels in one.at),
-        **measured(value, margin), "seeds": value.seeds, "faulty": one.axis in RIGHT and one.level != RIGHT[one.axis],
-    }  # fmt: skip
+        **measured(value, margin),
+        "seeds": value.seeds,
+        "faulty": one.axis in RIGHT and one.level != RIGHT[one.axis],
+    }
 
 
 def verdict(difference: float, p: float, p_equivalent: float) -> str:

@@ -32,10 +32,23 @@ BEST, HIGHEST = "best", "highest"
 ERRORS = 2
 """Standard errors that an accuracy must be above chance, and above its blind control, for its condition to be advised."""
 COLUMNS = (
-    *AXES, "faulty", "visual_tokens", "language_model", "prefill_gflops", "prefill_gflops_added", "cache_mb", "cache_mb_added",
-    "step_seconds", "item_milliseconds", "peak_memory_mb", "train_seconds", "accuracy", "cheapest_by_tokens",
-    "cheapest_by_time", "as_good_as_best",
-)  # fmt: skip
+    *AXES,
+    "faulty",
+    "visual_tokens",
+    "language_model",
+    "prefill_gflops",
+    "prefill_gflops_added",
+    "cache_mb",
+    "cache_mb_added",
+    "step_seconds",
+    "item_milliseconds",
+    "peak_memory_mb",
+    "train_seconds",
+    "accuracy",
+    "cheapest_by_tokens",
+    "cheapest_by_time",
+    "as_good_as_best",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +99,14 @@ def decoder(name: str) -> Decoder:
         heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
         called = path.parent.name if path.name == "config.json" else path.stem
         return Decoder(
-            called, int(config["num_hidden_layers"]), width, heads,
-            int(config.get("num_key_value_heads") or heads), int(config["intermediate_size"]),
+            called,
+            int(config["num_hidden_layers"]),
+            width,
+            heads,
+            int(config.get("num_key_value_heads") or heads),
+            int(config["intermediate_size"]),
             int(config.get("head_dim") or width // heads),
-        )  # fmt: skip
+        )
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         why = f"no {error}" if isinstance(error, KeyError) else str(error)
         known = ", ".join(DECODERS)
@@ -104,15 +121,23 @@ def costs(conditions: pd.DataFrame, given: Answers, model: Decoder, margin: floa
     for row in done.to_dict("records"):
         tokens = int(row["visual_tokens"])
         flops, cache = model.prefill_flops(TEXT + tokens), model.cache_bytes(TEXT + tokens)
-        rows.append({
-            **{axis: row[axis] for axis in AXES}, "faulty": row["faulty"], "visual_tokens": tokens,
-            "language_model": model.name,
-            "prefill_gflops": flops / 1e9, "prefill_gflops_added": (flops - model.prefill_flops(TEXT)) / 1e9,
-            "cache_mb": cache / 1e6, "cache_mb_added": model.cache_bytes(tokens) / 1e6,
-            "step_seconds": row["train_seconds"] / row["steps"] if row["steps"] else None,
-            "item_milliseconds": 1000 * row["eval_seconds"] / row["n_items"], "peak_memory_mb": row["peak_memory_mb"],
-            "train_seconds": row["train_seconds"], "accuracy": row["accuracy"],
-        })  # fmt: skip
+        rows.append(
+            {
+                **{axis: row[axis] for axis in AXES},
+                "faulty": row["faulty"],
+                "visual_tokens": tokens,
+                "language_model": model.name,
+                "prefill_gflops": flops / 1e9,
+                "prefill_gflops_added": (flops - model.prefill_flops(TEXT)) / 1e9,
+                "cache_mb": cache / 1e6,
+                "cache_mb_added": model.cache_bytes(tokens) / 1e6,
+                "step_seconds": row["train_seconds"] / row["steps"] if row["steps"] else None,
+                "item_milliseconds": 1000 * row["eval_seconds"] / row["n_items"],
+                "peak_memory_mb": row["peak_memory_mb"],
+                "train_seconds": row["train_seconds"],
+                "accuracy": row["accuracy"],
+            }
+        )
     out = pd.DataFrame(rows, columns=list(COLUMNS))
     right = out["faulty"] == ""
     for column, cost in (("cheapest_by_tokens", "visual_tokens"), ("cheapest_by_time", "train_seconds")):

@@ -24,35 +24,121 @@ GAINS = {"visual_gain": "blind", "temporal_gain": "shuffled"}
 """What is gained over which control."""
 
 CELL_COLUMNS = (
-    "key", "status", *AXES[:3], "effective_batch_size", *AXES[3:], "faulty", "seed", "steps", "samples_seen",
-    "supervised_tokens", "skipped_windows", "overflows", "samples_cut", "dropout", "peak_learning_rate", "train_loss",
-    "accuracy", "accuracy_stderr", "accuracy_macro", "accuracy_per_token", "n_items", "chance", "blind_accuracy",
-    "visual_gain", "visual_gain_stderr", "temporal_gain", "temporal_gain_stderr",
-    *(f"{control}_accuracy" for control in CONTROLS[1:]), "train_seconds", "eval_seconds", "control_seconds",
-    "peak_memory_mb", "visual_tokens", "trainable_params", "frozen_params", "software", "host", "error",
-)  # fmt: skip
+    "key",
+    "status",
+    *AXES[:3],
+    "effective_batch_size",
+    *AXES[3:],
+    "faulty",
+    "seed",
+    "steps",
+    "samples_seen",
+    "supervised_tokens",
+    "skipped_windows",
+    "overflows",
+    "samples_cut",
+    "dropout",
+    "peak_learning_rate",
+    "train_loss",
+    "accuracy",
+    "accuracy_stderr",
+    "accuracy_macro",
+    "accuracy_per_token",
+    "n_items",
+    "chance",
+    "blind_accuracy",
+    "visual_gain",
+    "visual_gain_stderr",
+    "temporal_gain",
+    "temporal_gain_stderr",
+    *(f"{control}_accuracy" for control in CONTROLS[1:]),
+    "train_seconds",
+    "eval_seconds",
+    "control_seconds",
+    "peak_memory_mb",
+    "visual_tokens",
+    "trainable_params",
+    "frozen_params",
+    "software",
+    "host",
+    "error",
+)
 TASK_COLUMNS = (
-    "key", *AXES, "faulty", "seed", "task", "n_items", "accuracy", "accuracy_stderr", "accuracy_per_token",
-    *(f"{control}_accuracy" for control in CONTROLS), "chance",
-)  # fmt: skip
+    "key",
+    *AXES,
+    "faulty",
+    "seed",
+    "task",
+    "n_items",
+    "accuracy",
+    "accuracy_stderr",
+    "accuracy_per_token",
+    *(f"{control}_accuracy" for control in CONTROLS),
+    "chance",
+)
 SUMMARY_COLUMNS = (
-    *AXES, "effective_batch_size", "faulty", "visual_tokens", "seeds_done", "seeds_wanted", "steps", "samples_seen",
-    "supervised_tokens", "skipped_windows", "overflows", "peak_learning_rate", "train_loss", "accuracy", "accuracy_seed_sd",
-    "accuracy_item_stderr", "accuracy_macro", "accuracy_per_token", "n_items", "n_media",
-    "chance", "blind_accuracy", "visual_gain", "visual_gain_item_stderr", "temporal_gain", "temporal_gain_item_stderr",
-    *(f"{control}_accuracy" for control in CONTROLS[1:]), "train_seconds", "eval_seconds", "control_seconds", "peak_memory_mb",
-)  # fmt: skip
+    *AXES,
+    "effective_batch_size",
+    "faulty",
+    "visual_tokens",
+    "seeds_done",
+    "seeds_wanted",
+    "steps",
+    "samples_seen",
+    "supervised_tokens",
+    "skipped_windows",
+    "overflows",
+    "peak_learning_rate",
+    "train_loss",
+    "accuracy",
+    "accuracy_seed_sd",
+    "accuracy_item_stderr",
+    "accuracy_macro",
+    "accuracy_per_token",
+    "n_items",
+    "n_media",
+    "chance",
+    "blind_accuracy",
+    "visual_gain",
+    "visual_gain_item_stderr",
+    "temporal_gain",
+    "temporal_gain_item_stderr",
+    *(f"{control}_accuracy" for control in CONTROLS[1:]),
+    "train_seconds",
+    "eval_seconds",
+    "control_seconds",
+    "peak_memory_mb",
+)
 
 
 TEXT_COLUMNS = (
-    "faulty", "error", "software", "host", "extra_state", "batch_is", "as_good_as_best", "at", "other_axis", "uncertainty",
-    "verdict", "named", "letters_said", "letters_gold",
-)  # fmt: skip
+    "faulty",
+    "error",
+    "software",
+    "host",
+    "extra_state",
+    "batch_is",
+    "as_good_as_best",
+    "at",
+    "other_axis",
+    "uncertainty",
+    "verdict",
+    "named",
+    "letters_said",
+    "letters_gold",
+)
 """Columns in which nothing is an empty text, not a missing figure."""
 _SWEEP = {
-    "schema": int, "grid": dict, "recipe": dict, "sources": dict, "fingerprints": dict, "items": int, "cells": list,
-    "problems": list, "versions": dict,
-}  # fmt: skip
+    "schema": int,
+    "grid": dict,
+    "recipe": dict,
+    "sources": dict,
+    "fingerprints": dict,
+    "items": int,
+    "cells": list,
+    "problems": list,
+    "versions": dict,
+}
 """What sweep.json has to hold, and as what."""
 
 
@@ -152,11 +238,13 @@ def cells(store: Store) -> pd.DataFrame:
             f = record.figures
             row |= {name: f[name] for name in f if name in CELL_COLUMNS and name != "accuracy"}
             row |= {
-                "accuracy": f["accuracy"]["value"], "accuracy_stderr": f["accuracy"]["stderr"],
-                "accuracy_per_token": f["accuracy_per_token"]["value"], "n_items": f["accuracy"]["n"],
+                "accuracy": f["accuracy"]["value"],
+                "accuracy_stderr": f["accuracy"]["stderr"],
+                "accuracy_per_token": f["accuracy_per_token"]["value"],
+                "n_items": f["accuracy"]["n"],
                 **{f"{gain}{part}": f[gain][name] for gain in GAINS for part, name in (("", "value"), ("_stderr", "stderr"))},
                 **{f"{control}_accuracy": one["value"] for control, one in f["controls"].items()},
-            }  # fmt: skip
+            }
         rows.append(row)
     return pd.DataFrame(rows, columns=list(CELL_COLUMNS))
 
@@ -169,11 +257,15 @@ def tasks(store: Store) -> pd.DataFrame:
         for task in record.figures["tasks"] if record and record.figures else ():
             row = {name: entry[name] for name in ("key", "seed", *AXES)}
             row |= {
-                "faulty": axes.faults(entry), "task": task["task"], "n_items": task["accuracy"]["n"],
+                "faulty": axes.faults(entry),
+                "task": task["task"],
+                "n_items": task["accuracy"]["n"],
                 "accuracy": task["accuracy"]["value"],
-                "accuracy_stderr": task["accuracy"]["stderr"], "accuracy_per_token": task["per_token"]["value"],
-                **{f"{control}_accuracy": one["value"] for control, one in task["controls"].items()}, "chance": task["chance"],
-            }  # fmt: skip
+                "accuracy_stderr": task["accuracy"]["stderr"],
+                "accuracy_per_token": task["per_token"]["value"],
+                **{f"{control}_accuracy": one["value"] for control, one in task["controls"].items()},
+                "chance": task["chance"],
+            }
             rows.append(row)
     return pd.DataFrame(rows, columns=list(TASK_COLUMNS))
 
@@ -200,11 +292,22 @@ def summary(store: Store, cell_table: pd.DataFrame) -> pd.DataFrame:
             for name in ("visual_tokens", "n_items", "chance", "peak_learning_rate"):
                 row[name] = done[name].iloc[0]
             for name in (
-                "steps", "samples_seen", "supervised_tokens", "skipped_windows", "overflows", "train_loss", "accuracy",
-                "accuracy_macro", "accuracy_per_token",
-                *(f"{control}_accuracy" for control in CONTROLS), *GAINS, "train_seconds", "eval_seconds",
-                "control_seconds", "peak_memory_mb",
-            ):  # fmt: skip
+                "steps",
+                "samples_seen",
+                "supervised_tokens",
+                "skipped_windows",
+                "overflows",
+                "train_loss",
+                "accuracy",
+                "accuracy_macro",
+                "accuracy_per_token",
+                *(f"{control}_accuracy" for control in CONTROLS),
+                *GAINS,
+                "train_seconds",
+                "eval_seconds",
+                "control_seconds",
+                "peak_memory_mb",
+            ):
                 row[name] = done[name].astype(float).mean()
             row["accuracy_seed_sd"] = done["accuracy"].astype(float).std(ddof=1) if len(done) > 1 else np.nan
             given = answers(store, list(done["key"]))

@@ -72,9 +72,13 @@ class Results:
     @cached_property
     def contrasts(self) -> pd.DataFrame:
         """A row a contrast and task, `all` tasks first."""
-        return self._table("contrasts", contrasts.COLUMNS, lambda: contrasts.table(
-            self._given, contrasts.contrasts(self._given, contrasts.baselines(self._given, self._baseline)), self._margin
-        ))  # fmt: skip
+        return self._table(
+            "contrasts",
+            contrasts.COLUMNS,
+            lambda: contrasts.table(
+                self._given, contrasts.contrasts(self._given, contrasts.baselines(self._given, self._baseline)), self._margin
+            ),
+        )
 
     @cached_property
     def cost(self) -> pd.DataFrame:

@@ -11,10 +11,18 @@ from qtablate.statistics.clustered import rate
 from qtablate.store import Store
 
 COLUMNS = (
-    *AXES, "seeds_done", "n_items",
-    *(f"{how}{part}" for how in SCORERS for part in ("", "_stderr")), "upstream", "upstream_stderr", "upstream_differs",
-    "unparsed", *(f"{one}_{other}_agree" for one, other in combinations(SCORERS[:3], 2)), "letters_said", "letters_gold",
-)  # fmt: skip
+    *AXES,
+    "seeds_done",
+    "n_items",
+    *(f"{how}{part}" for how in SCORERS for part in ("", "_stderr")),
+    "upstream",
+    "upstream_stderr",
+    "upstream_differs",
+    "unparsed",
+    *(f"{one}_{other}_agree" for one, other in combinations(SCORERS[:3], 2)),
+    "letters_said",
+    "letters_gold",
+)
 UNPARSED = -1
 
 

@@ -39,19 +39,35 @@ def summary_sheet(table: pd.DataFrame, held: str) -> Sheet:
     shown = shown_axes(table)
     columns = [
         *heads(shown),
-        "batch", "steps", "loss", "accuracy %", "seed sd", "blind %", "visual gain", "temporal gain", "train s", "seeds",
-    ]  # fmt: skip
+        "batch",
+        "steps",
+        "loss",
+        "accuracy %",
+        "seed sd",
+        "blind %",
+        "visual gain",
+        "temporal gain",
+        "train s",
+        "seeds",
+    ]
     rows = []
     for row in _records(table):
         seeds = f"{row['seeds_done']}" + ("" if row["seeds_done"] == row["seeds_wanted"] else f"/{row['seeds_wanted']}")
-        rows.append((
-            *levels_of(row, shown), number(row["effective_batch_size"]), number(row["steps"]),
-            number(row["train_loss"], 3), with_error(row["accuracy"], row["accuracy_item_stderr"], row["n_media"]),
-            percent(row["accuracy_seed_sd"]), percent(row["blind_accuracy"]),
-            with_error(row["visual_gain"], row["visual_gain_item_stderr"], row["n_media"]),
-            with_error(row["temporal_gain"], row["temporal_gain_item_stderr"], row["n_media"]),
-            number(row["train_seconds"]), seeds,
-        ))  # fmt: skip
+        rows.append(
+            (
+                *levels_of(row, shown),
+                number(row["effective_batch_size"]),
+                number(row["steps"]),
+                number(row["train_loss"], 3),
+                with_error(row["accuracy"], row["accuracy_item_stderr"], row["n_media"]),
+                percent(row["accuracy_seed_sd"]),
+                percent(row["blind_accuracy"]),
+                with_error(row["visual_gain"], row["visual_gain_item_stderr"], row["n_media"]),
+                with_error(row["temporal_gain"], row["temporal_gain_item_stderr"], row["n_media"]),
+                number(row["train_seconds"]),
+                seeds,
+            )
+        )
     done = table[table["seeds_done"] > 0]
     note = "no cell has finished"
     if len(done):
@@ -94,15 +110,21 @@ def control_sheet(table: pd.DataFrame) -> Sheet | None:
         return None
     shown = shown_axes(table)
     rows = [
-        (*levels_of(row, shown), percent(row["accuracy"]),
-         *(percent(row[f"{control}_accuracy"]) for control in ran),
-         *(number(row[name], 1) for name in ("eval_seconds", "control_seconds")))
+        (
+            *levels_of(row, shown),
+            percent(row["accuracy"]),
+            *(percent(row[f"{control}_accuracy"]) for control in ran),
+            *(number(row[name], 1) for name in ("eval_seconds", "control_seconds")),
+        )
         for row in _records(done)
-    ]  # fmt: skip
+    ]
     says = {
-        "blind": "a clip of the mean color", "middle": "the middle frame throughout", "shuffled": "frames in another order",
-        "reversed": "the clip backwards", "other": "another item's clip",
-    }  # fmt: skip
+        "blind": "a clip of the mean color",
+        "middle": "the middle frame throughout",
+        "shuffled": "frames in another order",
+        "reversed": "the clip backwards",
+        "other": "another item's clip",
+    }
     note = "accuracy % of the same items shown " + ", ".join(f"{says[name]} ({name})" for name in ran)
     note += "; mean of the seeds. Seconds: scoring a cell as it is, and under all controls."
     columns = (*heads(shown), "accuracy %", *ran, "eval s", "controls s")
@@ -118,17 +140,18 @@ def choice_sheet(table: pd.DataFrame) -> Sheet | None:
     pairs = [name for name in table.columns if str(name).endswith("_agree") and table[name].notna().any()]
     shares = [name for name in ("unparsed", "upstream_differs") if table[name].notna().any()]
     rows = [
-        (*levels_of(row, shown), *(percent(row[how]) for how in ran),
-         *(percent(row[name]) for name in (*shares, *pairs)))
+        (*levels_of(row, shown), *(percent(row[how]) for how in ran), *(percent(row[name]) for name in (*shares, *pairs)))
         for row in _records(table)
-    ]  # fmt: skip
+    ]
     agreeing = [name.removesuffix("_agree").replace("_", "=") for name in pairs]
     columns = (*heads(shown), *ran, *(name.replace("upstream_differs", "differs") for name in shares), *agreeing)
     says = {
-        "likelihood": "of each option's text", "letter": "of its letter behind 'Best option:('",
-        "generate": "a greedy answer read strictly", "circular": "by letter, right in every rotation of the options",
+        "likelihood": "of each option's text",
+        "letter": "of its letter behind 'Best option:('",
+        "generate": "a greedy answer read strictly",
+        "circular": "by letter, right in every rotation of the options",
         "upstream": "the same answer by the original's own check, which an empty one passes",
-    }  # fmt: skip
+    }
     note = "accuracy % by " + "; ".join(f"{how}: {says[how]}" for how in ran) + " (standard errors: choices.csv)"
     if shares:
         note += "; unparsed: generated answers that name no option, counted as wrong; differs: strict and upstream disagree"
@@ -147,16 +170,36 @@ def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
         return None
     shown = shown_axes(table)
     rows = [
-        (*levels_of(row, shown), number(row["query_rank"], 1), number(row["query_cosine"], 2),
-         number(row["output_rank"], 1), number(row["output_cosine"], 2), percent(row["moved_relative"], digits=0),
-         percent(row["attention_base"]), percent(row["attention_extra"]), points(row["change_without_extra"]),
-         points(row["change_without_base"]), str(row["first_that_do"]), str(row["named"]))
+        (
+            *levels_of(row, shown),
+            number(row["query_rank"], 1),
+            number(row["query_cosine"], 2),
+            number(row["output_rank"], 1),
+            number(row["output_cosine"], 2),
+            percent(row["moved_relative"], digits=0),
+            percent(row["attention_base"]),
+            percent(row["attention_extra"]),
+            points(row["change_without_extra"]),
+            points(row["change_without_base"]),
+            str(row["first_that_do"]),
+            str(row["named"]),
+        )
         for row in _records(table)
-    ]  # fmt: skip
+    ]
     columns = (
-        *heads(shown), "query rank", "query cosine", "output rank", "output cosine", "moved %",
-        "attention to base %", "attention to extra %", "without extra", "without base", "first that do", "named",
-    )  # fmt: skip
+        *heads(shown),
+        "query rank",
+        "query cosine",
+        "output rank",
+        "output cosine",
+        "moved %",
+        "attention to base %",
+        "attention to extra %",
+        "without extra",
+        "without base",
+        "first that do",
+        "named",
+    )
     note = (
         "rank: effective rank (exp of the entropy of the singular values), of the learned queries and of what leaves the "
         "Q-Former for one clip; cosine: mean over pairs; moved: from the start, in percent of how far the base queries went; "
@@ -190,16 +233,34 @@ def cost_sheet(table: pd.DataFrame, text_tokens: int, advice: str) -> Sheet | No
     for row in _records(table):
         fronts = [word for word, name in (("tokens", "cheapest_by_tokens"), ("time", "cheapest_by_time")) if row[name]]
         text_alone = row["prefill_gflops"] - row["prefill_gflops_added"]
-        rows.append((
-            *levels_of(row, shown), number(row["visual_tokens"]), number(row["prefill_gflops"]),
-            number(100 * row["prefill_gflops_added"] / text_alone), number(row["cache_mb"]),
-            number(row["step_seconds"], 3), number(row["item_milliseconds"], 1), number(row["peak_memory_mb"]),
-            percent(row["accuracy"]), ", ".join(fronts), str(row["as_good_as_best"]),
-        ))  # fmt: skip
+        rows.append(
+            (
+                *levels_of(row, shown),
+                number(row["visual_tokens"]),
+                number(row["prefill_gflops"]),
+                number(100 * row["prefill_gflops_added"] / text_alone),
+                number(row["cache_mb"]),
+                number(row["step_seconds"], 3),
+                number(row["item_milliseconds"], 1),
+                number(row["peak_memory_mb"]),
+                percent(row["accuracy"]),
+                ", ".join(fronts),
+                str(row["as_good_as_best"]),
+            )
+        )
     columns = (
-        *heads(shown), "visual tokens", "prefill GFLOPs", "more %", "KV cache MB", "step s", "item ms",
-        "memory MB", "accuracy %", "front", "as good",
-    )  # fmt: skip
+        *heads(shown),
+        "visual tokens",
+        "prefill GFLOPs",
+        "more %",
+        "KV cache MB",
+        "step s",
+        "item ms",
+        "memory MB",
+        "accuracy %",
+        "front",
+        "as good",
+    )
     note = (
         f"prefill and KV cache (bf16): {table['language_model'].iloc[0]} reading {text_tokens} tokens of text and the visual "
         "ones, by formula (--at names another model), more: than the text alone; step, item and memory: measured here; "
@@ -227,10 +288,16 @@ def task_sheet(table: pd.DataFrame, base: Mapping[str, float], lost: Mapping[str
     for task, group in grouped:
         means = group.groupby("label")["accuracy"].mean()
         untouched = [percent(base.get(str(task)))] if base else []
-        rows.append((
-            str(task), _of_all(int(group["n_items"].iloc[0]), lost.get(str(task), 0)), percent(group["chance"].iloc[0]),
-            percent(group["blind_accuracy"].mean()), *untouched, *(percent(means.get(label)) for label in order),
-        ))  # fmt: skip
+        rows.append(
+            (
+                str(task),
+                _of_all(int(group["n_items"].iloc[0]), lost.get(str(task), 0)),
+                percent(group["chance"].iloc[0]),
+                percent(group["blind_accuracy"].mean()),
+                *untouched,
+                *(percent(means.get(label)) for label in order),
+            )
+        )
     blank = ("",) * (len(order) + 2 + bool(base))
     rows += [(task, _of_all(0, count), *blank) for task, count in lost.items() if task not in grouped.groups]
     note = "accuracy %, mean of the seeds; columns are " + "/".join(heads(shown))
@@ -367,10 +434,18 @@ def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     if table.empty:
         return None
     rows = [
-        (compared(row), where(row), points(row["difference"]), _interval(row), _probability(row["p_holm"]), _verdict(row),
-         "" if row["verdict"] == NOT_COMPARABLE else _detectable(row["detectable"]), _to_decide(row, tasks))
+        (
+            compared(row),
+            where(row),
+            points(row["difference"]),
+            _interval(row),
+            _probability(row["p_holm"]),
+            _verdict(row),
+            "" if row["verdict"] == NOT_COMPARABLE else _detectable(row["detectable"]),
+            _to_decide(row, tasks),
+        )
         for row in _records(table)
-    ]  # fmt: skip
+    ]
     margin = points(table["margin"].iloc[0], sign=False)
     known = table[table["difference"].notna()] if table["difference"].notna().any() else table
     seeds, items, clips = (sorted({int(n) for n in known[name]}) for name in ("seeds", "n_items", "n_media"))
@@ -414,11 +489,12 @@ def in_words(table: pd.DataFrame) -> list[str]:
         span = f"{points(row['difference'])} points ({_interval(row)}{' for an interval' * _too_few(row)}{place}{one})"
         seen = "no difference" if says_nothing(row["detectable"]) else f"{points(row['detectable'], sign=False)} points"
         says = {
-            BETTER: f"{compared(row)}: more, {span}.", WORSE: f"{compared(row)}: less, {span}.",
+            BETTER: f"{compared(row)}: more, {span}.",
+            WORSE: f"{compared(row)}: less, {span}.",
             EQUIVALENT: f"{compared(row)}: the same within {points(row['margin'], sign=False)} points, {span}.",
             UNDECIDED: f"{compared(row)}: undecided, {span}; {seen} could have been seen.",
             NOT_COMPARABLE: f"{compared(row)}{place}: not comparable, the two had more than 1 % more or less of the budget.",
-        }  # fmt: skip
+        }
         out.append(says[row["verdict"]])
     return out
 
@@ -462,12 +538,19 @@ def comparison_sheet(found: Comparison) -> Sheet:
     shown, records = shown_axes(found.table), _records(found.table)
     several = found.table["effective_batch_size"].nunique() > 1
     rows = tuple(
-        (*((str(row["effective_batch_size"]),) if several else ()), *levels_of(row, shown),
-         percent(row["accuracy_first"]), percent(row["accuracy_second"]), points(row["difference"]),
-         "" if found.same_results else _interval(row), _probability(row["p_holm"]), _verdict(row),
-         f"{row['seeds_first']} and {row['seeds_second']}")
+        (
+            *((str(row["effective_batch_size"]),) if several else ()),
+            *levels_of(row, shown),
+            percent(row["accuracy_first"]),
+            percent(row["accuracy_second"]),
+            points(row["difference"]),
+            "" if found.same_results else _interval(row),
+            _probability(row["p_holm"]),
+            _verdict(row),
+            f"{row['seeds_first']} and {row['seeds_second']}",
+        )
         for row in records
-    )  # fmt: skip
+    )
     columns = (
         *(("batch",) if several else ()),
         *heads(shown),
@@ -523,14 +606,32 @@ def gate_sheet(pairs: Sequence[Pair], cells: pd.DataFrame) -> Sheet | None:
         return None
     shown = [axis for axis in shown_axes(cells) if axis not in SPLIT]
     rows = tuple(
-        (*levels_of(p.levels, shown), str(int(p.levels["effective_batch_size"])), str(p.seed), f"{p.split[0]} and {p.split[1]}",
-         str(p.steps), f"{p.early_difference:.1e}", f"{p.loss_difference:.1e}", f"{p.answers_differing} of {p.answers}",
-         str(p.near_ties), "dropout" if p.dropout else "yes" if p.passed else "drifts" if p.drifted else "NO")
+        (
+            *levels_of(p.levels, shown),
+            str(int(p.levels["effective_batch_size"])),
+            str(p.seed),
+            f"{p.split[0]} and {p.split[1]}",
+            str(p.steps),
+            f"{p.early_difference:.1e}",
+            f"{p.loss_difference:.1e}",
+            f"{p.answers_differing} of {p.answers}",
+            str(p.near_ties),
+            "dropout" if p.dropout else "yes" if p.passed else "drifts" if p.drifted else "NO",
+        )
         for p in pairs
-    )  # fmt: skip
+    )
     columns = (
-        *heads(shown), "batch", "seed", "accum", "steps", "first steps", "all steps", "answers differ", "near-ties", "coincide",
-    )  # fmt: skip
+        *heads(shown),
+        "batch",
+        "seed",
+        "accum",
+        "steps",
+        "first steps",
+        "all steps",
+        "answers differ",
+        "near-ties",
+        "coincide",
+    )
     note = (
         f"one effective batch split in two ways must give one run: relative loss difference at most {LOSS_TOLERANCE:g} at "
         f"every step, and answers that differ only where the two best options are within {NEAR_TIE:g} nats"
@@ -592,9 +693,13 @@ def problem_sheet(problems: Sequence[dict[str, str]], examples: int = 3) -> Shee
     rows = tuple((kind, str(len(found)), "\n".join(found[:examples])) for kind, found in kinds.items())
     of = [problem.get("of", "item") for problem in problems]
     where_from = [
-        f"{count} {what}" for count, what in ((of.count("item"), "of the items, from every score above"),
-                                              (of.count("sample"), "of the samples, from training")) if count
-    ]  # fmt: skip
+        f"{count} {what}"
+        for count, what in (
+            (of.count("item"), "of the items, from every score above"),
+            (of.count("sample"), "of the samples, from training"),
+        )
+        if count
+    ]
     note = f"left out: {' and '.join(where_from)}; at most {examples} of a kind are shown, all are named in sweep.json"
     if kinds.keys() & set(UNSETTLED):
         note += f"; {' and '.join(kind for kind in UNSETTLED if kind in kinds)}: tried again after `qtablate cache --retry`"

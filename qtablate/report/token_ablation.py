@@ -13,9 +13,17 @@ COPIES = 0.95
 """Mean cosine of pairs, of the queries or of what leaves the Q-Former, above which they are called copies of one another."""
 LIKENESS = ("query_rank", "query_cosine", "output_rank", "output_cosine", "moved", "moved_base")
 COLUMNS = (
-    *AXES, "seeds", *LIKENESS, "moved_relative", "attention_base", "attention_extra", "first_that_do", "change_without_extra",
-    "change_without_base", "named",
-)  # fmt: skip
+    *AXES,
+    "seeds",
+    *LIKENESS,
+    "moved_relative",
+    "attention_base",
+    "attention_extra",
+    "first_that_do",
+    "change_without_extra",
+    "change_without_base",
+    "named",
+)
 PART_COLUMNS = (*AXES, "what", "start", "end", "accuracy", "change", "change_stderr", "n_items", "seeds")
 
 
@@ -29,9 +37,9 @@ def parts(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     keys = diagnosed(store, cells)
     if not keys:
         return pd.DataFrame(columns=list(PART_COLUMNS))
-    rows = pd.concat(
-        [pd.read_csv(store.cell_file(key, "held.csv")).assign(key=key) for key in keys], ignore_index=True
-    ).merge(cells[["key", *AXES]], on="key")  # fmt: skip
+    rows = pd.concat([pd.read_csv(store.cell_file(key, "held.csv")).assign(key=key) for key in keys], ignore_index=True).merge(
+        cells[["key", *AXES]], on="key"
+    )
     named = rows.groupby([*AXES, "what", "start", "end"], sort=False)
     out = named[["accuracy", "change", "change_stderr"]].mean()
     out["n_items"], out["seeds"] = named["n_items"].first(), named.size()

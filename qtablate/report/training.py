@@ -15,10 +15,29 @@ from qtablate.store import Store
 from qtablate.table import TOO_FEW, Sheet, number, percent
 
 COLUMNS = (
-    *AXES, "effective_batch_size", "faulty", "seeds", "samples_seen", "steps", "supervised_tokens", "skipped_windows",
-    "overflows", "peak_learning_rate", "image_share", "image_share_sd", "extra_update", "query_update", "extra_cosine",
-    "extra_rank", "extra_state", "noise_scale", "noise_scale_low", "noise_scale_high", "noise_blocks", "batch_is",
-)  # fmt: skip
+    *AXES,
+    "effective_batch_size",
+    "faulty",
+    "seeds",
+    "samples_seen",
+    "steps",
+    "supervised_tokens",
+    "skipped_windows",
+    "overflows",
+    "peak_learning_rate",
+    "image_share",
+    "image_share_sd",
+    "extra_update",
+    "query_update",
+    "extra_cosine",
+    "extra_rank",
+    "extra_state",
+    "noise_scale",
+    "noise_scale_low",
+    "noise_scale_high",
+    "noise_blocks",
+    "batch_is",
+)
 BLOCKS = 5
 """Of consecutive steps that the second half of each run is cut into: neighbouring steps tell much the same."""
 UNKNOWN = 10
@@ -83,9 +102,11 @@ def noise_scale(runs: list[pd.DataFrame]) -> dict[str, float | None]:
     reach = min(float(stats.t.ppf(0.975, len(logs) - 1)) * spread, 300.0)  # beyond it a float ends
     scale = float(noise / signal)
     return {
-        "noise_scale": scale, "noise_scale_low": scale * math.exp(-reach), "noise_scale_high": scale * math.exp(reach),
+        "noise_scale": scale,
+        "noise_scale_low": scale * math.exp(-reach),
+        "noise_scale_high": scale * math.exp(reach),
         "noise_blocks": len(blocks),
-    }  # fmt: skip
+    }
 
 
 def _beside(batch: float, low: float | None, high: float | None) -> str:
@@ -108,19 +129,39 @@ def sheet(table: pd.DataFrame) -> Sheet | None:
     for row in table.to_dict("records"):
         named = levels_of({str(name): value for name, value in row.items()}, shown)
         updates = ["" if pd.isna(row[name]) else f"{100 * row[name]:.2g}" for name in ("extra_update", "query_update")]
-        rows.append((
-            *named, number(row["effective_batch_size"]), number(row["samples_seen"]), number(row["steps"]),
-            number(row["supervised_tokens"]), "" if pd.isna(row["peak_learning_rate"]) else f"{row['peak_learning_rate']:.3g}",
-            percent(row["image_share"]) + ("" if pd.isna(row["image_share_sd"]) else f" sd {percent(row['image_share_sd'])}"),
-            _scale(row), " / ".join(updates) if updates[0] else "", number(row["extra_cosine"], 2),
-            number(row["extra_rank"], 1), str(row["extra_state"]),
-        ))  # fmt: skip
+        rows.append(
+            (
+                *named,
+                number(row["effective_batch_size"]),
+                number(row["samples_seen"]),
+                number(row["steps"]),
+                number(row["supervised_tokens"]),
+                "" if pd.isna(row["peak_learning_rate"]) else f"{row['peak_learning_rate']:.3g}",
+                percent(row["image_share"])
+                + ("" if pd.isna(row["image_share_sd"]) else f" sd {percent(row['image_share_sd'])}"),
+                _scale(row),
+                " / ".join(updates) if updates[0] else "",
+                number(row["extra_cosine"], 2),
+                number(row["extra_rank"], 1),
+                str(row["extra_state"]),
+            )
+        )
         if row["extra_state"]:
             warnings.append(f"{' / '.join(named)} ({' / '.join(heads(shown))}) {_mends(row)}")
     columns = (
-        *heads(shown), "batch", "samples", "steps", "supervised tokens", "peak rate", "images %", "gradient noise scale",
-        "moved extra/base %", "cosine", "rank", "extra tokens are",
-    )  # fmt: skip
+        *heads(shown),
+        "batch",
+        "samples",
+        "steps",
+        "supervised tokens",
+        "peak rate",
+        "images %",
+        "gradient noise scale",
+        "moved extra/base %",
+        "cosine",
+        "rank",
+        "extra tokens are",
+    )
     note = "samples, steps, supervised tokens: of a cell, mean of the seeds; images: of a window's samples, sd over windows"
     if table["noise_scale"].notna().any():
         note += (
@@ -153,9 +194,12 @@ def sheet(table: pd.DataFrame) -> Sheet | None:
     )
     names = tuple(columns[n] for n in used)
     return Sheet(
-        "Training", names, tuple(tuple(row[n] for n in used) for row in rows), note,
+        "Training",
+        names,
+        tuple(tuple(row[n] for n in used) for row in rows),
+        note,
         optional=tuple(name for name in optional if name in names and name not in keep),
-    )  # fmt: skip
+    )
 
 
 def _mends(row: dict[Any, Any]) -> str:

@@ -84,9 +84,7 @@ def seed_noise(accuracies: Floats) -> SeedNoise | None:
     known = ~np.isnan(accuracies)
     rows, columns = np.nonzero(known)
     values = accuracies[known]
-    of_rows, of_columns = (
-        (numbers[:, None] == np.unique(numbers)).astype(np.float64) for numbers in (rows, columns)
-    )  # fmt: skip
+    of_rows, of_columns = ((numbers[:, None] == np.unique(numbers)).astype(np.float64) for numbers in (rows, columns))
     means = np.hstack([of_rows, of_columns])
     if not len(values):
         return None
@@ -131,9 +129,7 @@ def estimate(difference: Floats, clips: NDArray[np.int64], noise: SeedNoise | No
     of_both = factor * float(np.square(rest).sum()) / (seeds - 1) / seeds
     # each of the first two holds the third, so neither can be more than the whole
     whole = max(of_clips + of_seeds - of_both, of_clips, of_seeds)
-    freedom = _satterthwaite(
-        whole, [(of_clips, groups - 1), (of_seeds, noise.freedom), (of_both, (groups - 1) * (seeds - 1))]
-    )  # fmt: skip
+    freedom = _satterthwaite(whole, [(of_clips, groups - 1), (of_seeds, noise.freedom), (of_both, (groups - 1) * (seeds - 1))])
     parts = Parts(max(0.0, of_seeds - of_both) * seeds, max(0.0, of_clips - of_both), of_both * seeds)
     return Estimate(mean, math.sqrt(whole), freedom, seeds, items, groups, parts, noise.freedom)
 
@@ -179,13 +175,18 @@ def to_decide(one: Estimate, margin: float) -> tuple[int | None, int | None]:
     a_seed = one.seed_freedom / (one.seeds - 1)  # degrees of freedom that one more seed brings
     more_seeds = _enough(
         part.seed / seeds, np.full_like(seeds, part.clip), part.both / seeds, a_seed * (seeds - 1), seeds, groups, margin
-    )  # fmt: skip
+    )
     share = ITEMS_TRIED
     here = float(one.seeds)
     more_items = _enough(
-        np.full_like(share, part.seed / here), part.clip / share, part.both / here / share,
-        np.full_like(share, one.seed_freedom), np.full_like(share, here), groups * share, margin,
-    )  # fmt: skip
+        np.full_like(share, part.seed / here),
+        part.clip / share,
+        part.both / here / share,
+        np.full_like(share, one.seed_freedom),
+        np.full_like(share, here),
+        groups * share,
+        margin,
+    )
     return (
         int(seeds[more_seeds.argmax()]) if more_seeds.any() else None,
         math.ceil(one.items * share[more_items.argmax()]) if more_items.any() else None,
@@ -197,9 +198,10 @@ def _enough(
 ) -> NDArray[np.bool_]:
     whole = seed + clip + both
     below = (
-        np.square(seed + both) / freedom + np.square(clip + both) / (groups - 1)
+        np.square(seed + both) / freedom
+        + np.square(clip + both) / (groups - 1)
         + np.square(both) / ((seeds - 1) * (groups - 1))
-    )  # fmt: skip
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         together = np.where(below > 0, np.square(whole) / below, 1e6)
     out: NDArray[np.bool_] = detectable(np.sqrt(whole), together) <= margin

@@ -123,9 +123,15 @@ def _place(load: Load, loads: Sequence[Load]) -> tuple[float, float]:
 
 
 def forecast(
-    loads: Mapping[Condition, Load], probed: Mapping[Condition, Probed], samples: Mapping[Condition, int | None],
-    supervised_tokens: int, n_items: int, failed: Mapping[Condition, str], names: Mapping[Condition, str], not_begun: int = 0,
-) -> Forecast:  # fmt: skip
+    loads: Mapping[Condition, Load],
+    probed: Mapping[Condition, Probed],
+    samples: Mapping[Condition, int | None],
+    supervised_tokens: int,
+    n_items: int,
+    failed: Mapping[Condition, str],
+    names: Mapping[Condition, str],
+    not_begun: int = 0,
+) -> Forecast:
     """Estimate every condition but those whose own probe failed.
 
     Args:
@@ -155,8 +161,11 @@ def forecast(
         estimates[condition] = Estimate(
             micro * condition.accumulate_grad_batches,
             micro * wanted / condition.micro_batch_size + an_item * n_items,
-            memory, _trainable(condition.extra_num_query_tokens, trainable), wanted, how == MEASURED,
-        )  # fmt: skip
+            memory,
+            _trainable(condition.extra_num_query_tokens, trainable),
+            wanted,
+            how == MEASURED,
+        )
     frozen = next(iter(probed.values())).frozen_params
     return Forecast(estimates, frozen, len(probed), FITTED in ways, NEAREST in ways, lost, not_begun)
 
@@ -197,9 +206,10 @@ def _fit(rows: _Matrix, values: _Matrix, wanted: _Matrix) -> float:
 
 def _measured(probes: Sequence[Probed]) -> tuple[float, float, float]:
     return (
-        _mean([one.micro_seconds for one in probes]), _mean([one.item_seconds for one in probes]),
+        _mean([one.micro_seconds for one in probes]),
+        _mean([one.item_seconds for one in probes]),
         _mean([one.peak_memory_mb for one in probes]),
-    )  # fmt: skip
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

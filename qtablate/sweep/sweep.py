@@ -110,9 +110,16 @@ class Sweep:
 
 
 def plan(
-    store: Store, sources: Sources, grid: Grid, recipe: Recipe, cache: Path, workers: int, max_bad: float = MAX_BAD,
-    save_every: float | None = None, ranks: int = 1,
-) -> Sweep:  # fmt: skip
+    store: Store,
+    sources: Sources,
+    grid: Grid,
+    recipe: Recipe,
+    cache: Path,
+    workers: int,
+    max_bad: float = MAX_BAD,
+    save_every: float | None = None,
+    ranks: int = 1,
+) -> Sweep:
     """Read the sources, check the grid, and lay out all cells. Nothing is written. Raises QtablateError."""
     check(grid, recipe, ranks)
     patience(), limit_bytes()  # raise where the environment's values are none
@@ -138,14 +145,27 @@ def plan(
     software = deciding(media=not (parts_are_world(sources) and is_world(sources.bench)))
     prints = Fingerprints(fingerprint(sources.model), training.fingerprint, benchmark.fingerprint, software)
     sweep = Sweep(
-        store, sources, grid, recipe, grid.cells(recipe, prints),
+        store,
+        sources,
+        grid,
+        recipe,
+        grid.cells(recipe, prints),
         _files(cache, prints, training, (), recipe.precision),
         _files(cache, prints, benchmark, tuple(c for c in ALTERED if c in recipe.controls), recipe.precision),
-        list(benchmark.problems), list(training.problems), items_of, config["num_query_tokens"], workers,
-        Counter({"": len(training.problems)}) if parts_are_world(sources) else Counter(
-            [*(sample.clip for sample in training.samples), *("" for _ in training.problems)]
-        ), max_bad, save_every, prints, ranks, getattr(benchmark, "entries", len(benchmark.items) + len(benchmark.problems)),
-    )  # fmt: skip
+        list(benchmark.problems),
+        list(training.problems),
+        items_of,
+        config["num_query_tokens"],
+        workers,
+        Counter({"": len(training.problems)})
+        if parts_are_world(sources)
+        else Counter([*(sample.clip for sample in training.samples), *("" for _ in training.problems)]),
+        max_bad,
+        save_every,
+        prints,
+        ranks,
+        getattr(benchmark, "entries", len(benchmark.items) + len(benchmark.problems)),
+    )
     refuse_bad(sweep)
     return settled(sweep)
 
@@ -156,9 +176,11 @@ def settled(sweep: Sweep) -> Sweep:
     Another try may read these clips: cells made without them are other cells than those made with them.
     """
     prints = Fingerprints(
-        sweep.read_as.model, _without(sweep.read_as.training, sweep.training),
-        _without(sweep.read_as.benchmark, sweep.benchmark), sweep.read_as.software,
-    )  # fmt: skip
+        sweep.read_as.model,
+        _without(sweep.read_as.training, sweep.training),
+        _without(sweep.read_as.benchmark, sweep.benchmark),
+        sweep.read_as.software,
+    )
     return dataclasses.replace(sweep, cells=sweep.grid.cells(sweep.recipe, prints))
 
 
@@ -167,9 +189,7 @@ def _without(fingerprint: str, files: FeatureFiles) -> str:
     return hashlib.sha256("\n".join([fingerprint, *lost]).encode()).hexdigest()[:16] if lost else fingerprint
 
 
-def refuse_misfit(
-    sources: Sources, config: Mapping[str, Any], training: TrainingData, recipe: Recipe, tokens: int
-) -> None:  # fmt: skip
+def refuse_misfit(sources: Sources, config: Mapping[str, Any], training: TrainingData, recipe: Recipe, tokens: int) -> None:
     """Refuse more tokens than the language model has places for, and media that the data lack. Raises QtablateError."""
     places, visual = config.get("text_config", {}).get("max_position_embeddings"), visual_tokens(config, tokens)
     if isinstance(places, int) and visual + recipe.longest > places:
@@ -331,16 +351,35 @@ def plan_sheet(sweep: Sweep, expected: Forecast) -> Sheet:
     for condition in conditions:
         cell = next(cell for cell in sweep.cells if cell.condition == condition)
         found = expected.estimates.get(condition)
-        rows.append((
-            str(condition.extra_num_query_tokens), str(visual_tokens(config, condition.extra_num_query_tokens)),
-            str(condition.accumulate_grad_batches), str(condition.micro_batch_size), str(condition.effective_batch_size),
-            *(told(axis.name, getattr(condition, axis.name)) for axis in others), f"{cell.learning_rate:.3g}",
-            _steps(cell, found), str(to_run[condition]), *_figures(found),
-        ))  # fmt: skip
+        rows.append(
+            (
+                str(condition.extra_num_query_tokens),
+                str(visual_tokens(config, condition.extra_num_query_tokens)),
+                str(condition.accumulate_grad_batches),
+                str(condition.micro_batch_size),
+                str(condition.effective_batch_size),
+                *(told(axis.name, getattr(condition, axis.name)) for axis in others),
+                f"{cell.learning_rate:.3g}",
+                _steps(cell, found),
+                str(to_run[condition]),
+                *_figures(found),
+            )
+        )
     columns = (
-        "extra tokens", "visual", "accum", "micro-batch", "batch", *(axis.short for axis in others), "peak rate", "steps",
-        "to run", "trainable", "MB", "a step", "a cell",
-    )  # fmt: skip
+        "extra tokens",
+        "visual",
+        "accum",
+        "micro-batch",
+        "batch",
+        *(axis.short for axis in others),
+        "peak rate",
+        "steps",
+        "to run",
+        "trainable",
+        "MB",
+        "a step",
+        "a cell",
+    )
     optional = tuple(name for name in ("mixing", "extra init", "peak rate", "visual", "batch", "MB") if name not in varied)
     return Sheet(f"Plan of {sweep.store.root}", columns, tuple(rows), _plan_note(sweep, expected), optional=optional)
 
@@ -377,9 +416,11 @@ def _figures(found: Estimate | None) -> tuple[str, ...]:
         return ("",) * 4
     mark = "" if found.measured else "~"
     return (
-        "" if found.trainable_params is None else f"{found.trainable_params:,}", f"{mark}{found.peak_memory_mb:.0f}",
-        f"{mark}{found.step_seconds:.3g}", f"{mark}{found.cell_seconds:.0f}",
-    )  # fmt: skip
+        "" if found.trainable_params is None else f"{found.trainable_params:,}",
+        f"{mark}{found.peak_memory_mb:.0f}",
+        f"{mark}{found.step_seconds:.3g}",
+        f"{mark}{found.cell_seconds:.0f}",
+    )
 
 
 def defaults_in_words(sweep: Sweep, expected: Forecast) -> list[str]:
@@ -393,19 +434,29 @@ def defaults_in_words(sweep: Sweep, expected: Forecast) -> list[str]:
         + ("" if recipe.train_language_model else ", language model (--train-lm trains it, --lora an adapter)")
         + (f", {expected.frozen_params:,} parameters" if expected.frozen_params is not None else "")
         + ". Trained, in fp32: Q-Former, query tokens, projection"
-        + (", language model" if recipe.train_language_model else lora) + ".",
+        + (", language model" if recipe.train_language_model else lora)
+        + ".",
         f"Started anew from each cell's seed: {', '.join(fresh)}; an alignment-stage run, since queries that are added "
-        "to a converged base are hardly taken up in a short run." if fresh else "All parts start from the model's files.",
+        "to a converged base are hardly taken up in a short run."
+        if fresh
+        else "All parts start from the model's files.",
         f"AdamW, peak rate {recipe.learning_rate:g}, warm-up over {100 * recipe.warm_up:g} % of the optimizer steps, cosine "
         f"to {recipe.min_lr_ratio:g} of it, weight decay {recipe.weight_decay:g} on matrices, "
         + (f"clipping at {recipe.max_grad_norm:g}." if recipe.max_grad_norm else "no clipping."),
-        f"Held: {recipe.held} a cell, {100 * recipe.image_share:g} % of the samples images" + (
-            f"; accumulation keeps the {grid.hold}, so " + (
-                "only the arithmetic is split." if grid.hold == "effective-batch" else
-                "more of it means more samples." if recipe.budget == "steps" else "more of it means fewer steps."
-            ) if len(grid.accum) > 1 else "."
+        f"Held: {recipe.held} a cell, {100 * recipe.image_share:g} % of the samples images"
+        + (
+            f"; accumulation keeps the {grid.hold}, so "
+            + (
+                "only the arithmetic is split."
+                if grid.hold == "effective-batch"
+                else "more of it means more samples."
+                if recipe.budget == "steps"
+                else "more of it means fewer steps."
+            )
+            if len(grid.accum) > 1
+            else "."
         ),
-    ]  # fmt: skip
+    ]
     if recipe.budget != "samples" and parts_are_world(sweep.sources):
         lines.append(f"The world draws {recipe.samples} samples (--samples); cells that need more see them over again.")
     if recipe.budget == "tokens":
@@ -529,21 +580,27 @@ def write_sweep_file(sweep: Sweep) -> None:
     other finished cells, or cannot be written."""
     refuse_loss(sweep.store, {cell.key for cell in sweep.cells})
     problems, items = _left_out(sweep)
-    sweep.store.write_sweep({
-        "schema": RECORD_SCHEMA,
-        "grid": {**dataclasses.asdict(sweep.grid), "lr_batch": sweep.grid.reference_batch},
-        "recipe": dataclasses.asdict(sweep.recipe),
-        "sources": dataclasses.asdict(sweep.sources),
-        "fingerprints": dataclasses.asdict(sweep.cells[0].fingerprints),
-        "num_query_tokens": sweep.num_query_tokens,
-        "base": base_scores(sweep.sources.model, sweep.cells[0].fingerprints.benchmark),
-        "items": items,
-        "cells": [{"key": cell.key, "seed": cell.seed, **dataclasses.asdict(cell.condition)} for cell in sweep.cells],
-        "problems": problems,
-        "versions": versions(),
-        "host": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
-                 "ranks": sweep.ranks},
-    })  # fmt: skip
+    sweep.store.write_sweep(
+        {
+            "schema": RECORD_SCHEMA,
+            "grid": {**dataclasses.asdict(sweep.grid), "lr_batch": sweep.grid.reference_batch},
+            "recipe": dataclasses.asdict(sweep.recipe),
+            "sources": dataclasses.asdict(sweep.sources),
+            "fingerprints": dataclasses.asdict(sweep.cells[0].fingerprints),
+            "num_query_tokens": sweep.num_query_tokens,
+            "base": base_scores(sweep.sources.model, sweep.cells[0].fingerprints.benchmark),
+            "items": items,
+            "cells": [{"key": cell.key, "seed": cell.seed, **dataclasses.asdict(cell.condition)} for cell in sweep.cells],
+            "problems": problems,
+            "versions": versions(),
+            "host": {
+                "machine": platform.machine(),
+                "cores": os.cpu_count(),
+                "python": platform.python_version(),
+                "ranks": sweep.ranks,
+            },
+        }
+    )
     write_tables(sweep.store)
 
 

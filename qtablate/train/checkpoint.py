@@ -18,9 +18,18 @@ from qtablate.files import aside
 from qtablate.train.loop import Step, Training
 
 _UNUSABLE = (
-    IsADirectoryError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, NotImplementedError,
-    pickle.UnpicklingError, zipfile.BadZipFile, zipfile.LargeZipFile,
-)  # fmt: skip
+    IsADirectoryError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+)
 
 
 class Unusable(Exception):

@@ -51,6 +51,7 @@ def place(model: Family, precision: str, checkpointing: bool = False) -> Place:
             getattr(part, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
     half = torch.float16 if precision == "fp16" else torch.bfloat16
     return Place(
-        device, partial(torch.autocast, device.type, half, enabled=precision != "fp32"),
+        device,
+        partial(torch.autocast, device.type, half, enabled=precision != "fp32"),
         GradScaler(device.type, enabled=precision == "fp16"),
-    )  # fmt: skip
+    )

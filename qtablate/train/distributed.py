@@ -120,7 +120,10 @@ def together(member: Member | None, device: torch.device, seed: int, timeout: ti
     with _others():
         distributed.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
-            store=store, rank=member.rank, world_size=member.world, timeout=timeout,
-        )  # fmt: skip
+            store=store,
+            rank=member.rank,
+            world_size=member.world,
+            timeout=timeout,
+        )
     yield Ranks(member.rank, member.world, device, seed)
     distributed.destroy_process_group()  # not after a failure: it could wait for a rank that is gone

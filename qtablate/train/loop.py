@@ -216,9 +216,15 @@ class Training:
         self._ranks.draw_apart(self._step)
         meter = NoiseMeter(self._trained) if self._measures_noise else None
         gradient = accumulate(
-            window, self._loss, self._trained, plan.rules, scaler=self._scaler, optimizer=self._optimizer, meter=meter,
+            window,
+            self._loss,
+            self._trained,
+            plan.rules,
+            scaler=self._scaler,
+            optimizer=self._optimizer,
+            meter=meter,
             ranks=self._ranks,
-        )  # fmt: skip
+        )
         [cut] = self._ranks.total([sum(micro.text.cut for micro in window)])
         extra_norm = _extra_norm(extra, gradient)
         stepped = gradient is not None and self._take(gradient, lr)

@@ -216,26 +216,37 @@ def _task(task: str, entries: int, items: Sequence[Item]) -> TaskHealth:
     golds = [plain(item.options[item.answer]) for item in items]
     numbers = [len(item.options) for item in items]
     return TaskHealth(
-        task, entries, len(items), len({item.clip for item in items}), (min(numbers), max(numbers)), chance(items),
-        prior(items), positions(items), positions_p(items), order(golds), order([item.answer + 1 for item in items]),
-    )  # fmt: skip
+        task,
+        entries,
+        len(items),
+        len({item.clip for item in items}),
+        (min(numbers), max(numbers)),
+        chance(items),
+        prior(items),
+        positions(items),
+        positions_p(items),
+        order(golds),
+        order([item.answer + 1 for item in items]),
+    )
 
 
 def _of_task(task: TaskHealth, tasks: int) -> Iterator[Finding]:
     for what, found in (("gold answers", task.text_order), ("gold positions", task.place_order)):
         if found and found.share >= SORTED_SHARE and found.z >= SORTED_Z:
             yield Finding(
-                kinds.SORTED, task.task,
+                kinds.SORTED,
+                task.task,
                 f"{what}: {found.alike} of {task.usable - 1} neighbours are alike, {found.expected:.0f} would be in a random "
                 f"order (sortedness {found.share:.2f}, z {found.z:.1f}); "
                 f"{found.common!r:.30} is {found.early:.0%} of the first quarter and {found.overall:.0%} of all",
-            )  # fmt: skip
+            )
     if task.prior and task.chance is not None and task.prior.z > PRIOR_Z:
         above = f"{task.prior.z:.1f} standard errors above it"
         yield Finding(
-            kinds.PRIOR, task.task,
+            kinds.PRIOR,
+            task.task,
             f"the most frequent gold text is right in {task.prior.accuracy:.1%}, chance is {task.chance:.1%}, {above}",
-        )  # fmt: skip
+        )
     if task.positions_p is not None and task.positions_p * tasks < POSITIONS_P:
         detail = f"gold at {' / '.join(map(str, task.positions))}, p {task.positions_p:.1e} if all places were as likely"
         yield Finding(kinds.POSITIONS, task.task, detail)
@@ -261,10 +272,14 @@ def _folder(clip: str) -> str:
 def _source(source: str, medium: str, samples: Sequence[Sample]) -> SourceHealth:
     pairs = [len(sample.pairs) for sample in samples]
     return SourceHealth(
-        source, medium, len(samples), len({sample.clip for sample in samples}), (min(pairs), float(median(pairs)), max(pairs)),
+        source,
+        medium,
+        len(samples),
+        len({sample.clip for sample in samples}),
+        (min(pairs), float(median(pairs)), max(pairs)),
         sum(not any(question for question, _ in sample.pairs) for sample in samples),
         sum(not answer for sample in samples for _, answer in sample.pairs),
-    )  # fmt: skip
+    )
 
 
 def _of_sources(sources: Sequence[SourceHealth]) -> Iterator[Finding]:

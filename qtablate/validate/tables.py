@@ -47,10 +47,20 @@ def _task_sheet(tasks: Sequence[TaskHealth]) -> Sheet | None:
         orders = [order.share for order in (task.text_order, task.place_order) if order]
         candidates = "" if task.candidates is None else "-".join(str(one) for one in dict.fromkeys(task.candidates))
         prior = with_error(task.prior.accuracy, task.prior.stderr, task.clips) if task.prior else ""
-        rows.append((
-            printable(task.task), str(task.entries), str(task.usable), str(task.clips), candidates, percent(task.chance),
-            prior, "/".join(map(str, task.positions)), _probability(task.positions_p), number(max(orders, default=math.nan), 2),
-        ))  # fmt: skip
+        rows.append(
+            (
+                printable(task.task),
+                str(task.entries),
+                str(task.usable),
+                str(task.clips),
+                candidates,
+                percent(task.chance),
+                prior,
+                "/".join(map(str, task.positions)),
+                _probability(task.positions_p),
+                number(max(orders, default=math.nan), 2),
+            )
+        )
     columns = ("task", "items", "usable", "clips", "candidates", "chance %", "prior %", "gold at", "p", "sorted")
     note = (
         "chance: mean of 1 / candidates; prior: always answering with the candidate that is most often gold among the task's "
@@ -66,10 +76,17 @@ def _source_sheet(sources: Sequence[SourceHealth]) -> Sheet | None:
     if not sources:
         return None
     rows = tuple(
-        (printable(one.source), one.medium, str(one.samples), str(one.clips),
-         f"{one.pairs[0]} / {one.pairs[1]:g} / {one.pairs[2]}", str(one.unasked), str(one.empty))
+        (
+            printable(one.source),
+            one.medium,
+            str(one.samples),
+            str(one.clips),
+            f"{one.pairs[0]} / {one.pairs[1]:g} / {one.pairs[2]}",
+            str(one.unasked),
+            str(one.empty),
+        )
         for one in sources
-    )  # fmt: skip
+    )
     columns = ("source", "medium", "samples", "clips", "pairs", "no question", "empty answers")
     note = (
         "source: the first folder in the clips' names; usable samples only; pairs: questions and answers of a sample, the "

@@ -112,9 +112,11 @@ def gesture(dice: Dice, deed: str) -> Track:
     through = dice.pick((way, way[:2], way[1:]))
     first = 1 + dice.below(4)
     starts = (0, first, first + 1 + dice.below(FRAMES - 2 - first))  # the frame in which each pose begins
-    return Track(poses=tuple(
-        [pose for pose, start in zip(through, starts, strict=False) if start <= frame][-1] for frame in range(FRAMES)
-    ))  # fmt: skip
+    return Track(
+        poses=tuple(
+            [pose for pose, start in zip(through, starts, strict=False) if start <= frame][-1] for frame in range(FRAMES)
+        )
+    )
 
 
 DEEDS: dict[str, Callable[[Dice], Track]] = {
@@ -144,10 +146,17 @@ def placed(dice: Dice, thing: Thing, track: Track, spots: Sequence[int] = SPOTS,
     x = dice.pick([x for x in spots if _inside(x, track.dx, track.radius)])
     y = dice.pick([y for y in spots if _inside(y, track.dy, track.radius)])
     return replace(
-        thing, direction=track.direction, then=thing.then or track.then, at=track.at, times=track.times,
-        x=tuple(x + d for d in track.dx), y=tuple(y + d for d in track.dy), radius=track.radius, visible=track.visible,
+        thing,
+        direction=track.direction,
+        then=thing.then or track.then,
+        at=track.at,
+        times=track.times,
+        x=tuple(x + d for d in track.dx),
+        y=tuple(y + d for d in track.dy),
+        radius=track.radius,
+        visible=track.visible,
         poses=track.poses,
-    )  # fmt: skip
+    )
 
 
 def _inside(start: int, path: tuple[int, ...], radius: tuple[int, ...]) -> bool:

@@ -26,10 +26,20 @@ from qtablate.world.scene import (
 
 NUMBERS = ("zero", "one", "two", "three", "four")
 DOES = {
-    "grow": "grows", "shrink": "shrinks", "appear": "appears", "vanish": "vanishes", "sway": "sways", "bounce": "bounces",
-    "pulse": "pulses", "blink": "blinks", "raise": "raises", "lower": "lowers", "wave": "waves", "flap": "flaps",
+    "grow": "grows",
+    "shrink": "shrinks",
+    "appear": "appears",
+    "vanish": "vanishes",
+    "sway": "sways",
+    "bounce": "bounces",
+    "pulse": "pulses",
+    "blink": "blinks",
+    "raise": "raises",
+    "lower": "lowers",
+    "wave": "waves",
+    "flap": "flaps",
     "recolour": "changes",
-}  # fmt: skip
+}
 """What a deed is called, of the things that do it."""
 
 
@@ -144,10 +154,15 @@ def moving_direction(scene: Scene, dice: Dice) -> list[Question]:
 def action_localization(scene: Scene, dice: Dice) -> list[Question]:
     verbs = {"recolour": "change", "appear": "appear", "vanish": "vanish"}
     return [
-        _ask(dice, "action_localization", f"When does the {thing.name} {verbs[thing.deed]}?",
-             ["early", "midway", "late"], WHEN[thing.at])
+        _ask(
+            dice,
+            "action_localization",
+            f"When does the {thing.name} {verbs[thing.deed]}?",
+            ["early", "midway", "late"],
+            WHEN[thing.at],
+        )
         for thing in _of_deed(scene, *verbs)
-    ]  # fmt: skip
+    ]
 
 
 def scene_transition(scene: Scene, dice: Dice) -> list[Question]:
@@ -223,8 +238,12 @@ def episodic_reasoning(scene: Scene, dice: Dice) -> list[Question]:
         return []
     first, second, third = sorted((t for t in scene.things if t.at), key=lambda thing: thing.at)
     out = []
-    for thing, word, answer in ((second, "after", third), (second, "before", first), (first, "after", second),
-                                (third, "before", second)):  # fmt: skip
+    for thing, word, answer in (
+        (second, "after", third),
+        (second, "before", first),
+        (first, "after", second),
+        (third, "before", second),
+    ):
         text = f"What acts right {word} the {thing.name} {DOES[thing.deed]}?"
         out.append(_ask(dice, "episodic_reasoning", text, _others(scene, thing), answer.colour))
     return out

@@ -22,7 +22,7 @@ from qtablate.world.scene import (
     WHEN,
     Scene,
     Thing,
-)  # fmt: skip
+)
 
 _COLOURS, _BACKGROUNDS, _DIRECTIONS = tuple(COLOURS), tuple(BACKGROUNDS), tuple(DIRECTIONS)
 _DOTS = (8, 16, 32)  # how many there may be on a floor that the camera shows a quarter of
@@ -198,9 +198,10 @@ def roll(bodies: Sequence[Body | None], frames: int = FRAMES) -> list[Roll | Non
             dx, dy = DIRECTIONS[going[n]]
             x, y = at[n][0] + 2 * SPEED * dx, at[n][1] + 2 * SPEED * dy
             met = [
-                m for m, body in enumerate(bodies)
+                m
+                for m, body in enumerate(bodies)
                 if m != n and body and max(abs(at[m][0] - x), abs(at[m][1] - y)) <= 2 * RADIUS
-            ]  # fmt: skip
+            ]
             if met:
                 hit[n] = met[0] if hit[n] < 0 else hit[n]
                 for m in met:
@@ -276,18 +277,28 @@ def _push(dice: Dice, level: Level) -> Parts:
                 deed = "roll" if one.hit >= 0 else "cross"
             else:
                 deed = "still" if one.hit_by < 0 else "hit" if one.direction else "held"
-            things.append(Thing(
-                colours[number], dice.pick(SHAPES), deed, one.direction,
-                partner=colours[partner] if partner >= 0 else "", x=one.x, y=one.y,
-                radius=(RADIUS,) * FRAMES, visible=(True,) * FRAMES,
-            ))  # fmt: skip
+            things.append(
+                Thing(
+                    colours[number],
+                    dice.pick(SHAPES),
+                    deed,
+                    one.direction,
+                    partner=colours[partner] if partner >= 0 else "",
+                    x=one.x,
+                    y=one.y,
+                    radius=(RADIUS,) * FRAMES,
+                    visible=(True,) * FRAMES,
+                )
+            )
         return Parts(things)
 
 
 def _cups(dice: Dice, level: Level) -> Parts:
     """Three cups of one color; a coin goes under one, then neighbours change places. Something else may stand by."""
-    row, left = (dice.pick([spot for spot in (CELLS if level.aligned else SPOTS) if low <= spot <= high])
-                 for low, high in ((8, 24), (4, 12)))  # fmt: skip
+    row, left = (
+        dice.pick([spot for spot in (CELLS if level.aligned else SPOTS) if low <= spot <= high])
+        for low, high in ((8, 24), (4, 12))
+    )
     xs = [left + 8 * number for number in range(3)]
     order = [0, 1, 2]  # which cup stands at each place
     paths = [[(x, row)] for x in xs]
@@ -304,10 +315,17 @@ def _cups(dice: Dice, level: Level) -> Parts:
             order[at], order[at + 1] = order[at + 1], order[at]
     colour, *others = dice.shuffled(_COLOURS)
     things = [
-        Thing(colour, "cup", "cup", x=tuple(x for x, _ in path), y=tuple(y for _, y in path),
-              radius=(RADIUS,) * FRAMES, visible=(True,) * FRAMES)
+        Thing(
+            colour,
+            "cup",
+            "cup",
+            x=tuple(x for x, _ in path),
+            y=tuple(y for _, y in path),
+            radius=(RADIUS,) * FRAMES,
+            visible=(True,) * FRAMES,
+        )
         for path in paths
-    ]  # fmt: skip
+    ]
     coin = dice.below(3)
     for other in others[: 1 + dice.below(2)]:
         _try_place(dice, level, things, Thing(other, dice.pick(SHAPES), "still"), Track())

@@ -87,7 +87,7 @@ def test_tokens_are_counted_by_micro_batch(tiny, encoder, no_copies):
 def by_rules(**changes):
     return lambda window, loss, parameters, rules, **more: accumulate(
         window, loss, parameters, replace(rules, **changes), **more
-    )  # fmt: skip
+    )
 
 
 def without_the_last(window, loss, parameters, rules, **more):
@@ -220,9 +220,12 @@ def test_a_qformer_text_padded_on_the_left_is_found(tmp_path):
     """The original's quirk: a clip's tokens depend on the longest text in its batch."""
     out = tmp_path / "model"
     convert.convert(
-        [GOLDEN / "stage2.pth", GOLDEN / "stage3.pth"], GOLDEN / "mistral-tiny", out, GOLDEN / "bert-base-uncased",
+        [GOLDEN / "stage2.pth", GOLDEN / "stage3.pth"],
+        GOLDEN / "mistral-tiny",
+        out,
+        GOLDEN / "bert-base-uncased",
         convert.Settings(vision_heads=4, qformer_heads=4),
-    )  # fmt: skip
+    )
     model, encoder = load(str(out))
     width = model.config.qformer_config.encoder_hidden_size
     samples = [replace(s, instruction="what is it? " * (1 + n // SIZE)) for n, s in enumerate(equal(6))]

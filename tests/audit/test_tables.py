@@ -40,24 +40,36 @@ def window(accumulation: int, tokens: tuple[int, ...] = (), extra: bool = True, 
     """Differences by short name; what is not named is as good as can be."""
     found = {"same": 2e-7, "again": 0.0, "fp64": 1e-15, "micro_mean": 0.1, "none": 1.5, "clip": 0.2} | relative
     rows = [
-        (WINDOW, BATCH, found["same"], 1e-5), (AGAIN, BATCH, found["again"]), (CLIPPED, BATCH, found["same"], 1e-5),
+        (WINDOW, BATCH, found["same"], 1e-5),
+        (AGAIN, BATCH, found["again"]),
+        (CLIPPED, BATCH, found["same"], 1e-5),
         (at(WINDOW, "fp64"), at(BATCH, "fp64"), found["fp64"], 1e-12),
         *((name, WINDOW, found[key]) for name, key in zip(FAULTS, ("micro_mean", "none", "clip"), strict=True)),
-    ]  # fmt: skip
+    ]
     if "own_mean" in relative:
         rows += [(MENDED, WINDOW, 0.0), (OWN_MEAN, WINDOW, relative["own_mean"])]
     return Window(
-        tuple(map(str, range(2 * accumulation))), tokens or tuple(range(10, 10 + accumulation)), 3.0, 0.5 if extra else None,
-        1.5, tuple(compared(*row, extra=extra) for row in rows), Memory(2_000_000, None),
-        Memory(2_000_000 * accumulation, None), 0.25, 0.125,
-    )  # fmt: skip
+        tuple(map(str, range(2 * accumulation))),
+        tokens or tuple(range(10, 10 + accumulation)),
+        3.0,
+        0.5 if extra else None,
+        1.5,
+        tuple(compared(*row, extra=extra) for row in rows),
+        Memory(2_000_000, None),
+        Memory(2_000_000 * accumulation, None),
+        0.25,
+        0.125,
+    )
 
 
 def made(*windows: Window, **changes) -> Audit:
     measured = Measured(
-        windows, changes.pop("refused", ""), changes.pop("dropout", ()), changes.pop("padded_left", False),
+        windows,
+        changes.pop("refused", ""),
+        changes.pop("dropout", ()),
+        changes.pop("padded_left", False),
         changes.pop("not_copied", {}),
-    )  # fmt: skip
+    )
     schedules = tuple(schedule(RECIPE, 2, one.accumulate_grad_batches) for one in windows)
     given = Audit("nano", "world", "fp32", 2, 1, None, 64, 1234, "surgery", (), measured, schedules)
     return replace(given, **changes)
@@ -108,9 +120,15 @@ def test_what_one_batch_rounds_itself_is_allowed_but_no_broken_rule():
 
 def test_remarks_say_dropout_references_clips_and_what_micro_mean_does():
     found = remarks(
-        made(window(1, micro_mean=0.0), window(4, own_mean=0.1), dropout=("a.b", "c"), trainer="5.0",
-             not_copied={"fp64": "too large"}, left_out=("x\x1b: broken",))
-    )  # fmt: skip
+        made(
+            window(1, micro_mean=0.0),
+            window(4, own_mean=0.1),
+            dropout=("a.b", "c"),
+            trainer="5.0",
+            not_copied={"fp64": "too large"},
+            left_out=("x\x1b: broken",),
+        )
+    )
     assert found[0].startswith("Dropout: 2 layers draw random masks (the first: a.b).")
     assert "measured with dropout switched off" in found[0]
     assert found[1] == "No reference in fp64: too large."
@@ -131,9 +149,11 @@ def test_micro_mean_of_equally_long_answers_is_called_harmless():
 def test_sheets_have_a_row_a_window_and_no_empty_column():
     found = {sheet.title: sheet for sheet in sheets(made(window(1, extra=False), window(4, extra=False)))}
     assert list(found) == [
-        "Gradient of a window and of one batch of the same samples", "What a broken rule would change", "Learning rate",
+        "Gradient of a window and of one batch of the same samples",
+        "What a broken rule would change",
+        "Learning rate",
         "Memory and time",
-    ]  # fmt: skip
+    ]
     gradients = found["Gradient of a window and of one batch of the same samples"]
     assert gradients.columns == ("accum", "batch", "tokens", "norm", "difference", "cosine", "again", "both in fp64")
     assert gradients.rows[1] == ("4", "8", "10 / 11.5 / 13", "3", "2.0e-07", "1.0000", "0", "1.0e-15")

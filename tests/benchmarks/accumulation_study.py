@@ -56,21 +56,28 @@ def from_the_smallest(results: Results) -> str:
     found = table(given, wanted, MARGIN, tasks=False)
     rows = [
         {
-            "micro-batch": others[row["level"]][batch], "accum": others[row["level"]][accum],
-            "rate": others[row["level"]][rate], "minus 8 x 1": 100 * row["difference"], "low": 100 * row["low"],
-            "high": 100 * row["high"], "p (Holm)": f"{row['p_holm']:.3f}", "verdict": row["verdict"],
+            "micro-batch": others[row["level"]][batch],
+            "accum": others[row["level"]][accum],
+            "rate": others[row["level"]][rate],
+            "minus 8 x 1": 100 * row["difference"],
+            "low": 100 * row["low"],
+            "high": 100 * row["high"],
+            "p (Holm)": f"{row['p_holm']:.3f}",
+            "verdict": row["verdict"],
         }
         for row in found[found["task"] == ALL].to_dict("records")
-    ]  # fmt: skip
+    ]
     return markdown(pd.DataFrame(rows), 1)
 
 
 def section(folder: Path) -> str:
     results = qtablate.load(folder)
     sheets = [
-        tables.summary_sheet(results.summary, f"{budget(results.sweep)} a cell"), training.sheet(results.training),
-        tables.contrast_sheet(results.contrasts), tables.gate_sheet(gate.pairs(results.store, results.cells), results.cells),
-    ]  # fmt: skip
+        tables.summary_sheet(results.summary, f"{budget(results.sweep)} a cell"),
+        training.sheet(results.training),
+        tables.contrast_sheet(results.contrasts),
+        tables.gate_sheet(gate.pairs(results.store, results.cells), results.cells),
+    ]
     parts = [sheet.markdown().replace("## ", "### ", 1) for sheet in sheets if sheet]
     if folder.name == "batches":
         parts.append("### Every condition against one small batch\n\n" + from_the_smallest(results))

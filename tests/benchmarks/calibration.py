@@ -95,9 +95,7 @@ def coverage(design: Design, runs: int, seed: int) -> dict[str, float]:
         right, clips = answers(design, random)
         difference = right[-1] - right[0]
         one = contrasts(right, clips)[-1]
-        intervals = {
-            "report": one.interval(), "bootstrap": bootstrap(difference, clips, random), "naive": naive(difference)
-        }  # fmt: skip
+        intervals = {"report": one.interval(), "bootstrap": bootstrap(difference, clips, random), "naive": naive(difference)}
         widths.append(intervals["report"][1] - intervals["report"][0])
         for name, (low, high) in intervals.items():
             held[name] += low <= design.effect <= high

@@ -26,28 +26,61 @@ TEXT, SUPERVISED, LORA = 128, 32, 16  # tokens of a conversation, of which are s
 FRAMES, SIDE = 8, 224
 GIB = 2**30
 COLUMNS = (
-    "extra tokens", "visual", "recompute", "trained M", "frozen M", "weights GiB", "gradients and moments GiB",
-    "activations GiB", "sum GiB", "TFLOPs", "measured GiB", "measured s",
-)  # fmt: skip
+    "extra tokens",
+    "visual",
+    "recompute",
+    "trained M",
+    "frozen M",
+    "weights GiB",
+    "gradients and moments GiB",
+    "activations GiB",
+    "sum GiB",
+    "TFLOPs",
+    "measured GiB",
+    "measured s",
+)
 
 
 def config(extra: int) -> VideoChat2Config:
     """UMT-L, BERT-base, Mistral-7B-Instruct-v0.2; sizes as published."""
     return VideoChat2Config(
         vision_config=VideoMAEConfig(
-            image_size=SIDE, patch_size=16, tubelet_size=1, num_frames=4, hidden_size=1024, num_hidden_layers=23,
-            num_attention_heads=16, intermediate_size=4096, layer_norm_eps=1e-6, use_mean_pooling=False,
+            image_size=SIDE,
+            patch_size=16,
+            tubelet_size=1,
+            num_frames=4,
+            hidden_size=1024,
+            num_hidden_layers=23,
+            num_attention_heads=16,
+            intermediate_size=4096,
+            layer_norm_eps=1e-6,
+            use_mean_pooling=False,
         ).to_dict(),
         qformer_config=InstructBlipQFormerConfig(
-            vocab_size=30523, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
-            cross_attention_frequency=2, encoder_hidden_size=1024,
+            vocab_size=30523,
+            hidden_size=768,
+            num_hidden_layers=12,
+            num_attention_heads=12,
+            intermediate_size=3072,
+            cross_attention_frequency=2,
+            encoder_hidden_size=1024,
         ).to_dict(),
         text_config=MistralConfig(
-            vocab_size=32000, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
-            num_key_value_heads=8, max_position_embeddings=32768, sliding_window=None, tie_word_embeddings=False,
+            vocab_size=32000,
+            hidden_size=4096,
+            intermediate_size=14336,
+            num_hidden_layers=32,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            max_position_embeddings=32768,
+            sliding_window=None,
+            tie_word_embeddings=False,
         ).to_dict(),
-        num_query_tokens=32, extra_num_query_tokens=extra, num_frames=FRAMES, qformer_text=True,
-    )  # fmt: skip
+        num_query_tokens=32,
+        extra_num_query_tokens=extra,
+        num_frames=FRAMES,
+        qformer_text=True,
+    )
 
 
 def built(extra: int, device: str) -> tuple[VideoChat2Model, dict[str, torch.nn.Parameter]]:
@@ -69,7 +102,7 @@ def _meta_adapter(model: VideoChat2Model) -> None:
 
     inject_adapter_in_model(
         LoraConfig(r=LORA, lora_alpha=2 * LORA, target_modules=targets(model.language_model)), model.language_model
-    )  # fmt: skip
+    )
 
 
 def step(model: VideoChat2Model, batch: int, device: str) -> torch.Tensor:

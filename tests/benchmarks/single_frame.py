@@ -225,12 +225,20 @@ def table(items: Sequence[Item], each: Sequence[NDArray[np.bool_]], every: NDArr
         best = max(range(FRAMES), key=lambda frame: each[frame][choice].mean())
         chance = 100 * float(np.mean([1 / len(items[n].options) for n in scored]))
         one, all_frames = 100 * each[best][scored].mean(), 100 * every[scored].mean()
-        rows.append({
-            "task": task, "n": len(scored), "chance": chance, "one frame": one,
-            "se": math.sqrt(one * (100 - one) / len(scored)), "frame": best, "all frames": all_frames,
-            "bound": chance + (100 - chance) / 2, "one frame is": verdict(chance, one, all_frames),
-            **{f"frame {frame}": 100 * each[frame][scored].mean() for frame in range(FRAMES)},
-        })  # fmt: skip
+        rows.append(
+            {
+                "task": task,
+                "n": len(scored),
+                "chance": chance,
+                "one frame": one,
+                "se": math.sqrt(one * (100 - one) / len(scored)),
+                "frame": best,
+                "all frames": all_frames,
+                "bound": chance + (100 - chance) / 2,
+                "one frame is": verdict(chance, one, all_frames),
+                **{f"frame {frame}": 100 * each[frame][scored].mean() for frame in range(FRAMES)},
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -172,11 +172,19 @@ def table(texts: str, items: Sequence[Item], right: NDArray[np.bool_]) -> pd.Dat
             if spoilt
             else ("held" if difference <= max(POINTS, ERRORS * error) else "LEAK")
         )
-        rows.append({
-            "texts": "planted leak" if spoilt else texts, "task": task, "n": len(mine), "chance": 100 * chance.mean(),
-            "reader": 100 * right[mine].mean(), "difference": difference, "se": error,
-            "entropy": entropy([items[n] for n in mine]), "verdict": verdict,
-        })  # fmt: skip
+        rows.append(
+            {
+                "texts": "planted leak" if spoilt else texts,
+                "task": task,
+                "n": len(mine),
+                "chance": 100 * chance.mean(),
+                "reader": 100 * right[mine].mean(),
+                "difference": difference,
+                "se": error,
+                "entropy": entropy([items[n] for n in mine]),
+                "verdict": verdict,
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -79,16 +79,20 @@ def test_mistakes_get_one_message_and_exit_2(name, monkeypatch, capsys, tmp_path
 
 NUMBERS = {
     "sweep": {
-        "--lr": "positive number", "--max-grad-norm": "positive number", "--warm-up": "number from 0 to 1",
-        "--image-share": "number from 0 to 1", "--max-bad": "number from 0 to 1",
-        "--save-every": "finite number of 0 or more", "--cell-timeout": "finite number of 0.01 or more",
+        "--lr": "positive number",
+        "--max-grad-norm": "positive number",
+        "--warm-up": "number from 0 to 1",
+        "--image-share": "number from 0 to 1",
+        "--max-bad": "number from 0 to 1",
+        "--save-every": "finite number of 0 or more",
+        "--cell-timeout": "finite number of 0.01 or more",
     },
     "audit": {"--max-grad-norm": "positive number", "--image-share": "number from 0 to 1"},
     "report": {"--margin": "finite number of 0 or more"},
     "cache": {"--limit": "finite number of 0 or more"},
     "convert a.pth --llm b --out c": {"--lora-alpha": "positive number"},
     "assemble --vision a --llm b --out c": {"--lr": "positive number"},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "much"])
@@ -240,11 +244,15 @@ def test_the_plan_of_a_dry_run_is_its_result_and_how_it_is_made_is_told_beside_i
     assert "Frozen: " in out
     assert err.splitlines() == [
         "Timing a few micro-batches of 2 conditions, one at a time",
-        "  tokens 0, accum 1: starting", "  tokens 0, accum 1: part 1/4, 0 s left", "tokens 0, accum 1: nothing heard",
+        "  tokens 0, accum 1: starting",
         "  tokens 0, accum 1: part 1/4, 0 s left",
-        "  tokens 4, accum 1: starting", "  tokens 4, accum 1: part 1/4, 0 s left", "tokens 4, accum 1: nothing heard",
+        "tokens 0, accum 1: nothing heard",
+        "  tokens 0, accum 1: part 1/4, 0 s left",
+        "  tokens 4, accum 1: starting",
         "  tokens 4, accum 1: part 1/4, 0 s left",
-    ]  # fmt: skip
+        "tokens 4, accum 1: nothing heard",
+        "  tokens 4, accum 1: part 1/4, 0 s left",
+    ]
     fails = True
     code, out, _ = run(monkeypatch, capsys, *words)
     assert code == 1  # no probe ran: nothing is known to work

@@ -163,8 +163,9 @@ def test_hostile_media_are_named_and_the_others_are_shown_as_before(root, name):
     plant, kind, detail = MEDIA[name]
     hostile = plant(root)
     for found in (
-        beside_good_items(root, {**GOOD[0], "video": hostile}), beside_good_samples(root, {**TOLD[0], "video": hostile})
-    ):  # fmt: skip
+        beside_good_items(root, {**GOOD[0], "video": hostile}),
+        beside_good_samples(root, {**TOLD[0], "video": hostile}),
+    ):
         assert found[0] == kind
         assert detail in found[1]
 
@@ -174,12 +175,10 @@ ITEMS: dict[str, tuple[dict[str, object], str]] = {
     "half a character in a question": ({"question": "W\ud83dhat?"}, f"'question' {HALF}"),
     "half a character in a candidate": ({"candidates": ["left", "r\ud83d"]}, f"'candidates' {HALF}"),
     "half a character in the answer": ({"answer": "l\ud83d"}, f"'answer' {HALF}"),
-    "27 candidates": (
-        {"candidates": ["left", *map(str, range(26))]}, "27 candidates; at most 26 can be listed by letter"
-    ),
+    "27 candidates": ({"candidates": ["left", *map(str, range(26))]}, "27 candidates; at most 26 can be listed by letter"),
     "two questions in one": ({"~question": "Why?"}, "'question' is given 2 times: 'What moves?', then 'Why?'"),
     "a question that is a list in lists": ({"question": "#"}, "'question' should be a str, is [[["),
-}  # fmt: skip
+}
 SAMPLES: dict[str, tuple[dict[str, object], str]] = {
     "half a character in a question": ({"q": "W\ud83dhat?"}, f"'q' {HALF}"),
     "half a character in an answer": ({"a": "l\ud83d"}, f"'a' {HALF}"),
@@ -348,8 +347,12 @@ def test_a_benchmark_of_ones_own_is_held_to_the_same(root):
     bench = open_benchmark(Sources(bench=f"custom:{root}/own.py"), {"num_frames": 4, "vision_config": {"image_size": 16}})
     assert len(bench.items) == 2
     assert [problem.kind for problem in bench.problems] == [
-        "malformed item", "malformed item", "gold not among candidates", "malformed item", "malformed item"
-    ]  # fmt: skip
+        "malformed item",
+        "malformed item",
+        "gold not among candidates",
+        "malformed item",
+        "malformed item",
+    ]
     assert bench.problems[-1].subject == "\\ud800"
 
 

@@ -46,14 +46,20 @@ def test_bounds_make_another_clip(folder):
 
 
 WRONG = {
-    "malformed sample": [3, {"QA": TURNS}, {"video": "a.mp4", "image": "b.png", "QA": TURNS}, {"video": "a.mp4", "QA": []},
-                         {"video": "a.mp4", "QA": [{"q": "?"}]}, {"video": "a.mp4"}],
+    "malformed sample": [
+        3,
+        {"QA": TURNS},
+        {"video": "a.mp4", "image": "b.png", "QA": TURNS},
+        {"video": "a.mp4", "QA": []},
+        {"video": "a.mp4", "QA": [{"q": "?"}]},
+        {"video": "a.mp4"},
+    ],
     "missing video": [{"video": "c.mp4", "QA": TURNS}],
     "missing image": [{"image": "c.png", "QA": TURNS}],
     "path leaves the root": [{"video": "../a.mp4", "QA": TURNS}, {"video": "/etc/passwd", "QA": TURNS}],
     "malformed bounds": [{"video": "a.mp4", "QA": TURNS, "start": "0"}],
     "empty bounds": [{"video": "a.mp4", "QA": TURNS, "start": 2, "end": 1}],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", WRONG)

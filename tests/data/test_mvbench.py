@@ -79,14 +79,22 @@ def test_a_name_means_the_tasks_media_root_then_its_folder_then_video(folder):
     clip(folder / "video/v.mp4", 200)
     clip(folder / "video/state_change/w/x.mp4", 250)
     bench = opened(
-        folder, moving_count=[entry("v.mp4")], action_count=[entry("v.mp4")], state_change=[entry("w/x.mp4")],
-        mine=[entry("v.mp4")], other=[entry("v.mp4")],
-    )  # fmt: skip
+        folder,
+        moving_count=[entry("v.mp4")],
+        action_count=[entry("v.mp4")],
+        state_change=[entry("w/x.mp4")],
+        mine=[entry("v.mp4")],
+        other=[entry("v.mp4")],
+    )
     assert bench.problems == []
     tasks = [item.task for item in bench.items]
     assert dict(zip(tasks, [set(grays) for grays in shown(bench)], strict=True)) == {
-        "moving_count": {50}, "action_count": {100}, "state_change": {250}, "mine": {150}, "other": {200},
-    }  # fmt: skip
+        "moving_count": {50},
+        "action_count": {100},
+        "state_change": {250},
+        "mine": {150},
+        "other": {200},
+    }
     # one file name, four files, four clips: a cache keyed by file name would mix them
     assert len({item.clip for item in bench.items}) == len({item.cluster for item in bench.items}) == 5
 

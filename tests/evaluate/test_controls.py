@@ -90,10 +90,13 @@ def scores(right: list[bool]) -> list[Scores]:
 
 
 def test_gains_are_paired_differences():
-    found = summarise({
-        NONE: scores([True, True, True, False, True]), BLIND: scores([False, True, False, False, True]),
-        "shuffled": scores([True, False, True, True, True]),
-    })  # fmt: skip
+    found = summarise(
+        {
+            NONE: scores([True, True, True, False, True]),
+            BLIND: scores([False, True, False, False, True]),
+            "shuffled": scores([True, False, True, True, True]),
+        }
+    )
     assert found["accuracy"].value == pytest.approx(0.8)
     assert {name: one.value for name, one in found["controls"].items()} == {BLIND: pytest.approx(0.4), "shuffled": 0.8}
     assert found["visual_gain"].value == pytest.approx(0.4)

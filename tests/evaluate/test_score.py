@@ -110,9 +110,12 @@ def test_generation_is_transformers_own_greedy_one(tiny, encoder):
     for item in items():
         with torch.no_grad():
             ids = model.language_model.generate(
-                inputs_embeds=prompt_of(model, encoder, item, shown[item.clip]), max_new_tokens=MOST_TOKENS, do_sample=False,
-                pad_token_id=1, eos_token_id=encoder.tokenizer.eos_token_id,
-            )  # fmt: skip
+                inputs_embeds=prompt_of(model, encoder, item, shown[item.clip]),
+                max_new_tokens=MOST_TOKENS,
+                do_sample=False,
+                pad_token_id=1,
+                eos_token_id=encoder.tokenizer.eos_token_id,
+            )
         text = encoder.text([one for one in ids[0].tolist() if one != encoder.tokenizer.eos_token_id])
         texts.append(found["generate", item.id].text)
         assert texts[-1] == first_line(text)

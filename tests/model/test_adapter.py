@@ -64,9 +64,7 @@ def test_values_come_from_the_seed_alone(tiny):
     one, other, foreign = (adapter_weights(model) for model in (first, second, third))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
     assert not all(torch.equal(value, foreign[name]) for name, value in one.items())
-    peft = get_peft_model(
-        copy.deepcopy(tiny.language_model), LoraConfig(r=4, lora_alpha=8, target_modules=list(TARGETS))
-    )  # fmt: skip
+    peft = get_peft_model(copy.deepcopy(tiny.language_model), LoraConfig(r=4, lora_alpha=8, target_modules=list(TARGETS)))
     ours, theirs = (
         torch.cat([p.flatten() for name, p in named if ".lora_A." in name]).detach().std()
         for named in (one.items(), peft.named_parameters())
@@ -77,7 +75,7 @@ def test_values_come_from_the_seed_alone(tiny):
 def test_logits_and_gradients_are_pefts_own(tiny):
     reference = get_peft_model(
         copy.deepcopy(tiny.language_model), LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=list(TARGETS))
-    )  # fmt: skip
+    )
     new_adapter(tiny, 4, seed=1)
     mine = adapter_weights(tiny)
     with torch.no_grad():

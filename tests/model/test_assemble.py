@@ -223,9 +223,14 @@ def test_an_older_tokenizers_file_becomes_a_tokenizer_json(tmp_path):
     LlamaForCausalLM(LlamaConfig(vocab_size=60, **SIZES, max_position_embeddings=1024)).save_pretrained(llm)
     with (llm / "tokenizer.model").open("wb") as file:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(["a man is running left", "the red cube moves right", "what is it"] * 20), model_writer=file,
-            vocab_size=60, hard_vocab_limit=False, minloglevel=2, byte_fallback=False, model_type="bpe",
-        )  # fmt: skip
+            sentence_iterator=iter(["a man is running left", "the red cube moves right", "what is it"] * 20),
+            model_writer=file,
+            vocab_size=60,
+            hard_vocab_limit=False,
+            minloglevel=2,
+            byte_fallback=False,
+            model_type="bpe",
+        )
     (llm / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"})
     )

@@ -84,7 +84,7 @@ def test_the_command_shows_and_clears(folder, tmp_path):
     def said(*words: str) -> str:
         return subprocess.run(
             [sys.executable, "-m", "qtablate", "cache", *words], env=env, capture_output=True, text=True, check=True
-        ).stdout  # fmt: skip
+        ).stdout
 
     assert "4 files, 0.00 of at most 50 GB, the longest unused since" in said()
     assert "Removed 4 files" in said("--clear")

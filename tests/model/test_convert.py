@@ -32,7 +32,7 @@ def made(tmp_path: Path, *stages: str, bert: Path | None = BERT, settings: Setti
         (("stage3_lora",), TINY, ["LoRA: rank 4, alpha 8, kept as adapter"]),
         (("stage2", "stage3_lora"), Settings(4, 4, lora_alpha=8, merge=True), ["LoRA: rank 4, alpha 8, merged"]),
     ],
-)  # fmt: skip
+)
 def test_every_golden_file_is_converted_and_loaded(tmp_path, stages, settings, words):
     out, lines = made(tmp_path, *stages, settings=settings)
     for word in words:
@@ -130,7 +130,7 @@ def broken(tmp_path: Path, change) -> Path:
         (lambda s: s.update(extra_query_tokens=torch.ones(1, 5, 47)), r"tokens is \(1, 5, 47\), expected \(1, 5, 48\)"),
         (lambda s: s.pop("mistral_proj.weight"), "no projection to a language model: give the files of stage 2 or 3"),
     ],
-)  # fmt: skip
+)
 def test_broken_files_are_named_and_nothing_is_written(tmp_path, change, message):
     path = broken(tmp_path, change)
     with pytest.raises(ModelError, match=message):

@@ -160,11 +160,14 @@ def test_what_names_a_chunk():
     same = FeatureFiles("f", "model", ("x", "y"), base.clip_keys)  # other names, the same pixels
     assert same.chunks[0][0] == base.chunks[0][0]
     others = [
-        of("f", "model", ["a", "c"]), of("f", "m", ["a", "b"]), of("f", "model", ["a", "b"], ("middle",)),
-        of("f", "model", ["a", "b"], ("reversed",)), of("f", "model", ["a", "b"], (), "bf16"),
+        of("f", "model", ["a", "c"]),
+        of("f", "m", ["a", "b"]),
+        of("f", "model", ["a", "b"], ("middle",)),
+        of("f", "model", ["a", "b"], ("reversed",)),
+        of("f", "model", ["a", "b"], (), "bf16"),
         replace(base, software="torch 1"),
         FeatureFiles("f", "model", ("x", "y"), base.clip_keys, ("middle",)),  # frames are shuffled by the name
-    ]  # fmt: skip
+    ]
     assert len({one.chunks[0][0] for one in [base, *others]}) == 1 + len(others)
 
 

@@ -223,9 +223,12 @@ def test_greedy_generation_is_the_originals():
         visual = model.visual_tokens(model.vision_features(pixels(3, 8)[:1]), text=text)
         assert visual.shape == (1, 24, 64)
         found = model.language_model.generate(
-            inputs_embeds=CASES["gen.prefix_embeds"], attention_mask=torch.ones(1, 42, dtype=torch.long), max_new_tokens=24,
-            do_sample=False, pad_token_id=2,
-        )  # fmt: skip
+            inputs_embeds=CASES["gen.prefix_embeds"],
+            attention_mask=torch.ones(1, 42, dtype=torch.long),
+            max_new_tokens=24,
+            do_sample=False,
+            pad_token_id=2,
+        )
     assert found.tolist() == CASES["gen.output_ids"].tolist()
     place = (CASES["gen.prefix_embeds"][0, :, None] - visual[0, None]).abs().amax(-1) < FEATURES
     assert place.any(0).all()  # the prefix holds these visual tokens

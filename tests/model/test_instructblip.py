@@ -30,21 +30,39 @@ FRAMES, SIDE, WIDTH = 4, 16, 24
 
 def tiny(vocabulary: int, text_config: object = None) -> InstructBlipVideoConfig:
     text = text_config or LlamaConfig(
-        vocab_size=vocabulary + 1, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        tie_word_embeddings=False, max_position_embeddings=1024,
-    )  # fmt: skip
+        vocab_size=vocabulary + 1,
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        tie_word_embeddings=False,
+        max_position_embeddings=1024,
+    )
     return InstructBlipVideoConfig(
         vision_config={
-            "hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": SIDE,
+            "hidden_size": WIDTH,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": SIDE,
             "patch_size": 8,
         },
         qformer_config={
-            "vocab_size": 150, "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
-            "max_position_embeddings": 64, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-            "cross_attention_frequency": 2, "encoder_hidden_size": WIDTH,
+            "vocab_size": 150,
+            "hidden_size": WIDTH,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "max_position_embeddings": 64,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "cross_attention_frequency": 2,
+            "encoder_hidden_size": WIDTH,
         },
-        text_config=text.to_dict(), num_query_tokens=3, video_token_index=vocabulary,
-    )  # fmt: skip
+        text_config=text.to_dict(),
+        num_query_tokens=3,
+        video_token_index=vocabulary,
+    )
 
 
 @pytest.fixture
@@ -81,9 +99,13 @@ def test_forward_is_transformers_own(directory):
     whole = torch.tensor([[model.config.video_token_index] * FRAMES * 3 + asked.context + asked.options[0]])
     labels = torch.where(torch.arange(whole.shape[1]) < FRAMES * 3 + len(asked.context), -100, whole[0])[None]
     own = model(
-        pixel_values=pixels(1), qformer_input_ids=ids, qformer_attention_mask=mask, input_ids=whole, labels=labels,
+        pixel_values=pixels(1),
+        qformer_input_ids=ids,
+        qformer_attention_mask=mask,
+        input_ids=whole,
+        labels=labels,
         attention_mask=torch.ones_like(whole),
-    )  # fmt: skip
+    )
     mine = batch(encoder, [sample], [FRAMES * 3], 64)
     count = int((labels != -100).sum())
     rows = tokens_of_rows(model, by_shape([features[0]]), text=mine.read)
@@ -104,7 +126,7 @@ def test_generate_is_transformers_own(directory):
     settings = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 1, "eos_token_id": None}
     own = model.generate(
         pixel_values=pixels(1), qformer_input_ids=ids, qformer_attention_mask=mask, input_ids=whole, **settings
-    )  # fmt: skip
+    )
     with torch.inference_mode():
         visual = model.visual_tokens(model.vision_features(pixels(1)), text=(ids, mask))
         embeds = torch.cat([visual, model.embed(torch.tensor([prompt]))], dim=1)

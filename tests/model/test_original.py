@@ -27,8 +27,13 @@ def test_half_an_adapter_is_an_error():
 def test_stage_1_brings_what_has_no_place_here_and_it_is_named():
     found = read([GOLDEN / "umt_qformer.pth"])
     assert {name.split(".")[0] for name in found.left_out} == {
-        "qformer", "vision_proj", "text_proj", "itm_head", "temp", "vision_temp_embed"
-    }  # fmt: skip
+        "qformer",
+        "vision_proj",
+        "text_proj",
+        "itm_head",
+        "temp",
+        "vision_temp_embed",
+    }
     assert all("cls." in name or "position_ids" in name for name in found.left_out if name.startswith("qformer."))
     assert "extra_query_tokens" not in found.weights
     later = read([GOLDEN / "umt_qformer.pth", GOLDEN / "stage3.pth"])
@@ -52,8 +57,9 @@ def test_lora_keeps_pefts_names():
         "mistral_model.base_model.model.lm_head.lora_B.default.weight": torch.ones(1),
     }
     assert list(translate(adapter).adapter) == [
-        "base_model.model.model.layers.0.mlp.up_proj.lora_A.default.weight", "base_model.model.lm_head.lora_B.default.weight"
-    ]  # fmt: skip
+        "base_model.model.model.layers.0.mlp.up_proj.lora_A.default.weight",
+        "base_model.model.lm_head.lora_B.default.weight",
+    ]
 
 
 @pytest.mark.parametrize("name", ["vision_encoder.encoder.blocks.0.attn.k_bias", "qformer.bert.pooler.dense.weight", "x"])

@@ -56,9 +56,24 @@ def test_likelihood_asks_with_the_same_beginning(form):
 
 
 STRICT = {
-    "A) moves left": 0, "b": 1, "C": 2, "(C) stays": 2, "B. moves right": 1, " A": 0, "D) nothing": -1, "": -1, ")": -1,
-    "(": -1, ".": -1, "moves right": 1, "Moves right.": 1, "moves": -1, "because it moves": -1, "A dog": 0, "Also": -1,
-}  # fmt: skip
+    "A) moves left": 0,
+    "b": 1,
+    "C": 2,
+    "(C) stays": 2,
+    "B. moves right": 1,
+    " A": 0,
+    "D) nothing": -1,
+    "": -1,
+    ")": -1,
+    "(": -1,
+    ".": -1,
+    "moves right": 1,
+    "Moves right.": 1,
+    "moves": -1,
+    "because it moves": -1,
+    "A dog": 0,
+    "Also": -1,
+}
 
 
 @pytest.mark.parametrize("text", STRICT)

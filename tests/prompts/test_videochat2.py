@@ -25,9 +25,14 @@ def ids(text: str) -> list[int]:
 
 @pytest.mark.parametrize(
     ("case", "medium", "visual"),
-    [("it_vid8", "video", 24), ("it_vid4", "video", 24), ("it_noextra", "video", 8), ("it_img1", "image", 24),
-     ("it_vid8_single0", "video", 24)],
-)  # fmt: skip
+    [
+        ("it_vid8", "video", 24),
+        ("it_vid4", "video", 24),
+        ("it_noextra", "video", 8),
+        ("it_img1", "image", 24),
+        ("it_vid8_single0", "video", 24),
+    ],
+)
 def test_labels_are_the_originals(case, medium, visual):
     """One place for bos, then the text, its visual tokens, and the rest."""
     labels, mask = CASES[f"{case}.labels"], CASES[f"{case}.attention_mask"]

@@ -50,12 +50,22 @@ def write(
             blind = np.arange(ITEMS) % 4 == 0
             rows = [
                 {
-                    "control": control, "item": f"{names}-{n:03d}", "task": "ab"[n % 2], "media": f"clip-{n // 2}", "gold": 0,
-                    "predicted": int(not good), "predicted_per_token": int(not good), "correct": int(good),
-                    "correct_per_token": int(good), "options": 4, "scores": "-1;-2", "tokens": "1;1",
+                    "control": control,
+                    "item": f"{names}-{n:03d}",
+                    "task": "ab"[n % 2],
+                    "media": f"clip-{n // 2}",
+                    "gold": 0,
+                    "predicted": int(not good),
+                    "predicted_per_token": int(not good),
+                    "correct": int(good),
+                    "correct_per_token": int(good),
+                    "options": 4,
+                    "scores": "-1;-2",
+                    "tokens": "1;1",
                 }
-                for control, answers in (("none", right), ("blind", blind)) for n, good in enumerate(answers)
-            ]  # fmt: skip
+                for control, answers in (("none", right), ("blind", blind))
+                for n, good in enumerate(answers)
+            ]
             store.write_rows(store.cell_file(key, "answers.csv"), rows, tuple(rows[0]))
             store.write_rows(
                 store.cell_file(key, "train.csv"), [dict.fromkeys(TRAIN_COLUMNS) | {"step": 1, "loss": 0.5}], TRAIN_COLUMNS
@@ -63,18 +73,48 @@ def write(
             value, blank = Rate(float(right.mean()), 0.02, ITEMS), Rate(0.25, 0.02, ITEMS)
             tasks = tuple(TaskScore(t, value, value, {"blind": blank}, 0.25) for t in "ab")
             figures = Figures(
-                8, samples, 1000, 0, 0, 1e-3, 0, False, 0.5, value, value.value, value, {"blind": blank},
+                8,
+                samples,
+                1000,
+                0,
+                0,
+                1e-3,
+                0,
+                False,
+                0.5,
+                value,
+                value.value,
+                value,
+                {"blind": blank},
                 Rate(0.1, 0.02, ITEMS),
-                Rate(None, None, 0), 0.25, tasks, 2 + tokens, 10, 10, "", None, 10.0, 1.0, 1.0, 0.0, 500.0,
-            )  # fmt: skip
+                Rate(None, None, 0),
+                0.25,
+                tasks,
+                2 + tokens,
+                10,
+                10,
+                "",
+                None,
+                10.0,
+                1.0,
+                1.0,
+                0.0,
+                500.0,
+            )
             store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures), files=store.checksums(key)))
-    store.write_sweep({
-        "schema": RECORD_SCHEMA,
-        "grid": {"hold": "micro-batch", "lr_batch": lr_batch, "lr_scaling": [scaling]}, "sources": {"model": "nano"},
-        "recipe": {"samples": samples, "budget": "samples", "budget_size": 0, "warm_up": warm_up},
-        "fingerprints": {"benchmark": benchmark, "model": "m"}, "versions": {"torch": "2"}, "cells": entries, "problems": [],
-        "items": ITEMS,
-    })  # fmt: skip
+    store.write_sweep(
+        {
+            "schema": RECORD_SCHEMA,
+            "grid": {"hold": "micro-batch", "lr_batch": lr_batch, "lr_scaling": [scaling]},
+            "sources": {"model": "nano"},
+            "recipe": {"samples": samples, "budget": "samples", "budget_size": 0, "warm_up": warm_up},
+            "fingerprints": {"benchmark": benchmark, "model": "m"},
+            "versions": {"torch": "2"},
+            "cells": entries,
+            "problems": [],
+            "items": ITEMS,
+        }
+    )
     return store
 
 

@@ -89,9 +89,7 @@ def test_differences_are_those_of_the_answers():
     a_task = rows[(rows["task"] == "b") & (rows["kind"] == MAIN) & (rows["level"] == 32)].iloc[0]
     which = answers.tasks == "b"
     part = {one: np.mean([right[which] for (c, _), right in answers.right.items() if c == one]) for one in GRID}
-    assert a_task["difference"] == pytest.approx(
-        np.mean([part[condition(32, a)] - part[condition(0, a)] for a in (1, 4)])
-    )  # fmt: skip
+    assert a_task["difference"] == pytest.approx(np.mean([part[condition(32, a)] - part[condition(0, a)] for a in (1, 4)]))
     assert a_task["n_items"] == ITEMS / 2
 
 
@@ -107,10 +105,14 @@ def test_an_effect_is_found_and_none_is_not():
 @pytest.mark.parametrize(
     ("difference", "p", "p_equivalent", "word"),
     [
-        (0.1, 0.01, 0.9, "better"), (-0.1, 0.01, 0.9, "worse"), (0.1, 0.2, 0.9, "undecided"), (0.001, 0.9, 0.01, "equivalent"),
-        (0.001, 0.01, 0.01, "equivalent"), (0.1, math.nan, math.nan, ""),
+        (0.1, 0.01, 0.9, "better"),
+        (-0.1, 0.01, 0.9, "worse"),
+        (0.1, 0.2, 0.9, "undecided"),
+        (0.001, 0.9, 0.01, "equivalent"),
+        (0.001, 0.01, 0.01, "equivalent"),
+        (0.1, math.nan, math.nan, ""),
     ],
-)  # fmt: skip
+)
 def test_verdicts(difference, p, p_equivalent, word):
     assert verdict(difference, p, p_equivalent) == word
 
@@ -268,8 +270,9 @@ def test_a_faulty_rule_is_compared_with_the_right_one_and_in_nothing_else():
     whole = rows[rows["task"] == ALL]
     sheet = tables.contrast_sheet(rows)
     assert [row[0] for row in sheet.rows if "faulty" in " ".join(row)] == [
-        "loss norm micro_mean (faulty) - tokens", "loss norm none (faulty) - tokens",
-    ]  # fmt: skip
+        "loss norm micro_mean (faulty) - tokens",
+        "loss norm none (faulty) - tokens",
+    ]
     faulty = whole[whole["level"] == "none"].iloc[0]
     assert faulty["verdict"] == "worse"
 
@@ -282,8 +285,10 @@ def test_a_level_that_is_called_none_is_a_level():
     wanted, _ = made(answers)
     simple = {(one.axis, one.level, one.baseline) for one in wanted if one.kind == SIMPLE}
     assert simple == {
-        ("lr_scaling", "sqrt", "none"), ("lr_scaling", "linear", "none"), ("accumulate_grad_batches", 4, 1),
-    }  # fmt: skip
+        ("lr_scaling", "sqrt", "none"),
+        ("lr_scaling", "linear", "none"),
+        ("accumulate_grad_batches", 4, 1),
+    }
     assert sum(one.axis == "accumulate_grad_batches" and one.kind == SIMPLE for one in wanted) == 3  # one at each scaling
     assert baselines(answers, {"lr-scaling": "sqrt"})["lr_scaling"] == "sqrt"
 
@@ -313,9 +318,10 @@ ONE_LEVEL = {
     "the rate is scaled and scaled only": ([levelled(t, a, scaling="sqrt") for t in (0, 32) for a in (1, 4)], 8),
     "another rate of the extra tokens": ([levelled(t, a, extra_lr=10.0) for t in (0, 32) for a in (1, 4)], 8),
     "the rate is meant for the larger batch": (
-        [levelled(t, a, scaling="sqrt", lr_batch=32) for t in (0, 32) for a in (1, 4)], 32,
+        [levelled(t, a, scaling="sqrt", lr_batch=32) for t in (0, 32) for a in (1, 4)],
+        32,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("asked", [{}, {"accum": "4"}, {"tokens": "32"}])
@@ -333,14 +339,22 @@ GRIDS = {
     "scaling": [levelled(32, a, batch=b, scaling=s) for a in (1, 4) for b in (8, 32) for s in ("none", "sqrt", "linear")],
     "norms": [levelled(t, a, norm=n) for t in (0, 32) for a in (1, 4) for n in ("tokens", "micro_mean")],
     "extra lr": [levelled(t, 1, extra_lr=x) for t in (32, 0) for x in (10.0, 1.0, 100.0)],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
     ("grid", "asked"),
-    [("scaling", {}), ("scaling", {"lr-scaling": "linear"}), ("scaling", {"batch-size": "32"}), ("norms", {}),
-     ("norms", {"loss-norm": "micro_mean"}), ("norms", {"accum": "4"}), ("extra lr", {}), ("extra lr", {"tokens": "32"})],
-)  # fmt: skip
+    [
+        ("scaling", {}),
+        ("scaling", {"lr-scaling": "linear"}),
+        ("scaling", {"batch-size": "32"}),
+        ("norms", {}),
+        ("norms", {"loss-norm": "micro_mean"}),
+        ("norms", {"accum": "4"}),
+        ("extra lr", {}),
+        ("extra lr", {"tokens": "32"}),
+    ],
+)
 def test_no_condition_is_compared_with_itself(grid, asked):
     wanted, rows = made(laid_out(GRIDS[grid]), **asked)
     assert wanted

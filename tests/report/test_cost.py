@@ -20,9 +20,14 @@ TINY = Decoder("tiny", 2, 32, 4, 2, 48, 8)
 
 def tiny() -> LlamaModel:
     config = LlamaConfig(
-        vocab_size=10, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48,
+        vocab_size=10,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=48,
         attn_implementation="eager",
-    )  # fmt: skip
+    )
     return LlamaModel(config)
 
 
@@ -49,8 +54,12 @@ def test_known_models_have_their_weights(name, billions):
 
 def test_a_config_json_is_a_model(tmp_path):
     config = {
-        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48
-    }  # fmt: skip
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 48,
+    }
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"text_config": config}))
@@ -82,13 +91,24 @@ def condition(tokens):
 def summary(accuracies):
     rows = [
         {
-            **asdict(condition(tokens)), "faulty": "", "seeds_done": 2, "visual_tokens": 2 + tokens, "steps": 100,
-            "train_seconds": 10.0 + tokens, "eval_seconds": 4.0, "n_items": 400, "peak_memory_mb": 500.0, "accuracy": accuracy,
-            "accuracy_item_stderr": 0.01, "chance": 0.25, "visual_gain": accuracy - 0.25, "visual_gain_item_stderr": 0.01,
+            **asdict(condition(tokens)),
+            "faulty": "",
+            "seeds_done": 2,
+            "visual_tokens": 2 + tokens,
+            "steps": 100,
+            "train_seconds": 10.0 + tokens,
+            "eval_seconds": 4.0,
+            "n_items": 400,
+            "peak_memory_mb": 500.0,
+            "accuracy": accuracy,
+            "accuracy_item_stderr": 0.01,
+            "chance": 0.25,
+            "visual_gain": accuracy - 0.25,
+            "visual_gain_item_stderr": 0.01,
             "n_media": 400,
         }
         for tokens, accuracy in accuracies.items()
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -153,8 +173,9 @@ def test_split_batches_of_two_sizes_are_not_taken_for_one_another():
     rows = rows.assign(micro_batch_size=[8, 16], effective_batch_size=[8, 16], accuracy=[0.5, 0.7])
     right = {
         (tuple(row[axis] for axis in axes), seed): (draws[seed] < row["accuracy"]).astype(float)
-        for row in rows.to_dict("records") for seed in (0, 1)
-    }  # fmt: skip
+        for row in rows.to_dict("records")
+        for seed in (0, 1)
+    }
     answers = Answers(axes, right, np.arange(4000), np.array(["a"] * 4000), np.arange(4000).astype(str))
     assert list(costs(rows, answers, DECODERS["7b"], 0.02)["as_good_as_best"]) == ["", "best"]
 

@@ -29,9 +29,19 @@ QUARTER = drawn(0.25)
 
 
 def folder(
-    path, conditions, seeds=(1, 2), items=40, clips=20, tasks=("a",), blind=QUARTER, failed=(), steps=4, noise=(),
-    bench="world", problems=(),
-):  # fmt: skip
+    path,
+    conditions,
+    seeds=(1, 2),
+    items=40,
+    clips=20,
+    tasks=("a",),
+    blind=QUARTER,
+    failed=(),
+    steps=4,
+    noise=(),
+    bench="world",
+    problems=(),
+):
     """A finished sweep. `conditions`: (extra tokens, accumulation) -> (seed, items) -> which answers are correct; `noise`:
     pairs of signal and noise, a step each; `failed`: (condition, seed)."""
     store, entries = Store(path), []
@@ -48,18 +58,29 @@ def folder(
             media = [f"clip-{n % clips}" for n in range(items)]
             rows = [
                 {
-                    "control": control, "item": f"{of[n]}-{n:04d}", "task": of[n], "media": media[n], "gold": 0,
-                    "predicted": int(not good), "predicted_per_token": int(not good), "correct": int(good),
-                    "correct_per_token": int(good), "options": 4, "scores": "-1;-2", "tokens": "1;1",
+                    "control": control,
+                    "item": f"{of[n]}-{n:04d}",
+                    "task": of[n],
+                    "media": media[n],
+                    "gold": 0,
+                    "predicted": int(not good),
+                    "predicted_per_token": int(not good),
+                    "correct": int(good),
+                    "correct_per_token": int(good),
+                    "options": 4,
+                    "scores": "-1;-2",
+                    "tokens": "1;1",
                 }
-                for control, answers in named.items() for n, good in enumerate(answers)
-            ]  # fmt: skip
+                for control, answers in named.items()
+                for n, good in enumerate(answers)
+            ]
             store.write_rows(store.cell_file(key, "answers.csv"), rows, tuple(rows[0]))
             train = [
-                dict.fromkeys(TRAIN_COLUMNS) | {"step": n + 1, "loss": 1.0, "image_fraction": 0.0}
+                dict.fromkeys(TRAIN_COLUMNS)
+                | {"step": n + 1, "loss": 1.0, "image_fraction": 0.0}
                 | (dict(zip(("grad_signal", "grad_noise"), noise[n % len(noise)], strict=True)) if noise else {})
                 for n in range(steps)
-            ]  # fmt: skip
+            ]
             store.write_rows(store.cell_file(key, "train.csv"), train, TRAIN_COLUMNS)
             right = {name: np.asarray(some, dtype=float) for name, some in named.items()}
             value = rate(list(right["none"]), media)
@@ -67,25 +88,69 @@ def folder(
             controls = {"blind": rate(list(right["blind"]), media)} if blind else {}
             scores = tuple(
                 TaskScore(
-                    task, Rate(float(np.mean([good for good, t in zip(right["none"], of, strict=True) if t == task])), 0.0,
-                               of.count(task)),
-                    value, controls, 0.25,
+                    task,
+                    Rate(
+                        float(np.mean([good for good, t in zip(right["none"], of, strict=True) if t == task])),
+                        0.0,
+                        of.count(task),
+                    ),
+                    value,
+                    controls,
+                    0.25,
                 )
                 for task in dict.fromkeys(of)
-            )  # fmt: skip
+            )
             figures = Figures(
-                steps, 8 * accum * steps, 1000, 0, 0, 1e-3, 0, False, 1.0, value, value.value, value, controls, gain,
-                Rate(None, None, 0), 0.25, scores, 2 + tokens, 10, 10, "", None, 10.0 + tokens, 1.0, 1.0, 0.0, 500.0,
-            )  # fmt: skip
+                steps,
+                8 * accum * steps,
+                1000,
+                0,
+                0,
+                1e-3,
+                0,
+                False,
+                1.0,
+                value,
+                value.value,
+                value,
+                controls,
+                gain,
+                Rate(None, None, 0),
+                0.25,
+                scores,
+                2 + tokens,
+                10,
+                10,
+                "",
+                None,
+                10.0 + tokens,
+                1.0,
+                1.0,
+                0.0,
+                500.0,
+            )
             store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures), files=store.checksums(key)))
-    store.write_sweep({
-        "schema": RECORD_SCHEMA, "grid": {"hold": "micro-batch", "lr_batch": 8, "lr_scaling": ["none"]},
-        "sources": {"model": "nano", "bench": bench, "train": "world"},
-        "recipe": {"samples": 32, "budget": "steps", "budget_size": steps, "image_share": 0.0, "learning_rate": 1e-3,
-                   "train_language_model": False},
-        "fingerprints": {"benchmark": "b", "model": "m"}, "versions": {"torch": "2"}, "cells": entries,
-        "problems": list(problems), "items": items, "base": {},
-    })  # fmt: skip
+    store.write_sweep(
+        {
+            "schema": RECORD_SCHEMA,
+            "grid": {"hold": "micro-batch", "lr_batch": 8, "lr_scaling": ["none"]},
+            "sources": {"model": "nano", "bench": bench, "train": "world"},
+            "recipe": {
+                "samples": 32,
+                "budget": "steps",
+                "budget_size": steps,
+                "image_share": 0.0,
+                "learning_rate": 1e-3,
+                "train_language_model": False,
+            },
+            "fingerprints": {"benchmark": "b", "model": "m"},
+            "versions": {"torch": "2"},
+            "cells": entries,
+            "problems": list(problems),
+            "items": items,
+            "base": {},
+        }
+    )
     return store
 
 
@@ -117,7 +182,7 @@ DEGENERATE = {
     "below chance": {"right": drawn(0.1), "items": 400, "clips": 200},
     "one condition": {"grid": ((4, 1),)},
     "no extra tokens": {"grid": ((0, 1), (0, 2))},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", DEGENERATE)
@@ -149,17 +214,24 @@ def test_what_is_decided_and_above_chance_is_still_advised(tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"right": drawn(0.1)},
-         "No condition scores above chance (25.0 %) and its blind control by 2 standard errors: no advice."),
+        (
+            {"right": drawn(0.1)},
+            "No condition scores above chance (25.0 %) and its blind control by 2 standard errors: no advice.",
+        ),
         ({"right": drawn(0.1), "blind": None}, "No condition scores above chance (25.0 %) by 2 standard errors: no advice."),
         ({"right": drawn(0.9), "blind": drawn(0.9)}, "No condition scores above chance (25.0 %) and its blind control"),
         ({"clips": 3}, "Too few clips to call a condition best (3, fewer than 10): no advice."),
-        ({"other": drawn(0.6)}, "Highest: extra tokens 4, accum 1 (67.5 %), but no other condition is surely worse than it or "
-                                "within 2 points of it: no advice."),
-        ({"failed": (((0, 1), 1), ((0, 1), 2))},
-         "One condition alone, extra tokens 4, accum 1 (67.5 %), is compared with none"),
+        (
+            {"other": drawn(0.6)},
+            "Highest: extra tokens 4, accum 1 (67.5 %), but no other condition is surely worse than it or "
+            "within 2 points of it: no advice.",
+        ),
+        (
+            {"failed": (((0, 1), 1), ((0, 1), 2))},
+            "One condition alone, extra tokens 4, accum 1 (67.5 %), is compared with none",
+        ),
     ],
-)  # fmt: skip
+)
 def test_no_condition_is_best_without_support(given, said, tmp_path):
     given = dict(given)
     right = given.pop("right", drawn(0.65))

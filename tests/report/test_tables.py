@@ -34,17 +34,19 @@ def drawn(sheet: Sheet, width: int) -> str:
 
 
 def test_a_sheet_at_a_fixed_width():
-    assert drawn(SHEET, 60) == "\n".join([
-        "Title",
-        "",
-        " task                  accuracy",
-        " name             n           %",
-        " ──────────────────────────────",
-        " moving_count   150   12.3 ±1.0",
-        " a                2",
-        "",
-        "a note",
-    ])  # fmt: skip
+    assert drawn(SHEET, 60) == "\n".join(
+        [
+            "Title",
+            "",
+            " task                  accuracy",
+            " name             n           %",
+            " ──────────────────────────────",
+            " moving_count   150   12.3 ±1.0",
+            " a                2",
+            "",
+            "a note",
+        ]
+    )
 
 
 def test_optional_columns_go_where_there_is_no_room_and_it_is_said():
@@ -87,8 +89,10 @@ def test_the_gate_counts_no_pairs_where_none_can_be_judged(tmp_path):
 
 def test_summary_of_an_unfinished_sweep_says_so():
     row = dict.fromkeys(SUMMARY_COLUMNS) | {
-        **asdict(Condition(0, 1, 8, "multi", "none")), "seeds_done": 0, "seeds_wanted": 3,
-    }  # fmt: skip
+        **asdict(Condition(0, 1, 8, "multi", "none")),
+        "seeds_done": 0,
+        "seeds_wanted": 3,
+    }
     sheet = tables.summary_sheet(pd.DataFrame([row]), "960 samples a cell")
     assert sheet.note == "no cell has finished"
     assert sheet.rows[0][-1] == "0/3"
@@ -115,9 +119,14 @@ def written(root: Path, key: str, losses: list[float], predicted: list[int], sco
 
 def cell(key: str, accum: int, micro: int, status: str = "ok", mixing: str = "multi") -> dict[str, object]:
     return {
-        "key": key, "status": status, **asdict(Condition(4, accum, micro, mixing, "normal")),
-        "effective_batch_size": accum * micro, "faulty": "", "seed": 1, "dropout": False,
-    }  # fmt: skip
+        "key": key,
+        "status": status,
+        **asdict(Condition(4, accum, micro, mixing, "normal")),
+        "effective_batch_size": accum * micro,
+        "faulty": "",
+        "seed": 1,
+        "dropout": False,
+    }
 
 
 def test_gate_passes_equal_runs_and_fails_others(tmp_path):
@@ -170,8 +179,12 @@ def test_gate_does_not_judge_what_draws_random_masks(tmp_path):
 @pytest.mark.parametrize("base", [{}, {"a": 0.75}])
 def test_tasks_show_what_the_base_scored_where_it_is_known(base):
     row = {
-        **asdict(Condition(0, 1, 8, "multi", "none")), "n_items": 4, "accuracy": 0.5, "blind_accuracy": 0.25, "chance": 0.25,
-    }  # fmt: skip
+        **asdict(Condition(0, 1, 8, "multi", "none")),
+        "n_items": 4,
+        "accuracy": 0.5,
+        "blind_accuracy": 0.25,
+        "chance": 0.25,
+    }
     sheet = tables.task_sheet(pd.DataFrame([row | {"task": "a"}, row | {"task": "b"}]), base, {})
     assert ("base" in sheet.columns) == bool(base)
     if base:
@@ -180,8 +193,12 @@ def test_tasks_show_what_the_base_scored_where_it_is_known(base):
 
 
 TASK = {
-    **asdict(Condition(0, 1, 8, "multi", "none")), "n_items": 4, "accuracy": 0.5, "blind_accuracy": 0.25, "chance": 0.25,
-}  # fmt: skip
+    **asdict(Condition(0, 1, 8, "multi", "none")),
+    "n_items": 4,
+    "accuracy": 0.5,
+    "blind_accuracy": 0.25,
+    "chance": 0.25,
+}
 
 
 def test_what_is_left_out_of_a_task_is_said_beside_it():
@@ -201,12 +218,14 @@ def test_published_averages_stand_beside_the_whole_of_mvbench_alone():
 
 def test_what_tells_conditions_apart_is_never_left_out_for_want_of_room():
     rows = [
-        dict.fromkeys(SUMMARY_COLUMNS) | asdict(Condition(4, 4, micro, mixing, "normal", 1.0, scaling, norm, "window", at))
+        dict.fromkeys(SUMMARY_COLUMNS)
+        | asdict(Condition(4, 4, micro, mixing, "normal", 1.0, scaling, norm, "window", at))
         | {"seeds_done": 0, "seeds_wanted": 3}
         for micro, mixing, scaling, norm, at in (
-            (8, "multi", "none", "tokens", "window"), (16, "single", "sqrt", "micro_mean", "micro_batch"),
+            (8, "multi", "none", "tokens", "window"),
+            (16, "single", "sqrt", "micro_mean", "micro_batch"),
         )
-    ]  # fmt: skip
+    ]
     sheet = tables.summary_sheet(pd.DataFrame(rows), "960 samples a cell")
     named = ("extra tokens", "accum", "micro-batch", "mixing", "lr scaling", "loss norm", "schedule at")
     assert sheet.columns[: len(named)] == named

@@ -11,9 +11,7 @@ from qtablate.report import plots, tables, training
 from qtablate.report import token_ablation as held
 from qtablate.store import Store
 
-LIKENESS = {
-    "query_rank": 7.0, "query_cosine": 0.0, "output_rank": 5.0, "output_cosine": 0.2, "moved": 1.0, "moved_base": 2.0
-}  # fmt: skip
+LIKENESS = {"query_rank": 7.0, "query_cosine": 0.0, "output_rank": 5.0, "output_cosine": 0.2, "moved": 1.0, "moved_base": 2.0}
 
 
 @pytest.fixture
@@ -21,9 +19,11 @@ def folder(tmp_path):
     """Two seeds of 4 extra tokens, one cell without any, one that was not looked at."""
     store, rows = Store(tmp_path), []
     for key, tokens, seed, output_rank, losses in (
-        ("a", 4, 1, 2.0, (-0.3, -0.1, -0.01)), ("b", 4, 2, 4.0, (-0.1, -0.04, -0.01)), ("c", 0, 1, None, ()),
+        ("a", 4, 1, 2.0, (-0.3, -0.1, -0.01)),
+        ("b", 4, 2, 4.0, (-0.1, -0.04, -0.01)),
+        ("c", 0, 1, None, ()),
         ("d", 8, 1, None, None),
-    ):  # fmt: skip
+    ):
         rows.append({"key": key, "status": "ok", "seed": seed} | asdict(Condition(tokens, 1, 8, "multi", "normal")))
         cell = tmp_path / "cells" / key
         cell.mkdir(parents=True)
@@ -64,10 +64,14 @@ def test_how_few_do_depends_on_the_margin(folder):
 @pytest.mark.parametrize(
     ("moved", "queries", "outputs", "name"),
     [
-        (0.05, 0.0, 0.0, "frozen"), (0.8, 0.99, 0.0, "copies"), (0.8, 0.7, 0.99, "copies"), (0.8, 0.3, 0.8, ""),
-        (0.8, None, None, ""), (None, 0.1, 0.1, ""),
+        (0.05, 0.0, 0.0, "frozen"),
+        (0.8, 0.99, 0.0, "copies"),
+        (0.8, 0.7, 0.99, "copies"),
+        (0.8, 0.3, 0.8, ""),
+        (0.8, None, None, ""),
+        (None, 0.1, 0.1, ""),
     ],
-)  # fmt: skip
+)
 def test_tokens_that_are_no_use_are_named(moved, queries, outputs, name):
     assert held.named(moved, queries, outputs) == name
 
@@ -80,9 +84,14 @@ def test_the_sheet_says_it_in_words(folder):
 
 @pytest.mark.parametrize(
     ("name", "init", "rate"),
-    [("copies", "zeros", 1.0), ("copies", "normal", 1.0), ("frozen", "zeros", 0.1), ("frozen", "normal", 1.0),
-     ("", "normal", 1.0)],
-)  # fmt: skip
+    [
+        ("copies", "zeros", 1.0),
+        ("copies", "normal", 1.0),
+        ("frozen", "zeros", 0.1),
+        ("frozen", "normal", 1.0),
+        ("", "normal", 1.0),
+    ],
+)
 def test_one_remedy_for_what_tokens_hold_and_for_how_they_trained(folder, name, init, rate):
     """`--extra-init normal mends that` of tokens that began normal."""
     table = held.table(*folder, margin=0.02).assign(named=name, extra_init=init, extra_lr=rate)

@@ -20,10 +20,15 @@ def run(seed=0, signal=0.5, noise=60.0, **columns):
     random = np.random.default_rng(seed)
     table = pd.DataFrame(dict.fromkeys(TRAIN_COLUMNS, [math.nan] * STEPS))
     rows = {
-        "loss": 1.0, "image_fraction": 0.25, "extra_update": 0.01, "query_update": 0.01, "extra_cosine": 0.1, "extra_rank": 5.0,
+        "loss": 1.0,
+        "image_fraction": 0.25,
+        "extra_update": 0.01,
+        "query_update": 0.01,
+        "extra_cosine": 0.1,
+        "extra_rank": 5.0,
         "grad_signal": signal * (1 + random.standard_normal(STEPS)),
         "grad_noise": noise * (1 + 0.3 * random.standard_normal(STEPS)),
-    }  # fmt: skip
+    }
     return table.assign(**{**rows, **columns})
 
 
@@ -57,8 +62,16 @@ def test_extra_tokens_that_are_no_use_are_named(extra, base, cosine, said):
 
 def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
     store, rows = Store(tmp_path), []
-    shared = {"faulty": "", "peak_learning_rate": 4e-3, "samples_seen": 960, "steps": 30, "supervised_tokens": 9000,
-              "skipped_windows": 1, "overflows": 0, "status": "ok"}  # fmt: skip
+    shared = {
+        "faulty": "",
+        "peak_learning_rate": 4e-3,
+        "samples_seen": 960,
+        "steps": 30,
+        "supervised_tokens": 9000,
+        "skipped_windows": 1,
+        "overflows": 0,
+        "status": "ok",
+    }
     mixes = {"multi": [0.25] * STEPS, "single": [0.0, 1.0, 0.0, 0.0] * (STEPS // 4)}
     for micro, mixing, cosine in ((8, "multi", 0.1), (2000, "multi", 0.1), (8, "single", 0.99)):
         for seed in (1, 2):
@@ -84,10 +97,14 @@ def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
 
 @pytest.mark.parametrize(
     ("state", "init", "rate", "said"),
-    [("copies", "zeros", 1.0, "--extra-init normal mends"), ("copies", "normal", 1.0, "fewer may do"),
-     ("frozen", "zeros", 1.0, "--extra-init normal or a longer --warm-up"), ("frozen", "normal", 1.0, "a larger --extra-lr"),
-     ("frozen", "zeros", 0.01, "--extra-lr 1 mends")],
-)  # fmt: skip
+    [
+        ("copies", "zeros", 1.0, "--extra-init normal mends"),
+        ("copies", "normal", 1.0, "fewer may do"),
+        ("frozen", "zeros", 1.0, "--extra-init normal or a longer --warm-up"),
+        ("frozen", "normal", 1.0, "a larger --extra-lr"),
+        ("frozen", "zeros", 0.01, "--extra-lr 1 mends"),
+    ],
+)
 def test_what_mends_useless_tokens_depends_on_what_was_done(state, init, rate, said):
     assert said in training._mends({"extra_state": state, "extra_init": init, "extra_lr": rate})
 

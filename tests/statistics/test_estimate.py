@@ -44,14 +44,14 @@ def test_balanced_answers_agree_with_a_mixed_model_of_crossed_clips_and_seeds():
     random = np.random.default_rng(3)
     for _ in range(3):
         values, clips = noisy(random, 30, 1, 6, of_clip=0.2, of_seed=0.15)
-        data = pd.DataFrame({
-            "y": values.ravel(), "clip": np.repeat(clips, 6), "seed": np.tile(np.arange(6), len(clips)), "one": np.ones(180)
-        })  # fmt: skip
+        data = pd.DataFrame(
+            {"y": values.ravel(), "clip": np.repeat(clips, 6), "seed": np.tile(np.arange(6), len(clips)), "one": np.ones(180)}
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = api.MixedLM.from_formula(
                 "y ~ 1", groups="one", vc_formula={"clip": "0 + C(clip)", "seed": "0 + C(seed)"}, data=data
-            )  # fmt: skip
+            )
             fit = model.fit(reml=True)
         mine = estimate(values, clips)
         assert mine.value == pytest.approx(float(fit.fe_params.iloc[0]), rel=1e-6)

@@ -32,18 +32,27 @@ def measured(condition: Condition) -> Probed:
     """A machine whose costs are exactly linear."""
     batch, visual = condition.micro_batch_size, BASE + condition.extra_num_query_tokens
     return Probed(
-        0.02 + 0.003 * batch + 0.0005 * batch * visual, 0.001 + 0.0002 * visual, 300 + 2 * batch + 0.5 * batch * visual,
-        1000 + WIDTH * condition.extra_num_query_tokens, 5000, 12.5,
-    )  # fmt: skip
+        0.02 + 0.003 * batch + 0.0005 * batch * visual,
+        0.001 + 0.0002 * visual,
+        300 + 2 * batch + 0.5 * batch * visual,
+        1000 + WIDTH * condition.extra_num_query_tokens,
+        5000,
+        12.5,
+    )
 
 
 def expected(conditions, probed, samples=64, supervised=0, failed=()):
     names = condition_names(conditions)
     found = {one: measured(one) for one in probed}
     return forecast(
-        loads_of(*conditions), found, dict.fromkeys(conditions, samples), supervised, ITEMS,
-        dict.fromkeys(failed, "no memory"), names,
-    )  # fmt: skip
+        loads_of(*conditions),
+        found,
+        dict.fromkeys(conditions, samples),
+        supervised,
+        ITEMS,
+        dict.fromkeys(failed, "no memory"),
+        names,
+    )
 
 
 def test_conditions_that_were_not_probed_are_estimated_exactly_where_costs_are_linear():
@@ -133,10 +142,19 @@ def test_the_whole_ends_with_the_last_cell_in_the_order_in_which_they_are_begun(
 
 def planned(tmp_path: Path, grid: Grid, workers: int = 2, **changes) -> sweeps.Sweep:
     settings = {
-        "samples": 64, "image_share": None, "learning_rate": None, "warm_up": 0.2, "max_grad_norm": None,
-        "train_language_model": False, "controls": ("blind",), "diagnose": False, "lora_rank": 0, "precision": "fp32",
-        "checkpointing": False, "scorers": ("likelihood",),
-    }  # fmt: skip
+        "samples": 64,
+        "image_share": None,
+        "learning_rate": None,
+        "warm_up": 0.2,
+        "max_grad_norm": None,
+        "train_language_model": False,
+        "controls": ("blind",),
+        "diagnose": False,
+        "lora_rank": 0,
+        "precision": "fp32",
+        "checkpointing": False,
+        "scorers": ("likelihood",),
+    }
     sources = Sources(items_a_task=1)
     recipe = sweeps.recipe_for(sources, **(settings | changes))
     return sweeps.plan(Store(tmp_path / "r"), sources, grid, recipe, tmp_path / "features", workers)

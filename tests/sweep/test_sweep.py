@@ -42,11 +42,30 @@ def test_files_and_columns(finished):
     assert (sweep["sources"]["items_a_task"], sweep["sources"]["items_seed"]) == (3, 0)
     cells = rows(finished / "cells.csv", ())
     wanted = [
-        "key", "status", "extra_num_query_tokens", "accumulate_grad_batches", "micro_batch_size", "effective_batch_size",
-        "mixing", "seed", "steps", "samples_seen", "supervised_tokens", "train_loss", "accuracy", "accuracy_stderr", "n_items",
-        "chance", "blind_accuracy", "visual_gain", "train_seconds", "eval_seconds", "peak_memory_mb", "visual_tokens",
+        "key",
+        "status",
+        "extra_num_query_tokens",
+        "accumulate_grad_batches",
+        "micro_batch_size",
+        "effective_batch_size",
+        "mixing",
+        "seed",
+        "steps",
+        "samples_seen",
+        "supervised_tokens",
+        "train_loss",
+        "accuracy",
+        "accuracy_stderr",
+        "n_items",
+        "chance",
+        "blind_accuracy",
+        "visual_gain",
+        "train_seconds",
+        "eval_seconds",
+        "peak_memory_mb",
+        "visual_tokens",
         "trainable_params",
-    ]  # fmt: skip
+    ]
     assert set(wanted) <= set(cells[0])
     assert {row["status"] for row in cells} == {"ok"}
     assert [row["visual_tokens"] for row in cells] == ["2", "2", "6", "6"]
@@ -257,10 +276,12 @@ def test_a_diverging_level_fails_alone_and_tables_alone_are_on_stdout(cache, tmp
     found = {float(row["extra_lr"]): row["status"] for row in rows(out / "cells.csv")}
     assert found == {1.0: "ok", 1e30: "failed"}
     for line in (
-        "Timing a few micro-batches of 2 conditions", "Plan of ",
+        "Timing a few micro-batches of 2 conditions",
+        "Plan of ",
         "The probe of tokens 4, accum 1, extra lr 1e+30 failed: training diverged",
-        "[2/2] tokens 4, accum 1, extra lr 1", "1 of 2 cells failed; the same command tries them again.",
-    ):  # fmt: skip
+        "[2/2] tokens 4, accum 1, extra lr 1",
+        "1 of 2 cells failed; the same command tries them again.",
+    ):
         assert line in done.stderr
         assert line not in done.stdout
     assert done.stdout.startswith("Conditions")

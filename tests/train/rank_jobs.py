@@ -136,9 +136,12 @@ def train(job: Job, report, member: Member | None = None) -> dict[str, object]:
             ranks.refuse_unequal(parameters, step=len(rows))  # they are equal to the last bit
         size = sum(one.numel() for one in parameters.values())
         return {
-            "rows": rows, "gradients": gradients, "size": size, "reduced": reduced,
+            "rows": rows,
+            "gradients": gradients,
+            "size": size,
+            "reduced": reduced,
             "parameters": torch.cat([one.detach().flatten() for one in parameters.values()]).numpy(),
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
@@ -164,9 +167,14 @@ def overflow(kind: type[Ranks], report, member: Member) -> dict[str, object]:
         for window in windows if kind is Ranks else windows[1:]:
             clear([weight, unused])
             given = accumulate(
-                window[ranks.rank], lambda part: (weight * part.factor).sum() * part.supervised_tokens, [weight, unused],
-                Rules(), scaler=scaler, optimizer=optimizer, ranks=ranks,
-            )  # fmt: skip
+                window[ranks.rank],
+                lambda part: (weight * part.factor).sum() * part.supervised_tokens,
+                [weight, unused],
+                Rules(),
+                scaler=scaler,
+                optimizer=optimizer,
+                ranks=ranks,
+            )
             held = [one.grad is not None for one in (weight, unused)]
             scaler.step(optimizer)
             scaler.update()

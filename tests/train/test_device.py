@@ -59,9 +59,13 @@ def test_bf16_gradients_are_fp32_buffers_near_the_fp32_ones_and_not_further_with
     assert max(apart) < min(5e-2, 1.1 * apart[0])
     kinds = {name.partition(".")[0]: p.dtype for name, p in half.named_parameters()}
     assert kinds == {
-        "vision": torch.bfloat16, "language_model": torch.bfloat16, "qformer": torch.float32, "projection": torch.float32,
-        "query_tokens": torch.float32, "extra_query_tokens": torch.float32,
-    }  # fmt: skip
+        "vision": torch.bfloat16,
+        "language_model": torch.bfloat16,
+        "qformer": torch.float32,
+        "projection": torch.float32,
+        "query_tokens": torch.float32,
+        "extra_query_tokens": torch.float32,
+    }
 
 
 def test_what_is_trained_keeps_its_fp32_values_when_the_rest_is_loaded_in_bf16(tiny, tiny_directory):

@@ -59,9 +59,14 @@ def test_the_meter_sees_each_micro_batchs_own_gradient(scale):
     scaler = torch.amp.GradScaler("cpu", init_scale=scale) if scale else UNSCALED
     optimizer = torch.optim.SGD([weight], lr=1.0)
     gradient = accumulate(
-        parts, lambda part: (weight * part.rows).sum(), [weight, never], Rules(), scaler=scaler, optimizer=optimizer,
+        parts,
+        lambda part: (weight * part.rows).sum(),
+        [weight, never],
+        Rules(),
+        scaler=scaler,
+        optimizer=optimizer,
         meter=NoiseMeter([weight, never]),
-    )  # fmt: skip
+    )
     rows = [part.rows.double() for part in parts]
     wanted = estimate([(n + 1, float(one @ one)) for n, one in enumerate(rows)], float(sum(rows) @ sum(rows)))
     assert gradient.noise.signal == pytest.approx(wanted.signal, rel=1e-5)

@@ -203,8 +203,10 @@ def test_a_budget_of_steps_gives_every_condition_as_many():
     some = [Sample(str(n), VIDEO, f"clip{n}", (("q", "a"),)) for n in range(40)]
     recipe = Recipe(40, 0.0, 1e-3, 0.0, 0.0, 0.0, (0.9, 0.999), None, False, 64, budget="steps", budget_size=9)
     assert [len(budgeted({}, recipe, some, None, accum=accum, micro=micro)) for accum, micro in ((1, 4), (3, 4), (2, 1))] == [
-        36, 108, 18,
-    ]  # fmt: skip
+        36,
+        108,
+        18,
+    ]
 
 
 PAIRS = tuple((f"q{n}", f"a{n}") for n in range(5))

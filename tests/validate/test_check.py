@@ -211,7 +211,8 @@ FAULTS: dict[str, tuple[Callable[[Folder], None], Counter[tuple[str, str]]]] = {
         ("start as text", lambda f: f.ask("clock", start="0:01"), [("malformed bounds", "clock-0000")]),
         ("short clip", short, [("fewer frames than wanted", "short.mp4")]),
         (
-            "short span", lambda f: f.ask("span", f.new("s.mp4"), start=0.5, end=1),
+            "short span",
+            lambda f: f.ask("span", f.new("s.mp4"), start=0.5, end=1),
             [("fewer frames than wanted", "s.mp4 [0.5-1 s]")],
         ),
         ("one name, two roots", named_alike, [("one name, two clips", "v1.mp4")]),
@@ -231,7 +232,8 @@ FAULTS: dict[str, tuple[Callable[[Folder], None], Counter[tuple[str, str]]]] = {
         ("frame of nothing", lambda f: f.ask("to_nothing", framed(f, "nothing.png")), [("unusable frame", "to_nothing-0000")]),
         ("frame in a circle", lambda f: f.ask("to_00020", framed(f, "00020.png")), [("unusable frame", "to_00020-0000")]),
         (
-            "frame from outside", lambda f: f.ask("to_away", framed(f, "../../away.png")),
+            "frame from outside",
+            lambda f: f.ask("to_away", framed(f, "../../away.png")),
             [("path leaves the root", "to_away-0000")],
         ),
         ("half a character", lambda f: f.ask("half", question="Wh\ud800t?"), [("malformed item", "half-0000")]),
@@ -250,7 +252,7 @@ FAULTS: dict[str, tuple[Callable[[Folder], None], Counter[tuple[str, str]]]] = {
         ("half an mpg", lambda f: f.ask("mpg", from_stock(f, "half.mpg")), [("ends within a packet", "half.mpg")]),
         ("a lost frame", lambda f: f.ask("lost", from_stock(f, "lost.mkv")), [("fewer frames than listed", "lost.mkv")]),
     ]
-}  # fmt: skip
+}
 
 
 def planted(folder: Folder, without: str = "") -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
@@ -350,8 +352,9 @@ def test_headers_tell_all_but_what_only_decoding_can(folder, monkeypatch):
     shutil.rmtree(folder.root / "json")
     folder.write()
     assert found(examine_benchmark(str(folder.root), FRAMES)) - expected == {
-        ("broken video", "lost.mp4"): 1, ("broken image", "broken.png"): 1
-    }  # fmt: skip
+        ("broken video", "lost.mp4"): 1,
+        ("broken image", "broken.png"): 1,
+    }
     monkeypatch.setattr(Clip, "read", lambda *_: pytest.fail("a clip was decoded"))
     checkup = examine_benchmark(str(folder.root), FRAMES, decode=False)
     assert expected - found(checkup) == {("fewer frames than listed", "lost.mkv"): 1}

@@ -254,9 +254,18 @@ def test_a_stream_joined_in_the_middle_of_a_group_is_decoded_from_its_start(tmp_
 
 
 @pytest.mark.parametrize(
-    "name", ["mp4, closed groups with B-frames", "mp4, variable frame rate", "mkv, first time is 7 s", "mp4, edit list",
-             "webm, variable frame rate", "avi, mpeg4 with B-frames", "gif", "mpeg-ts, h264"],
-)  # fmt: skip
+    "name",
+    [
+        "mp4, closed groups with B-frames",
+        "mp4, variable frame rate",
+        "mkv, first time is 7 s",
+        "mp4, edit list",
+        "webm, variable frame rate",
+        "avi, mpeg4 with B-frames",
+        "gif",
+        "mpeg-ts, h264",
+    ],
+)
 def test_seconds_are_those_at_which_the_frames_are_shown(files, name):
     path = files(name)
     with av.open(str(path)) as file:

@@ -215,11 +215,27 @@ def test_a_scene_by_hand():
     thing = Thing("red", "disc", "turn", "left", "up", x=(12, 12), y=(12, 12), radius=(3, 3), visible=(True, False))
     labels = dense_labels(Scene("traffic", (thing,), "black", "navy", 1), frames=2)
     expected = {
-        "colour": 0, "first_colour": 0, "form": 1, "deed": ALL_DEEDS.index("turn"),
-        "direction": list(DIRECTIONS).index("left"), "then_direction": list(DIRECTIONS).index("up"), "then_colour": IGNORE,
-        "at": IGNORE, "times": IGNORE, "partner": IGNORE, "odd": IGNORE, "origin": IGNORE, "coin": IGNORE,
-        "thing": 1, "background": 0, "background_first": 0, "background_last": 2, "camera": 4, "frame": 0, "place": 5,
-    }  # fmt: skip
+        "colour": 0,
+        "first_colour": 0,
+        "form": 1,
+        "deed": ALL_DEEDS.index("turn"),
+        "direction": list(DIRECTIONS).index("left"),
+        "then_direction": list(DIRECTIONS).index("up"),
+        "then_colour": IGNORE,
+        "at": IGNORE,
+        "times": IGNORE,
+        "partner": IGNORE,
+        "odd": IGNORE,
+        "origin": IGNORE,
+        "coin": IGNORE,
+        "thing": 1,
+        "background": 0,
+        "background_first": 0,
+        "background_last": 2,
+        "camera": 4,
+        "frame": 0,
+        "place": 5,
+    }
     assert dict(zip(NAMES, labels[5].tolist(), strict=True)) == expected
     hidden = expected | dict.fromkeys(OF_THINGS, IGNORE) | {"thing": 0, "background": 2, "frame": 1}
     assert dict(zip(NAMES, labels[16 + 5].tolist(), strict=True)) == hidden
@@ -229,14 +245,16 @@ def test_a_scene_by_hand():
 
 def test_a_change_by_hand():
     """A green square becomes white in frame 1: its colour goes with the frame, its first colour does not."""
-    thing = Thing(
-        "green", "square", "recolour", then="white", at=1, x=(4, 4), y=(4, 4), radius=(3, 3), visible=(True, True)
-    )  # fmt: skip
+    thing = Thing("green", "square", "recolour", then="white", at=1, x=(4, 4), y=(4, 4), radius=(3, 3), visible=(True, True))
     labels = dense_labels(by_hand(thing), frames=2)[::16]
     told = {name: label(labels, name).tolist() for name in ("colour", "first_colour", "then_colour", "then_direction", "at")}
     assert told == {
-        "colour": [1, 7], "first_colour": [1, 1], "then_colour": [7, 7], "then_direction": [IGNORE] * 2, "at": [1, 1],
-    }  # fmt: skip
+        "colour": [1, 7],
+        "first_colour": [1, 1],
+        "then_colour": [7, 7],
+        "then_direction": [IGNORE] * 2,
+        "at": [1, 1],
+    }
 
 
 def test_partners_the_odd_one_and_the_camera_by_hand():
@@ -245,8 +263,11 @@ def test_partners_the_odd_one_and_the_camera_by_hand():
     first = dense_labels(by_hand(red, blue, green, odd=1, coin=2, camera="back"), frames=1)[:4]
     told = {name: label(first, name).tolist() for name in ("partner", "odd", "coin", "camera")}
     assert told == {
-        "partner": [2, 0, IGNORE, IGNORE], "odd": [0, 1, 0, IGNORE], "coin": [IGNORE, IGNORE, 1, IGNORE], "camera": [3] * 4,
-    }  # fmt: skip
+        "partner": [2, 0, IGNORE, IGNORE],
+        "odd": [0, 1, 0, IGNORE],
+        "coin": [IGNORE, IGNORE, 1, IGNORE],
+        "camera": [3] * 4,
+    }
 
 
 def test_a_figures_form_is_its_pose():

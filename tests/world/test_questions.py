@@ -15,9 +15,15 @@ from qtablate.world.scene import render
 
 # the palette as a viewer would name it, not imported: a changed colour must be seen here
 RGB = {
-    "red": (225, 35, 35), "green": (35, 170, 50), "blue": (50, 80, 235), "yellow": (240, 225, 50), "purple": (150, 50, 190),
-    "orange": (245, 140, 25), "cyan": (60, 215, 225), "white": (245, 245, 245),
-}  # fmt: skip
+    "red": (225, 35, 35),
+    "green": (35, 170, 50),
+    "blue": (50, 80, 235),
+    "yellow": (240, 225, 50),
+    "purple": (150, 50, 190),
+    "orange": (245, 140, 25),
+    "cyan": (60, 215, 225),
+    "white": (245, 245, 245),
+}
 FLOOR = {"black": (10, 10, 10), "gray": (110, 110, 110), "navy": (15, 20, 75), "brown": (85, 55, 30)}
 COIN = (255, 215, 0)
 COUNT = ("zero", "one", "two", "three")
@@ -26,10 +32,15 @@ STEP = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 BACK = {"left": "right", "right": "left", "up": "down", "down": "up"}
 SIDE = 32
 FORMS_BY_SIDES = {  # which of (left, right, top, bottom) is a whole line
-    (True, True, True, True): "square", (False, False, False, True): "triangle", (False, False, True, False): "T",
-    (True, False, False, True): "L", (True, True, False, False): "H", (True, True, False, True): "U",
-    (True, False, True, True): "E", (True, True, True, False): "cup",
-}  # fmt: skip
+    (True, True, True, True): "square",
+    (False, False, False, True): "triangle",
+    (False, False, True, False): "T",
+    (True, False, False, True): "L",
+    (True, True, False, False): "H",
+    (True, True, False, True): "U",
+    (True, False, True, True): "E",
+    (True, True, True, False): "cup",
+}
 
 Box = tuple[int, int, int, int]
 """Left, right, top and bottom pixel."""

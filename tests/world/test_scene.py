@@ -83,8 +83,10 @@ def test_same_clips_in_another_process():
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
     made = [
         render(scene_of(f"world/{level}/eval/{medium}/{n}"), frames).tobytes()
-        for medium, frames in (("video", FRAMES), ("image", 1)) for level in ("easy", "normal", "hard") for n in range(40)
-    ]  # fmt: skip
+        for medium, frames in (("video", FRAMES), ("image", 1))
+        for level in ("easy", "normal", "hard")
+        for n in range(40)
+    ]
     assert out.strip() == hashlib.sha256(b"".join(made)).hexdigest()
 
 
