@@ -1,4 +1,4 @@
-"""The axes of a grid: what each is called, which levels are known, which are faulty, and where an axis has no meaning.
+"""The axes of a grid: what each is called, which levels are known, which are incorrect, and where an axis has no meaning.
 
 A new axis is one entry here and one field of grid.Condition; tables, contrasts and labels follow.
 """
@@ -18,7 +18,7 @@ class Axis:
     """At the head of a column."""
     known: tuple[str, ...] = ()
     """Its levels where they are words, the usual one first."""
-    faulty: tuple[str, ...] = ()
+    incorrect: tuple[str, ...] = ()
     """Levels that break a rule of accumulation (train/accumulate.py): to be measured, labelled wherever they are shown."""
     absent: str | None = None
     """What stands in place of a level where the axis has no meaning and no level would be true."""
@@ -32,9 +32,9 @@ AXES = (
     Axis("extra_init", "extra-init", "extra init", ("normal", "zeros", "copy"), absent="none"),
     Axis("extra_lr", "extra-lr", "extra lr"),
     Axis("lr_scaling", "lr-scaling", "lr scaling", ("none", "sqrt", "linear")),
-    Axis("loss_norm", "loss-norm", "loss norm", ("tokens", "micro_mean", "none"), faulty=("micro_mean", "none")),
-    Axis("clip_at", "clip-at", "clip at", ("window", "micro_batch"), faulty=("micro_batch",)),
-    Axis("schedule_at", "schedule-at", "schedule at", ("window", "micro_batch"), faulty=("micro_batch",)),
+    Axis("loss_norm", "loss-norm", "loss norm", ("tokens", "micro_mean", "none"), incorrect=("micro_mean", "none")),
+    Axis("clip_at", "clip-at", "clip at", ("window", "micro_batch"), incorrect=("micro_batch",)),
+    Axis("schedule_at", "schedule-at", "schedule at", ("window", "micro_batch"), incorrect=("micro_batch",)),
 )
 SPLIT = ("accumulate_grad_batches", "micro_batch_size")
 """What may differ where one effective batch is split in two ways."""
@@ -70,13 +70,13 @@ def meaningless(levels: Mapping[str, Any], lr_batch: int) -> set[str]:
     return {axis for axis, alone, _ in MEANINGLESS if axis in levels and alone(levels, lr_batch)}
 
 
-def faults(levels: Mapping[str, Any]) -> str:
+def incorrect_levels(levels: Mapping[str, Any]) -> str:
     """`loss_norm=micro_mean; clip_at=micro_batch`: the rules that these levels break; empty for a right condition."""
-    return "; ".join(f"{axis.name}={levels[axis.name]}" for axis in AXES if levels.get(axis.name) in axis.faulty)
+    return "; ".join(f"{axis.name}={levels[axis.name]}" for axis in AXES if levels.get(axis.name) in axis.incorrect)
 
 
 def told(axis: str, level: Any) -> str:
     """A level as tables show it."""
     known = BY_NAME.get(axis)
     text = f"{level:g}" if isinstance(level, float) else str(level)
-    return f"{text} (faulty)" if known and level in known.faulty else text
+    return f"{text} (incorrect)" if known and level in known.incorrect else text

@@ -12,11 +12,11 @@ MEASURED = (
     "train_seconds",
     "eval_seconds",
     "control_seconds",
-    "token_seconds",
+    "diagnose_seconds",
     "peak_memory_mb",
     "step_seconds",
     "item_milliseconds",
-    "cheapest_by_time",
+    "pareto_by_time",
 )
 """Figures that the machine decides, here and in cost.csv: the only columns that may differ between two runs of one cell."""
 
@@ -43,7 +43,7 @@ class TaskScore:
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class QueryDiversity:
     """How alike the extra tokens are at the end of training."""
 
     query_rank: float
@@ -72,7 +72,7 @@ class Figures:
     """Windows whose gradient was not finite in fp16: no step was taken."""
     peak_learning_rate: float
     """Of the schedule, scaled with the effective batch where that was asked for."""
-    samples_cut: int
+    truncated_samples: int
     """Conversations that were too long and lost their end."""
     dropout: bool
     """Whether training drew random masks."""
@@ -95,13 +95,13 @@ class Figures:
     frozen_params: int
     extra_query_tokens: str
     """What surgery did to them."""
-    likeness: Likeness | None
+    query_diversity: QueryDiversity | None
     """Of the extra tokens, where they were looked at."""
     train_seconds: float
     eval_seconds: float
     """Without the controls."""
     control_seconds: float
-    token_seconds: float
+    diagnose_seconds: float
     """Looking at what the tokens hold."""
     peak_memory_mb: float
     unscored: tuple[Problem, ...] = ()

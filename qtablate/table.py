@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 from rich import box
+from rich import table as rich_table
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from qtablate.statistics.clustered import FEWEST_CLIPS
@@ -19,7 +19,7 @@ WIDEST = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class Table:
     """A table as text."""
 
     title: str
@@ -40,7 +40,7 @@ class Sheet:
             if self._width(shown) > width:
                 shown.remove(self.columns.index(name))
                 gone.append(name)
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        table = rich_table.Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
         for number in shown:
             words = number < self.left
             table.add_column(

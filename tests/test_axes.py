@@ -1,10 +1,10 @@
-"""Axes: where one has no meaning, which levels are faulty, and how each is told."""
+"""Axes: where one has no meaning, which levels are incorrect, and how each is told."""
 
 import dataclasses
 
 import pytest
 
-from qtablate.axes import AXES, BY_OPTION, MEANINGLESS, effective, faults, settled, told
+from qtablate.axes import AXES, BY_OPTION, MEANINGLESS, effective, incorrect_levels, settled, told
 from qtablate.grid import Condition
 
 USUAL = dataclasses.asdict(Condition(32, 4, 8, "multi", "zeros", 10.0, "sqrt", "micro_mean", "micro_batch", "micro_batch"))
@@ -48,14 +48,14 @@ def test_a_whole_batch_is_told_by_either_name():
     assert effective({"effective_batch_size": 32, "accumulate_grad_batches": 4}) == 32
 
 
-def test_faulty_levels_are_labelled_and_no_other():
-    assert faults(USUAL) == "loss_norm=micro_mean; clip_at=micro_batch; schedule_at=micro_batch"
-    assert faults(dataclasses.asdict(Condition(32, 4, 8, "multi", "zeros"))) == ""
-    assert told("loss_norm", "none") == "none (faulty)"
+def test_incorrect_levels_are_labelled_and_no_other():
+    assert incorrect_levels(USUAL) == "loss_norm=micro_mean; clip_at=micro_batch; schedule_at=micro_batch"
+    assert incorrect_levels(dataclasses.asdict(Condition(32, 4, 8, "multi", "zeros"))) == ""
+    assert told("loss_norm", "none") == "none (incorrect)"
     assert told("lr_scaling", "none") == "none"  # another axis, where it is a level like any other
     assert told("micro_batch_size", 8) == "8"
     assert told("extra_lr", 10.0) == "10"
-    assert {axis.option: axis.faulty for axis in BY_OPTION.values() if axis.faulty} == {
+    assert {axis.option: axis.incorrect for axis in BY_OPTION.values() if axis.incorrect} == {
         "loss-norm": ("micro_mean", "none"),
         "clip-at": ("micro_batch",),
         "schedule-at": ("micro_batch",),

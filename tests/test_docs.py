@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from qtablate.cli.main import app
-from qtablate.report.tables import summary_sheet
+from qtablate.report.tables import summary_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 def test_readme_table_is_that_of_the_committed_results():
     block = README.partition("<!-- results/nano-world -->\n")[2].partition("\n<!-- end -->")[0]
     file = ROOT / "results" / "reference" / "nano-world" / "summary.csv"
-    sheet = summary_sheet(pd.read_csv(file, keep_default_na=False, na_values=[""]), "4800 samples a cell")
+    sheet = summary_table(pd.read_csv(file, keep_default_na=False, na_values=[""]), "4800 samples a cell")
     assert block == "\n".join(sheet.markdown().splitlines()[2:])
 
 

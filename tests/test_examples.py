@@ -50,7 +50,7 @@ def test_own_clips(sweep_on_real_clips):
     text = (sweep_on_real_clips / "report.md").read_text()
     assert "accuracy over 17 items of 7 clips" in text  # the bounds of a file make clips, the file is the cluster
     assert "Left out" not in text
-    for file in sweep_on_real_clips.glob("cells/*/choices.csv"):
+    for file in sweep_on_real_clips.glob("cells/*/scorers.csv"):
         with file.open() as rows:
             asked = list(csv.DictReader(rows))
         assert len(asked) == 17
@@ -140,4 +140,4 @@ def test_pictures_and_videos(tmp_path):
     assert all(f"| {task} | 2 |" in report for task in ("picture_color", "picture_presence", "picture_shape", "moving_count"))
     steps = next((tmp_path / "r" / "cells").iterdir()) / "train.csv"
     with steps.open() as file:
-        assert {row["image_fraction"] for row in csv.DictReader(file)} == {"0.5"}
+        assert {row["image_ratio"] for row in csv.DictReader(file)} == {"0.5"}

@@ -215,7 +215,7 @@ def test_check_refuses_a_share_that_no_micro_batch_holds(share):
         check(grid(), dataclasses.replace(RECIPE, image_share=share))
 
 
-def test_faulty_rules_are_one_condition_where_nothing_is_accumulated():
+def test_incorrect_rules_are_one_condition_where_nothing_is_accumulated():
     found = grid(accum=(1, 4), loss_norm=("tokens", "micro_mean", "none"), schedule_at=("window", "micro_batch")).conditions()
     assert [(c.accumulate_grad_batches, c.loss_norm, c.schedule_at) for c, _ in found] == [
         (1, "tokens", "window"),

@@ -19,7 +19,7 @@ from qtablate.train.schedule import learning_rate
 
 RIGHT, COUNTED = "optimizer steps", "schedule_at micro_batch"
 EARLY, LATE = "advanced every micro-batch", "as long as the micro-batches"
-"""Ways to run a schedule: rule 3, its faulty form here, and the two slips of other loops: a schedule of as many steps as
+"""Ways to run a schedule: rule 3, its incorrect form here, and the two slips of other loops: a schedule of as many steps as
 there are optimizer steps that advances with each micro-batch, and one of as many as there are micro-batches that
 advances with each optimizer step."""
 

@@ -13,7 +13,7 @@ HIGHER = {"fp32": "fp64", "bf16": "fp32", "fp16": "fp32"}
 
 WINDOW, BATCH, AGAIN, CLIPPED = "window", "one batch", "one batch again", "clipped window"
 FAULTS = ("micro_mean", "none", "clip_at micro_batch")
-"""The faulty forms of rules 1 and 2 (train/accumulate.py)."""
+"""The incorrect forms of rules 1 and 2 (train/accumulate.py)."""
 MENDED, OWN_MEAN = "Trainer, loss / num_items_in_batch", "Trainer, the model's own mean"
 """transformers' Trainer around a model that takes the window's number of tokens, and around one that does not."""
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
 from qtablate.audit.records import AGAIN, BATCH, FAULTS, MENDED, OWN_MEAN, WINDOW, Audit, Window, at
-from qtablate.table import Sheet
+from qtablate.table import Table
 
 Column = tuple[str, Callable[[Window], str]]
 MICRO_MEAN, NONE, CLIP = FAULTS
 
 
-def sheets(audit: Audit) -> list[Sheet]:
+def sheets(audit: Audit) -> list[Table]:
     """Gradients, broken rules, schedule, memory and time, Trainer: whatever was measured."""
     windows = audit.measured.windows
     found = [_gradients(windows), _faults(windows), _schedules(audit), _costs(windows)]
@@ -20,7 +20,7 @@ def sheets(audit: Audit) -> list[Sheet]:
     return [sheet for sheet in found if sheet.rows]
 
 
-def _gradients(windows: Sequence[Window]) -> Sheet:
+def _gradients(windows: Sequence[Window]) -> Table:
     columns = [
         _ACCUM,
         _BATCH,
@@ -47,7 +47,7 @@ def _gradients(windows: Sequence[Window]) -> Sheet:
     return _sheet("Gradient of a window and of one batch of the same samples", columns, windows, note, optional)
 
 
-def _faults(windows: Sequence[Window]) -> Sheet:
+def _faults(windows: Sequence[Window]) -> Table:
     columns = [
         _ACCUM,
         _difference("micro_mean", MICRO_MEAN, WINDOW),
@@ -66,7 +66,7 @@ def _faults(windows: Sequence[Window]) -> Sheet:
     return _sheet("What a broken rule would change", columns, windows, note, ("none cosine",))
 
 
-def _schedules(audit: Audit) -> Sheet:
+def _schedules(audit: Audit) -> Table:
     rows = []
     for one in audit.schedules:
         right, counted, early, late = one.rates
@@ -99,10 +99,10 @@ def _schedules(audit: Audit) -> Sheet:
         "(schedule_at micro_batch), farthest: at any step from the right rate; early: a schedule of so many steps that "
         "advances with each micro-batch; late: one of as many steps as there are micro-batches that advances once a window."
     )
-    return Sheet("Learning rate", columns, tuple(rows), note, optional=("micro farthest", "steps"))
+    return Table("Learning rate", columns, tuple(rows), note, optional=("micro farthest", "steps"))
 
 
-def _costs(windows: Sequence[Window]) -> Sheet:
+def _costs(windows: Sequence[Window]) -> Table:
     columns: list[Column] = [
         _ACCUM,
         _BATCH,
@@ -122,7 +122,7 @@ def _costs(windows: Sequence[Window]) -> Sheet:
     return _sheet("Memory and time", columns, windows, note)
 
 
-def _trainer(audit: Audit) -> Sheet:
+def _trainer(audit: Audit) -> Table:
     columns = [_ACCUM]
     for name, what in (("mended", MENDED), ("own mean", OWN_MEAN)):
         columns += [
@@ -140,12 +140,12 @@ def _trainer(audit: Audit) -> Sheet:
     return _sheet(title, columns, audit.measured.windows, note)
 
 
-def _sheet(title: str, columns: Sequence[Column], windows: Sequence[Window], note: str, optional: Sequence[str] = ()) -> Sheet:
+def _sheet(title: str, columns: Sequence[Column], windows: Sequence[Window], note: str, optional: Sequence[str] = ()) -> Table:
     """Columns in which nothing stands are left out."""
     cells = {name: [cell(window) for window in windows] for name, cell in columns}
     shown = {name: some for name, some in cells.items() if any(some)}
     rows = tuple(zip(*shown.values(), strict=True))
-    return Sheet(title, tuple(shown), rows, note, optional=tuple(name for name in optional if name in shown))
+    return Table(title, tuple(shown), rows, note, optional=tuple(name for name in optional if name in shown))
 
 
 _ACCUM: Column = ("accum", lambda w: str(w.accumulate_grad_batches))

@@ -35,7 +35,7 @@ from qtablate.model.load import load, read_config, start_anew
 from qtablate.model.preprocess import CLIP_MEAN, normalised
 from qtablate.model.query_resize import resize_extra
 from qtablate.prompts.mvbench import upstream
-from qtablate.records import Figures, Likeness, Rate, TaskScore, of_cell
+from qtablate.records import Figures, QueryDiversity, Rate, TaskScore, of_cell
 from qtablate.statistics.clustered import rate
 from qtablate.store import Store
 from qtablate.train import checkpoint
@@ -65,14 +65,14 @@ TRAIN_COLUMNS = (
     "grad_signal",
     "grad_noise",
     "lr",
-    "image_fraction",
+    "image_ratio",
     "seconds",
 )
 ANSWER_COLUMNS = (
     "control",
     "item",
     "task",
-    "media",
+    "cluster",
     "gold",
     "predicted",
     "predicted_per_token",
@@ -84,7 +84,7 @@ ANSWER_COLUMNS = (
 )
 
 
-HELD_COLUMNS = ("what", "start", "end", "n_items", "accuracy", "accuracy_stderr", "change", "change_stderr")
+ABLATION_COLUMNS = ("ablation", "start", "end", "n_items", "accuracy", "accuracy_stderr", "change", "change_stderr")
 
 
 def one_thread() -> None:
@@ -256,15 +256,22 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
         seconds[control] = time.perf_counter() - began
         if control == NONE and recipe.scorers != (LIKELIHOOD,):
             rows = [_choice(one) for one in zip(*asked.values(), strict=True)]
-            columns = ("item", "task", "media", "gold", *recipe.scorers, *(("upstream", "text") if GENERATE in asked else ()))
-            store.write_rows(store.cell_file(cell.key, "choices.csv"), rows, columns)
+            columns = (
+                "item",
+                "task",
+                "cluster",
+                "gold",
+                *recipe.scorers,
+                *(("official_check", "text") if GENERATE in asked else ()),
+            )
+            store.write_rows(store.cell_file(cell.key, "scorers.csv"), rows, columns)
     rows = [_answer(control, one) for control, scores in answers.items() for one in scores]
     store.write_rows(store.cell_file(cell.key, "answers.csv"), rows, ANSWER_COLUMNS)
 
     began = time.perf_counter()
     with ready.place.autocast():
-        likeness = _look(model, encoder, items, plain, started, store, cell.key, report) if recipe.diagnose else None
-    token_seconds = time.perf_counter() - began
+        query_diversity = _look(model, encoder, items, plain, started, store, cell.key, report) if recipe.diagnose else None
+    diagnose_seconds = time.perf_counter() - began
 
     last = [step for step in steps[-max(1, len(steps) // 10) :] if step.loss is not None and math.isfinite(step.loss)]
     supervised = sum(step.supervised_tokens for step in last)
@@ -276,7 +283,7 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
         skipped_windows=sum(step.loss is None for step in steps),
         overflows=sum(step.loss is not None and step.grad_norm is None for step in steps),
         peak_learning_rate=cell.learning_rate,
-        samples_cut=sum(step.samples_cut for step in steps),
+        truncated_samples=sum(step.truncated_samples for step in steps),
         dropout=drops_out(model),
         train_loss=sum(step.loss * step.supervised_tokens for step in last if step.loss is not None) / supervised
         if supervised
@@ -285,11 +292,11 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
         trainable_params=trainable,
         frozen_params=frozen,
         extra_query_tokens=ready.surgery,
-        likeness=likeness,
+        query_diversity=query_diversity,
         train_seconds=sum(step.seconds for step in steps),
         eval_seconds=seconds.pop(NONE),
         control_seconds=sum(seconds.values()),
-        token_seconds=token_seconds,
+        diagnose_seconds=diagnose_seconds,
         peak_memory_mb=ready.place.peak_memory_mb(),
         unscored=tuple(unscored),
         **summarise(answers),
@@ -320,15 +327,15 @@ def _look(
     store: Store,
     key: str,
     report: Report,
-) -> Likeness | None:
-    """Write held.csv and looks.csv, what the tokens hold and where they look; the extra ones' likeness is returned."""
+) -> QueryDiversity | None:
+    """Write token_ablation.csv and attention.csv; return the diversity of the extra queries, None without any."""
     some = tokens.sample(items)
     held = tokens.curve(model, encoder, some, shown, lambda done, of: report(Progress("tokens", done, of)))
     store.write_rows(
-        store.cell_file(key, "held.csv"),
+        store.cell_file(key, "token_ablation.csv"),
         [
             {
-                "what": one.what,
+                "ablation": one.what,
                 "start": one.tokens[0],
                 "end": one.tokens[1],
                 "n_items": one.accuracy.n,
@@ -339,13 +346,13 @@ def _look(
             }
             for one in held
         ],
-        HELD_COLUMNS,
+        ABLATION_COLUMNS,
     )
     one_medium = [item for item in some if shown[item.clip].shape == shown[some[0].clip].shape]
     looked = tokens.looks(model, encoder, one_medium[:: max(1, len(one_medium) // tokens.LOOKED_AT)], shown)
     places = {place: "place_{}_{}_{}".format(*place) for place in looked[0].places}  # frame, row, column
     store.write_rows(
-        store.cell_file(key, "looks.csv"),
+        store.cell_file(key, "attention.csv"),
         [
             {
                 "token": one.token,
@@ -509,11 +516,11 @@ def _as_rows(steps: Iterable[Step]) -> list[dict[str, object]]:
 def _choice(ways: Sequence[Scores]) -> dict[str, object]:
     """One item as every scorer reads it."""
     item = ways[0].item
-    row: dict[str, object] = {"item": item.id, "task": item.task, "media": item.cluster, "gold": item.answer}
+    row: dict[str, object] = {"item": item.id, "task": item.task, "cluster": item.cluster, "gold": item.answer}
     for one in ways:
         row[one.how] = one.predicted
         if one.how == GENERATE:
-            row |= {"upstream": int(upstream(one.text, item.answer)), "text": one.text}
+            row |= {"official_check": int(upstream(one.text, item.answer)), "text": one.text}
     return row
 
 
@@ -523,7 +530,7 @@ def _answer(control: str, one: Scores) -> dict[str, object]:
         "control": control,
         "item": item.id,
         "task": item.task,
-        "media": item.cluster,
+        "cluster": item.cluster,
         "gold": item.answer,
         "predicted": one.predicted,
         "predicted_per_token": one.predicted_per_token,

@@ -119,9 +119,9 @@ def sweep(
     lr_batch: Annotated[
         int | None, typer.Option(min=1, help="Effective batch that --lr is meant for. Default: the grid's smallest.")
     ] = None,
-    loss_norm: Annotated[str, typer.Option(help="tokens; faulty, to measure: micro_mean, none.")] = "tokens",
-    clip_at: Annotated[str, typer.Option(help="window; faulty, to measure: micro_batch.")] = "window",
-    schedule_at: Annotated[str, typer.Option(help="window; faulty, to measure: micro_batch.")] = "window",
+    loss_norm: Annotated[str, typer.Option(help="tokens; incorrect, to measure: micro_mean, none.")] = "tokens",
+    clip_at: Annotated[str, typer.Option(help="window; incorrect, to measure: micro_batch.")] = "window",
+    schedule_at: Annotated[str, typer.Option(help="window; incorrect, to measure: micro_batch.")] = "window",
     hold: Annotated[str, typer.Option(help="What accumulation keeps: micro-batch or effective-batch.")] = "micro-batch",
     samples: Annotated[int | None, typer.Option(min=1, help="Budget: clips and images that each cell trains on.")] = None,
     budget: Annotated[
@@ -295,12 +295,12 @@ def report(
     if results and other:
         from qtablate.report.compare import compare
         from qtablate.report.results import AT
-        from qtablate.report.tables import comparison_sheet
+        from qtablate.report.tables import comparison_table
 
         if baseline or at != AT:
             raise QtablateError("--baseline and --at say what is compared within one folder: leave them out with two folders")
         screen = console()
-        screen.print(comparison_sheet(compare(Store(results), Store(other), margin / 100)).rich(screen.width))
+        screen.print(comparison_table(compare(Store(results), Store(other), margin / 100)).rich(screen.width))
         return
     store = Store(results) if results else newest(RESULTS)
     _show_report(console(), store, baseline=levels("--baseline", baseline), margin=margin / 100, at=at)
@@ -708,7 +708,7 @@ def _show_report(screen: Console, store: "Store", **asked: Any) -> None:
     from qtablate.report.build import report as build
 
     built = build(store, **asked)
-    for sheet in built.sheets:
+    for sheet in built.tables:
         screen.print(sheet.rich(screen.width))
         screen.print()
     _say(screen, built.remark or "Written: " + ", ".join(str(path) for path in built.files))

@@ -15,7 +15,7 @@ from qtablate.evaluate.score import score
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
 from qtablate.model.similarity import cosine, effective_rank
-from qtablate.records import Likeness, Rate
+from qtablate.records import QueryDiversity, Rate
 from qtablate.statistics.clustered import rate
 
 SAMPLE = 25  # items a task that the curves are drawn from
@@ -50,7 +50,7 @@ class Look:
     """Share of its cross-attention at each (frame, row, column)."""
 
 
-def likeness(model: Family, started: Tensor, features: Tensor) -> Likeness:
+def likeness(model: Family, started: Tensor, features: Tensor) -> QueryDiversity:
     """Of the extra tokens: their queries and what leaves the Q-Former for these clips (B, N, D). `started` (1, Q, D) is
     what all queries began with."""
     base = model.config.num_query_tokens
@@ -58,7 +58,7 @@ def likeness(model: Family, started: Tensor, features: Tensor) -> Likeness:
     with torch.inference_mode():
         out = model.visual_tokens(features.to(model.device))[:, base:].float()
     moved = (model.queries().detach() - started)[0].norm(dim=-1)
-    return Likeness(
+    return QueryDiversity(
         effective_rank(table),
         cosine(table),
         effective_rank(out),

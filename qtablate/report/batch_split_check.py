@@ -56,7 +56,7 @@ class Pair:
 
 def pairs(store: Store, cells: pd.DataFrame) -> list[Pair]:
     """Every pair of finished cells of one seed that share all but the split of their effective batch and break no rule."""
-    right = (cells["mixing"] == "multi") & (cells["faulty"] == "")
+    right = (cells["mixing"] == "multi") & (cells["incorrect"] == "")
     done = cells[(cells["status"] == "ok") & right]
     out = []
     same = [*(axis for axis in AXES if axis not in SPLIT), "effective_batch_size", "seed"]

@@ -8,18 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from qtablate.report import batch_split_check as gate
-from qtablate.report import cost, frames, plots, tables, training
-from qtablate.report import scorer_agreement as choices
-from qtablate.report import token_ablation as held
+from qtablate.report import batch_split_check, cost, frames, plots, scorer_agreement, tables, token_ablation, training
 from qtablate.report.results import AT, MARGIN, Results
 from qtablate.store import Store
-from qtablate.table import Sheet
+from qtablate.table import Table
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    sheets: tuple[Sheet, ...]
+    tables: tuple[Table, ...]
     files: tuple[Path, ...]
     """What was written."""
     remark: str = ""
@@ -33,23 +30,23 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
     found = Results(store.root, baseline, margin, at)
     lost = Counter(one["subject"].rpartition("-")[0] for one in found.sweep["problems"] if one.get("of", "item") == "item")
     mvbench = found.sweep["sources"]["bench"].startswith("mvbench:")
-    sheets = [
-        tables.summary_sheet(found.summary, f"{frames.budget(found.sweep)} a cell"),
+    made = [
+        tables.summary_table(found.summary, f"{frames.budget(found.sweep)} a cell"),
         training.sheet(found.training),
-        tables.contrast_sheet(found.contrasts),
-        tables.control_sheet(found.summary),
-        tables.choice_sheet(found.choices),
-        tables.held_sheet(found.tokens, margin),
-        tables.cost_sheet(found.cost, cost.TEXT, cost.advice(found.cost, found.summary, margin)),
-        tables.task_sheet(found.tasks, found.sweep.get("base") or {}, lost) if len(found.tasks) else None,
-        tables.published_sheet(found.tasks) if mvbench else None,
-        tables.task_contrast_sheet(found.contrasts),
-        None if found.tables_only else tables.gate_sheet(gate.pairs(store, found.cells), found.cells),
-        tables.software_sheet(found.cells),
-        tables.failure_sheet(found.cells),
-        tables.problem_sheet([*found.sweep["problems"], *found.unscored]),
+        tables.contrast_table(found.contrasts),
+        tables.control_table(found.summary),
+        tables.scorer_table(found.scorer_agreement),
+        tables.diagnostics_table(found.query_diagnostics, margin),
+        tables.cost_table(found.cost, cost.TEXT, cost.advice(found.cost, found.summary, margin)),
+        tables.task_table(found.tasks, found.sweep.get("base") or {}, lost) if len(found.tasks) else None,
+        tables.published_table(found.tasks) if mvbench else None,
+        tables.task_contrast_table(found.contrasts),
+        None if found.tables_only else tables.batch_split_table(batch_split_check.pairs(store, found.cells), found.cells),
+        tables.software_table(found.cells),
+        tables.failure_table(found.cells),
+        tables.left_out_table([*found.sweep["problems"], *found.unscored]),
     ]
-    shown = tuple(sheet for sheet in sheets if sheet)
+    shown = tuple(table for table in made if table)
     if found.tables_only:
         remark = f"Shown from the tables of {store.root} as they were written: {found.tables_only}. Nothing was written."
         return Report(shown, (), remark)
@@ -58,13 +55,13 @@ def report(store: Store, baseline: Mapping[str, str] = MappingProxyType({}), mar
     return Report(shown, _write(store, found, shown))
 
 
-def _write(store: Store, found: Results, shown: Sequence[Sheet]) -> tuple[Path, ...]:
+def _write(store: Store, found: Results, shown: Sequence[Table]) -> tuple[Path, ...]:
     """All tables as CSV, the pictures, and report.md. Raises StoreError."""
     written = ["cells", "tasks", "summary", "training", "contrasts", "cost"]
-    if held.diagnosed(store, found.cells):
-        written += ["tokens", "held"]
-    if choices.kept(store, found.cells):
-        written.append("choices")
+    if token_ablation.diagnosed(store, found.cells):
+        written += ["query_diagnostics", "token_ablation"]
+    if scorer_agreement.kept(store, found.cells):
+        written.append("scorer_agreement")
     files = [frames.write_table(store, name, getattr(found, name)) for name in written]
     files += plots.look_pictures(store, found.cells)
     path = store.table_file("report.md")
@@ -72,7 +69,7 @@ def _write(store: Store, found: Results, shown: Sequence[Sheet]) -> tuple[Path, 
     return (*files, path)
 
 
-def _markdown(name: str, found: Results, sheets: Sequence[Sheet]) -> str:
+def _markdown(name: str, found: Results, shown: Sequence[Table]) -> str:
     sweep = found.sweep
     recipe, sources = sweep["recipe"], sweep["sources"]
     lines = [
@@ -85,4 +82,4 @@ def _markdown(name: str, found: Results, sheets: Sequence[Sheet]) -> str:
         "",
         *(f"Made by {one}." for one in dict.fromkeys(tables.made_by(found.cells))),
     ]
-    return "\n".join(lines) + "\n\n" + "\n\n".join(sheet.markdown() for sheet in sheets) + "\n"
+    return "\n".join(lines) + "\n\n" + "\n\n".join(table.markdown() for table in shown) + "\n"

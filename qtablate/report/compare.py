@@ -24,12 +24,12 @@ COLUMNS = (
     "accuracy_second",
     "difference",
     "stderr",
-    "low",
-    "high",
-    "freedom",
+    "ci_low",
+    "ci_high",
+    "dof",
     "p",
     "p_holm",
-    "p_equivalent",
+    "p_tost",
     "margin",
     "verdict",
     "paired",
@@ -37,7 +37,7 @@ COLUMNS = (
     "seeds_second",
     "seeds",
     "n_items",
-    "n_media",
+    "n_clusters",
     "uncertainty",
 )
 _MADE_OF = ("sources", "recipe", "fingerprints", "versions")
@@ -85,11 +85,11 @@ def compare(first: Store, second: Store, margin: float) -> Comparison:
     keys = [set(some.loc[some["status"] == "ok", "key"]) for some in tables]
     one_and_the_same = bool(identical.all()) and (first.root.resolve() == second.root.resolve() or keys[0] == keys[1])
     if one_and_the_same:
-        table[["low", "high", "p", "p_holm", "p_equivalent"]] = math.nan
+        table[["ci_low", "ci_high", "p", "p_holm", "p_tost"]] = math.nan
     budgets = (budget(sweeps[0]), budget(sweeps[1]))
     batches = [sweep["grid"]["lr_batch"] for sweep in sweeps]
     apart = (table["lr_scaling"] != "none") & (batches[0] != batches[1]) | (budgets[0] != budgets[1])
-    table.loc[apart, ["p_holm", "p_equivalent", "low", "high"]] = math.nan
+    table.loc[apart, ["p_holm", "p_tost", "ci_low", "ci_high"]] = math.nan
     table.loc[apart, "verdict"] = NOT_COMPARABLE
     alone = (len(given[0].conditions) - len(both), len(given[1].conditions) - len(both))
     names = [store.root.resolve().name for store in (first, second)]

@@ -31,8 +31,8 @@ ITEMS_ONLY = "items only"
 SAME_BUDGET = 0.01
 """Share by which conditions may differ in what is held: a skipped window, a budget reached in the middle of a sample."""
 ALL = "all"  # tasks
-RIGHT = {axis.name: axis.known[0] for axis in axes.AXES if axis.faulty}
-"""The right level of every axis that has faulty ones."""
+RIGHT = {axis.name: axis.known[0] for axis in axes.AXES if axis.incorrect}
+"""The right level of every axis that has incorrect ones."""
 COLUMNS = (
     "kind",
     "axis",
@@ -41,26 +41,26 @@ COLUMNS = (
     "other_axis",
     "other_level",
     "other_baseline",
-    "at",
+    "fixed_levels",
     "task",
     "difference",
     "stderr",
-    "low",
-    "high",
-    "freedom",
+    "ci_low",
+    "ci_high",
+    "dof",
     "p",
     "p_holm",
-    "p_equivalent",
+    "p_tost",
     "margin",
     "verdict",
-    "detectable",
-    "seeds_to_decide",
-    "items_to_decide",
+    "mde",
+    "seeds_needed",
+    "items_needed",
     "seeds",
     "n_items",
-    "n_media",
+    "n_clusters",
     "uncertainty",
-    "faulty",
+    "incorrect",
 )
 
 Condition = tuple[Any, ...]
@@ -112,15 +112,15 @@ class Answers:
     def conditions(self) -> list[Condition]:
         return list(dict.fromkeys(condition for condition, _ in self.right))
 
-    def faulty(self, condition: Condition) -> bool:
+    def incorrect(self, condition: Condition) -> bool:
         """Whether it breaks a rule of accumulation."""
-        return bool(axes.faults(self.named(condition)))
+        return bool(axes.incorrect_levels(self.named(condition)))
 
     def run_of(self, condition: Condition) -> Condition:
         """The same for conditions that are one and the same run but for rounding: an effective batch that is split in two
         ways (report/batch_split_check.py)."""
         named = self.named(condition)
-        if named["mixing"] != "multi" or self.faulty(condition):
+        if named["mixing"] != "multi" or self.incorrect(condition):
             return condition
         split = {*axes.SPLIT, "effective_batch_size"}
         return (axes.effective(named), *(level for axis, level in named.items() if axis not in split))
@@ -142,7 +142,7 @@ def read(store: Store, cells: pd.DataFrame, sweep: Mapping[str, Any]) -> Answers
     if given.empty:
         return Answers(named, {}, np.zeros(0, np.int64), np.zeros(0, np.str_), np.zeros(0, np.str_))
     given = given[given["control"] == "none"]
-    table = given.pivot(index=["item", "media", "task"], columns="key", values="correct")
+    table = given.pivot(index=["item", "cluster", "task"], columns="key", values="correct")
     whole = table.dropna().reindex(given["item"].unique(), level="item")  # in the order of the answers
     columns = {str(row["key"]): (tuple(row[axis] for axis in named), int(row["seed"])) for _, row in done.iterrows()}
     amounts: dict[Condition, list[float]] = {}
@@ -152,7 +152,7 @@ def read(store: Store, cells: pd.DataFrame, sweep: Mapping[str, Any]) -> Answers
     return Answers(
         named,
         {columns[str(key)]: whole[key].to_numpy(np.float64) for key in done["key"]},
-        pd.factorize(index.get_level_values("media"))[0].astype(np.int64),
+        pd.factorize(index.get_level_values("cluster"))[0].astype(np.int64),
         index.get_level_values("task").to_numpy(dtype=np.str_),
         index.get_level_values("item").to_numpy(dtype=np.str_),
         sweep["grid"]["lr_batch"],
@@ -259,7 +259,7 @@ def _rest(given: Answers, one: Condition, places: Iterable[int]) -> tuple[tuple[
 
 def _breaks_another(given: Answers, one: Condition, axis: str) -> bool:
     """Whether a condition breaks another rule than the one that is compared: nobody is to be advised by that."""
-    return bool(axes.faults({name: level for name, level in given.named(one).items() if name != axis}))
+    return bool(axes.incorrect_levels({name: level for name, level in given.named(one).items() if name != axis}))
 
 
 def _mean(weights: Sequence[Mapping[Condition, float]]) -> dict[Condition, float]:
@@ -283,9 +283,9 @@ def table(given: Answers, wanted: Sequence[Contrast], margin: float, tasks: bool
     everything = np.ones(len(given.clips), dtype=np.bool_)
     for task in (ALL, *(dict.fromkeys(given.tasks.tolist()) if tasks else ())):
         which = everything if task == ALL else given.tasks == task
-        sound, every = noise_of(given, which), noise_of(given, which, faulty=True)
+        sound, every = noise_of(given, which), noise_of(given, which, incorrect=True)
         found += [
-            (one, task, _estimated(given, one, which, every if any(map(given.faulty, one.weights)) else sound))
+            (one, task, _estimated(given, one, which, every if any(map(given.incorrect, one.weights)) else sound))
             for one in wanted
         ]
     rows = pd.DataFrame([_row(one, task, value, margin) for one, task, value in found], columns=list(COLUMNS))
@@ -294,15 +294,15 @@ def table(given: Answers, wanted: Sequence[Contrast], margin: float, tasks: bool
         name = one.family if task == ALL else (id(one), "tasks")
         families.setdefault(name, []).append(number)
     apart = np.array([not _same_budget(given, one) for one, _, _ in found], dtype=np.bool_)
-    rows.loc[apart, ["p", "p_equivalent", "low", "high"]] = math.nan
+    rows.loc[apart, ["p", "p_tost", "ci_low", "ci_high"]] = math.nan
     judge(rows, families.values())
     rows.loc[apart, "verdict"] = NOT_COMPARABLE
-    rows["detectable"] = detectable(rows["stderr"].to_numpy(np.float64), rows["freedom"].to_numpy(np.float64))
+    rows["mde"] = detectable(rows["stderr"].to_numpy(np.float64), rows["dof"].to_numpy(np.float64))
     decided = [
         to_decide(value, margin) if task == ALL and word == UNDECIDED else (None, None)
         for (_, task, value), word in zip(found, rows["verdict"], strict=True)
     ]
-    rows["seeds_to_decide"], rows["items_to_decide"] = zip(*decided, strict=True) if decided else ((), ())
+    rows["seeds_needed"], rows["items_needed"] = zip(*decided, strict=True) if decided else ((), ())
     return rows
 
 
@@ -312,11 +312,11 @@ def _same_budget(given: Answers, one: Contrast) -> bool:
     return not amounts or max(amounts) - min(amounts) <= SAME_BUDGET * max(amounts)
 
 
-def noise_of(given: Answers, which: "np.ndarray[Any, np.dtype[np.bool_]]", faulty: bool = False) -> SeedNoise | None:
+def noise_of(given: Answers, which: "np.ndarray[Any, np.dtype[np.bool_]]", incorrect: bool = False) -> SeedNoise | None:
     """What differs from seed to seed on these items, pooled over the conditions, of those that are one run once. Those that
     break a rule may be more restless, and are left out unless they are asked for."""
     rows: dict[Condition, int] = {}
-    conditions = [one for one in given.conditions if faulty or not given.faulty(one)] or given.conditions
+    conditions = [one for one in given.conditions if incorrect or not given.incorrect(one)] or given.conditions
     kept: dict[Condition, int] = {}
     for one in conditions:
         run = given.run_of(one)
@@ -351,14 +351,14 @@ def measured(value: Estimate, margin: float) -> dict[str, Any]:
     return {
         "difference": value.value,
         "stderr": value.stderr,
-        "low": low,
-        "high": high,
-        "freedom": value.freedom,
+        "ci_low": low,
+        "ci_high": high,
+        "dof": value.freedom,
         "p": value.p,
-        "p_equivalent": value.p_beyond(margin),
+        "p_tost": value.p_beyond(margin),
         "margin": margin,
         "n_items": value.items,
-        "n_media": value.clips,
+        "n_clusters": value.clips,
         "uncertainty": "" if math.isnan(value.stderr) else "items and seeds" if value.seed_freedom else ITEMS_ONLY,
     }
 
@@ -367,8 +367,8 @@ def judge(rows: pd.DataFrame, families: Iterable[list[int]]) -> None:
     """Adjust the p of each family (Holm) and say the verdicts, in place."""
     for members in families:
         rows.loc[members, "p_holm"] = holm(list(rows.loc[members, "p"].astype(float)))
-        rows.loc[members, "p_equivalent"] = holm(list(rows.loc[members, "p_equivalent"].astype(float)))
-    judged = zip(rows["difference"], rows["p_holm"], rows["p_equivalent"], strict=True)
+        rows.loc[members, "p_tost"] = holm(list(rows.loc[members, "p_tost"].astype(float)))
+    judged = zip(rows["difference"], rows["p_holm"], rows["p_tost"], strict=True)
     rows["verdict"] = [verdict(*(float(one) for one in triple)) for triple in judged]
 
 
@@ -382,18 +382,18 @@ def _row(one: Contrast, task: str, value: Estimate, margin: float) -> dict[str, 
         "other_level": one.other_level,
         "other_baseline": one.other_baseline,
         "task": task,
-        "at": "; ".join(f"{axis}={'+'.join(axes.told(axis, level) for level in levels)}" for axis, levels in one.at),
+        "fixed_levels": "; ".join(f"{axis}={'+'.join(axes.told(axis, level) for level in levels)}" for axis, levels in one.at),
         **measured(value, margin),
         "seeds": value.seeds,
-        "faulty": one.axis in RIGHT and one.level != RIGHT[one.axis],
+        "incorrect": one.axis in RIGHT and one.level != RIGHT[one.axis],
     }
 
 
-def verdict(difference: float, p: float, p_equivalent: float) -> str:
+def verdict(difference: float, p: float, p_tost: float) -> str:
     """In a word. What is surely smaller than the margin is equivalent, even where it is surely not nothing."""
     if math.isnan(p):
         return ""
-    if p_equivalent < 0.05:
+    if p_tost < 0.05:
         return EQUIVALENT
     if p < 0.05:
         return BETTER if difference > 0 else WORSE

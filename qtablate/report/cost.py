@@ -33,7 +33,7 @@ ERRORS = 2
 """Standard errors that an accuracy must be above chance, and above its blind control, for its condition to be advised."""
 COLUMNS = (
     *AXES,
-    "faulty",
+    "incorrect",
     "visual_tokens",
     "language_model",
     "prefill_gflops",
@@ -45,9 +45,9 @@ COLUMNS = (
     "peak_memory_mb",
     "train_seconds",
     "accuracy",
-    "cheapest_by_tokens",
-    "cheapest_by_time",
-    "as_good_as_best",
+    "pareto_by_tokens",
+    "pareto_by_time",
+    "equivalent_to_best",
 )
 
 
@@ -124,7 +124,7 @@ def costs(conditions: pd.DataFrame, given: Answers, model: Decoder, margin: floa
         rows.append(
             {
                 **{axis: row[axis] for axis in AXES},
-                "faulty": row["faulty"],
+                "incorrect": row["incorrect"],
                 "visual_tokens": tokens,
                 "language_model": model.name,
                 "prefill_gflops": flops / 1e9,
@@ -139,11 +139,11 @@ def costs(conditions: pd.DataFrame, given: Answers, model: Decoder, margin: floa
             }
         )
     out = pd.DataFrame(rows, columns=list(COLUMNS))
-    right = out["faulty"] == ""
-    for column, cost in (("cheapest_by_tokens", "visual_tokens"), ("cheapest_by_time", "train_seconds")):
+    right = out["incorrect"] == ""
+    for column, cost in (("pareto_by_tokens", "visual_tokens"), ("pareto_by_time", "train_seconds")):
         out[column] = False
         out.loc[right, column] = front(list(out.loc[right, cost]), list(out.loc[right, "accuracy"]))
-    out["as_good_as_best"] = as_good(done, given, margin)
+    out["equivalent_to_best"] = as_good(done, given, margin)
     return out
 
 
@@ -158,7 +158,7 @@ def as_good(done: pd.DataFrame, given: Answers, margin: float) -> list[str]:
     control and at least one other condition is surely worse than it or within the margin of it; otherwise `highest`. The
     others: `equivalent` where surely within the margin of that one, `undecided`, `not comparable`, and nothing where surely
     worse (Holm over the conditions). Those that break a rule of accumulation have none."""
-    right = [one for one in given.conditions if not given.faulty(one)]
+    right = [one for one in given.conditions if not given.incorrect(one)]
     if done.empty or not right:
         return [""] * len(done)
     mean = {one: sum(given.right[one, s].mean() for s in given.seeds_of(one)) for one in right}
@@ -183,13 +183,13 @@ def above_chance(row: Mapping[str, Any]) -> bool:
     over = [(row["accuracy"] - row["chance"], row["accuracy_item_stderr"])]
     if not pd.isna(row["visual_gain"]):
         over.append((row["visual_gain"], row["visual_gain_item_stderr"]))
-    return bool(row["n_media"] >= FEWEST_CLIPS and all(gain > ERRORS * error for gain, error in over))
+    return bool(row["n_clusters"] >= FEWEST_CLIPS and all(gain > ERRORS * error for gain, error in over))
 
 
 def advice(out: pd.DataFrame, conditions: pd.DataFrame, margin: float) -> str:
     """The cheapest condition that is as good as the best, in words; or why the data advise none. `out`: what `costs` found for
     these conditions of the summary."""
-    if not out["as_good_as_best"].isin((BEST, HIGHEST)).any():
+    if not out["equivalent_to_best"].isin((BEST, HIGHEST)).any():
         return ""
     shown = shown_axes(out)
 
@@ -197,14 +197,16 @@ def advice(out: pd.DataFrame, conditions: pd.DataFrame, margin: float) -> str:
         levels = ", ".join(named({str(name): level for name, level in row.items()}, shown))
         return f"{levels} ({100 * row['accuracy']:.1f} %)"
 
-    best = out[out["as_good_as_best"].isin((BEST, HIGHEST))].iloc[0]
-    if best["as_good_as_best"] == HIGHEST:
+    best = out[out["equivalent_to_best"].isin((BEST, HIGHEST))].iloc[0]
+    if best["equivalent_to_best"] == HIGHEST:
         return f"{_why_none(out, conditions, called(best), margin)}: no advice."
     text = f"Best here: {called(best)}. "
-    open_ = [called(row) for _, row in out[out["as_good_as_best"] == UNDECIDED].iterrows()]
+    open_ = [called(row) for _, row in out[out["equivalent_to_best"] == UNDECIDED].iterrows()]
     if open_:
         text += f"Undecided beside it: {'; '.join(open_)}. "
-    good = out[out["as_good_as_best"].isin((BEST, EQUIVALENT))].sort_values(["visual_tokens", "train_seconds"], kind="stable")
+    good = out[out["equivalent_to_best"].isin((BEST, EQUIVALENT))].sort_values(
+        ["visual_tokens", "train_seconds"], kind="stable"
+    )
     cheapest = good.iloc[0]
     if cheapest.name == best.name:
         return text + f"No cheaper condition is surely within {100 * margin:g} points of it."
@@ -217,7 +219,7 @@ def advice(out: pd.DataFrame, conditions: pd.DataFrame, margin: float) -> str:
 def _why_none(out: pd.DataFrame, conditions: pd.DataFrame, highest: str, margin: float) -> str:
     """Why the condition of the highest accuracy is not called best."""
     done = conditions[conditions["seeds_done"] > 0]
-    clips = int(done["n_media"].max())
+    clips = int(done["n_clusters"].max())
     if clips < FEWEST_CLIPS:
         return f"Too few clips to call a condition best ({clips}, fewer than {FEWEST_CLIPS})"
     above = [above_chance({str(name): value for name, value in row.items()}) for row in done.to_dict("records")]
@@ -225,8 +227,8 @@ def _why_none(out: pd.DataFrame, conditions: pd.DataFrame, highest: str, margin:
     bar = f"chance ({100 * done['chance'].iloc[0]:.1f} %){blind} by {ERRORS} standard errors"
     if not any(above):
         return f"No condition scores above {bar}"
-    if not above[list(out["as_good_as_best"]).index(HIGHEST)]:
+    if not above[list(out["equivalent_to_best"]).index(HIGHEST)]:
         return f"The highest, {highest}, is not above {bar}"
-    if (out["faulty"] == "").sum() == 1:
+    if (out["incorrect"] == "").sum() == 1:
         return f"One condition alone, {highest}, is compared with none"
     return f"Highest: {highest}, but no other condition is surely worse than it or within {100 * margin:g} points of it"

@@ -29,14 +29,14 @@ CELL_COLUMNS = (
     *AXES[:3],
     "effective_batch_size",
     *AXES[3:],
-    "faulty",
+    "incorrect",
     "seed",
     "steps",
     "samples_seen",
     "supervised_tokens",
     "skipped_windows",
     "overflows",
-    "samples_cut",
+    "truncated_samples",
     "dropout",
     "peak_learning_rate",
     "train_loss",
@@ -66,7 +66,7 @@ CELL_COLUMNS = (
 TASK_COLUMNS = (
     "key",
     *AXES,
-    "faulty",
+    "incorrect",
     "seed",
     "task",
     "n_items",
@@ -79,7 +79,7 @@ TASK_COLUMNS = (
 SUMMARY_COLUMNS = (
     *AXES,
     "effective_batch_size",
-    "faulty",
+    "incorrect",
     "visual_tokens",
     "seeds_done",
     "seeds_wanted",
@@ -96,7 +96,7 @@ SUMMARY_COLUMNS = (
     "accuracy_macro",
     "accuracy_per_token",
     "n_items",
-    "n_media",
+    "n_clusters",
     "chance",
     "blind_accuracy",
     "visual_gain",
@@ -112,20 +112,20 @@ SUMMARY_COLUMNS = (
 
 
 TEXT_COLUMNS = (
-    "faulty",
+    "incorrect",
     "error",
     "software",
     "host",
     "extra_state",
-    "batch_is",
-    "as_good_as_best",
-    "at",
+    "vs_critical_batch",
+    "equivalent_to_best",
+    "fixed_levels",
     "other_axis",
     "uncertainty",
     "verdict",
-    "named",
-    "letters_said",
-    "letters_gold",
+    "extra_state",
+    "predicted_letters",
+    "gold_letters",
 )
 """Columns in which nothing is an empty text, not a missing figure."""
 _SWEEP = {
@@ -229,7 +229,7 @@ def cells(store: Store) -> pd.DataFrame:
         interrupted = state.status == "running" and not running  # the next sweep runs it
         record = None if interrupted else state.record
         row: dict[str, Any] = {name: entry[name] for name in ("key", "seed", *AXES)}
-        row |= {"effective_batch_size": axes.effective(entry), "faulty": axes.faults(entry)}
+        row |= {"effective_batch_size": axes.effective(entry), "incorrect": axes.incorrect_levels(entry)}
         row["status"] = "pending" if interrupted else state.status
         row["error"] = record.error if record else state.damage
         row["software"] = in_words(record.versions) if record else ""
@@ -257,7 +257,7 @@ def tasks(store: Store) -> pd.DataFrame:
         for task in record.figures["tasks"] if record and record.figures else ():
             row = {name: entry[name] for name in ("key", "seed", *AXES)}
             row |= {
-                "faulty": axes.faults(entry),
+                "incorrect": axes.incorrect_levels(entry),
                 "task": task["task"],
                 "n_items": task["accuracy"]["n"],
                 "accuracy": task["accuracy"]["value"],
@@ -287,7 +287,7 @@ def summary(store: Store, cell_table: pd.DataFrame) -> pd.DataFrame:
         done = group[group["status"] == "ok"]
         row: dict[str, Any] = dict(zip(AXES, condition, strict=True))
         row |= {"seeds_done": len(done), "seeds_wanted": len(group)}
-        row |= {name: group[name].iloc[0] for name in ("effective_batch_size", "faulty")}
+        row |= {name: group[name].iloc[0] for name in ("effective_batch_size", "incorrect")}
         if len(done):
             for name in ("visual_tokens", "n_items", "chance", "peak_learning_rate"):
                 row[name] = done[name].iloc[0]
@@ -311,9 +311,9 @@ def summary(store: Store, cell_table: pd.DataFrame) -> pd.DataFrame:
                 row[name] = done[name].astype(float).mean()
             row["accuracy_seed_sd"] = done["accuracy"].astype(float).std(ddof=1) if len(done) > 1 else np.nan
             given = answers(store, list(done["key"]))
-            table = given.pivot_table(index=["item", "media"], columns="control", values="correct")
-            media = list(table.index.get_level_values("media"))
-            row["n_media"] = len(set(media))
+            table = given.pivot_table(index=["item", "cluster"], columns="control", values="correct")
+            media = list(table.index.get_level_values("cluster"))
+            row["n_clusters"] = len(set(media))
             row["accuracy_item_stderr"] = rate(list(table["none"]), media).stderr
             for gain, control in GAINS.items():
                 if control in table:

@@ -17,7 +17,7 @@ def shown_axes(table: pd.DataFrame) -> list[str]:
 
 
 def levels_of(row: Mapping[str, Any], shown: Sequence[str]) -> tuple[str, ...]:
-    """The first cells of a row: its levels, faulty ones labelled."""
+    """The first cells of a row: its levels, incorrect ones labelled."""
     return tuple(axes.told(axis, row[axis]) for axis in shown)
 
 

@@ -23,7 +23,7 @@ def look_pictures(store: Store, cells: pd.DataFrame) -> list[Path]:
         row = cells.loc[cells["key"] == key].iloc[0]
         path = store.table_file("plots") / f"looks-{'-'.join(str(row[axis]) for axis in shown_axes(cells))}.png"
         if path not in out:
-            looks = pd.read_csv(store.cell_file(key, "looks.csv"))
+            looks = pd.read_csv(store.cell_file(key, "attention.csv"))
             title = f"{row[AXES[0]]} extra tokens, accumulation {row[AXES[1]]}, seed {row['seed']}"
             _draw_looks(path, looks, title)
             out.append(path)
@@ -31,7 +31,7 @@ def look_pictures(store: Store, cells: pd.DataFrame) -> list[Path]:
 
 
 def shares(looks: pd.DataFrame) -> NDArray[np.float64]:
-    """(tokens, frames, rows, columns) of looks.csv, whose last column is the last place of the last frame."""
+    """(tokens, frames, rows, columns) of attention.csv, whose last column is the last place of the last frame."""
     names = [str(name) for name in looks if str(name).startswith("place_")]
     last = [int(part) + 1 for part in names[-1].split("_")[1:]]
     return looks[names].to_numpy(np.float64).reshape(len(looks), *last)

@@ -8,9 +8,7 @@ from typing import Any
 import pandas as pd
 
 from qtablate.errors import StoreError
-from qtablate.report import contrasts, cost, frames, training
-from qtablate.report import scorer_agreement as choices
-from qtablate.report import token_ablation as held
+from qtablate.report import contrasts, cost, frames, scorer_agreement, token_ablation, training
 from qtablate.report.contrasts import Answers
 from qtablate.store import Store
 
@@ -86,24 +84,26 @@ class Results:
         return self._table("cost", cost.COLUMNS, lambda: cost.costs(self.summary, self._given, self._model, self._margin))
 
     @cached_property
-    def tokens(self) -> pd.DataFrame:
+    def query_diagnostics(self) -> pd.DataFrame:
         """A row a condition with extra tokens whose cells ran with --diagnose."""
-        return self._table("tokens", held.COLUMNS, lambda: held.table(self.store, self.cells, self._margin))
+        return self._table(
+            "query_diagnostics", token_ablation.COLUMNS, lambda: token_ablation.table(self.store, self.cells, self._margin)
+        )
 
     @cached_property
-    def held(self) -> pd.DataFrame:
+    def token_ablation(self) -> pd.DataFrame:
         """A row a condition and part of its visual tokens: accuracy without the rest."""
-        return self._table("held", held.PART_COLUMNS, lambda: held.parts(self.store, self.cells))
+        return self._table("token_ablation", token_ablation.PART_COLUMNS, lambda: token_ablation.parts(self.store, self.cells))
 
     @cached_property
-    def choices(self) -> pd.DataFrame:
+    def scorer_agreement(self) -> pd.DataFrame:
         """A row a condition whose answers were read in several ways (--scorers)."""
-        return self._table("choices", choices.COLUMNS, lambda: choices.table(self.store, self.cells))
+        return self._table("scorer_agreement", scorer_agreement.COLUMNS, lambda: scorer_agreement.table(self.store, self.cells))
 
     @cached_property
-    def looks(self) -> pd.DataFrame:
+    def attention(self) -> pd.DataFrame:
         """A row a cell and visual token: attention to it, and where it looks. Raises StoreError where only tables are left."""
-        return self._joined(held.diagnosed(self.store, self.cells), "looks.csv")
+        return self._joined(token_ablation.diagnosed(self.store, self.cells), "attention.csv")
 
     @cached_property
     def unscored(self) -> list[dict[str, str]]:

@@ -15,13 +15,13 @@ COLUMNS = (
     "seeds_done",
     "n_items",
     *(f"{how}{part}" for how in SCORERS for part in ("", "_stderr")),
-    "upstream",
-    "upstream_stderr",
-    "upstream_differs",
+    "official_check",
+    "official_check_stderr",
+    "official_check_differs",
     "unparsed",
     *(f"{one}_{other}_agree" for one, other in combinations(SCORERS[:3], 2)),
-    "letters_said",
-    "letters_gold",
+    "predicted_letters",
+    "gold_letters",
 )
 UNPARSED = -1
 
@@ -29,7 +29,7 @@ UNPARSED = -1
 def kept(store: Store, cells: pd.DataFrame) -> list[str]:
     """Finished cells whose choices were read in more than one way."""
     done = [str(key) for key in cells.loc[cells["status"] == "ok", "key"]]
-    return [key for key in done if store.cell_file(key, "choices.csv").is_file()]
+    return [key for key in done if store.cell_file(key, "scorers.csv").is_file()]
 
 
 def table(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
@@ -37,26 +37,26 @@ def table(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     keys = set(kept(store, cells))
     rows = []
     for condition, group in cells[cells["key"].isin(keys)].groupby(list(AXES), sort=False):
-        frames = [pd.read_csv(store.cell_file(str(key), "choices.csv")) for key in group["key"]]
+        frames = [pd.read_csv(store.cell_file(str(key), "scorers.csv")) for key in group["key"]]
         whole = pd.concat(frames, ignore_index=True)
         row: dict[str, object] = dict(zip(AXES, condition, strict=True))
         row |= {"seeds_done": len(frames), "n_items": len(frames[0])}
         ways = [how for how in SCORERS if how in whole]
         right = {how: whole[how] == whole["gold"] for how in ways}
-        if "upstream" in whole:
-            right["upstream"] = whole["upstream"] == 1
+        if "official_check" in whole:
+            right["official_check"] = whole["official_check"] == 1
             row["unparsed"] = float((whole["generate"] == UNPARSED).mean())
-            row["upstream_differs"] = float((right["upstream"] != right["generate"]).mean())
+            row["official_check_differs"] = float((right["official_check"] != right["generate"]).mean())
         for how, values in right.items():
             means = values.astype(float).groupby(whole["item"], sort=False).mean()
-            media = whole.groupby("item", sort=False)["media"].first()
+            media = whole.groupby("item", sort=False)["cluster"].first()
             found = rate(list(means), list(media))
             row |= {how: found.value, f"{how}_stderr": found.stderr}
         for one, other in combinations(ways, 2):
             if f"{one}_{other}_agree" in COLUMNS:
                 row[f"{one}_{other}_agree"] = float((whole[one] == whole[other]).mean())
         if "letter" in whole:
-            row["letters_said"], row["letters_gold"] = histogram(whole["letter"]), histogram(whole["gold"])
+            row["predicted_letters"], row["gold_letters"] = histogram(whole["letter"]), histogram(whole["gold"])
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

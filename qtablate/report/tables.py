@@ -30,11 +30,11 @@ from qtablate.report.labels import NAMES, heads, levels_of, named, shown_axes
 from qtablate.report.token_ablation import remedy
 from qtablate.statistics.clustered import FEWEST_CLIPS
 from qtablate.store import DAMAGED
-from qtablate.table import TOO_FEW, WIDEST, Sheet, number, percent, points, says_nothing, with_error
+from qtablate.table import TOO_FEW, WIDEST, Table, number, percent, points, says_nothing, with_error
 from qtablate.video.isolated import UNSETTLED
 
 
-def summary_sheet(table: pd.DataFrame, held: str) -> Sheet:
+def summary_table(table: pd.DataFrame, held: str) -> Table:
     """The main table: a row a condition. `held`: the budget in words."""
     shown = shown_axes(table)
     columns = [
@@ -59,11 +59,11 @@ def summary_sheet(table: pd.DataFrame, held: str) -> Sheet:
                 number(row["effective_batch_size"]),
                 number(row["steps"]),
                 number(row["train_loss"], 3),
-                with_error(row["accuracy"], row["accuracy_item_stderr"], row["n_media"]),
+                with_error(row["accuracy"], row["accuracy_item_stderr"], row["n_clusters"]),
                 percent(row["accuracy_seed_sd"]),
                 percent(row["blind_accuracy"]),
-                with_error(row["visual_gain"], row["visual_gain_item_stderr"], row["n_media"]),
-                with_error(row["temporal_gain"], row["temporal_gain_item_stderr"], row["n_media"]),
+                with_error(row["visual_gain"], row["visual_gain_item_stderr"], row["n_clusters"]),
+                with_error(row["temporal_gain"], row["temporal_gain_item_stderr"], row["n_clusters"]),
                 number(row["train_seconds"]),
                 seeds,
             )
@@ -78,7 +78,7 @@ def summary_sheet(table: pd.DataFrame, held: str) -> Sheet:
         }
         formulas = ", ".join(says for name, says in gains.items() if done[name].notna().any())
         note = (
-            f"accuracy over {_many(int(first['n_items']), 'item')} of {_many(int(first['n_media']), 'clip')}, mean of the "
+            f"accuracy over {_many(int(first['n_items']), 'item')} of {_many(int(first['n_clusters']), 'clip')}, mean of the "
             f"seeds; ± is the standard error over items, clustered by clip{_without_error(done)}; seed sd is the spread "
             f"between seeds{', which one seed does not tell' if (done['seeds_done'] == 1).all() else ''}; chance is "
             f"{percent(first['chance'])}{'; ' * bool(formulas)}{formulas}. Held: {held}."
@@ -91,18 +91,18 @@ def summary_sheet(table: pd.DataFrame, held: str) -> Sheet:
             note += f" Means of different seeds, of {counts} row by row: what the data support compares those in common."
     narrow = ("train s", "loss", "seeds", "batch", "temporal gain", "steps")
     optional = tuple(name for name in narrow if name in columns)
-    return Sheet("Conditions", tuple(columns), tuple(rows), note, optional=optional)
+    return Table("Conditions", tuple(columns), tuple(rows), note, optional=optional)
 
 
 def _without_error(done: pd.DataFrame) -> str:
     """Why some figures of the summary stand without a standard error."""
-    if done["n_media"].min() < FEWEST_CLIPS:
+    if done["n_clusters"].min() < FEWEST_CLIPS:
         return f" ({TOO_FEW}: fewer than {FEWEST_CLIPS} clips)"
     alike = (done[["accuracy_item_stderr", "visual_gain_item_stderr", "temporal_gain_item_stderr"]] == 0).any(axis=None)
     return " (none where all clips scored alike: the spread is not known)" if alike else ""
 
 
-def control_sheet(table: pd.DataFrame) -> Sheet | None:
+def control_table(table: pd.DataFrame) -> Table | None:
     """A row a condition: its accuracy with less and less to see."""
     done = table[table["seeds_done"] > 0]
     ran = [control for control in CONTROLS if done[f"{control}_accuracy"].notna().any()]
@@ -128,43 +128,43 @@ def control_sheet(table: pd.DataFrame) -> Sheet | None:
     note = "accuracy % of the same items shown " + ", ".join(f"{says[name]} ({name})" for name in ran)
     note += "; mean of the seeds. Seconds: scoring a cell as it is, and under all controls."
     columns = (*heads(shown), "accuracy %", *ran, "eval s", "controls s")
-    return Sheet("Controls", columns, tuple(rows), note, optional=("eval s", "controls s"))
+    return Table("Controls", columns, tuple(rows), note, optional=("eval s", "controls s"))
 
 
-def choice_sheet(table: pd.DataFrame) -> Sheet | None:
+def scorer_table(table: pd.DataFrame) -> Table | None:
     """A row a condition: its answers read in several ways."""
     if table.empty:
         return None
     shown = shown_axes(table)
-    ran = [how for how in (*SCORERS, "upstream") if table[how].notna().any()]
+    ran = [how for how in (*SCORERS, "official_check") if table[how].notna().any()]
     pairs = [name for name in table.columns if str(name).endswith("_agree") and table[name].notna().any()]
-    shares = [name for name in ("unparsed", "upstream_differs") if table[name].notna().any()]
+    shares = [name for name in ("unparsed", "official_check_differs") if table[name].notna().any()]
     rows = [
         (*levels_of(row, shown), *(percent(row[how]) for how in ran), *(percent(row[name]) for name in (*shares, *pairs)))
         for row in _records(table)
     ]
     agreeing = [name.removesuffix("_agree").replace("_", "=") for name in pairs]
-    columns = (*heads(shown), *ran, *(name.replace("upstream_differs", "differs") for name in shares), *agreeing)
+    columns = (*heads(shown), *ran, *(name.replace("official_check_differs", "differs") for name in shares), *agreeing)
     says = {
         "likelihood": "of each option's text",
         "letter": "of its letter behind 'Best option:('",
         "generate": "a greedy answer read strictly",
         "circular": "by letter, right in every rotation of the options",
-        "upstream": "the same answer by the original's own check, which an empty one passes",
+        "official_check": "the same answer by the original's own check, which an empty one passes",
     }
-    note = "accuracy % by " + "; ".join(f"{how}: {says[how]}" for how in ran) + " (standard errors: choices.csv)"
+    note = "accuracy % by " + "; ".join(f"{how}: {says[how]}" for how in ran) + " (standard errors: scorer_agreement.csv)"
     if shares:
         note += "; unparsed: generated answers that name no option, counted as wrong; differs: strict and upstream disagree"
     note += "; =: items on which two ways choose the same." if pairs else "."
-    said = [row for row in _records(table) if isinstance(row["letters_said"], str)]
+    said = [row for row in _records(table) if isinstance(row["predicted_letters"], str)]
     if said:
-        each = ", ".join(f"{'/'.join(levels_of(row, shown))}: {row['letters_said']}" for row in said)
-        note += f" Letters chosen, %: {each}; gold: {said[0]['letters_gold']}."
+        each = ", ".join(f"{'/'.join(levels_of(row, shown))}: {row['predicted_letters']}" for row in said)
+        note += f" Letters chosen, %: {each}; gold: {said[0]['gold_letters']}."
     narrow = tuple(name for name in (*agreeing, "differs", "unparsed") if name in columns)
-    return Sheet("Ways of reading an answer", columns, tuple(rows), note, optional=narrow)
+    return Table("Ways of reading an answer", columns, tuple(rows), note, optional=narrow)
 
 
-def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
+def diagnostics_table(table: pd.DataFrame, margin: float) -> Table | None:
     """A row a condition with extra tokens: how alike they are and what they are worth."""
     if table.empty:
         return None
@@ -181,8 +181,8 @@ def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
             percent(row["attention_extra"]),
             points(row["change_without_extra"]),
             points(row["change_without_base"]),
-            str(row["first_that_do"]),
-            str(row["named"]),
+            str(row["min_sufficient_tokens"]),
+            str(row["extra_state"]),
         )
         for row in _records(table)
     ]
@@ -198,7 +198,7 @@ def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
         "without extra",
         "without base",
         "first that do",
-        "named",
+        "extra_state",
     )
     note = (
         "rank: effective rank (exp of the entropy of the singular values), of the learned queries and of what leaves the "
@@ -209,29 +209,29 @@ def held_sheet(table: pd.DataFrame, margin: float) -> Sheet | None:
         + " ".join(_in_words(row, shown) for row in _records(table))
     )
     optional = ("query cosine", "output cosine", "without base", "attention to base %", "moved %", "query rank")
-    return Sheet("What the extra tokens hold", columns, tuple(rows), note, optional=optional)
+    return Table("What the extra tokens hold", columns, tuple(rows), note, optional=optional)
 
 
 def _in_words(row: Mapping[str, Any], shown: Sequence[str]) -> str:
     count = int(row[AXES[0].name])
     what = f"{count} extra token{'s' * (count != 1)} ({', '.join([*named(row, shown)[1:], str(row['extra_init'])])})"
-    mended = remedy(row["named"], row["extra_init"], row["extra_lr"])
+    mended = remedy(row["extra_state"], row["extra_init"], row["extra_lr"])
     like = "" if pd.isna(row["output_rank"]) else f" behave like {number(row['output_rank'])}"
-    if row["named"] == "frozen":
+    if row["extra_state"] == "frozen":
         return f"{what} are frozen: they stay where they began. {mended}"
-    if row["named"] == "copies":
+    if row["extra_state"] == "copies":
         return f"{what} are copies of one another{' and' * bool(like)}{like}: {mended}"
     return f"{what}{like}." if like and count > 1 else ""
 
 
-def cost_sheet(table: pd.DataFrame, text_tokens: int, advice: str) -> Sheet | None:
+def cost_table(table: pd.DataFrame, text_tokens: int, advice: str) -> Table | None:
     """A row a condition: what it costs and whether it is worth it."""
     if table.empty:
         return None
     shown = shown_axes(table)
     rows = []
     for row in _records(table):
-        fronts = [word for word, name in (("tokens", "cheapest_by_tokens"), ("time", "cheapest_by_time")) if row[name]]
+        fronts = [word for word, name in (("tokens", "pareto_by_tokens"), ("time", "pareto_by_time")) if row[name]]
         text_alone = row["prefill_gflops"] - row["prefill_gflops_added"]
         rows.append(
             (
@@ -245,7 +245,7 @@ def cost_sheet(table: pd.DataFrame, text_tokens: int, advice: str) -> Sheet | No
                 number(row["peak_memory_mb"]),
                 percent(row["accuracy"]),
                 ", ".join(fronts),
-                str(row["as_good_as_best"]),
+                str(row["equivalent_to_best"]),
             )
         )
     columns = (
@@ -268,7 +268,7 @@ def cost_sheet(table: pd.DataFrame, text_tokens: int, advice: str) -> Sheet | No
         "beside the highest accuracy, surely within the margin of it (equivalent) or undecided, empty where surely worse. "
         + advice
     )
-    return Sheet(
+    return Table(
         "Cost",
         columns,
         tuple(rows),
@@ -277,7 +277,7 @@ def cost_sheet(table: pd.DataFrame, text_tokens: int, advice: str) -> Sheet | No
     )
 
 
-def task_sheet(table: pd.DataFrame, base: Mapping[str, float], lost: Mapping[str, int]) -> Sheet:
+def task_table(table: pd.DataFrame, base: Mapping[str, float], lost: Mapping[str, int]) -> Table:
     """A row a task, a column a condition: accuracy averaged over the seeds. `base`: what the untouched base scored; `lost`: how
     many items of a task are left out."""
     shown = shown_axes(table)
@@ -314,7 +314,7 @@ def task_sheet(table: pd.DataFrame, base: Mapping[str, float], lost: Mapping[str
     if base:
         note += "; base is the pretrained model with its own bridge, which every cell makes anew"
     columns = ("task", "n", "chance", "blind", *(["base"] if base else []), *order)
-    return Sheet("Tasks", columns, tuple(rows), note, left=1, optional=("n", "chance"))
+    return Table("Tasks", columns, tuple(rows), note, left=1, optional=("n", "chance"))
 
 
 def _of_all(used: int, lost: int) -> str:
@@ -325,7 +325,7 @@ MVBENCH_ITEMS = 200 * len(MEDIA_ROOTS)
 """Questions of MVBench, 200 of each task."""
 
 
-def published_sheet(table: pd.DataFrame) -> Sheet | None:
+def published_table(table: pd.DataFrame) -> Table | None:
     """The averages that were published for MVBench, where its 20 tasks and no others were asked; where of other items than its
     4,000, called not comparable. None elsewhere."""
     if set(table["task"]) != set(MEDIA_ROOTS):
@@ -342,7 +342,7 @@ def published_sheet(table: pd.DataFrame) -> Sheet | None:
         "over all items of MVBench's 20 tasks, generated answers by the original's own check (generate and upstream of "
         "--scorers), 16 frames; other training than here, and other questions where a set only has MVBench's format"
     )
-    return Sheet(title, ("model", "average %"), rows, note, left=1)
+    return Table(title, ("model", "average %"), rows, note, left=1)
 
 
 def compared(row: Mapping[str, Any]) -> str:
@@ -356,7 +356,7 @@ def compared(row: Mapping[str, Any]) -> str:
 
 def where(row: Mapping[str, Any]) -> str:
     """At which levels of the other axes."""
-    parts = [part.partition("=")[::2] for part in str(row["at"]).split("; ") if part]
+    parts = [part.partition("=")[::2] for part in str(row["fixed_levels"]).split("; ") if part]
     kept = [(axis, level) for axis, level in parts if (axis, level) not in RIGHT.items()]  # rules kept go without saying
     return ", ".join(f"{'mean of ' if row['kind'] == MAIN else ''}{NAMES[axis]} {level}" for axis, level in kept)
 
@@ -368,14 +368,14 @@ def _interval(row: Mapping[str, Any]) -> str:
     """Empty where nothing is compared, `too few` where it would say nothing."""
     if _too_few(row):
         return TOO_FEW
-    return "" if pd.isna(row["low"]) else f"{points(row['low'])} to {points(row['high'])}"
+    return "" if pd.isna(row["ci_low"]) else f"{points(row['ci_low'])} to {points(row['ci_high'])}"
 
 
 def _too_few(row: Mapping[str, Any]) -> bool:
     """Whether clips and seeds are too few for an interval that says something."""
     if pd.isna(row["stderr"]):
         return not pd.isna(row["difference"])
-    return not pd.isna(row["low"]) and says_nothing((row["high"] - row["low"]) / 2)
+    return not pd.isna(row["ci_low"]) and says_nothing((row["ci_high"] - row["ci_low"]) / 2)
 
 
 def _verdict(row: Mapping[str, Any]) -> str:
@@ -394,8 +394,8 @@ def _to_decide(row: Mapping[str, Any], tasks: int) -> str:
         return "more clips"
     if row["verdict"] != UNDECIDED:
         return ""
-    seeds = f"seeds {int(row['seeds_to_decide'])}" if not pd.isna(row["seeds_to_decide"]) else ""
-    items = _items(int(row["items_to_decide"]), tasks) if not pd.isna(row["items_to_decide"]) else ""
+    seeds = f"seeds {int(row['seeds_needed'])}" if not pd.isna(row["seeds_needed"]) else ""
+    items = _items(int(row["items_needed"]), tasks) if not pd.isna(row["items_needed"]) else ""
     return " or ".join(filter(None, (seeds, items))) or ("more of both" if row["seeds"] > 1 else "2 seeds or more")
 
 
@@ -427,7 +427,7 @@ def _probability(value: Any) -> str:
     return "" if pd.isna(value) else f"{float(value):.1e}" if float(value) < 0.0005 else f"{float(value):.3f}"
 
 
-def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
+def contrast_table(table: pd.DataFrame) -> Table | None:
     """What the data support: a row a contrast over all items."""
     tasks = len(set(table["task"]) - {ALL})
     table = table[table["task"] == ALL]
@@ -441,14 +441,14 @@ def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
             _interval(row),
             _probability(row["p_holm"]),
             _verdict(row),
-            "" if row["verdict"] == NOT_COMPARABLE else _detectable(row["detectable"]),
+            "" if row["verdict"] == NOT_COMPARABLE else _detectable(row["mde"]),
             _to_decide(row, tasks),
         )
         for row in _records(table)
     ]
     margin = points(table["margin"].iloc[0], sign=False)
     known = table[table["difference"].notna()] if table["difference"].notna().any() else table
-    seeds, items, clips = (sorted({int(n) for n in known[name]}) for name in ("seeds", "n_items", "n_media"))
+    seeds, items, clips = (sorted({int(n) for n in known[name]}) for name in ("seeds", "n_items", "n_clusters"))
     note = (
         f"paired by item and seed over {_range(items, 'item')} of {_range(clips, 'clip')} and {_range(seeds, 'seed')}; "
         "intervals by clips and seeds; p adjusted (Holm) over the contrasts of an axis of one kind, or over the interactions; "
@@ -458,8 +458,8 @@ def contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     if (table["uncertainty"] == ITEMS_ONLY).any():
         note += ". ONE SEED: the intervals hold item uncertainty only, what another seed would change is not in them"
     note += ".\nIn words: " + " ".join(in_words(table))
-    columns = ("comparison", "where", "points", _INTERVAL, "p", "verdict", "detectable", "to decide")
-    return Sheet("What the data support", columns, tuple(rows), note, left=2, optional=("to decide", "detectable", "p"))
+    columns = ("comparison", "where", "points", _INTERVAL, "p", "verdict", "mde", "to decide")
+    return Table("What the data support", columns, tuple(rows), note, left=2, optional=("to decide", "mde", "p"))
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -487,7 +487,7 @@ def in_words(table: pd.DataFrame) -> list[str]:
             continue
         one = ", one seed" if row["uncertainty"] == ITEMS_ONLY else ""
         span = f"{points(row['difference'])} points ({_interval(row)}{' for an interval' * _too_few(row)}{place}{one})"
-        seen = "no difference" if says_nothing(row["detectable"]) else f"{points(row['detectable'], sign=False)} points"
+        seen = "no difference" if says_nothing(row["mde"]) else f"{points(row['mde'], sign=False)} points"
         says = {
             BETTER: f"{compared(row)}: more, {span}.",
             WORSE: f"{compared(row)}: less, {span}.",
@@ -499,7 +499,7 @@ def in_words(table: pd.DataFrame) -> list[str]:
     return out
 
 
-def task_contrast_sheet(table: pd.DataFrame) -> Sheet | None:
+def task_contrast_table(table: pd.DataFrame) -> Table | None:
     """A row a task, a column a contrast of the first axis: averaged over the other axes where they vary."""
     first = table[(table["axis"] == AXES[0].name) & (table["kind"] != INTERACTION) & (table["task"] != ALL)]
     kind = MAIN if (first["kind"] == MAIN).any() else SIMPLE
@@ -512,7 +512,7 @@ def task_contrast_sheet(table: pd.DataFrame) -> Sheet | None:
         cells = []
         for level in names:
             [one] = _records(group[group["level"] == level])[:1]
-            half = "" if _too_few(one) else points((one["high"] - one["low"]) / 2, sign=False)
+            half = "" if _too_few(one) else points((one["ci_high"] - one["ci_low"]) / 2, sign=False)
             mark = {BETTER: "*", WORSE: "*", EQUIVALENT: "="}.get(str(one["verdict"]), "")
             if one["verdict"] == NOT_COMPARABLE:
                 cells.append(NOT_COMPARABLE)
@@ -530,10 +530,10 @@ def task_contrast_sheet(table: pd.DataFrame) -> Sheet | None:
     if (shown["uncertainty"] == ITEMS_ONLY).any():
         note += "; ONE SEED: what another seed would change is not in the intervals"
     columns = ("task", "n", *(f"{level} - {baseline}" for level in names))
-    return Sheet("A task at a time", columns, tuple(rows), note, left=1, optional=("n",))
+    return Table("A task at a time", columns, tuple(rows), note, left=1, optional=("n",))
 
 
-def comparison_sheet(found: Comparison) -> Sheet:
+def comparison_table(found: Comparison) -> Table:
     """The second folder minus the first, a row a condition that both have finished."""
     shown, records = shown_axes(found.table), _records(found.table)
     several = found.table["effective_batch_size"].nunique() > 1
@@ -566,9 +566,9 @@ def comparison_sheet(found: Comparison) -> Sheet:
     if found.same_results:
         whose = f"{found.first} and {found.second}" if found.first != found.second else f"{found.first} beside itself"
         note = "the same cells with the same answers: nothing differs in what they are made of, nor in one answer"
-        return Sheet(f"{whose}: the same results", columns, rows, note, optional=optional)
+        return Table(f"{whose}: the same results", columns, rows, note, optional=optional)
     title = f"{found.first} (first) and {found.second} (second): second minus first"
-    return Sheet(title, columns, rows, "; ".join(_compared_how(found, records, rows)), optional=optional)
+    return Table(title, columns, rows, "; ".join(_compared_how(found, records, rows)), optional=optional)
 
 
 def _compared_how(found: Comparison, records: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -600,7 +600,7 @@ def _compared_how(found: Comparison, records: Sequence[Mapping[str, Any]], rows:
     return notes
 
 
-def gate_sheet(pairs: Sequence[Pair], cells: pd.DataFrame) -> Sheet | None:
+def batch_split_table(pairs: Sequence[Pair], cells: pd.DataFrame) -> Table | None:
     """Cells that must coincide because only the split of their batch differs. `cells`: all of the sweep."""
     if not pairs:
         return None
@@ -647,7 +647,7 @@ def gate_sheet(pairs: Sequence[Pair], cells: pd.DataFrame) -> Sheet | None:
     coincide = sum(p.passed for p in judged)
     note += f". Coincide: {coincide} of {len(judged)} pairs" * bool(judged)
     note += "." if coincide == len(judged) else f", {sum(p.drifted for p in judged)} drift."
-    return Sheet("Equal effective batches", columns, rows, note, optional=("near-ties", "steps", "batch"))
+    return Table("Equal effective batches", columns, rows, note, optional=("near-ties", "steps", "batch"))
 
 
 def made_by(cells: pd.DataFrame) -> list[str]:
@@ -656,7 +656,7 @@ def made_by(cells: pd.DataFrame) -> list[str]:
     return [f"{row['software']}; on {row['host']}" for row in _records(done)]
 
 
-def software_sheet(cells: pd.DataFrame) -> Sheet | None:
+def software_table(cells: pd.DataFrame) -> Table | None:
     """Which versions and machines made how many cells, where they are not all the same."""
     counts = Counter(made_by(cells))
     if len(counts) < 2:
@@ -666,10 +666,10 @@ def software_sheet(cells: pd.DataFrame) -> Sheet | None:
         "the cells were not made by one set of packages on one kind of machine: numbers round differently there, so that a "
         "difference between two of these cells is not their condition's alone"
     )
-    return Sheet("Made by", ("cells", "packages", "machine"), rows, note, left=3)
+    return Table("Made by", ("cells", "packages", "machine"), rows, note, left=3)
 
 
-def failure_sheet(table: pd.DataFrame) -> Sheet | None:
+def failure_table(table: pd.DataFrame) -> Table | None:
     """Cells that failed or whose files are damaged, with one line on each."""
     failed = table[table["status"].isin(["failed", DAMAGED])]
     if failed.empty:
@@ -680,10 +680,10 @@ def failure_sheet(table: pd.DataFrame) -> Sheet | None:
         for row in _records(failed)
     )
     note = "in no table above; the same sweep command runs them again; the traceback of a failed one is in its record.json"
-    return Sheet("Failed or damaged cells", ("key", *heads(shown), "seed", "status", "error"), rows, note, left=1)
+    return Table("Failed or damaged cells", ("key", *heads(shown), "seed", "status", "error"), rows, note, left=1)
 
 
-def problem_sheet(problems: Sequence[dict[str, str]], examples: int = 3) -> Sheet | None:
+def left_out_table(problems: Sequence[dict[str, str]], examples: int = 3) -> Table | None:
     """What was left out of the data: counted by kind, with examples by name."""
     if not problems:
         return None
@@ -703,4 +703,4 @@ def problem_sheet(problems: Sequence[dict[str, str]], examples: int = 3) -> Shee
     note = f"left out: {' and '.join(where_from)}; at most {examples} of a kind are shown, all are named in sweep.json"
     if kinds.keys() & set(UNSETTLED):
         note += f"; {' and '.join(kind for kind in UNSETTLED if kind in kinds)}: tried again after `qtablate cache --retry`"
-    return Sheet("Left out", ("kind", "count", "examples"), rows, note, left=3)
+    return Table("Left out", ("kind", "count", "examples"), rows, note, left=3)

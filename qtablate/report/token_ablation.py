@@ -19,17 +19,21 @@ COLUMNS = (
     "moved_relative",
     "attention_base",
     "attention_extra",
-    "first_that_do",
+    "min_sufficient_tokens",
     "change_without_extra",
     "change_without_base",
-    "named",
+    "extra_state",
 )
-PART_COLUMNS = (*AXES, "what", "start", "end", "accuracy", "change", "change_stderr", "n_items", "seeds")
+PART_COLUMNS = (*AXES, "ablation", "start", "end", "accuracy", "change", "change_stderr", "n_items", "seeds")
 
 
 def diagnosed(store: Store, cells: pd.DataFrame) -> list[str]:
     """Keys of the finished cells that were looked at."""
-    return [str(key) for key in cells.loc[cells["status"] == "ok", "key"] if store.cell_file(str(key), "held.csv").is_file()]
+    return [
+        str(key)
+        for key in cells.loc[cells["status"] == "ok", "key"]
+        if store.cell_file(str(key), "token_ablation.csv").is_file()
+    ]
 
 
 def parts(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
@@ -37,17 +41,17 @@ def parts(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     keys = diagnosed(store, cells)
     if not keys:
         return pd.DataFrame(columns=list(PART_COLUMNS))
-    rows = pd.concat([pd.read_csv(store.cell_file(key, "held.csv")).assign(key=key) for key in keys], ignore_index=True).merge(
-        cells[["key", *AXES]], on="key"
-    )
-    named = rows.groupby([*AXES, "what", "start", "end"], sort=False)
+    rows = pd.concat(
+        [pd.read_csv(store.cell_file(key, "token_ablation.csv")).assign(key=key) for key in keys], ignore_index=True
+    ).merge(cells[["key", *AXES]], on="key")
+    named = rows.groupby([*AXES, "ablation", "start", "end"], sort=False)
     out = named[["accuracy", "change", "change_stderr"]].mean()
     out["n_items"], out["seeds"] = named["n_items"].first(), named.size()
     return out.reset_index()
 
 
 def table(store: Store, cells: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """A row a condition with extra tokens. `first_that_do` is how few of the first ones keep the sample's accuracy within
+    """A row a condition with extra tokens. `min_sufficient_tokens`: how few of the first ones keep the accuracy within
     the margin; changes are against the whole model."""
     keys, tried = diagnosed(store, cells), parts(store, cells)
     rows = []
@@ -60,17 +64,17 @@ def table(store: Store, cells: pd.DataFrame, margin: float) -> pd.DataFrame:
         for name in LIKENESS:
             values = [one[name] for one in known if one[name] is not None]
             row[name] = sum(values) / len(values) if values else None
-        looks = pd.concat([pd.read_csv(store.cell_file(str(key), "looks.csv")) for key in group["key"]])
+        looks = pd.concat([pd.read_csv(store.cell_file(str(key), "attention.csv")) for key in group["key"]])
         by_kind = looks.groupby("extra")["from_answer"].sum() / len(known)
         row["attention_base"], row["attention_extra"] = by_kind.get(0), by_kind.get(1)
         mine = tried[(tried[list(AXES)] == list(condition)).all(axis=1)]
-        first = mine[mine["what"] == "first"].sort_values("end")
+        first = mine[mine["ablation"] == "first"].sort_values("end")
         enough = first[first["change"] >= -margin]
-        row["first_that_do"] = int(enough["end"].iloc[0] - first["start"].iloc[0]) if len(enough) else row[AXES[0]]
+        row["min_sufficient_tokens"] = int(enough["end"].iloc[0] - first["start"].iloc[0]) if len(enough) else row[AXES[0]]
         row["change_without_extra"] = first["change"].iloc[0]
-        row["change_without_base"] = mine.loc[(mine["what"] == "mean") & (mine["start"] == 0), "change"].iloc[0]
+        row["change_without_base"] = mine.loc[(mine["ablation"] == "mean") & (mine["start"] == 0), "change"].iloc[0]
         row["moved_relative"] = row["moved"] / row["moved_base"] if row["moved_base"] else None
-        row["named"] = named(row["moved_relative"], row["query_cosine"], row["output_cosine"])
+        row["extra_state"] = named(row["moved_relative"], row["query_cosine"], row["output_cosine"])
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -98,5 +102,5 @@ def remedy(name: str, extra_init: str, extra_lr: float) -> str:
 
 def _likeness(store: Store, key: str) -> dict[str, Any] | None:
     record = store.read_finished(key)
-    found = record.figures.get("likeness") if record and record.figures else None
+    found = record.figures.get("query_diversity") if record and record.figures else None
     return dict(found) if found else None

@@ -12,12 +12,12 @@ from qtablate.report.frames import AXES
 from qtablate.report.labels import heads, levels_of, shown_axes
 from qtablate.report.token_ablation import COPIES, FROZEN, remedy
 from qtablate.store import Store
-from qtablate.table import TOO_FEW, Sheet, number, percent
+from qtablate.table import TOO_FEW, Table, number, percent
 
 COLUMNS = (
     *AXES,
     "effective_batch_size",
-    "faulty",
+    "incorrect",
     "seeds",
     "samples_seen",
     "steps",
@@ -25,18 +25,18 @@ COLUMNS = (
     "skipped_windows",
     "overflows",
     "peak_learning_rate",
-    "image_share",
-    "image_share_sd",
+    "image_ratio",
+    "image_ratio_sd",
     "extra_update",
     "query_update",
     "extra_cosine",
     "extra_rank",
     "extra_state",
     "noise_scale",
-    "noise_scale_low",
-    "noise_scale_high",
+    "noise_scale_ci_low",
+    "noise_scale_ci_high",
     "noise_blocks",
-    "batch_is",
+    "vs_critical_batch",
 )
 BLOCKS = 5
 """Of consecutive steps that the second half of each run is cut into: neighbouring steps tell much the same."""
@@ -51,21 +51,23 @@ def table(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     for condition, group in cells[cells["status"] == "ok"].groupby(list(AXES), sort=False):
         runs = [pd.read_csv(store.cell_file(str(key), "train.csv")) for key in group["key"]]
         row: dict[str, Any] = dict(zip(AXES, condition, strict=True))
-        row |= {name: group[name].iloc[0] for name in ("effective_batch_size", "faulty", "peak_learning_rate")}
+        row |= {name: group[name].iloc[0] for name in ("effective_batch_size", "incorrect", "peak_learning_rate")}
         row["seeds"] = len(runs)
         for name in ("samples_seen", "steps", "supervised_tokens", "skipped_windows", "overflows"):
             row[name] = float(group[name].astype(float).mean())
-        row["image_share"] = float(np.mean([run["image_fraction"].mean() for run in runs]))
-        row["image_share_sd"] = float(np.mean([run["image_fraction"].std(ddof=0) for run in runs]))
+        row["image_ratio"] = float(np.mean([run["image_ratio"].mean() for run in runs]))
+        row["image_ratio_sd"] = float(np.mean([run["image_ratio"].std(ddof=0) for run in runs]))
         late = [run.iloc[len(run) // 2 :] for run in runs]
         for name in ("extra_update", "query_update"):
             row[name] = _mean([float(run[name].mean()) for run in late])
         for name in ("extra_cosine", "extra_rank"):
             row[name] = _mean([float(run[name].iloc[-1]) for run in runs])
         row["extra_state"] = state(row["extra_update"], row["query_update"], row["extra_cosine"])
-        one_medium = row["mixing"] != "multi" and 0 < row["image_share"] < 1
+        one_medium = row["mixing"] != "multi" and 0 < row["image_ratio"] < 1
         row |= noise_scale([] if one_medium else late)
-        row["batch_is"] = _beside(float(row["effective_batch_size"]), row["noise_scale_low"], row["noise_scale_high"])
+        row["vs_critical_batch"] = _beside(
+            float(row["effective_batch_size"]), row["noise_scale_ci_low"], row["noise_scale_ci_high"]
+        )
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -82,7 +84,7 @@ def state(extra_update: float | None, query_update: float | None, extra_cosine: 
 def noise_scale(runs: list[pd.DataFrame]) -> dict[str, float | None]:
     """Of some windows of the seeds' runs: mean variance over mean signal, in samples, with a 95 % interval by leaving out one
     block of steps at a time (jackknife of the logarithm). Missing where no window tells, or where the signal drowns."""
-    missing: dict[str, float | None] = dict.fromkeys(("noise_scale", "noise_scale_low", "noise_scale_high"), None)
+    missing: dict[str, float | None] = dict.fromkeys(("noise_scale", "noise_scale_ci_low", "noise_scale_ci_high"), None)
     missing["noise_blocks"] = 0
     blocks = []
     for run in runs:
@@ -103,8 +105,8 @@ def noise_scale(runs: list[pd.DataFrame]) -> dict[str, float | None]:
     scale = float(noise / signal)
     return {
         "noise_scale": scale,
-        "noise_scale_low": scale * math.exp(-reach),
-        "noise_scale_high": scale * math.exp(reach),
+        "noise_scale_ci_low": scale * math.exp(-reach),
+        "noise_scale_ci_high": scale * math.exp(reach),
         "noise_blocks": len(blocks),
     }
 
@@ -120,7 +122,7 @@ def _mean(values: list[float]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def sheet(table: pd.DataFrame) -> Sheet | None:
+def sheet(table: pd.DataFrame) -> Table | None:
     """A row a condition: what it saw and how it trained."""
     if table.empty:
         return None
@@ -137,8 +139,8 @@ def sheet(table: pd.DataFrame) -> Sheet | None:
                 number(row["steps"]),
                 number(row["supervised_tokens"]),
                 "" if pd.isna(row["peak_learning_rate"]) else f"{row['peak_learning_rate']:.3g}",
-                percent(row["image_share"])
-                + ("" if pd.isna(row["image_share_sd"]) else f" sd {percent(row['image_share_sd'])}"),
+                percent(row["image_ratio"])
+                + ("" if pd.isna(row["image_ratio_sd"]) else f" sd {percent(row['image_ratio_sd'])}"),
                 _scale(row),
                 " / ".join(updates) if updates[0] else "",
                 number(row["extra_cosine"], 2),
@@ -193,7 +195,7 @@ def sheet(table: pd.DataFrame) -> Sheet | None:
         "gradient noise scale",
     )
     names = tuple(columns[n] for n in used)
-    return Sheet(
+    return Table(
         "Training",
         names,
         tuple(tuple(row[n] for n in used) for row in rows),
@@ -211,7 +213,7 @@ def _mends(row: dict[Any, Any]) -> str:
 
 
 def _scale(row: dict[Any, Any]) -> str:
-    scale, low, high = (row[f"noise_scale{part}"] for part in ("", "_low", "_high"))
+    scale, low, high = (row[f"noise_scale{part}"] for part in ("", "_ci_low", "_ci_high"))
     if pd.isna(scale):
         return ""
     return TOO_FEW if high > UNKNOWN**2 * low else f"{number(scale)} ({number(low)} to {number(high)})"

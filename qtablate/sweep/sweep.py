@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qtablate.axes import AXES, faults, told
+from qtablate.axes import AXES, incorrect_levels, told
 from qtablate.cell.jobs import CellJob, FeatureJob, Probed, ProbeJob
 from qtablate.cli.progress import clock
 from qtablate.data.sources import Sources, is_world, open_benchmark, open_training, parts_are_world
@@ -34,7 +34,7 @@ from qtablate.records import of_cell
 from qtablate.report.frames import refuse_loss, write_tables
 from qtablate.store import Store
 from qtablate.sweep.forecast import SECONDS, Estimate, Forecast, Load, forecast, makespan, probe_order
-from qtablate.table import Sheet
+from qtablate.table import Table
 from qtablate.versions import deciding, versions
 from qtablate.video.isolated import UNSETTLED, patience
 
@@ -341,7 +341,7 @@ def estimate(sweep: Sweep, followed: Followed = lambda events, _: events) -> For
     return forecast(loads, found, samples, sweep.recipe.budget_size, sweep.n_items, failed, names, not_begun)
 
 
-def plan_sheet(sweep: Sweep, expected: Forecast) -> Sheet:
+def plan_sheet(sweep: Sweep, expected: Forecast) -> Table:
     """The plan: a row a condition."""
     to_run = Counter(cell.condition for cell in sweep.to_run())
     rows, config = [], read_config(sweep.sources.model)
@@ -381,7 +381,7 @@ def plan_sheet(sweep: Sweep, expected: Forecast) -> Sheet:
         "a cell",
     )
     optional = tuple(name for name in ("mixing", "extra init", "peak rate", "visual", "batch", "MB") if name not in varied)
-    return Sheet(f"Plan of {sweep.store.root}", columns, tuple(rows), _plan_note(sweep, expected), optional=optional)
+    return Table(f"Plan of {sweep.store.root}", columns, tuple(rows), _plan_note(sweep, expected), optional=optional)
 
 
 def _plan_note(sweep: Sweep, expected: Forecast) -> str:
@@ -475,10 +475,12 @@ def defaults_in_words(sweep: Sweep, expected: Forecast) -> list[str]:
             f"cells say of {varied} holds at this rate: --lr-scaling none,sqrt,linear compares."
         )
     lines += _ranks(sweep, config)
-    broken = dict.fromkeys(faults(dataclasses.asdict(condition)) for condition, _ in grid.conditions())
+    broken = dict.fromkeys(incorrect_levels(dataclasses.asdict(condition)) for condition, _ in grid.conditions())
     if any(broken):
         lines.append(
-            "Faulty on purpose, to measure what it does: " + ", ".join(filter(None, broken)) + ". No result of these is advice."
+            "Incorrect on purpose, to measure what it does: "
+            + ", ".join(filter(None, broken))
+            + ". No result of these is advice."
         )
     lines += _surgery(sweep, config["extra_num_query_tokens"])
     lines += _by_other_versions(sweep)

@@ -5,7 +5,7 @@ A window is the `accumulate_grad_batches` micro-batches that share one optimizer
    the same samples (Hugging Face transformers got this wrong until October 2024, pull requests 34191 and 34198).
 2. The gradient is clipped once, accumulated and, where a loss was scaled (fp16), unscaled.
 3. Optimizer and learning-rate schedule step once.
-The faulty form of each rule has a name, so that its damage can be measured; it is never the default.
+The incorrect form of each rule has a name, so that its damage can be measured; it is never the default.
 """
 
 import math

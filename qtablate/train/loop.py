@@ -49,9 +49,9 @@ class Step:
     grad_noise: float | None
     """Estimate of the variance (trace) of one sample's gradient."""
     lr: float
-    image_fraction: float
+    image_ratio: float
     seconds: float
-    samples_cut: int
+    truncated_samples: int
     """Conversations that were longer than `longest` tokens and lost their end."""
 
 
@@ -248,9 +248,9 @@ class Training:
             grad_signal=noise.signal if noise else None,
             grad_noise=noise.variance * len(samples) / gradient.tokens if noise and gradient else None,
             lr=lr,
-            image_fraction=sum(sample.medium == IMAGE for sample in samples) / len(samples),
+            image_ratio=sum(sample.medium == IMAGE for sample in samples) / len(samples),
             seconds=seconds,
-            samples_cut=int(cut),
+            truncated_samples=int(cut),
         )
 
     def _loss(self, micro: MicroBatch) -> Tensor:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from qtablate.data.findings import SEVERITIES, Finding
 from qtablate.statistics.clustered import FEWEST_CLIPS
-from qtablate.table import TOO_FEW, Sheet, number, percent, with_error
+from qtablate.table import TOO_FEW, Table, number, percent, with_error
 from qtablate.validate.check import Checkup, SourceHealth, TaskHealth
 
 _LONGEST = 160  # characters of a finding in a terminal; the csv file has all of them
 
 
-def sheets(checkup: Checkup, examples: int = 3) -> list[Sheet]:
+def sheets(checkup: Checkup, examples: int = 3) -> list[Table]:
     """What the data are like, then what was found."""
     parts = (_task_sheet(checkup.tasks), _source_sheet(checkup.sources), _finding_sheet(checkup.findings, examples))
     return [sheet for sheet in parts if sheet]
@@ -39,7 +39,7 @@ def as_csv(checkup: Checkup) -> str:
     return text.getvalue()
 
 
-def _task_sheet(tasks: Sequence[TaskHealth]) -> Sheet | None:
+def _task_sheet(tasks: Sequence[TaskHealth]) -> Table | None:
     if not tasks:
         return None
     rows = []
@@ -69,10 +69,10 @@ def _task_sheet(tasks: Sequence[TaskHealth]) -> Sheet | None:
         "first / second / ..., p of that if all places were as likely (chi-square); sorted: neighbours of one gold text or "
         "place, 0 as in a random order, 1 one block each."
     )
-    return Sheet("Tasks", columns, tuple(rows), note, left=1, optional=("clips", "candidates", "p", "sorted"))
+    return Table("Tasks", columns, tuple(rows), note, left=1, optional=("clips", "candidates", "p", "sorted"))
 
 
-def _source_sheet(sources: Sequence[SourceHealth]) -> Sheet | None:
+def _source_sheet(sources: Sequence[SourceHealth]) -> Table | None:
     if not sources:
         return None
     rows = tuple(
@@ -92,10 +92,10 @@ def _source_sheet(sources: Sequence[SourceHealth]) -> Sheet | None:
         "source: the first folder in the clips' names; usable samples only; pairs: questions and answers of a sample, the "
         "fewest / median / most; no question: samples without any, as captions are."
     )
-    return Sheet("Samples", columns, rows, note, left=2, optional=("clips",))
+    return Table("Samples", columns, rows, note, left=2, optional=("clips",))
 
 
-def _finding_sheet(findings: Sequence[Finding], examples: int) -> Sheet | None:
+def _finding_sheet(findings: Sequence[Finding], examples: int) -> Table | None:
     kinds: dict[str, list[Finding]] = {}
     for finding in findings:
         kinds.setdefault(finding.kind, []).append(finding)
@@ -107,7 +107,7 @@ def _finding_sheet(findings: Sequence[Finding], examples: int) -> Sheet | None:
     if not rows:
         return None
     note = "->: what to do; error: entries that are left out, or scores that would be wrong; all findings by name: --csv FILE"
-    return Sheet("Findings", ("kind", "examples"), tuple(rows), note, left=2, tall=True)
+    return Table("Findings", ("kind", "examples"), tuple(rows), note, left=2, tall=True)
 
 
 def _short(text: str) -> str:

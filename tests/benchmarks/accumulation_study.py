@@ -22,8 +22,7 @@ import pandas as pd
 from learner import markdown
 
 import qtablate
-from qtablate.report import batch_split_check as gate
-from qtablate.report import tables, training
+from qtablate.report import batch_split_check, tables, training
 from qtablate.report.build import report
 from qtablate.report.contrasts import ALL, SIMPLE, Contrast, read, table
 from qtablate.report.frames import budget
@@ -34,7 +33,7 @@ QUESTIONS = {
     "batches": "A smaller batch first, accumulation only when needed (Ask-Anything issue 174; arXiv 2507.07101)? On the same "
     "samples, one small batch, the same with accumulation 4, and a batch four times as large without, at three ways of scaling "
     "the learning rate. Both together make an effective batch of 128.",
-    "norms": "What does a faulty loss norm cost? micro_mean weights short answers more; none, beside it, multiplies the "
+    "norms": "What does an incorrect loss norm cost? micro_mean weights short answers more; none, beside it, multiplies the "
     "gradient by 4, which AdamW hides.",
     "steps": "What does it cost to clip at every micro-batch, and to count the schedule in micro-batches?",
     "mixing": "Both media in every micro-batch, one medium each in random order, or one each evenly, at a quarter of images.",
@@ -60,8 +59,8 @@ def from_the_smallest(results: Results) -> str:
             "accum": others[row["level"]][accum],
             "rate": others[row["level"]][rate],
             "minus 8 x 1": 100 * row["difference"],
-            "low": 100 * row["low"],
-            "high": 100 * row["high"],
+            "ci_low": 100 * row["ci_low"],
+            "ci_high": 100 * row["ci_high"],
             "p (Holm)": f"{row['p_holm']:.3f}",
             "verdict": row["verdict"],
         }
@@ -73,10 +72,10 @@ def from_the_smallest(results: Results) -> str:
 def section(folder: Path) -> str:
     results = qtablate.load(folder)
     sheets = [
-        tables.summary_sheet(results.summary, f"{budget(results.sweep)} a cell"),
+        tables.summary_table(results.summary, f"{budget(results.sweep)} a cell"),
         training.sheet(results.training),
-        tables.contrast_sheet(results.contrasts),
-        tables.gate_sheet(gate.pairs(results.store, results.cells), results.cells),
+        tables.contrast_table(results.contrasts),
+        tables.batch_split_table(batch_split_check.pairs(results.store, results.cells), results.cells),
     ]
     parts = [sheet.markdown().replace("## ", "### ", 1) for sheet in sheets if sheet]
     if folder.name == "batches":
@@ -94,10 +93,10 @@ def answered(folder: Path) -> str:
         for line in tables.in_words(found[(found["axis"] == axis) & (found["kind"] == SIMPLE)])
     ]
     sheet = training.sheet(results.training)
-    gate_sheet = tables.gate_sheet(gate.pairs(results.store, results.cells), results.cells)
+    batch_split_table = tables.batch_split_table(batch_split_check.pairs(results.store, results.cells), results.cells)
     lines = [f"- {line}" for line in said] + [f"- {line}" for line in sheet.note.splitlines()[1:]]
-    if gate_sheet:
-        lines.append(f"- Equal effective batches: {gate_sheet.note.rpartition('. ')[2]}")
+    if batch_split_table:
+        lines.append(f"- Equal effective batches: {batch_split_table.note.rpartition('. ')[2]}")
     seeds = sorted({int(n) for n in results.summary["seeds_done"]})
     head = f"{budget(results.sweep)} a cell, {' to '.join(map(str, seeds))} seeds, {results.sweep['items']} items."
     return "\n".join([f"## {folder.name}", "", QUESTIONS[folder.name], "", head, "", *lines])

@@ -46,8 +46,8 @@ def task_table(store: Store, text_only: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rate(name: str, rows: pd.DataFrame) -> dict[str, float | None]:
-    means = rows.groupby(["item", "media"])["correct"].mean()
-    found = rate(list(means), list(means.index.get_level_values("media")))
+    means = rows.groupby(["item", "cluster"])["correct"].mean()
+    found = rate(list(means), list(means.index.get_level_values("cluster")))
     return {name: 100 * (found.value or 0.0), f"{name}_stderr": 100 * found.stderr if found.stderr is not None else None}
 
 

@@ -28,21 +28,21 @@ def curve(folder: Path) -> pd.DataFrame:
         mine = found[found["level"] == row[AXIS]]
         if found["at"].str.contains("extra_init").any():
             mine = mine[mine["at"].str.contains(f"extra_init={row['extra_init']}")]
-        points = mine.to_dict("records")[0] if len(mine) else dict.fromkeys(("difference", "low", "high", "p_holm"))
+        points = mine.to_dict("records")[0] if len(mine) else dict.fromkeys(("difference", "ci_low", "ci_high", "p_holm"))
         rows.append(
             {
                 "extra_init": row["extra_init"],
                 AXIS: row[AXIS],
                 "seeds": row["seeds_done"],
                 "items": row["n_items"],
-                "clips": row["n_media"],
+                "clips": row["n_clusters"],
                 "accuracy": 100 * row["accuracy"],
                 "seed_sd": 100 * row["accuracy_seed_sd"],
                 "blind": 100 * row["blind_accuracy"],
                 "shuffled": 100 * row["shuffled_accuracy"],
                 **{
                     name: None if points[key] is None else 100 * points[key]
-                    for name, key in (("minus_none", "difference"), ("low", "low"), ("high", "high"))
+                    for name, key in (("minus_none", "difference"), ("ci_low", "ci_low"), ("ci_high", "ci_high"))
                 },
                 "p_holm": points["p_holm"],
                 "train_seconds": row["train_seconds"],

@@ -16,7 +16,7 @@ from qtablate.grid import RECORD_SCHEMA, Condition
 from qtablate.records import Figures, Rate, Record, TaskScore
 from qtablate.report.compare import compare
 from qtablate.report.frames import AXES
-from qtablate.report.tables import comparison_sheet
+from qtablate.report.tables import comparison_table
 from qtablate.store import Store
 
 ITEMS = 300
@@ -53,7 +53,7 @@ def write(
                     "control": control,
                     "item": f"{names}-{n:03d}",
                     "task": "ab"[n % 2],
-                    "media": f"clip-{n // 2}",
+                    "cluster": f"clip-{n // 2}",
                     "gold": 0,
                     "predicted": int(not good),
                     "predicted_per_token": int(not good),
@@ -124,7 +124,7 @@ def test_a_folder_against_itself_differs_nowhere(tmp_path):
     assert found.table["difference"].tolist() == [0, 0]
     assert set(found.table["verdict"]) == {"identical"}
     assert found.differing == ()
-    assert "nothing differs" in comparison_sheet(found).note
+    assert "nothing differs" in comparison_table(found).note
 
 
 def test_a_better_one_is_better_and_what_differs_is_named(tmp_path):
@@ -136,7 +136,7 @@ def test_a_better_one_is_better_and_what_differs_is_named(tmp_path):
     assert set(rows["paired"]) == {True}
     assert found.differing == ("recipe.warm_up: 0.2 -> 0.1",)
     assert found.only == (0, 1)
-    sheet = comparison_sheet(found)
+    sheet = comparison_table(found)
     assert sheet.title == "one (first) and two (second): second minus first"
     assert "recipe.warm_up: 0.2 -> 0.1" in sheet.note
     assert "0 conditions of the first alone and 1 of the second" in sheet.note
@@ -146,14 +146,14 @@ def test_sweeps_that_hold_other_budgets_are_not_comparable(tmp_path):
     one, two = write(tmp_path / "one", {0: 0.5, 8: 0.5}), write(tmp_path / "two", {0: 0.5, 8: 0.9}, samples=128)
     found = compare(one, two, 0.02)
     assert set(found.table["verdict"]) == {"not comparable"}
-    assert "the first holds 64 samples a cell, the second 128 samples" in comparison_sheet(found).note
+    assert "the first holds 64 samples a cell, the second 128 samples" in comparison_table(found).note
 
 
 def test_rates_that_are_scaled_from_other_batches_are_not_comparable(tmp_path):
     one, two = (write(tmp_path / f"{batch}", {8: 0.5}, scaling="sqrt", lr_batch=batch) for batch in (8, 64))
     found = compare(one, two, 0.02)
     assert set(found.table["verdict"]) == {"not comparable"}
-    assert found.table["low"].isna().all()
+    assert found.table["ci_low"].isna().all()
     assert found.differing == ("grid.lr_batch: 8 -> 64",)
     plain = [write(tmp_path / f"plain{batch}", {8: 0.5}, lr_batch=batch) for batch in (8, 64)]  # where nothing is scaled
     found = compare(*plain, 0.02)
@@ -174,10 +174,10 @@ def test_other_items_are_two_independent_means(tmp_path):
     arms = []
     for name in ("one", "two"):
         answers = pd.read_csv(tmp_path / name / "cells" / f"0-1-{name}" / "answers.csv")
-        arms.append(answers[answers["control"] == "none"].groupby("media")["correct"].mean())
+        arms.append(answers[answers["control"] == "none"].groupby("cluster")["correct"].mean())
     welch = stats.ttest_ind(arms[1], arms[0], equal_var=False)
     assert apart["p"] == pytest.approx(welch.pvalue, rel=1e-6)
-    assert "not the same items" in comparison_sheet(compare(one, two, 0.02)).note
+    assert "not the same items" in comparison_table(compare(one, two, 0.02)).note
 
 
 def test_what_cannot_be_compared(tmp_path):
@@ -207,10 +207,10 @@ def test_every_number_of_the_report_is_in_a_frame(tmp_path):
     )
     assert row["difference"] == pytest.approx((paired[8][[1, 2]] - paired[0][[1, 2]]).to_numpy().mean())
     assert found.summary["seeds_done"].tolist() == [3, 2]
-    assert found.cost["as_good_as_best"].tolist() == ["undecided", "highest"]  # 20 points of few seeds
-    assert found.tokens.empty
-    assert found.held.empty
-    assert found.looks.empty
+    assert found.cost["equivalent_to_best"].tolist() == ["undecided", "highest"]  # 20 points of few seeds
+    assert found.query_diagnostics.empty
+    assert found.token_ablation.empty
+    assert found.attention.empty
     assert len(found.tasks) == 10
     assert found.sweep["items"] == ITEMS
     other = qtablate.load(tmp_path / "r", baseline={"tokens": "8"})
@@ -225,6 +225,6 @@ def test_a_folder_that_is_no_sweeps(tmp_path):
 def test_a_folder_where_nothing_has_finished(tmp_path):
     write(tmp_path / "r", {0: 0.5}, seeds=(1,), unfinished=((0, 1),))
     found = qtablate.load(tmp_path / "r")
-    for name in ("contrasts", "cost", "tokens", "held", "looks", "tasks", "train", "answers"):
+    for name in ("contrasts", "cost", "query_diagnostics", "token_ablation", "attention", "tasks", "train", "answers"):
         assert getattr(found, name).empty, name
     assert json.loads((tmp_path / "r" / "sweep.json").read_text())["cells"]

@@ -78,7 +78,7 @@ def test_differences_are_those_of_the_answers():
     answers = given({one: 0.05 * number for number, one in enumerate(GRID)})
     _, rows = made(answers)
     mean = {one: np.mean([right for (c, _), right in answers.right.items() if c == one]) for one in GRID}
-    row = rows[(rows["kind"] == SIMPLE) & (rows["level"] == 64) & (rows["at"] == "accumulate_grad_batches=4")].iloc[0]
+    row = rows[(rows["kind"] == SIMPLE) & (rows["level"] == 64) & (rows["fixed_levels"] == "accumulate_grad_batches=4")].iloc[0]
     assert row["difference"] == pytest.approx(mean[condition(64, 4)] - mean[condition(0, 4)])
     row = rows[(rows["kind"] == INTERACTION) & (rows["level"] == 32)].iloc[0]
     corners = [mean[condition(t, a)] for t, a in ((32, 4), (0, 4), (32, 1), (0, 1))]
@@ -103,7 +103,7 @@ def test_an_effect_is_found_and_none_is_not():
 
 
 @pytest.mark.parametrize(
-    ("difference", "p", "p_equivalent", "word"),
+    ("difference", "p", "p_tost", "word"),
     [
         (0.1, 0.01, 0.9, "better"),
         (-0.1, 0.01, 0.9, "worse"),
@@ -113,8 +113,8 @@ def test_an_effect_is_found_and_none_is_not():
         (0.1, math.nan, math.nan, ""),
     ],
 )
-def test_verdicts(difference, p, p_equivalent, word):
-    assert verdict(difference, p, p_equivalent) == word
+def test_verdicts(difference, p, p_tost, word):
+    assert verdict(difference, p, p_tost) == word
 
 
 def test_zeros_and_normal_have_one_baseline_without_extra_tokens():
@@ -154,7 +154,7 @@ def test_only_seeds_that_finished_both_arms_count():
     answers = given(GRID, missing={(condition(64, 4), 3), (condition(0, 4), 2)})
     _, rows = made(answers)
     rows = rows[(rows["task"] == ALL) & (rows["kind"] == SIMPLE)]
-    seeds = {(row["axis"], row["level"], row["at"]): row["seeds"] for _, row in rows.iterrows()}
+    seeds = {(row["axis"], row["level"], row["fixed_levels"]): row["seeds"] for _, row in rows.iterrows()}
     assert seeds["extra_num_query_tokens", 64, "accumulate_grad_batches=4"] == 1
     assert seeds["extra_num_query_tokens", 64, "accumulate_grad_batches=1"] == 3
     assert seeds["extra_num_query_tokens", 32, "accumulate_grad_batches=4"] == 2
@@ -176,18 +176,18 @@ def test_arms_that_share_no_seed_are_left_empty():
     row = rows[rows["task"] == ALL].iloc[0]
     assert (row["seeds"], row["verdict"], row["uncertainty"]) == (0, "", "")
     assert pd.isna(row["difference"])
-    sheet = tables.contrast_sheet(rows)
+    sheet = tables.contrast_table(rows)
     assert sheet.rows[0][2:7] == ("", "", "", "", "")
 
 
 def test_one_seed_says_so():
     _, rows = made(given(GRID, seeds=(1,)))
     assert set(rows["uncertainty"]) == {"items only"}
-    sheet = tables.contrast_sheet(rows)
+    sheet = tables.contrast_table(rows)
     assert "ONE SEED" in sheet.note
     _, more = made(given(GRID))
     assert set(more["uncertainty"]) == {"items and seeds"}
-    assert "ONE SEED" not in tables.contrast_sheet(more).note
+    assert "ONE SEED" not in tables.contrast_table(more).note
 
 
 def test_no_finished_cell_and_a_single_condition_have_no_contrasts():
@@ -196,8 +196,8 @@ def test_no_finished_cell_and_a_single_condition_have_no_contrasts():
         wanted, rows = made(answers)
         assert wanted == []
         assert rows.empty
-        assert tables.contrast_sheet(rows) is None
-        assert tables.task_contrast_sheet(rows) is None
+        assert tables.contrast_table(rows) is None
+        assert tables.task_contrast_table(rows) is None
 
 
 def test_a_batch_that_is_split_is_an_axis_of_whole_batches():
@@ -232,7 +232,7 @@ def test_every_verdict_has_its_words():
     assert open_.endswith("points could have been seen.")
     rows.loc[(rows["task"] == ALL) & (rows["level"] == 96), "verdict"] = "equivalent"
     assert "the same within 2.0 points" in tables.in_words(rows)[2]
-    assert tables.contrast_sheet(rows).note.endswith(" ".join(tables.in_words(rows)))
+    assert tables.contrast_table(rows).note.endswith(" ".join(tables.in_words(rows)))
 
 
 def test_words_are_those_of_averages_where_there_are_any_and_of_interactions():
@@ -244,12 +244,12 @@ def test_words_are_those_of_averages_where_there_are_any_and_of_interactions():
 
 def test_sheets_say_what_is_compared():
     _, rows = made(given(GRID))
-    sheet = tables.contrast_sheet(rows)
+    sheet = tables.contrast_table(rows)
     names = [row[:2] for row in sheet.rows]
     assert names[0] == ("extra tokens 32 - 0", "accum 1")
     assert ("accum 4 - 1", "mean of extra tokens 0+32+64") in names
     assert names[-1] == ("(extra tokens 64 - 0) at accum 4 - at 1", "")
-    tasks = tables.task_contrast_sheet(rows)
+    tasks = tables.task_contrast_table(rows)
     assert tasks.columns == ("task", "n", "32 - 0", "64 - 0")
     assert [row[:2] for row in tasks.rows] == [("a", "100"), ("b", "100")]
 
@@ -258,23 +258,23 @@ def ruled(accum, norm="tokens", scaling="none", batch=8):
     return (32, accum, batch, "multi", "normal", 1.0, scaling, norm, "window", "window")
 
 
-def test_a_faulty_rule_is_compared_with_the_right_one_and_in_nothing_else():
+def test_an_incorrect_rule_is_compared_with_the_right_one_and_in_nothing_else():
     answers = given({ruled(1): 0.0, ruled(4): 0.0, ruled(4, "micro_mean"): -0.1, ruled(4, "none"): -0.2})
     wanted, rows = made(answers)
     found = {(one.axis, one.level, one.at) for one in wanted}
     a = "accumulate_grad_batches"
     assert found == {
         *(("loss_norm", norm, ((a, (4,)),)) for norm in ("micro_mean", "none")),
-        (a, 4, (("loss_norm", ("tokens",)),)),  # and at no faulty one
+        (a, 4, (("loss_norm", ("tokens",)),)),  # and at no incorrect one
     }
     whole = rows[rows["task"] == ALL]
-    sheet = tables.contrast_sheet(rows)
-    assert [row[0] for row in sheet.rows if "faulty" in " ".join(row)] == [
-        "loss norm micro_mean (faulty) - tokens",
-        "loss norm none (faulty) - tokens",
+    sheet = tables.contrast_table(rows)
+    assert [row[0] for row in sheet.rows if "incorrect" in " ".join(row)] == [
+        "loss norm micro_mean (incorrect) - tokens",
+        "loss norm none (incorrect) - tokens",
     ]
-    faulty = whole[whole["level"] == "none"].iloc[0]
-    assert faulty["verdict"] == "worse"
+    incorrect = whole[whole["level"] == "none"].iloc[0]
+    assert incorrect["verdict"] == "worse"
 
 
 def test_a_level_that_is_called_none_is_a_level():
@@ -299,7 +299,7 @@ def test_conditions_with_more_of_what_is_held_are_not_comparable():
         answers = replace(given({one: 0.0, two: 0.3}), held=dict(zip((one, two), amounts, strict=True)))
         _, rows = made(answers)
         assert set(rows["verdict"] == "not comparable") == {not comparable}
-        said = tables.contrast_sheet(rows).note
+        said = tables.contrast_table(rows).note
         assert ("not comparable" in said) == (not comparable)
 
 
@@ -375,12 +375,12 @@ def test_two_rules_broken_at_once_are_compared_in_neither():
     assert {(one.axis, one.kind, len(one.weights)) for one in wanted} == {("loss_norm", SIMPLE, 2), ("clip_at", SIMPLE, 2)}
 
 
-def test_a_restless_faulty_condition_makes_no_other_less_sure():
+def test_a_restless_incorrect_condition_makes_no_other_less_sure():
     plain = given({ruled(1): 0.0, ruled(4): 0.0, ruled(1, batch=16): 0.0})
     wild = np.random.default_rng(8)
     shares = {1: 0.1, 2: 0.9, 3: 0.5}
-    faulty = {(ruled(4, "none"), seed): (wild.uniform(size=ITEMS) < share).astype(float) for seed, share in shares.items()}
-    beside = replace(plain, right={**plain.right, **faulty})
+    incorrect = {(ruled(4, "none"), seed): (wild.uniform(size=ITEMS) < share).astype(float) for seed, share in shares.items()}
+    beside = replace(plain, right={**plain.right, **incorrect})
     asked = "axis == 'accumulate_grad_batches' and task == 'all'"
     both = [made(answers)[1].query(asked)["stderr"].tolist() for answers in (plain, beside)]
     assert both[0] == both[1]

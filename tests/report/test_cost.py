@@ -92,7 +92,7 @@ def summary(accuracies):
     rows = [
         {
             **asdict(condition(tokens)),
-            "faulty": "",
+            "incorrect": "",
             "seeds_done": 2,
             "visual_tokens": 2 + tokens,
             "steps": 100,
@@ -105,7 +105,7 @@ def summary(accuracies):
             "chance": 0.25,
             "visual_gain": accuracy - 0.25,
             "visual_gain_item_stderr": 0.01,
-            "n_media": 400,
+            "n_clusters": 400,
         }
         for tokens, accuracy in accuracies.items()
     ]
@@ -126,8 +126,8 @@ def given(effects, items=4000):
 def test_the_cheapest_that_is_as_good_is_advised():
     conditions = summary({0: 0.5, 8: 0.695, 64: 0.7})
     table = costs(conditions, given({0: 0.0, 8: 0.195, 64: 0.2}), DECODERS["7b"], 0.02)
-    assert list(table["as_good_as_best"]) == ["", "equivalent", "best"]
-    assert list(table["cheapest_by_tokens"]) == [True, True, True]
+    assert list(table["equivalent_to_best"]) == ["", "equivalent", "best"]
+    assert list(table["pareto_by_tokens"]) == [True, True, True]
     assert list(table["prefill_gflops_added"] > 0) == [True] * 3
     assert table["step_seconds"].tolist() == [0.1, 0.18, 0.74]
     assert table["item_milliseconds"].tolist() == [10.0] * 3
@@ -136,23 +136,23 @@ def test_the_cheapest_that_is_as_good_is_advised():
     assert "extra tokens 8, accum 1 (69.5 %), 10 instead of 66 visual tokens" in text
 
 
-def test_a_faulty_condition_is_neither_best_nor_on_a_front():
+def test_an_incorrect_condition_is_neither_best_nor_on_a_front():
     wrong = Condition(64, 4, 8, "multi", "normal", loss_norm="micro_mean")
     table = summary({0: 0.5, 64: 0.6})
-    third = table.tail(1).assign(**asdict(wrong), faulty="loss_norm=micro_mean", accuracy=0.9)
+    third = table.tail(1).assign(**asdict(wrong), incorrect="loss_norm=micro_mean", accuracy=0.9)
     table = pd.concat([table, third], ignore_index=True)
     answers = given({0: 0.0, 64: 0.1})
     answers = replace(answers, right={**answers.right, **{(astuple(wrong), seed): np.ones(4000) for seed in (0, 1)}})
     found = costs(table, answers, DECODERS["7b"], 0.02)
-    assert list(found["as_good_as_best"]) == ["", "best", ""]
-    assert list(found["cheapest_by_tokens"]) == [True, True, False]
-    assert "faulty" not in advice(found, table, 0.02)
+    assert list(found["equivalent_to_best"]) == ["", "best", ""]
+    assert list(found["pareto_by_tokens"]) == [True, True, False]
+    assert "incorrect" not in advice(found, table, 0.02)
 
 
 def test_where_nothing_cheaper_is_surely_as_good_it_is_said():
     conditions = summary({0: 0.5, 8: 0.6, 64: 0.7})
     table = costs(conditions, given({0: 0.0, 8: 0.1, 64: 0.2}), DECODERS["7b"], 0.02)
-    assert list(table["as_good_as_best"]) == ["", "", "best"]
+    assert list(table["equivalent_to_best"]) == ["", "", "best"]
     assert "No cheaper condition is surely within 2 points" in advice(table, conditions, 0.02)
 
 
@@ -160,7 +160,7 @@ def test_what_is_undecided_beside_the_best_is_named():
     """0.05 points of 4,000 items, at a margin as small."""
     conditions = summary({0: 0.5, 8: 0.6995, 64: 0.7})
     table = costs(conditions, given({0: 0.0, 8: 0.1995, 64: 0.2}), DECODERS["7b"], 0.0005)
-    assert list(table["as_good_as_best"]) == ["", "undecided", "best"]
+    assert list(table["equivalent_to_best"]) == ["", "undecided", "best"]
     said = advice(table, conditions, 0.0005)
     assert "Best here: extra tokens 64, accum 1 (70.0 %). Undecided beside it: extra tokens 8, accum 1 (70.0 %)." in said
 
@@ -177,7 +177,7 @@ def test_split_batches_of_two_sizes_are_not_taken_for_one_another():
         for seed in (0, 1)
     }
     answers = Answers(axes, right, np.arange(4000), np.array(["a"] * 4000), np.arange(4000).astype(str))
-    assert list(costs(rows, answers, DECODERS["7b"], 0.02)["as_good_as_best"]) == ["", "best"]
+    assert list(costs(rows, answers, DECODERS["7b"], 0.02)["equivalent_to_best"]) == ["", "best"]
 
 
 def test_no_finished_condition_costs_nothing_and_advises_nothing():

@@ -15,7 +15,7 @@ from qtablate.prompts.mvbench import MEDIA_ROOTS
 from qtablate.records import Figures, Rate, Record, TaskScore
 from qtablate.report.build import report
 from qtablate.report.compare import compare
-from qtablate.report.tables import comparison_sheet
+from qtablate.report.tables import comparison_table
 from qtablate.statistics.clustered import rate
 from qtablate.store import Store
 
@@ -61,7 +61,7 @@ def folder(
                     "control": control,
                     "item": f"{of[n]}-{n:04d}",
                     "task": of[n],
-                    "media": media[n],
+                    "cluster": media[n],
                     "gold": 0,
                     "predicted": int(not good),
                     "predicted_per_token": int(not good),
@@ -77,7 +77,7 @@ def folder(
             store.write_rows(store.cell_file(key, "answers.csv"), rows, tuple(rows[0]))
             train = [
                 dict.fromkeys(TRAIN_COLUMNS)
-                | {"step": n + 1, "loss": 1.0, "image_fraction": 0.0}
+                | {"step": n + 1, "loss": 1.0, "image_ratio": 0.0}
                 | (dict(zip(("grad_signal", "grad_noise"), noise[n % len(noise)], strict=True)) if noise else {})
                 for n in range(steps)
             ]
@@ -162,7 +162,7 @@ def shown(sheet, width):
 
 
 def sheets_of(store):
-    return {sheet.title: sheet for sheet in report(store).sheets}
+    return {sheet.title: sheet for sheet in report(store).tables}
 
 
 DEGENERATE = {
@@ -192,14 +192,14 @@ def test_no_number_that_says_nothing_and_no_hole_in_a_sentence(case, tmp_path):
     given = dict(DEGENERATE[case])
     right, grid = given.pop("right", drawn(0.6)), given.pop("grid", tuple((t, a) for t in (0, 4) for a in (1, 2)))
     made = report(folder(tmp_path / "r", dict.fromkeys(grid, right), **given))
-    texts = [shown(sheet, width) for sheet in made.sheets for width in (80, 140)]
+    texts = [shown(sheet, width) for sheet in made.tables for width in (80, 140)]
     texts.append((tmp_path / "r" / "report.md").read_text())
     for text in texts:
         assert not re.search(r"\b(nan|inf|None|NaT)\b", text)
         assert not re.search(r"[-+±]\d{4,}|[-+±]\d{1,3}(,\d{3})+|-0\.0\b", text)
         assert "Best here" not in text
         assert not re.search(r"\b(undecide|highes|equivalen|too fe)\b", text)
-    for note in (sheet.note for sheet in made.sheets):
+    for note in (sheet.note for sheet in made.tables):
         assert not re.search(r"\(\)|\(,|\( |, ,| {2}|: \.|like \.|[;,] ?(points|[.;,])|\.\.", note), note
     for line in texts[-1].splitlines():
         for plus_minus in re.findall(r"±([\d.]+)", line):
@@ -279,17 +279,17 @@ def test_the_noise_scale_speaks_of_steps_and_calls_no_batch_too_small(tmp_path):
         "says nothing of which batch is best for a fixed number of samples, and ignores AdamW and the learning rate"
         in sheet.note
     )
-    assert "batch_is" in (tmp_path / "r" / "training.csv").read_text()
+    assert "vs_critical_batch" in (tmp_path / "r" / "training.csv").read_text()
 
 
 def test_a_folder_beside_itself_is_the_same_results_and_no_verdict_is_made(tmp_path):
     store = folder(tmp_path / "r", {(0, 1): drawn(0.5), (4, 1): drawn(0.6)}, items=6, clips=6)
-    sheet = comparison_sheet(compare(store, store, 0.02))
+    sheet = comparison_table(compare(store, store, 0.02))
     assert sheet.title.endswith("beside itself: the same results")
     assert {row[sheet.columns.index("verdict")] for row in sheet.rows} == {"identical"}
     assert {row[sheet.columns.index("p")] for row in sheet.rows} == {""}
     copy = folder(tmp_path / "copy", {(0, 1): drawn(0.5), (4, 1): drawn(0.6)}, items=6, clips=6)
-    sheet = comparison_sheet(compare(store, copy, 0.02))
+    sheet = comparison_table(compare(store, copy, 0.02))
     assert sheet.title == "r and copy: the same results"
     assert "nothing differs in what they are made of, nor in one answer" in sheet.note
 
@@ -297,7 +297,7 @@ def test_a_folder_beside_itself_is_the_same_results_and_no_verdict_is_made(tmp_p
 def test_other_cells_with_identical_answers_are_identical_beside_those_that_differ(tmp_path):
     one = folder(tmp_path / "one", {(0, 1): drawn(0.5), (4, 1): drawn(0.4)}, items=6, clips=6)
     two = folder(tmp_path / "two", {(0, 1): drawn(0.5), (4, 1): drawn(0.9)}, items=6, clips=6)
-    sheet = comparison_sheet(compare(one, two, 0.02))
+    sheet = comparison_table(compare(one, two, 0.02))
     assert sheet.title == "one (first) and two (second): second minus first"
     assert [row[sheet.columns.index("verdict")] for row in sheet.rows] == ["identical", "undecided"]
     assert "identical: the same items are correct at every seed; other items may still tell them apart" in sheet.note
@@ -313,23 +313,23 @@ def test_means_of_different_seeds_are_called_so(tmp_path):
 
 def test_folders_of_one_name_are_told_apart(tmp_path):
     one, two = (folder(tmp_path / side / "r", {(0, 1): drawn(share)}) for side, share in (("a", 0.4), ("b", 0.6)))
-    title = comparison_sheet(compare(one, two, 0.02)).title
+    title = comparison_table(compare(one, two, 0.02)).title
     assert title.index(str(tmp_path / "a")) < title.index(str(tmp_path / "b"))
 
 
 def test_points_of_the_common_seeds_are_called_so(tmp_path):
     one = folder(tmp_path / "one", {(0, 1): drawn(0.5)}, seeds=(1, 2, 3))
     two = folder(tmp_path / "two", {(0, 1): drawn(0.6)}, seeds=(2, 3, 4))
-    assert "points are those of the seeds that both have" in comparison_sheet(compare(one, two, 0.02)).note
+    assert "points are those of the seeds that both have" in comparison_table(compare(one, two, 0.02)).note
     apart = folder(tmp_path / "apart", {(0, 1): drawn(0.6)}, seeds=(7, 8))
     found = compare(one, apart, 0.02)
     assert set(found.table["paired"]) == {False}
-    assert "two independent means where no seed is common" in comparison_sheet(found).note
+    assert "two independent means where no seed is common" in comparison_table(found).note
 
 
 def test_one_seed_of_two_folders_is_said(tmp_path):
     one, two = (folder(tmp_path / name, {(0, 1): drawn(share)}, seeds=(1,)) for name, share in (("one", 0.4), ("two", 0.6)))
-    assert "ONE SEED: the intervals hold item uncertainty only" in comparison_sheet(compare(one, two, 0.02)).note
+    assert "ONE SEED: the intervals hold item uncertainty only" in comparison_table(compare(one, two, 0.02)).note
 
 
 def test_items_to_decide_are_told_as_the_option_counts_them(tmp_path):
@@ -341,7 +341,7 @@ def test_items_to_decide_are_told_as_the_option_counts_them(tmp_path):
         for tokens in (0, 4)
     }
     found = report(folder(tmp_path / "r", conditions, seeds=(1, 2, 3), items=400, clips=400, tasks=tasks))
-    [sheet] = [sheet for sheet in found.sheets if sheet.title == "What the data support"]
+    [sheet] = [sheet for sheet in found.tables if sheet.title == "What the data support"]
     decide = sheet.rows[0][-1]
     items, option = map(int, re.search(r"items (\d+) \(--items (\d+) a task\)", decide).groups())
     assert option == math.ceil(items / 20)

@@ -10,13 +10,12 @@ from rich.console import Console
 
 from qtablate.grid import Condition
 from qtablate.prompts.mvbench import MEDIA_ROOTS
-from qtablate.report import batch_split_check as gate
-from qtablate.report import tables
+from qtablate.report import batch_split_check, tables
 from qtablate.report.frames import SUMMARY_COLUMNS
 from qtablate.store import Store
-from qtablate.table import Sheet, number, percent, points, with_error
+from qtablate.table import Table, number, percent, points, with_error
 
-SHEET = Sheet(
+SHEET = Table(
     "Title",
     ("task name", "n", "accuracy %"),
     (("moving_count", "150", "12.3 ±1.0"), ("a", "2", "")),
@@ -26,7 +25,7 @@ SHEET = Sheet(
 )
 
 
-def drawn(sheet: Sheet, width: int) -> str:
+def drawn(sheet: Table, width: int) -> str:
     console = Console(width=width, color_system=None, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     with console.file:
         console.print(sheet.rich(width))
@@ -58,7 +57,7 @@ def test_optional_columns_go_where_there_is_no_room_and_it_is_said():
 
 
 def test_markdown_holds_every_column_and_escapes_bars():
-    text = Sheet("T", ("a", "b"), (("x|y", "1"),), left=1).markdown()
+    text = Table("T", ("a", "b"), (("x|y", "1"),), left=1).markdown()
     assert text.splitlines() == ["## T", "", "| a | b |", "| --- | ---: |", "| x\\|y | 1 |"]
 
 
@@ -84,7 +83,7 @@ def test_the_gate_counts_no_pairs_where_none_can_be_judged(tmp_path):
     written(tmp_path, "a", [1.0], [0])
     written(tmp_path, "b", [1.3], [1])
     rows = pd.DataFrame([cell("a", 1, 8) | {"dropout": True}, cell("b", 2, 4) | {"dropout": True}])
-    assert "0 of 0" not in tables.gate_sheet(gate.pairs(Store(tmp_path), rows), rows).note
+    assert "0 of 0" not in tables.batch_split_table(batch_split_check.pairs(Store(tmp_path), rows), rows).note
 
 
 def test_summary_of_an_unfinished_sweep_says_so():
@@ -93,18 +92,18 @@ def test_summary_of_an_unfinished_sweep_says_so():
         "seeds_done": 0,
         "seeds_wanted": 3,
     }
-    sheet = tables.summary_sheet(pd.DataFrame([row]), "960 samples a cell")
+    sheet = tables.summary_table(pd.DataFrame([row]), "960 samples a cell")
     assert sheet.note == "no cell has finished"
     assert sheet.rows[0][-1] == "0/3"
 
 
 def test_problems_are_counted_by_kind_with_names():
     problems = [{"subject": f"item{n}", "kind": "missing video", "detail": f"{n}.mp4"} for n in range(5)]
-    sheet = tables.problem_sheet([*problems, {"subject": "x", "kind": "malformed item", "detail": "?"}])
+    sheet = tables.left_out_table([*problems, {"subject": "x", "kind": "malformed item", "detail": "?"}])
     assert sheet is not None
     assert [row[:2] for row in sheet.rows] == [("missing video", "5"), ("malformed item", "1")]
     assert "item0: 0.mp4" in sheet.rows[0][2]
-    assert tables.problem_sheet([]) is None
+    assert tables.left_out_table([]) is None
 
 
 def written(root: Path, key: str, losses: list[float], predicted: list[int], scores: str = "-1;-3") -> None:
@@ -123,7 +122,7 @@ def cell(key: str, accum: int, micro: int, status: str = "ok", mixing: str = "mu
         "status": status,
         **asdict(Condition(4, accum, micro, mixing, "normal")),
         "effective_batch_size": accum * micro,
-        "faulty": "",
+        "incorrect": "",
         "seed": 1,
         "dropout": False,
     }
@@ -136,7 +135,7 @@ def test_gate_passes_equal_runs_and_fails_others(tmp_path):
     written(tmp_path, "c", [1.0, 0.6], [0, 1, 0])
     written(tmp_path, "d", [1.0, 0.5], [0, 1, 1])
     rows = [cell("a", 1, 8), cell("b", 2, 4), cell("c", 4, 2), cell("d", 8, 1), cell("e", 1, 4), cell("f", 2, 4, "failed")]
-    found = {pair.split: pair for pair in gate.pairs(store, pd.DataFrame(rows))}
+    found = {pair.split: pair for pair in batch_split_check.pairs(store, pd.DataFrame(rows))}
     assert set(found) == {(1, 2), (1, 4), (1, 8)}
     assert found[1, 2].passed
     assert found[1, 2].loss_difference == pytest.approx(2e-5)
@@ -150,11 +149,11 @@ def test_a_run_that_parts_late_drifts_and_one_that_parts_at_once_does_not_coinci
     same = [1.0, 0.9, 0.8] + [0.5] * 27
     written(tmp_path, "a", same, [0, 1, 0])
     written(tmp_path, "b", [*same[:-1], 0.6], [0, 1, 1])
-    written(tmp_path, "c", [1.0, 0.902, *same[2:]], [0, 1, 0])  # by as much as a faulty norm, and back again
+    written(tmp_path, "c", [1.0, 0.902, *same[2:]], [0, 1, 0])  # by as much as an incorrect norm, and back again
     rows = pd.DataFrame([cell("a", 1, 8), cell("b", 2, 4), cell("c", 4, 2)])
-    pairs = gate.pairs(Store(tmp_path), rows)
+    pairs = batch_split_check.pairs(Store(tmp_path), rows)
     assert [(pair.passed, pair.drifted) for pair in pairs] == [(False, True), (False, False)]
-    sheet = tables.gate_sheet(pairs, rows)
+    sheet = tables.batch_split_table(pairs, rows)
     assert [row[-1] for row in sheet.rows] == ["drifts", "NO"]
     assert "Coincide: 0 of 2 pairs, 1 drift." in sheet.note
 
@@ -162,7 +161,7 @@ def test_a_run_that_parts_late_drifts_and_one_that_parts_at_once_does_not_coinci
 def test_gate_lets_near_ties_differ(tmp_path):
     written(tmp_path, "a", [1.0], [0, 1], scores="-1.0001;-1.0002")
     written(tmp_path, "b", [1.0], [0, 0], scores="-1.0002;-1.0001")
-    [pair] = gate.pairs(Store(tmp_path), pd.DataFrame([cell("a", 1, 8), cell("b", 2, 4)]))
+    [pair] = batch_split_check.pairs(Store(tmp_path), pd.DataFrame([cell("a", 1, 8), cell("b", 2, 4)]))
     assert (pair.answers_differing, pair.near_ties, pair.passed) == (1, 1, True)
 
 
@@ -170,7 +169,7 @@ def test_gate_does_not_judge_what_draws_random_masks(tmp_path):
     written(tmp_path, "a", [1.0], [0])
     written(tmp_path, "b", [1.3], [1])
     rows = [cell("a", 1, 8) | {"dropout": True}, cell("b", 2, 4) | {"dropout": True}]
-    sheet = tables.gate_sheet(gate.pairs(Store(tmp_path), pd.DataFrame(rows)), pd.DataFrame(rows))
+    sheet = tables.batch_split_table(batch_split_check.pairs(Store(tmp_path), pd.DataFrame(rows)), pd.DataFrame(rows))
     assert sheet is not None
     assert sheet.rows[0][-1] == "dropout"
     assert "cannot be checked" in sheet.note
@@ -185,7 +184,7 @@ def test_tasks_show_what_the_base_scored_where_it_is_known(base):
         "blind_accuracy": 0.25,
         "chance": 0.25,
     }
-    sheet = tables.task_sheet(pd.DataFrame([row | {"task": "a"}, row | {"task": "b"}]), base, {})
+    sheet = tables.task_table(pd.DataFrame([row | {"task": "a"}, row | {"task": "b"}]), base, {})
     assert ("base" in sheet.columns) == bool(base)
     if base:
         at = sheet.columns.index("base")
@@ -202,7 +201,7 @@ TASK = {
 
 
 def test_what_is_left_out_of_a_task_is_said_beside_it():
-    sheet = tables.task_sheet(pd.DataFrame([TASK | {"task": "a"}, TASK | {"task": "b"}]), {}, {"b": 3, "gone": 9})
+    sheet = tables.task_table(pd.DataFrame([TASK | {"task": "a"}, TASK | {"task": "b"}]), {}, {"b": 3, "gone": 9})
     assert [row[:2] for row in sheet.rows] == [("a", "4"), ("b", "4 of 7"), ("gone", "0 of 9")]
     assert {len(row) for row in sheet.rows} == {len(sheet.columns)}
     assert "12 items of 2 tasks are left out" in sheet.note
@@ -210,10 +209,10 @@ def test_what_is_left_out_of_a_task_is_said_beside_it():
 
 def test_published_averages_stand_beside_the_whole_of_mvbench_alone():
     whole = pd.DataFrame([TASK | {"task": task} for task in MEDIA_ROOTS])
-    sheet = tables.published_sheet(whole)
+    sheet = tables.published_table(whole)
     assert [row[1] for row in sheet.rows] == ["51.1", "51.0", "60.4", "62.3"]
-    assert tables.published_sheet(whole.iloc[1:]) is None
-    assert tables.published_sheet(pd.DataFrame([TASK | {"task": "picture_color"}])) is None
+    assert tables.published_table(whole.iloc[1:]) is None
+    assert tables.published_table(pd.DataFrame([TASK | {"task": "picture_color"}])) is None
 
 
 def test_what_tells_conditions_apart_is_never_left_out_for_want_of_room():
@@ -226,8 +225,8 @@ def test_what_tells_conditions_apart_is_never_left_out_for_want_of_room():
             (16, "single", "sqrt", "micro_mean", "micro_batch"),
         )
     ]
-    sheet = tables.summary_sheet(pd.DataFrame(rows), "960 samples a cell")
+    sheet = tables.summary_table(pd.DataFrame(rows), "960 samples a cell")
     named = ("extra tokens", "accum", "micro-batch", "mixing", "lr scaling", "loss norm", "schedule at")
     assert sheet.columns[: len(named)] == named
     assert not set(named) & set(sheet.optional)
-    assert sheet.rows[1][5:7] == ("micro_mean (faulty)", "micro_batch (faulty)")
+    assert sheet.rows[1][5:7] == ("micro_mean (incorrect)", "micro_batch (incorrect)")

@@ -7,8 +7,7 @@ import pytest
 
 from qtablate.grid import Condition
 from qtablate.records import Record
-from qtablate.report import plots, tables, training
-from qtablate.report import token_ablation as held
+from qtablate.report import plots, tables, token_ablation, training
 from qtablate.store import Store
 
 LIKENESS = {"query_rank": 7.0, "query_cosine": 0.0, "output_rank": 5.0, "output_cosine": 0.2, "moved": 1.0, "moved_base": 2.0}
@@ -30,22 +29,22 @@ def folder(tmp_path):
         likeness = LIKENESS | {"output_rank": output_rank} if output_rank else None
         (cell / "train.csv").write_text("step\n1\n")
         (cell / "answers.csv").write_text("control\nnone\n")
-        store.write_record(Record(key, "ok", {}, {"likeness": likeness}, files=store.checksums(key)))
+        store.write_record(Record(key, "ok", {}, {"query_diversity": likeness}, files=store.checksums(key)))
         if losses is None:
             continue
         parts = [("first", 2, 2 + n, change) for n, change in zip((0, 1, 2), losses, strict=False)] + [("mean", 0, 2, -0.5)]
         pd.DataFrame(
             [(what, start, end, 100, 0.8 + change, 0.04, change, 0.02) for what, start, end, change in parts],
-            columns=["what", "start", "end", "n_items", "accuracy", "accuracy_stderr", "change", "change_stderr"],
-        ).to_csv(cell / "held.csv", index=False)
+            columns=["ablation", "start", "end", "n_items", "accuracy", "accuracy_stderr", "change", "change_stderr"],
+        ).to_csv(cell / "token_ablation.csv", index=False)
         looks = {"token": range(2 + tokens), "extra": [0, 0] + [1] * tokens, "from_question": 0.01, "from_answer": 0.05}
         places = {f"place_{f}_{r}_{c}": 1 / 12 for f in range(3) for r in range(2) for c in range(2)}
-        pd.DataFrame(looks | places).to_csv(cell / "looks.csv", index=False)
+        pd.DataFrame(looks | places).to_csv(cell / "attention.csv", index=False)
     return store, pd.DataFrame(rows)
 
 
 def test_a_condition_is_the_mean_of_its_seeds(folder):
-    [row] = held.table(*folder, margin=0.02).to_dict("records")
+    [row] = token_ablation.table(*folder, margin=0.02).to_dict("records")
     assert (row["extra_num_query_tokens"], row["seeds"]) == (4, 2)
     assert row["output_rank"] == 3.0
     assert row["moved_relative"] == 0.5
@@ -53,12 +52,12 @@ def test_a_condition_is_the_mean_of_its_seeds(folder):
     assert row["attention_extra"] == pytest.approx(0.2)
     assert row["change_without_extra"] == pytest.approx(-0.2)
     assert row["change_without_base"] == pytest.approx(-0.5)
-    assert row["first_that_do"] == 2
+    assert row["min_sufficient_tokens"] == 2
 
 
 def test_how_few_do_depends_on_the_margin(folder):
     for margin, enough in ((0.25, 0), (0.1, 1), (0.001, 4)):
-        assert held.table(*folder, margin=margin)["first_that_do"].iloc[0] == enough
+        assert token_ablation.table(*folder, margin=margin)["min_sufficient_tokens"].iloc[0] == enough
 
 
 @pytest.mark.parametrize(
@@ -73,11 +72,11 @@ def test_how_few_do_depends_on_the_margin(folder):
     ],
 )
 def test_tokens_that_are_no_use_are_named(moved, queries, outputs, name):
-    assert held.named(moved, queries, outputs) == name
+    assert token_ablation.named(moved, queries, outputs) == name
 
 
 def test_the_sheet_says_it_in_words(folder):
-    sheet = tables.held_sheet(held.table(*folder, margin=0.02), 0.02)
+    sheet = tables.diagnostics_table(token_ablation.table(*folder, margin=0.02), 0.02)
     assert "4 extra tokens (accum 1, normal) behave like 3." in sheet.note
     assert sheet.rows[0][-2:] == ("2", "")
 
@@ -94,8 +93,8 @@ def test_the_sheet_says_it_in_words(folder):
 )
 def test_one_remedy_for_what_tokens_hold_and_for_how_they_trained(folder, name, init, rate):
     """`--extra-init normal mends that` of tokens that began normal."""
-    table = held.table(*folder, margin=0.02).assign(named=name, extra_init=init, extra_lr=rate)
-    note, remedy = tables.held_sheet(table, 0.02).note, held.remedy(name, init, rate)
+    table = token_ablation.table(*folder, margin=0.02).assign(extra_state=name, extra_init=init, extra_lr=rate)
+    note, remedy = tables.diagnostics_table(table, 0.02).note, token_ablation.remedy(name, init, rate)
     assert note.endswith(remedy)
     assert ("--extra-init normal" in note) == (init != "normal" and rate == 1.0)
     if name:
@@ -104,15 +103,15 @@ def test_one_remedy_for_what_tokens_hold_and_for_how_they_trained(folder, name, 
 
 def test_a_rank_that_is_not_known_leaves_no_hole(folder):
     for name in ("", "copies"):
-        table = held.table(*folder, margin=0.02).assign(named=name, output_rank=float("nan"))
-        assert "behave like" not in tables.held_sheet(table, 0.02).note
+        table = token_ablation.table(*folder, margin=0.02).assign(extra_state=name, output_rank=float("nan"))
+        assert "behave like" not in tables.diagnostics_table(table, 0.02).note
 
 
 def test_a_folder_that_was_not_looked_at_has_no_sheet(folder):
     store, cells = folder
     rest = cells[cells["key"] == "d"]
-    assert held.table(store, rest, 0.02).empty
-    assert tables.held_sheet(held.table(store, rest, 0.02), 0.02) is None
+    assert token_ablation.table(store, rest, 0.02).empty
+    assert tables.diagnostics_table(token_ablation.table(store, rest, 0.02), 0.02) is None
     assert plots.look_pictures(store, rest) == []
 
 
@@ -121,7 +120,7 @@ def test_pictures_are_one_a_condition_and_hold_every_place(folder):
     paths = plots.look_pictures(store, cells)
     assert [path.name for path in paths] == ["looks-4-1.png", "looks-0-1.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
-    looks = pd.read_csv(store.cell_file("a", "looks.csv"))
+    looks = pd.read_csv(store.cell_file("a", "attention.csv"))
     assert plots.shares(looks).shape == (6, 3, 2, 2)
     assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(
         path.name for path in paths

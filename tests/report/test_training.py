@@ -21,7 +21,7 @@ def run(seed=0, signal=0.5, noise=60.0, **columns):
     table = pd.DataFrame(dict.fromkeys(TRAIN_COLUMNS, [math.nan] * STEPS))
     rows = {
         "loss": 1.0,
-        "image_fraction": 0.25,
+        "image_ratio": 0.25,
         "extra_update": 0.01,
         "query_update": 0.01,
         "extra_cosine": 0.1,
@@ -43,7 +43,7 @@ def test_its_interval_covers():
     inside = 0
     for number in range(200):
         found = training.noise_scale([run(1000 + 3 * number + n) for n in range(3)])
-        inside += found["noise_scale_low"] <= 120 <= found["noise_scale_high"]
+        inside += found["noise_scale_ci_low"] <= 120 <= found["noise_scale_ci_high"]
     assert 180 <= inside <= 199  # of 200; 95 % is 190, and never all
 
 
@@ -63,7 +63,7 @@ def test_extra_tokens_that_are_no_use_are_named(extra, base, cosine, said):
 def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
     store, rows = Store(tmp_path), []
     shared = {
-        "faulty": "",
+        "incorrect": "",
         "peak_learning_rate": 4e-3,
         "samples_seen": 960,
         "steps": 30,
@@ -78,13 +78,17 @@ def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
             key = f"{micro}-{mixing}-{seed}"
             condition = asdict(Condition(4, 4, micro, mixing, "normal"))
             rows.append({"key": key, "seed": seed, "effective_batch_size": 4 * micro, **condition, **shared})
-            table = run(seed, image_fraction=mixes[mixing], extra_cosine=cosine)
+            table = run(seed, image_ratio=mixes[mixing], extra_cosine=cosine)
             store.write_rows(store.cell_file(key, "train.csv"), table.to_dict("records"), TRAIN_COLUMNS)
     found = training.table(store, pd.DataFrame(rows))
     assert found["seeds"].tolist() == [2, 2, 2]
-    assert found["batch_is"].tolist() == ["below", "above", ""]  # micro-batches of one medium scatter more than samples
-    assert found["image_share"].tolist() == [0.25, 0.25, 0.25]
-    assert found["image_share_sd"].tolist() == [0, 0, pytest.approx(math.sqrt(0.25 * 0.75))]
+    assert found["vs_critical_batch"].tolist() == [
+        "below",
+        "above",
+        "",
+    ]  # micro-batches of one medium scatter more than samples
+    assert found["image_ratio"].tolist() == [0.25, 0.25, 0.25]
+    assert found["image_ratio_sd"].tolist() == [0, 0, pytest.approx(math.sqrt(0.25 * 0.75))]
     assert found["extra_state"].tolist() == ["", "", "copies"]
     sheet = training.sheet(found)
     assert "They grew alike" in sheet.note  # from a start that is apart

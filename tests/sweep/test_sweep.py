@@ -179,12 +179,12 @@ def test_axes_of_accumulation_from_the_command_to_the_report(cache, tmp_path):
     }
     assert len(found) == 1 + 4 + 2 + 4  # (8, 1) has neither axis, (16, 1) no rule to break
     right, wrong = found["8", "2", "none", "tokens"], found["8", "2", "none", "micro_mean"]
-    assert (right["faulty"], wrong["faulty"]) == ("", "loss_norm=micro_mean")
+    assert (right["incorrect"], wrong["incorrect"]) == ("", "loss_norm=micro_mean")
     assert right["train_loss"] != wrong["train_loss"]
     assert found["16", "1", "none", "tokens"]["train_loss"][:5] == right["train_loss"][:5]  # one effective batch, split
     assert float(found["16", "2", "sqrt", "tokens"]["peak_learning_rate"]) == pytest.approx(2 * 4e-3)
     said = (out / "report.md").read_text()
-    assert "micro_mean (faulty)" in said
+    assert "micro_mean (incorrect)" in said
     gate = said.partition("## Equal effective batches")[2].splitlines()
     assert sum(line.endswith("| yes |") for line in gate) == 2  # at either scaling
     assert "| NO |" not in said
@@ -348,9 +348,9 @@ def test_several_scorers_and_a_task_whose_clips_are_gone(tmp_path):
     assert "2 items of 1 tasks are left out" in report
     assert "## Ways of reading an answer" in report
     [cell] = rows(tmp_path / "r" / "cells.csv")
-    [choices] = rows(tmp_path / "r" / "choices.csv")
+    [choices] = rows(tmp_path / "r" / "scorer_agreement.csv")
     assert choices["letter"] == cell["accuracy"]  # the first decides the score
-    given = rows(next((tmp_path / "r" / "cells").iterdir()) / "choices.csv", ())
+    given = rows(next((tmp_path / "r" / "cells").iterdir()) / "scorers.csv", ())
     assert len(given) == int(cell["n_items"]) == 38
     right = sum(row["letter"] == row["gold"] for row in given) / 38
     assert right == pytest.approx(float(cell["accuracy"]), abs=1e-5)

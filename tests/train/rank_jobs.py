@@ -48,7 +48,7 @@ def features(dtype: torch.dtype) -> dict[str, torch.Tensor]:
 
 
 class OwnMean(Ranks):
-    """The faulty one, DistributedDataParallel's default: each rank's own mean loss, averaged over ranks."""
+    """The incorrect one, DistributedDataParallel's default: each rank's own mean loss, averaged over ranks."""
 
     __slots__ = ()
 
@@ -57,7 +57,7 @@ class OwnMean(Ranks):
 
 
 class Apart(Ranks):
-    """The faulty one: gradients never meet."""
+    """The incorrect one: gradients never meet."""
 
     __slots__ = ()
 

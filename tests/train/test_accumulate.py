@@ -1,4 +1,4 @@
-"""The three rules, by their properties (numbers as in accumulation.md). Each faulty variant is shown to fail its test.
+"""The three rules, by their properties (numbers as in accumulation.md). Each incorrect variant is shown to fail its test.
 
 Elsewhere: 6 and 9 (fp16, bf16) in test_place, 8 (several processes) in test_ranks, 10 (order of samples) in test_order, 12
 (resuming) in test_loop, test_checkpoint and tests/test_sweep; 1, 2, 5 and 14 again through `audit` in test_audit.
@@ -101,10 +101,10 @@ def test_full_batch_gradient_equals_a_plain_loop(tiny, encoder, features):
     assert relative(mine, reference) <= 1e-12
 
 
-@pytest.mark.parametrize("faulty", ["micro_mean", "none"])
-def test_faulty_norms_differ_on_ragged_labels(tiny, encoder, features, faulty):  # 2, the negative control
+@pytest.mark.parametrize("incorrect", ["micro_mean", "none"])
+def test_incorrect_norms_differ_on_ragged_labels(tiny, encoder, features, incorrect):  # 2, the negative control
     whole, _ = gradient(tiny, encoder, features, N)
-    wrong, _ = gradient(tiny, encoder, features, 3, Rules(loss_norm=faulty))
+    wrong, _ = gradient(tiny, encoder, features, 3, Rules(loss_norm=incorrect))
     assert relative(wrong, whole) > 1e-2
 
 
@@ -149,9 +149,9 @@ def test_clipping_happens_once_on_the_accumulated_gradient(tiny, encoder, featur
     assert calls == [limit]
     assert result.norm == pytest.approx(float(whole.norm()), rel=1e-5)
     assert relative(clipped, whole / 3) <= 1e-4
-    faulty, _ = gradient(tiny, encoder, features, 3, Rules(max_grad_norm=limit, clip_at="micro_batch"))
+    incorrect, _ = gradient(tiny, encoder, features, 3, Rules(max_grad_norm=limit, clip_at="micro_batch"))
     assert len(calls) > 2
-    assert relative(faulty, clipped) > 1e-2
+    assert relative(incorrect, clipped) > 1e-2
 
 
 def run(model, encoder, features, size: int, accumulation: int, rules: Rules = RIGHT, samples=None):
@@ -163,9 +163,9 @@ def run(model, encoder, features, size: int, accumulation: int, rules: Rules = R
 def test_learning_rates_are_those_of_optimizer_steps(tiny, encoder, features):  # 7
     steps = run(tiny, encoder, features, 2, 3)
     assert [step.lr for step in steps] == [learning_rate(n, 4, 1e-3, 0.25, 0.25) for n in range(4)]
-    faulty = run(tiny, encoder, features, 2, 3, Rules(schedule_at="micro_batch"))
-    assert [step.lr for step in faulty] != [step.lr for step in steps]
-    assert [step.lr for step in faulty] == [learning_rate(3 * n, 12, 1e-3, 0.25, 0.25) for n in range(4)]
+    incorrect = run(tiny, encoder, features, 2, 3, Rules(schedule_at="micro_batch"))
+    assert [step.lr for step in incorrect] != [step.lr for step in steps]
+    assert [step.lr for step in incorrect] == [learning_rate(3 * n, 12, 1e-3, 0.25, 0.25) for n in range(4)]
 
 
 def test_window_without_supervised_tokens_is_skipped_and_counted(tiny, encoder, features):  # 11

@@ -1,4 +1,4 @@
-"""Property 8 of accumulation: two processes are one. Every faulty variant is shown to fail."""
+"""Property 8 of accumulation: two processes are one. Every incorrect variant is shown to fail."""
 
 import importlib
 import multiprocessing
@@ -48,7 +48,7 @@ def near(rows, others, tolerance: float) -> None:
     """All that a step's row says but its time, and the gradient's noise that several ranks do not measure."""
     for row, other in zip(rows, others, strict=True):
         assert row["grad_signal"] is row["grad_noise"] is None
-        exact = ("step", "samples_seen", "supervised_tokens", "lr", "image_fraction", "samples_cut")
+        exact = ("step", "samples_seen", "supervised_tokens", "lr", "image_ratio", "truncated_samples")
         assert [row[name] for name in exact] == [other[name] for name in exact]
         close = ("loss", "grad_norm", "extra_grad_norm", "extra_update", "query_update", "extra_cosine", "extra_rank")
         assert [row[name] for name in close] == pytest.approx([other[name] for name in close], rel=tolerance)
@@ -68,7 +68,7 @@ def test_several_processes_are_one(jobs, job, ranks, double, tolerance, at_the_e
     assert apart(two["parameters"], one["parameters"]) <= at_the_end
     assert one["rows"][0]["grad_noise"] is not None
     assert one["rows"][0]["grad_norm"] > 0.5  # it was clipped
-    assert sum(row["samples_cut"] for row in one["rows"]) > 0
+    assert sum(row["truncated_samples"] for row in one["rows"]) > 0
     assert [row["samples_seen"] for row in one["rows"]] == [10, 20, 30, 31]
     # gradients meet once a window, all in one
     assert [sum(size >= two["size"] for size in sizes) for sizes in two["reduced"]] == [1, 1, 1, 1]
@@ -100,7 +100,7 @@ def test_each_ranks_own_mean_is_another_gradient(jobs, job):
     [Rules(loss_norm="micro_mean"), Rules(loss_norm="none"), Rules(clip_at="micro_batch", max_grad_norm=0.5)],
     ids=["micro_mean", "none", "clip_at"],
 )
-def test_faulty_rules_are_as_faulty_on_two_processes(jobs, job, rules):
+def test_incorrect_rules_are_as_incorrect_on_two_processes(jobs, job, rules):
     asked = job(rules=rules, windows=1)
     two, one = result("train", asked), jobs.train(asked, print_nothing)
     for mine, other in zip(two["gradients"], one["gradients"], strict=True):
@@ -115,8 +115,8 @@ def test_a_gradient_that_is_not_finite_on_one_rank_skips_the_step_on_both(jobs):
     assert second == {"weight": [0.0] * 3, "scale": 2.0, "tokens": 5, "held": [True, False]}
     assert third["weight"] == pytest.approx([-(2 + 1 + 1 + 6) / 6] * 3)  # sums over ranks and micro-batches, over all tokens
     assert third["scale"] == 2.0
-    faulty, _ = result("overflow", jobs.Apart)["windows"]
-    assert faulty["scale"] == 4.0  # the first rank would have gone on alone
+    incorrect, _ = result("overflow", jobs.Apart)["windows"]
+    assert incorrect["scale"] == 4.0  # the first rank would have gone on alone
 
 
 def test_ranks_that_start_apart_are_refused_by_name(job):

@@ -84,7 +84,7 @@ def test_conversations_that_lose_their_end_are_counted(tiny, encoder):
     short = replace(PLAN, longest=9)
     [whole, _] = Training(tiny, choose_trainable(tiny, False), SAMPLES, FEATURES.__getitem__, encoder, PLAN)
     [cut, _] = Training(tiny, choose_trainable(tiny, False), SAMPLES, FEATURES.__getitem__, encoder, short)
-    assert (whole.samples_cut, cut.samples_cut) == (0, 2)
+    assert (whole.truncated_samples, cut.truncated_samples) == (0, 2)
 
 
 def test_random_masks_are_noticed_wherever_they_are(tiny):
@@ -162,7 +162,7 @@ def test_resuming_at_a_window_is_bit_for_bit_the_uninterrupted_run(tiny, encoder
     assert told(seen) + told(second) == whole
     assert all(torch.equal(end[name], value) for name, value in tiny.state_dict().items())
 
-    second = training()  # the faulty one: the optimizer's moments are forgotten
+    second = training()  # the incorrect one: the optimizer's moments are forgotten
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     second.restore({**state, "optimizer": second.state()["optimizer"]})
     assert told(seen) + told(second) != whole
