@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from qtablate.datatypes import Frames, Item, Problem
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 
 OPTIONS = ("one", "two", "three")
 SCHEMA = 1  # raise it when the drawing changes
@@ -46,11 +46,11 @@ class Blinks:
 
     def frames(self, clip: str) -> Frames:
         number = int(clip.split()[1])
-        dice, shown = Dice("blinks", number), np.full((self.count, self.side, self.side, 3), 128, np.uint8)
+        rng, shown = Rng("blinks", number), np.full((self.count, self.side, self.side, 3), 128, np.uint8)
         # not the first frame, and never two in a row: each is a blink of its own
-        start = dice.below(2)
-        lit = dice.sample(range(start, self.count, 2), number % 3 + 1)
-        edge, place = self.side // 4, dice.below(self.side * 3 // 4)
+        start = rng.randrange(2)
+        lit = rng.sample(range(start, self.count, 2), number % 3 + 1)
+        edge, place = self.side // 4, rng.randrange(self.side * 3 // 4)
         for frame in lit:
             shown[frame, place : place + edge, place : place + edge] = 255
         return shown

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from qtablate.data.export import export
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 
 ITEMS = 40  # of each task
 TASKS = {"picture_shape": "shape?", "picture_color": "color", "picture_presence": ("does", "is")}
@@ -63,10 +63,10 @@ def write_tasks(out: Path) -> None:
     for row in rows:
         by_task[task_of(row[0])].append(row)
     for task, own in by_task.items():
-        answers, dice, entries = sorted({answer for _, answer, _ in own}), Dice("easy-vqa", task), []
-        for question, answer, picture in dice.sample(own, ITEMS):
-            others = dice.sample([one for one in answers if one != answer], 3)
-            candidates = dice.shuffled([answer, *others])
+        answers, rng, entries = sorted({answer for _, answer, _ in own}), Rng("easy-vqa", task), []
+        for question, answer, picture in rng.sample(own, ITEMS):
+            others = rng.sample([one for one in answers if one != answer], 3)
+            candidates = rng.shuffled([answer, *others])
             entries.append({"video": f"{picture}.png", "question": question, "candidates": candidates, "answer": answer})
             (out / "video" / task).mkdir(exist_ok=True)
             shutil.copyfile(images / f"{picture}.png", out / "video" / task / f"{picture}.png")

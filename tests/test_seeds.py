@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from qtablate.seeds import Dice, derive
+from qtablate.seeds import Rng, derive
 
 PARTS = ("world/eval/video/7", 3, None, (1, "a"))
 
@@ -35,15 +35,15 @@ def test_derive_is_the_first_63_bits_of_a_sha256():
 @pytest.mark.parametrize("hash_seed", ["0", "1234"])
 def test_derive_and_dice_are_the_same_in_another_process(hash_seed):
     code = (
-        "from qtablate.seeds import Dice, derive\n"
+        "from qtablate.seeds import Rng, derive\n"
         f"parts = {PARTS!r}\n"
-        "dice = Dice(*parts)\n"
-        "print([derive(*parts), dice.shuffled(range(20)), dice.below(1000), dice.chance(0.5), dice.pick('abcdef')])"
+        "rng = Rng(*parts)\n"
+        "print([derive(*parts), rng.shuffled(range(20)), rng.randrange(1000), rng.bernoulli(0.5), rng.choice('abcdef')])"
     )
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
-    dice = Dice(*PARTS)
-    here = [derive(*PARTS), dice.shuffled(range(20)), dice.below(1000), dice.chance(0.5), dice.pick("abcdef")]
+    rng = Rng(*PARTS)
+    here = [derive(*PARTS), rng.shuffled(range(20)), rng.randrange(1000), rng.bernoulli(0.5), rng.choice("abcdef")]
     assert out.strip() == str(here)
 
 
@@ -56,47 +56,47 @@ def test_derive_differs_by_every_part_and_fits_63_bits():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 10])
 def test_below_is_uniform(n):
-    dice = Dice("below", n)
-    drawn = [dice.below(n) for _ in range(6000)]
+    rng = Rng("below", n)
+    drawn = [rng.randrange(n) for _ in range(6000)]
     assert set(drawn) == set(range(n))
     assert n == 1 or unfairness(drawn, n) < 4
 
 
 def test_pick_is_uniform():
-    dice = Dice("pick")
-    assert unfairness([dice.pick("abcde") for _ in range(5000)], 5) < 4
+    rng = Rng("pick")
+    assert unfairness([rng.choice("abcde") for _ in range(5000)], 5) < 4
 
 
 def test_shuffled_is_uniform_over_permutations_and_leaves_its_argument_alone():
-    dice, options = Dice("shuffled"), ["a", "b", "c", "d"]
-    drawn = [tuple(dice.shuffled(options)) for _ in range(12_000)]
+    rng, options = Rng("shuffled"), ["a", "b", "c", "d"]
+    drawn = [tuple(rng.shuffled(options)) for _ in range(12_000)]
     assert unfairness(drawn, 24) < 4
     assert options == ["a", "b", "c", "d"]
 
 
 def test_sample_is_uniform_over_ordered_draws_without_repetition():
-    dice = Dice("sample")
-    drawn = [tuple(dice.sample("abcd", 2)) for _ in range(6000)]
+    rng = Rng("sample")
+    drawn = [tuple(rng.sample("abcd", 2)) for _ in range(6000)]
     assert all(a != b for a, b in drawn)
     assert unfairness(drawn, 12) < 4
 
 
 def test_first_draws_of_neighbouring_streams_are_uniform_too():
     """Clips are streams named by a running number, so it is the first draw over streams that decides a benchmark."""
-    assert unfairness([Dice("clip", number).below(8) for number in range(8000)], 8) < 4
+    assert unfairness([Rng("clip", number).randrange(8) for number in range(8000)], 8) < 4
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.1, 0.5, 1.0])
 def test_chance_happens_as_often_as_it_says(probability):
-    dice, n = Dice("chance", probability), 10_000
-    share = sum(dice.chance(probability) for _ in range(n)) / n
+    rng, n = Rng("chance", probability), 10_000
+    share = sum(rng.bernoulli(probability) for _ in range(n)) / n
     assert abs(share - probability) <= 4 * (probability * (1 - probability) / n) ** 0.5
 
 
 def test_streams_of_other_names_differ_and_of_the_same_name_agree():
     def draws(*parts: object) -> list[int]:
-        dice = Dice(*parts)
-        return [dice.below(1000) for _ in range(50)]
+        rng = Rng(*parts)
+        return [rng.randrange(1000) for _ in range(50)]
 
     assert draws(1, "order") == draws(1, "order")
     others = [draws(1, "media"), draws(2, "order"), draws("order", 1)]

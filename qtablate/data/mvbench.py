@@ -21,7 +21,7 @@ from qtablate.data.userfiles import Doubled, read_json, refuse_contradiction, re
 from qtablate.datatypes import IMAGE, VIDEO, Frames, Item, Problem
 from qtablate.errors import BadMedia, DataError
 from qtablate.prompts.mvbench import MEDIA_ROOTS, SYSTEM
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 from qtablate.video.frames import Bounds, Clip
 from qtablate.video.paths import inside, is_frame, state
 
@@ -190,8 +190,8 @@ def _stratified(items: list[Item], limit: int, seed: int) -> list[Item]:
     """At most `limit` items with each gold answer in its share: some files are sorted by answer, so the first few would
     be nearly one class. A smaller limit gives a subset of a larger one's classes."""
     groups: dict[str, list[Item]] = {}
-    dice = Dice("items", items[0].task if items else "", *([seed] if seed else []))
-    for item in dice.shuffled(items):
+    rng = Rng("items", items[0].task if items else "", *([seed] if seed else []))
+    for item in rng.shuffled(items):
         groups.setdefault(item.options[item.answer], []).append(item)
     taken: Counter[str] = Counter()
     out: list[Item] = []

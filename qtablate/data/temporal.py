@@ -8,32 +8,32 @@ from collections.abc import Callable
 import numpy as np
 
 from qtablate.datatypes import Frames
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 
 MIDDLE, SHUFFLED, REVERSED = "middle", "shuffled", "reversed"
 
 
-def _middle(frames: Frames, dice: Dice) -> Frames:
+def _middle(frames: Frames, rng: Rng) -> Frames:
     """The middle frame throughout: as many visual features as ever, and no motion."""
     return np.repeat(frames[len(frames) // 2, None], len(frames), axis=0)
 
 
-def _shuffled(frames: Frames, dice: Dice) -> Frames:
+def _shuffled(frames: Frames, rng: Rng) -> Frames:
     """In an order that is neither the clip's nor its reverse, where there is another."""
     straight = list(range(len(frames)))
     while True:
-        order = dice.shuffled(straight)
+        order = rng.shuffled(straight)
         if len(frames) < 3 or order not in (straight, straight[::-1]):
             return frames[order]
 
 
-def _reversed(frames: Frames, dice: Dice) -> Frames:
+def _reversed(frames: Frames, rng: Rng) -> Frames:
     return frames[::-1]
 
 
-ALTERED: dict[str, Callable[[Frames, Dice], Frames]] = {MIDDLE: _middle, SHUFFLED: _shuffled, REVERSED: _reversed}
+ALTERED: dict[str, Callable[[Frames, Rng], Frames]] = {MIDDLE: _middle, SHUFFLED: _shuffled, REVERSED: _reversed}
 
 
 def altered(control: str, clip: str, frames: Frames) -> Frames:
     """A clip under a control, the same in every run."""
-    return ALTERED[control](frames, Dice("control", control, clip))
+    return ALTERED[control](frames, Rng("control", control, clip))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from qtablate.data.temporal import ALTERED
 from qtablate.datatypes import Item
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 
 NONE, BLIND, OTHER = "none", "blind", "other"
 CONTROLS = (BLIND, *ALTERED, OTHER)
@@ -42,7 +42,7 @@ def _exchanged(items: Sequence[Item]) -> list[Item]:
         for group in (near[item.medium, item.task], far[item.medium]):
             others = len(group.clips) - len(group.of[item.cluster])
             if others:
-                clip = group.other(Dice("control", OTHER, item.id).below(others), item.cluster)
+                clip = group.other(Rng("control", OTHER, item.id).randrange(others), item.cluster)
                 item = replace(item, clip=clip)
                 break
         out.append(item)

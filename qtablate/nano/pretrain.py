@@ -34,7 +34,7 @@ from qtablate.nano.labels import CLASSES, dense_labels
 from qtablate.nano.muon import Muon
 from qtablate.nano.tokenizer import build, world_words
 from qtablate.prompts.segments import NANO_FORM
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 from qtablate.train.batches import micro_batch, text_loss_sum, visual_tokens
 from qtablate.world.benchmark import ITEMS_A_TASK, WorldBench, WorldTraining
 from qtablate.world.scenarios import LEVELS, PRIMER, simulate, still_life
@@ -156,9 +156,9 @@ def train_vision(
     model.vision.train()
     for step in range(steps):
         frames = 1 if step % 8 == 7 else FRAMES  # images too: VideoChat2 sees both media
-        dice = [Dice("pretrain", "vision", seed, step, i) for i in range(clips if frames > 1 else 2 * clips)]
+        rng = [Rng("pretrain", "vision", seed, step, i) for i in range(clips if frames > 1 else 2 * clips)]
         level = PRIMER if step < primer else LEVELS["normal"]
-        scenes = [simulate(one, level, even=True) if frames > 1 else still_life(one, level) for one in dice]
+        scenes = [simulate(one, level, even=True) if frames > 1 else still_life(one, level) for one in rng]
         labels = torch.from_numpy(np.stack([dense_labels(scene, frames) for scene in scenes]))  # (B, N, heads)
         features = model.vision_features(normalised([render(scene, frames) for scene in scenes], MEAN, STD))
         loss, right = torch.zeros(()), {}
@@ -190,11 +190,11 @@ class Pool:
         self.world = WorldTraining(videos, images, split="pretrain")
         self.features = frozen_features(model, self.world)
 
-    def samples(self, dice: Dice, n: int) -> list[Sample]:
+    def samples(self, rng: Rng, n: int) -> list[Sample]:
         images = n // 8
         counts = ((VIDEO, self.world.videos, n - images), (IMAGE, self.world.images, images))
         return [
-            self.world.sample(medium, dice.below(total), visit=dice.below(1 << 30))
+            self.world.sample(medium, rng.randrange(total), visit=rng.randrange(1 << 30))
             for medium, total, wanted in counts
             for _ in range(wanted)
         ]
@@ -209,9 +209,9 @@ def train_language(
     parts = (model.qformer, model.projection, model.language_model)
     descent = Descent([table, *(p for part in parts for p in part.parameters())], peak)
     for step in range(steps):
-        dice = Dice("pretrain", "language", seed, step)
-        n = dice.pick(QUERIES)
-        micro = micro_batch(pool.samples(dice, clips), pool.features.__getitem__, encoder, n, 1024)
+        rng = Rng("pretrain", "language", seed, step)
+        n = rng.choice(QUERIES)
+        micro = micro_batch(pool.samples(rng, clips), pool.features.__getitem__, encoder, n, 1024)
         tokens = visual_tokens(model, micro.features, table[:, :n])
         loss = text_loss_sum(model, micro.text, tokens) / micro.supervised_tokens
         descent.step(loss, one_cycle(step, steps))

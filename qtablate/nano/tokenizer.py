@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from qtablate.prompts.segments import DESCRIBE, NANO_FORM
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 from qtablate.world.captions import caption
 from qtablate.world.questions import image_questions, questions
 from qtablate.world.scenarios import simulate, still_life
@@ -22,11 +22,11 @@ def world_words() -> list[str]:
     """Every word and sign that the world's questions, answers and captions use, sorted."""
     texts = [DESCRIBE]
     for number in range(3000):
-        dice = Dice("pretrain", "words", number)
+        rng = Rng("pretrain", "words", number)
         still = number % 4 == 0
-        scene = still_life(dice) if still else simulate(dice)
+        scene = still_life(rng) if still else simulate(rng)
         texts.append(caption(scene))
-        for question in image_questions(scene, dice) if still else questions(scene, dice):
+        for question in image_questions(scene, rng) if still else questions(scene, rng):
             texts += [question.text, *question.options]
     splitter = pre_tokenizers.ByteLevel(add_prefix_space=True)
     return sorted({word for text in set(texts) for word, _ in splitter.pre_tokenize_str(text.lower())})

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from qtablate.datatypes import IMAGE, VIDEO, Sample
 from qtablate.errors import DataError
 from qtablate.grid import Cell, exact
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 
 
 def media(budget: int, image_share: float, mixing: str, block: int, seed: int) -> list[str]:
@@ -31,7 +31,7 @@ def media(budget: int, image_share: float, mixing: str, block: int, seed: int) -
     labels = _evenly(blocks, share)
     if mixing == "single":
         of_images = round(blocks * share)
-        labels = Dice(seed, "media").shuffled([IMAGE] * of_images + [VIDEO] * (blocks - of_images))
+        labels = Rng(seed, "media").shuffled([IMAGE] * of_images + [VIDEO] * (blocks - of_images))
     return [label for label in labels for _ in range(block)][:budget]
 
 
@@ -101,7 +101,7 @@ def order(
         taken[key] += 1
         if not queues[key]:
             stream = (medium, source) if source else (medium,)
-            queues[key] = Dice(seed, "order", *stream, epochs[key]).shuffled(pool[source])[::-1]
+            queues[key] = Rng(seed, "order", *stream, epochs[key]).shuffled(pool[source])[::-1]
             epochs[key] += 1
         out.append(_visited(queues[key].pop(), seed, epochs[key]))
     return out
@@ -110,4 +110,4 @@ def order(
 def _visited(sample: Sample, seed: int, visit: int) -> Sample:
     if not sample.shuffle_pairs:
         return sample
-    return replace(sample, pairs=tuple(Dice(seed, "pairs", sample.id, visit).shuffled(sample.pairs)))
+    return replace(sample, pairs=tuple(Rng(seed, "pairs", sample.id, visit).shuffled(sample.pairs)))

@@ -1,4 +1,4 @@
-"""The world as a benchmark and as training data. Nothing is stored: a clip's name says which dice made it.
+"""The world as a benchmark and as training data. Nothing is stored: a clip's name says which random stream made it.
 
 The splits `pretrain`, `train` and `eval` draw from streams of different names, so they are disjoint by construction.
 A clip's name is world/LEVEL/SPLIT/MEDIUM/NUMBER.
@@ -16,7 +16,7 @@ from PIL import Image
 
 from qtablate.datatypes import IMAGE, VIDEO, Frames, Item, Problem, Sample
 from qtablate.prompts.segments import DESCRIBE
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 from qtablate.video.frames import enlarged, frame_indices, resized
 from qtablate.world.captions import caption
 from qtablate.world.questions import TASKS, image_questions, questions
@@ -33,7 +33,7 @@ _CAPTIONS = 0.5  # share of samples that ask for everything at once, the lever o
 def scene_of(clip: str) -> Scene:
     """The scene behind a clip's name, such as `world/normal/eval/video/17`."""
     level = LEVELS[clip.split("/")[1]]
-    return (still_life if f"/{IMAGE}/" in clip else simulate)(Dice(clip), level)
+    return (still_life if f"/{IMAGE}/" in clip else simulate)(Rng(clip), level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,11 @@ def fingerprint(level: str, *parts: object) -> str:
     """Of what is asked for, and of clips and texts of every story as this code makes them: a changed world is a new one."""
     digest = hashlib.sha256("/".join(map(str, (level, *parts))).encode())
     for number in range(4):
-        dice = Dice("probe", number)
-        scenes = [(tell(story, dice, LEVELS[level]), FRAMES) for story in STORIES] + [(still_life(dice, LEVELS[level]), 1)]
+        rng = Rng("probe", number)
+        scenes = [(tell(story, rng, LEVELS[level]), FRAMES) for story in STORIES] + [(still_life(rng, LEVELS[level]), 1)]
         for scene, frames in scenes:
             asked = image_questions if frames == 1 else questions
-            digest.update(render(scene, frames).tobytes() + repr((caption(scene), asked(scene, dice))).encode())
+            digest.update(render(scene, frames).tobytes() + repr((caption(scene), asked(scene, rng))).encode())
     return digest.hexdigest()[:16]
 
 
@@ -120,7 +120,7 @@ class WorldBench:
             clip = f"world/{self.level}/{self.split}/{VIDEO}/{number}"
             asked: set[str] = set()
             taken = 0
-            for question in questions(scene_of(clip), Dice(clip, "questions")):
+            for question in questions(scene_of(clip), Rng(clip, "questions")):
                 task, gold = question.task, (question.task, question.answer)
                 if task not in left or task in asked:
                     continue
@@ -172,11 +172,11 @@ class WorldTraining:
     def sample(self, medium: str, number: int, visit: int = 0) -> Sample:
         """One clip's conversation; another visit tells another one."""
         clip = f"world/{self.level}/{self.split}/{medium}/{number}"
-        scene, dice = scene_of(clip), Dice(clip, "conversation", visit)
-        if dice.chance(_CAPTIONS):
+        scene, rng = scene_of(clip), Rng(clip, "conversation", visit)
+        if rng.bernoulli(_CAPTIONS):
             pairs = [(DESCRIBE, caption(scene))]
         else:
-            asked = questions(scene, dice) if medium == VIDEO else image_questions(scene, dice)
+            asked = questions(scene, rng) if medium == VIDEO else image_questions(scene, rng)
             pairs = [(question.text, question.answer) for question in asked[:PAIRS_A_SAMPLE]]
         return Sample(clip, medium, clip, tuple(pairs))
 

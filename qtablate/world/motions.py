@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 from qtablate.world.scene import DIRECTIONS, FRAMES, OPPOSITE, POSES, SIDE, SPOTS, WHEN, Thing
 
 SPEED = 2  # pixels a frame
@@ -39,11 +39,11 @@ def _legs(directions: tuple[str, ...], speed: int) -> tuple[tuple[int, ...], tup
     return tuple(dx), tuple(dy)
 
 
-def _across(dice: Dice, direction: str) -> str:
-    return dice.pick([name for name in _DIRECTIONS if name not in (direction, OPPOSITE[direction])])
+def _across(rng: Rng, direction: str) -> str:
+    return rng.choice([name for name in _DIRECTIONS if name not in (direction, OPPOSITE[direction])])
 
 
-def _still(dice: Dice) -> Track:
+def _still(rng: Rng) -> Track:
     return Track()
 
 
@@ -51,48 +51,48 @@ def move(direction: str) -> Track:
     return Track(*_legs((direction,) * (FRAMES - 1), SPEED), direction=direction)
 
 
-def _move(dice: Dice) -> Track:
-    return move(dice.pick(_DIRECTIONS))
+def _move(rng: Rng) -> Track:
+    return move(rng.choice(_DIRECTIONS))
 
 
-def _turn(dice: Dice) -> Track:
+def _turn(rng: Rng) -> Track:
     """A whole cell one way, then most of one across."""
-    first = dice.pick(_DIRECTIONS)
-    then = _across(dice, first)
+    first = rng.choice(_DIRECTIONS)
+    then = _across(rng, first)
     return Track(*_legs((first,) * 4 + (then,) * 3, SPEED), direction=first, then=then)
 
 
-def _loop(dice: Dice) -> Track:
+def _loop(rng: Rng) -> Track:
     """Three sides of a square; the fourth, which would close it, comes after the clip."""
-    first = dice.pick(_DIRECTIONS)
-    second = _across(dice, first)
+    first = rng.choice(_DIRECTIONS)
+    second = _across(rng, first)
     sides = (first, first, second, second, OPPOSITE[first], OPPOSITE[first], "")
     return Track(*_legs(sides, 2 * SPEED), direction=first, then=OPPOSITE[second])
 
 
-def _shuttle(dice: Dice) -> Track:
+def _shuttle(rng: Rng) -> Track:
     """There, back and there again; back comes after the clip."""
-    first = dice.pick(_DIRECTIONS)
+    first = rng.choice(_DIRECTIONS)
     back = OPPOSITE[first]
     return Track(*_legs((first, first, back, back, first, first, ""), 2 * SPEED), direction=first, then=back)
 
 
-def _blink(dice: Dice) -> Track:
-    times = 1 + dice.below(3)
-    gone = {frame + (dice.below(2) if times == 1 else 0) for frame in dice.sample((1, 3, 5), times)}
+def _blink(rng: Rng) -> Track:
+    times = 1 + rng.randrange(3)
+    gone = {frame + (rng.randrange(2) if times == 1 else 0) for frame in rng.sample((1, 3, 5), times)}
     return Track(visible=tuple(frame not in gone for frame in range(FRAMES)), times=times)
 
 
-def _grow(dice: Dice) -> Track:
+def _grow(rng: Rng) -> Track:
     return Track(radius=tuple(2 + round(2 * frame / (FRAMES - 1)) for frame in range(FRAMES)))
 
 
-def _shrink(dice: Dice) -> Track:
+def _shrink(rng: Rng) -> Track:
     return Track(radius=tuple(4 - round(2 * frame / (FRAMES - 1)) for frame in range(FRAMES)))
 
 
-def _recolour(dice: Dice) -> Track:
-    return Track(at=dice.pick(tuple(WHEN)))
+def _recolour(rng: Rng) -> Track:
+    return Track(at=rng.choice(tuple(WHEN)))
 
 
 def appear(at: int) -> Track:
@@ -103,15 +103,15 @@ def vanish(at: int) -> Track:
     return Track(visible=tuple(frame < at for frame in range(FRAMES)), at=at)
 
 
-def gesture(dice: Dice, deed: str) -> Track:
+def gesture(rng: Rng, deed: str) -> Track:
     """Arms that go up or down once, by one pose or by two, or that go to and fro."""
     if deed in ("wave", "flap"):
-        ends = dice.shuffled(("out", "up" if deed == "wave" else "down"))
+        ends = rng.shuffled(("out", "up" if deed == "wave" else "down"))
         return Track(poses=tuple(ends[frame % 2] for frame in range(FRAMES)))
     way = POSES if deed == "raise" else POSES[::-1]
-    through = dice.pick((way, way[:2], way[1:]))
-    first = 1 + dice.below(4)
-    starts = (0, first, first + 1 + dice.below(FRAMES - 2 - first))  # the frame in which each pose begins
+    through = rng.choice((way, way[:2], way[1:]))
+    first = 1 + rng.randrange(4)
+    starts = (0, first, first + 1 + rng.randrange(FRAMES - 2 - first))  # the frame in which each pose begins
     return Track(
         poses=tuple(
             [pose for pose, start in zip(through, starts, strict=False) if start <= frame][-1] for frame in range(FRAMES)
@@ -119,7 +119,7 @@ def gesture(dice: Dice, deed: str) -> Track:
     )
 
 
-DEEDS: dict[str, Callable[[Dice], Track]] = {
+DEEDS: dict[str, Callable[[Rng], Track]] = {
     "still": _still,
     "move": _move,
     "turn": _turn,
@@ -127,24 +127,24 @@ DEEDS: dict[str, Callable[[Dice], Track]] = {
     "recolour": _recolour,
     "grow": _grow,
     "shrink": _shrink,
-    "appear": lambda dice: appear(dice.pick(tuple(WHEN))),
-    "vanish": lambda dice: vanish(dice.pick(tuple(WHEN))),
-    "sway": lambda dice: Track(dx=_SWING),
-    "bounce": lambda dice: Track(dy=_SWING),
-    "pulse": lambda dice: Track(radius=(3, 4, 3, 2, 3, 4, 3, 2)),
+    "appear": lambda rng: appear(rng.choice(tuple(WHEN))),
+    "vanish": lambda rng: vanish(rng.choice(tuple(WHEN))),
+    "sway": lambda rng: Track(dx=_SWING),
+    "bounce": lambda rng: Track(dy=_SWING),
+    "pulse": lambda rng: Track(radius=(3, 4, 3, 2, 3, 4, 3, 2)),
     "loop": _loop,
     "shuttle": _shuttle,
 }
 
 
-def placed(dice: Dice, thing: Thing, track: Track, spots: Sequence[int] = SPOTS, one_size: bool = False) -> Thing:
+def placed(rng: Rng, thing: Thing, track: Track, spots: Sequence[int] = SPOTS, one_size: bool = False) -> Thing:
     """The thing on its track, of any size, from a spot that keeps it on the floor."""
     low, high = min(track.radius), max(track.radius)
     least = SIZES[0] + bool(track.poses)  # arms want room
-    larger = 0 if one_size else dice.pick(range(least - low, SIZES[1] - high + 1))
+    larger = 0 if one_size else rng.choice(range(least - low, SIZES[1] - high + 1))
     track = replace(track, radius=tuple(radius + larger for radius in track.radius))
-    x = dice.pick([x for x in spots if _inside(x, track.dx, track.radius)])
-    y = dice.pick([y for y in spots if _inside(y, track.dy, track.radius)])
+    x = rng.choice([x for x in spots if _inside(x, track.dx, track.radius)])
+    y = rng.choice([y for y in spots if _inside(y, track.dy, track.radius)])
     return replace(
         thing,
         direction=track.direction,

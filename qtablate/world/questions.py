@@ -7,7 +7,7 @@ answer away: where one option is the truth, every other option has the same stan
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 from qtablate.world.scenarios import bodies_of, roll
 from qtablate.world.scene import (
     BACKGROUNDS,
@@ -52,8 +52,8 @@ class Question:
     answer: str
 
 
-def _ask(dice: Dice, task: str, text: str, options: Sequence[str], answer: str) -> Question:
-    return Question(task, text, tuple(dice.shuffled(options)), answer)
+def _ask(rng: Rng, task: str, text: str, options: Sequence[str], answer: str) -> Question:
+    return Question(task, text, tuple(rng.shuffled(options)), answer)
 
 
 def _of_deed(scene: Scene, *deeds: str) -> list[Thing]:
@@ -69,13 +69,13 @@ def _plain(scene: Scene) -> bool:
     return scene.story in ("traffic", "medley") and not _of_deed(scene, "sway", "bounce")
 
 
-def _which_deed(task: str, *deeds: str) -> Callable[[Scene, Dice], list[Question]]:
+def _which_deed(task: str, *deeds: str) -> Callable[[Scene, Rng], list[Question]]:
     """`What does the ... do?` with these deeds as options."""
 
-    def ask(scene: Scene, dice: Dice) -> list[Question]:
+    def ask(scene: Scene, rng: Rng) -> list[Question]:
         options = [DOES[deed] for deed in deeds]
         return [
-            _ask(dice, task, f"What does the {thing.name} do?", options, DOES[thing.deed])
+            _ask(rng, task, f"What does the {thing.name} do?", options, DOES[thing.deed])
             for thing in _of_deed(scene, *deeds)
             if scene.story != "letters"  # they only ever appear, so that the question would tell the answer
         ]
@@ -83,60 +83,60 @@ def _which_deed(task: str, *deeds: str) -> Callable[[Scene, Dice], list[Question
     return ask
 
 
-def action_sequence(scene: Scene, dice: Dice) -> list[Question]:
+def action_sequence(scene: Scene, rng: Rng) -> list[Question]:
     out = []
     for thing in _of_deed(scene, "turn"):
         a, b = thing.direction, thing.then
         options = [f"{p} then {q}" for p, q in ((a, b), (b, a), (OPPOSITE[a], OPPOSITE[b]), (OPPOSITE[b], OPPOSITE[a]))]
-        out.append(_ask(dice, "action_sequence", f"How does the {thing.name} go?", options, options[0]))
+        out.append(_ask(rng, "action_sequence", f"How does the {thing.name} go?", options, options[0]))
     return out
 
 
-def action_prediction(scene: Scene, dice: Dice) -> list[Question]:
+def action_prediction(scene: Scene, rng: Rng) -> list[Question]:
     return [
-        _ask(dice, "action_prediction", f"Which way will the {thing.name} go next?", list(DIRECTIONS), thing.then)
+        _ask(rng, "action_prediction", f"Which way will the {thing.name} go next?", list(DIRECTIONS), thing.then)
         for thing in _of_deed(scene, "loop", "shuttle")
     ]
 
 
-def unexpected_action(scene: Scene, dice: Dice) -> list[Question]:
+def unexpected_action(scene: Scene, rng: Rng) -> list[Question]:
     if scene.odd < 0:
         return []
     options = [thing.colour for thing in scene.things]
     text = "Which thing acts unlike the others?"
-    return [_ask(dice, "unexpected_action", text, options, scene.things[scene.odd].colour)]
+    return [_ask(rng, "unexpected_action", text, options, scene.things[scene.odd].colour)]
 
 
-def object_existence(scene: Scene, dice: Dice) -> list[Question]:
+def object_existence(scene: Scene, rng: Rng) -> list[Question]:
     moving = [thing.colour for thing in _of_deed(scene, "move", "turn")]
     # a colour that something still has, so that the colour alone does not decide
     near = [thing.colour for thing in scene.things if thing.colour not in moving and thing.deed != "recolour"]
     if not (_plain(scene) and moving and near):
         return []
-    there = dice.chance(0.5)
+    there = rng.bernoulli(0.5)
     absent = [name for name in COLOURS if name not in moving and name not in near]
-    colour = dice.pick(moving if there else near if dice.chance(0.8) else absent)
+    colour = rng.choice(moving if there else near if rng.bernoulli(0.8) else absent)
     text = f"Is there a {colour} thing that moves?"
-    return [_ask(dice, "object_existence", text, ["yes", "no"], "yes" if there else "no")]
+    return [_ask(rng, "object_existence", text, ["yes", "no"], "yes" if there else "no")]
 
 
-def object_interaction(scene: Scene, dice: Dice) -> list[Question]:
+def object_interaction(scene: Scene, rng: Rng) -> list[Question]:
     out = []
     for thing in _of_deed(scene, "roll"):
         if len(scene.things) > 2:
             text = f"Which thing does the {thing.name} hit?"
-            out.append(_ask(dice, "object_interaction", text, _others(scene, thing), thing.partner))
+            out.append(_ask(rng, "object_interaction", text, _others(scene, thing), thing.partner))
             hit = next(other for other in scene.things if other.colour == thing.partner)
             text = f"Which thing hits the {hit.name}?"
-            out.append(_ask(dice, "object_interaction", text, _others(scene, hit), thing.colour))
+            out.append(_ask(rng, "object_interaction", text, _others(scene, hit), thing.colour))
     return out
 
 
-def object_shuffle(scene: Scene, dice: Dice) -> list[Question]:
+def object_shuffle(scene: Scene, rng: Rng) -> list[Question]:
     if scene.coin < 0:
         return []
     text = "Where is the coin at the end?"
-    return [_ask(dice, "object_shuffle", text, list(PLACES), PLACES[coin_place(scene, -1)])]
+    return [_ask(rng, "object_shuffle", text, list(PLACES), PLACES[coin_place(scene, -1)])]
 
 
 def coin_place(scene: Scene, frame: int) -> int:
@@ -144,18 +144,18 @@ def coin_place(scene: Scene, frame: int) -> int:
     return sorted(range(3), key=lambda number: scene.things[number].x[frame]).index(scene.coin)
 
 
-def moving_direction(scene: Scene, dice: Dice) -> list[Question]:
+def moving_direction(scene: Scene, rng: Rng) -> list[Question]:
     return [
-        _ask(dice, "moving_direction", f"Which way does the {thing.name} move?", list(DIRECTIONS), thing.direction)
+        _ask(rng, "moving_direction", f"Which way does the {thing.name} move?", list(DIRECTIONS), thing.direction)
         for thing in _of_deed(scene, "move")
     ]
 
 
-def action_localization(scene: Scene, dice: Dice) -> list[Question]:
+def action_localization(scene: Scene, rng: Rng) -> list[Question]:
     verbs = {"recolour": "change", "appear": "appear", "vanish": "vanish"}
     return [
         _ask(
-            dice,
+            rng,
             "action_localization",
             f"When does the {thing.name} {verbs[thing.deed]}?",
             ["early", "midway", "late"],
@@ -165,30 +165,30 @@ def action_localization(scene: Scene, dice: Dice) -> list[Question]:
     ]
 
 
-def scene_transition(scene: Scene, dice: Dice) -> list[Question]:
+def scene_transition(scene: Scene, rng: Rng) -> list[Question]:
     a, b = scene.background, scene.background_then
     if a == b:
         return []
-    c, d = dice.shuffled([name for name in BACKGROUNDS if name not in (a, b)])
+    c, d = rng.shuffled([name for name in BACKGROUNDS if name not in (a, b)])
     options = [f"{p} to {q}" for p in (a, c) for q in (b, d)]
-    return [_ask(dice, "scene_transition", "How does the background change?", options, options[0])]
+    return [_ask(rng, "scene_transition", "How does the background change?", options, options[0])]
 
 
-def action_count(scene: Scene, dice: Dice) -> list[Question]:
+def action_count(scene: Scene, rng: Rng) -> list[Question]:
     return [
-        _ask(dice, "action_count", f"How often does the {thing.name} blink?", list(NUMBERS[1:4]), NUMBERS[thing.times])
+        _ask(rng, "action_count", f"How often does the {thing.name} blink?", list(NUMBERS[1:4]), NUMBERS[thing.times])
         for thing in _of_deed(scene, "blink")
     ]
 
 
-def moving_count(scene: Scene, dice: Dice) -> list[Question]:
+def moving_count(scene: Scene, rng: Rng) -> list[Question]:
     count = len(_of_deed(scene, "move", "turn"))
     if not _plain(scene) or count > 3:
         return []
-    return [_ask(dice, "moving_count", "How many things move?", list(NUMBERS[:4]), NUMBERS[count])]
+    return [_ask(rng, "moving_count", "How many things move?", list(NUMBERS[:4]), NUMBERS[count])]
 
 
-def moving_attribute(scene: Scene, dice: Dice) -> list[Question]:
+def moving_attribute(scene: Scene, rng: Rng) -> list[Question]:
     out = []
     for direction in DIRECTIONS if _plain(scene) else ():
         movers = [t for t in _of_deed(scene, "move", "turn") if direction in (t.direction, t.then)]
@@ -196,17 +196,17 @@ def moving_attribute(scene: Scene, dice: Dice) -> list[Question]:
         if len(movers) == 1 and movers[0].deed == "move" and len(scene.things) > 1:
             options = [thing.colour for thing in scene.things]
             text = f"What color is the thing that moves {direction}?"
-            out.append(_ask(dice, "moving_attribute", text, options, movers[0].colour))
+            out.append(_ask(rng, "moving_attribute", text, options, movers[0].colour))
     return out
 
 
-def state_change(scene: Scene, dice: Dice) -> list[Question]:
+def state_change(scene: Scene, rng: Rng) -> list[Question]:
     out = []
     for thing in _of_deed(scene, "recolour"):
-        near = dice.shuffled(sorted({color for other in scene.things for color in _colours(other)} - _colours(thing)))
-        far = dice.shuffled([color for color in COLOURS if color not in near and color not in _colours(thing)])
+        near = rng.shuffled(sorted({color for other in scene.things for color in _colours(other)} - _colours(thing)))
+        far = rng.shuffled([color for color in COLOURS if color not in near and color not in _colours(thing)])
         text = f"What color does the {thing.colour} thing become?"  # its form would tell which one it is at the end
-        out.append(_ask(dice, "state_change", text, [thing.then, *[*near, *far][:3]], thing.then))
+        out.append(_ask(rng, "state_change", text, [thing.then, *[*near, *far][:3]], thing.then))
     return out
 
 
@@ -214,25 +214,25 @@ def _colours(thing: Thing) -> set[str]:
     return {thing.colour, thing.colour_at(FRAMES - 1)}
 
 
-def character_order(scene: Scene, dice: Dice) -> list[Question]:
+def character_order(scene: Scene, rng: Rng) -> list[Question]:
     arrivals = sorted(_of_deed(scene, "appear"), key=lambda thing: thing.at)
     if scene.story != "letters" or len(arrivals) < 3:
         return []
     names = [thing.name for thing in arrivals]
     return [
-        _ask(dice, "character_order", "Which letter appears first?", names, names[0]),
-        _ask(dice, "character_order", "Which letter appears second?", names, names[1]),
-        _ask(dice, "character_order", "Which letter appears last?", names, names[-1]),
+        _ask(rng, "character_order", "Which letter appears first?", names, names[0]),
+        _ask(rng, "character_order", "Which letter appears second?", names, names[1]),
+        _ask(rng, "character_order", "Which letter appears last?", names, names[-1]),
     ]
 
 
-def egocentric_navigation(scene: Scene, dice: Dice) -> list[Question]:
+def egocentric_navigation(scene: Scene, rng: Rng) -> list[Question]:
     if not scene.camera:
         return []
-    return [_ask(dice, "egocentric_navigation", "Which way does the camera go?", list(CAMERA), scene.camera)]
+    return [_ask(rng, "egocentric_navigation", "Which way does the camera go?", list(CAMERA), scene.camera)]
 
 
-def episodic_reasoning(scene: Scene, dice: Dice) -> list[Question]:
+def episodic_reasoning(scene: Scene, rng: Rng) -> list[Question]:
     """What follows, or goes before, an event of another thing."""
     if scene.story != "episode":
         return []
@@ -245,11 +245,11 @@ def episodic_reasoning(scene: Scene, dice: Dice) -> list[Question]:
         (third, "before", second),
     ):
         text = f"What acts right {word} the {thing.name} {DOES[thing.deed]}?"
-        out.append(_ask(dice, "episodic_reasoning", text, _others(scene, thing), answer.colour))
+        out.append(_ask(rng, "episodic_reasoning", text, _others(scene, thing), answer.colour))
     return out
 
 
-def counterfactual_inference(scene: Scene, dice: Dice) -> list[Question]:
+def counterfactual_inference(scene: Scene, rng: Rng) -> list[Question]:
     """What a thing would do if another one were not there: told by running the scene again without it."""
     if scene.story != "push":
         return []
@@ -260,21 +260,21 @@ def counterfactual_inference(scene: Scene, dice: Dice) -> list[Question]:
                 found[then.direction == ""].append((thing, without, then.direction))
     out = []
     for _ in range(2):
-        stays = dice.below(3) == 0  # as often as each of the two directions
+        stays = rng.randrange(3) == 0  # as often as each of the two directions
         changed = [one for one in found[stays] if one[2] != one[0].direction]
-        thing, without, direction = dice.pick(changed if changed and dice.chance(0.6) else found[stays])
-        way = direction or thing.direction or dice.pick(list(DIRECTIONS))
+        thing, without, direction = rng.choice(changed if changed and rng.bernoulli(0.6) else found[stays])
+        way = direction or thing.direction or rng.choice(list(DIRECTIONS))
         options = ["stays", f"goes {way}", f"goes {OPPOSITE[way]}"]
         text = f"Without the {without.name}, what would the {thing.name} do?"
-        out.append(_ask(dice, "counterfactual_inference", text, options, f"goes {direction}" if direction else "stays"))
+        out.append(_ask(rng, "counterfactual_inference", text, options, f"goes {direction}" if direction else "stays"))
     return out[:1] if out[0].text == out[1].text else out
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    ask: Callable[[Scene, Dice], list[Question]]
+    ask: Callable[[Scene, Rng], list[Question]]
     answers: tuple[str, ...] = ()
-    """All answers, where there are few: a benchmark then holds equally many of each. Empty where the dice see to it."""
+    """All answers, where there are few: a benchmark then holds equally many of each. Empty where random draws balance them."""
 
 
 _ANTONYMS = ("grow", "shrink", "appear", "vanish")
@@ -311,12 +311,12 @@ TASKS = {
 """MVBench's tasks in its order."""
 
 
-def questions(scene: Scene, dice: Dice) -> list[Question]:
+def questions(scene: Scene, rng: Rng) -> list[Question]:
     """Every question of the video tasks that this scene can answer, in a random order."""
-    return dice.shuffled([question for task in TASKS.values() for question in task.ask(scene, dice)])
+    return rng.shuffled([question for task in TASKS.values() for question in task.ask(scene, rng)])
 
 
-def image_questions(scene: Scene, dice: Dice) -> list[Question]:
+def image_questions(scene: Scene, rng: Rng) -> list[Question]:
     """Questions about an image: what is there, of which color, and what is behind it."""
     names = {thing.name for thing in scene.things}
     seen = {thing.colour for thing in scene.things}
@@ -324,13 +324,13 @@ def image_questions(scene: Scene, dice: Dice) -> list[Question]:
     near = [name for name in absent if name.split()[0] in seen]
     out = []
     for there in (True, False):
-        name = dice.pick(sorted(names) if there else near if dice.chance(0.5) else absent)
-        out.append(_ask(dice, "image_existence", f"Is there a {name}?", ["yes", "no"], "yes" if there else "no"))
+        name = rng.choice(sorted(names) if there else near if rng.bernoulli(0.5) else absent)
+        out.append(_ask(rng, "image_existence", f"Is there a {name}?", ["yes", "no"], "yes" if there else "no"))
     for form in {thing.form: 0 for thing in scene.things}:
         owners = [thing for thing in scene.things if thing.form == form]
         if len(owners) == 1:
-            options = [owners[0].colour, *dice.sample([c for c in COLOURS if c != owners[0].colour], 3)]
-            out.append(_ask(dice, "image_color", f"What color is the {form}?", options, owners[0].colour))
+            options = [owners[0].colour, *rng.sample([c for c in COLOURS if c != owners[0].colour], 3)]
+            out.append(_ask(rng, "image_color", f"What color is the {form}?", options, owners[0].colour))
     text = "What color is the background?"
-    out.append(_ask(dice, "image_background", text, list(BACKGROUNDS), scene.background))
-    return dice.shuffled(out)
+    out.append(_ask(rng, "image_background", text, list(BACKGROUNDS), scene.background))
+    return rng.shuffled(out)

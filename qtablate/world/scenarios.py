@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 from qtablate.world.motions import DEEDS, RADIUS, SPEED, Track, apart, appear, gesture, move, placed, vanish
 from qtablate.world.scene import (
     BACKGROUNDS,
@@ -63,100 +63,100 @@ class Parts:
     stars: tuple[tuple[tuple[int, int], ...], ...] = ()
 
 
-def _try_place(dice: Dice, level: Level, things: list[Thing], thing: Thing, track: Track, tries: int = 12) -> bool:
+def _try_place(rng: Rng, level: Level, things: list[Thing], thing: Thing, track: Track, tries: int = 12) -> bool:
     """Find the thing a place that keeps clear of the others; a thing that finds none is left out."""
     for _ in range(tries):
-        found = placed(dice, thing, track, CELLS if level.aligned else SPOTS, one_size=level.aligned)
+        found = placed(rng, thing, track, CELLS if level.aligned else SPOTS, one_size=level.aligned)
         if all(apart(found, other) for other in things):
             things.append(found)
             return True
     return False
 
 
-def _between(dice: Dice, bounds: tuple[int, int]) -> int:
-    return bounds[0] + dice.below(bounds[1] - bounds[0] + 1)
+def _between(rng: Rng, bounds: tuple[int, int]) -> int:
+    return bounds[0] + rng.randrange(bounds[1] - bounds[0] + 1)
 
 
-def _cast(dice: Dice, level: Level, deeds: Sequence[str], forms: Sequence[str] = SHAPES) -> list[Thing]:
+def _cast(rng: Rng, level: Level, deeds: Sequence[str], forms: Sequence[str] = SHAPES) -> list[Thing]:
     """Things of different colours that each do one of the deeds."""
-    wanted, colours = _between(dice, level.things), dice.shuffled(_COLOURS)
+    wanted, colours = _between(rng, level.things), rng.shuffled(_COLOURS)
     things: list[Thing] = []
-    times = dice.shuffled(tuple(WHEN))
+    times = rng.shuffled(tuple(WHEN))
     for number in range(wanted):
-        deed, spare = dice.pick(deeds), colours[wanted:]
+        deed, spare = rng.choice(deeds), colours[wanted:]
         if deed == "recolour" and number >= len(spare):
             deed = "still"  # no color is left that is nobody's
-        track = DEEDS[deed](dice)
+        track = DEEDS[deed](rng)
         if deed in ("appear", "vanish"):  # at different times, so that one is first
             track = (appear if deed == "appear" else vanish)(times[number])
         then = spare[number] if deed == "recolour" else ""
-        _try_place(dice, level, things, Thing(colours[number], dice.pick(forms), deed, then=then), track)
+        _try_place(rng, level, things, Thing(colours[number], rng.choice(forms), deed, then=then), track)
     return things
 
 
-def _medley(dice: Dice, level: Level) -> Parts:
-    return Parts(_cast(dice, level, tuple(name for name in DEEDS if name not in ("loop", "shuttle"))))
+def _medley(rng: Rng, level: Level) -> Parts:
+    return Parts(_cast(rng, level, tuple(name for name in DEEDS if name not in ("loop", "shuttle"))))
 
 
-def _traffic(dice: Dice, level: Level) -> Parts:
-    return Parts(_cast(dice, level, ("move", "still", "turn")))
+def _traffic(rng: Rng, level: Level) -> Parts:
+    return Parts(_cast(rng, level, ("move", "still", "turn")))
 
 
-def _fidgets(dice: Dice, level: Level) -> Parts:
-    return Parts(_cast(dice, level, ("sway", "bounce", "pulse", "blink", "grow", "shrink")))
+def _fidgets(rng: Rng, level: Level) -> Parts:
+    return Parts(_cast(rng, level, ("sway", "bounce", "pulse", "blink", "grow", "shrink")))
 
 
-def _letters(dice: Dice, level: Level) -> Parts:
-    return Parts(_cast(dice, replace(level, things=(3, max(3, level.things[1]))), ("appear",), LETTERS))
+def _letters(rng: Rng, level: Level) -> Parts:
+    return Parts(_cast(rng, replace(level, things=(3, max(3, level.things[1]))), ("appear",), LETTERS))
 
 
-def _patrol(dice: Dice, level: Level) -> Parts:
-    return Parts(_cast(dice, level, ("loop", "shuttle")))
+def _patrol(rng: Rng, level: Level) -> Parts:
+    return Parts(_cast(rng, level, ("loop", "shuttle")))
 
 
-def _figures(dice: Dice, level: Level) -> Parts:
+def _figures(rng: Rng, level: Level) -> Parts:
     things: list[Thing] = []
-    for colour in dice.shuffled(_COLOURS)[: _between(dice, level.things)]:
-        deed = dice.pick(GESTURES)
-        _try_place(dice, level, things, Thing(colour, "figure", deed), gesture(dice, deed))
+    for colour in rng.shuffled(_COLOURS)[: _between(rng, level.things)]:
+        deed = rng.choice(GESTURES)
+        _try_place(rng, level, things, Thing(colour, "figure", deed), gesture(rng, deed))
     return Parts(things)
 
 
-def _crowd(dice: Dice, level: Level) -> Parts:
+def _crowd(rng: Rng, level: Level) -> Parts:
     """All do the same but one. A direction counts: one may move against the others."""
     deeds = ("still", "move", "sway", "bounce", "pulse", "grow", "shrink")
     while True:
-        usual = dice.pick(deeds)
-        flow = dice.pick(_DIRECTIONS)
-        against = usual == "move" and dice.chance(0.5)
-        other = "move" if against else dice.pick([deed for deed in deeds if deed != usual])
-        drift = dice.pick([name for name in _DIRECTIONS if name != flow])
-        wanted = 3 + dice.below(level.crowd - 2)
-        odd = dice.below(wanted)
+        usual = rng.choice(deeds)
+        flow = rng.choice(_DIRECTIONS)
+        against = usual == "move" and rng.bernoulli(0.5)
+        other = "move" if against else rng.choice([deed for deed in deeds if deed != usual])
+        drift = rng.choice([name for name in _DIRECTIONS if name != flow])
+        wanted = 3 + rng.randrange(level.crowd - 2)
+        odd = rng.randrange(wanted)
         things: list[Thing] = []
-        for number, colour in enumerate(dice.shuffled(_COLOURS)[:wanted]):
+        for number, colour in enumerate(rng.shuffled(_COLOURS)[:wanted]):
             deed = other if number == odd else usual
-            track = move(drift if number == odd else flow) if deed == "move" else DEEDS[deed](dice)
-            if not _try_place(dice, level, things, Thing(colour, dice.pick(SHAPES), deed), track):
+            track = move(drift if number == odd else flow) if deed == "move" else DEEDS[deed](rng)
+            if not _try_place(rng, level, things, Thing(colour, rng.choice(SHAPES), deed), track):
                 break
         else:
             return Parts(things, odd=odd)
 
 
-def _episode(dice: Dice, level: Level) -> Parts:
+def _episode(rng: Rng, level: Level) -> Parts:
     """Three things that appear, vanish or change color one after the other, and perhaps one that only stands there."""
     while True:
-        colours = dice.shuffled(_COLOURS)
+        colours = rng.shuffled(_COLOURS)
         things: list[Thing] = []
         for number, first in enumerate((1, 3, 5)):
-            deed = dice.pick(("appear", "vanish", "recolour"))
-            at = first + dice.below(2)
+            deed = rng.choice(("appear", "vanish", "recolour"))
+            at = first + rng.randrange(2)
             track = {"appear": appear(at), "vanish": vanish(at), "recolour": Track(at=at)}[deed]
-            thing = Thing(colours[number], dice.pick(SHAPES), deed, then=colours[-1 - number] if deed == "recolour" else "")
-            _try_place(dice, level, things, thing, track)
+            thing = Thing(colours[number], rng.choice(SHAPES), deed, then=colours[-1 - number] if deed == "recolour" else "")
+            _try_place(rng, level, things, thing, track)
         if len(things) == 3:
-            if dice.chance(0.5):
-                _try_place(dice, level, things, Thing(colours[3], dice.pick(SHAPES), "still"), Track())
+            if rng.bernoulli(0.5):
+                _try_place(rng, level, things, Thing(colours[3], rng.choice(SHAPES), "still"), Track())
             return Parts(things)
 
 
@@ -228,37 +228,37 @@ def bodies_of(scene: Scene, without: int = -1) -> list[Body | None]:
     ]
 
 
-def _near(dice: Dice, place: int) -> int:
+def _near(rng: Rng, place: int) -> int:
     """Beside the middle of a patch, or on it."""
-    return min(max(place + dice.pick((-2, 0, 2)), SPOTS[0]), SPOTS[-1])
+    return min(max(place + rng.choice((-2, 0, 2)), SPOTS[0]), SPOTS[-1])
 
 
 def _touch(a: Body, b: Body) -> bool:
     return max(abs(a.x - b.x), abs(a.y - b.y)) <= 2 * RADIUS
 
 
-def _push(dice: Dice, level: Level) -> Parts:
+def _push(rng: Rng, level: Level) -> Parts:
     """One thing runs into another, which goes on or is held by a third; others stand or pass by."""
     while True:
-        direction = dice.pick(_DIRECTIONS)
-        lane = dice.below(4)
+        direction = rng.choice(_DIRECTIONS)
+        lane = rng.randrange(4)
         along = CELLS if direction in ("right", "down") else CELLS[::-1]
 
         def cell(place: int, across: int, d: str = direction, cells: tuple[int, ...] = along) -> tuple[int, int]:
             return (cells[place], CELLS[across]) if DIRECTIONS[d][1] == 0 else (CELLS[across], cells[place])
 
         cells = [cell(0, lane), cell(2, lane)]
-        held = dice.chance(0.4)
+        held = rng.bernoulli(0.4)
         if held:
             cells.append(cell(3, lane))  # by this one
         cast = len(cells)
         free = [(x, y) for x in CELLS for y in CELLS if (x, y) not in cells]
-        cells += dice.sample(free, max(1, _between(dice, level.things) - 2))
+        cells += rng.sample(free, max(1, _between(rng, level.things) - 2))
         ways = [direction] + [""] * (len(cells) - 1)
-        if dice.chance(0.5):
-            ways[cast] = dice.pick(_DIRECTIONS)
+        if rng.bernoulli(0.5):
+            ways[cast] = rng.choice(_DIRECTIONS)
         if not level.aligned:
-            cells = [(_near(dice, x), _near(dice, y)) for x, y in cells]
+            cells = [(_near(rng, x), _near(rng, y)) for x, y in cells]
         bodies = [Body(x, y, way) for (x, y), way in zip(cells, ways, strict=True)]
         if any(_touch(a, b) for a, b in itertools.combinations(bodies, 2)):
             continue
@@ -269,7 +269,7 @@ def _push(dice: Dice, level: Level) -> Parts:
             continue
         if any(body.direction and not one.direction for body, one in zip(bodies, rolls, strict=True)):
             continue
-        colours = dice.shuffled(_COLOURS)
+        colours = rng.shuffled(_COLOURS)
         things = []
         for number, (body, one) in enumerate(zip(bodies, rolls, strict=True)):
             partner = one.hit if body.direction else one.hit_by
@@ -280,7 +280,7 @@ def _push(dice: Dice, level: Level) -> Parts:
             things.append(
                 Thing(
                     colours[number],
-                    dice.pick(SHAPES),
+                    rng.choice(SHAPES),
                     deed,
                     one.direction,
                     partner=colours[partner] if partner >= 0 else "",
@@ -293,18 +293,18 @@ def _push(dice: Dice, level: Level) -> Parts:
         return Parts(things)
 
 
-def _cups(dice: Dice, level: Level) -> Parts:
+def _cups(rng: Rng, level: Level) -> Parts:
     """Three cups of one color; a coin goes under one, then neighbours change places. Something else may stand by."""
     row, left = (
-        dice.pick([spot for spot in (CELLS if level.aligned else SPOTS) if low <= spot <= high])
+        rng.choice([spot for spot in (CELLS if level.aligned else SPOTS) if low <= spot <= high])
         for low, high in ((8, 24), (4, 12))
     )
     xs = [left + 8 * number for number in range(3)]
     order = [0, 1, 2]  # which cup stands at each place
     paths = [[(x, row)] for x in xs]
-    swaps = {2: dice.below(2), 5: dice.below(2)}
-    if _between(dice, level.swaps) == 1:
-        del swaps[dice.pick((2, 5))]
+    swaps = {2: rng.randrange(2), 5: rng.randrange(2)}
+    if _between(rng, level.swaps) == 1:
+        del swaps[rng.choice((2, 5))]
     for frame in range(1, FRAMES):
         for number in range(3):
             paths[order[number]].append((xs[number], row))
@@ -313,7 +313,7 @@ def _cups(dice: Dice, level: Level) -> Parts:
             middle = (xs[at] + xs[at + 1]) // 2
             paths[order[at]][-1], paths[order[at + 1]][-1] = (middle, row - 4), (middle, row + 4)
             order[at], order[at + 1] = order[at + 1], order[at]
-    colour, *others = dice.shuffled(_COLOURS)
+    colour, *others = rng.shuffled(_COLOURS)
     things = [
         Thing(
             colour,
@@ -326,28 +326,28 @@ def _cups(dice: Dice, level: Level) -> Parts:
         )
         for path in paths
     ]
-    coin = dice.below(3)
-    for other in others[: 1 + dice.below(2)]:
-        _try_place(dice, level, things, Thing(other, dice.pick(SHAPES), "still"), Track())
+    coin = rng.randrange(3)
+    for other in others[: 1 + rng.randrange(2)]:
+        _try_place(rng, level, things, Thing(other, rng.choice(SHAPES), "still"), Track())
     return Parts(things, coin=coin)
 
 
-def _camera(dice: Dice, level: Level) -> Parts:
+def _camera(rng: Rng, level: Level) -> Parts:
     """Nothing moves but the camera: things and the dots on the floor shift, or spread from the middle."""
-    way = dice.pick(CAMERA)
+    way = rng.choice(CAMERA)
     # as many as may be, so that their number does not tell how far the camera has come
-    points = [(dice.below(2 * SIDE) - MARGIN, dice.below(2 * SIDE) - MARGIN) for _ in range(dice.pick(_DOTS))]
+    points = [(rng.randrange(2 * SIDE) - MARGIN, rng.randrange(2 * SIDE) - MARGIN) for _ in range(rng.choice(_DOTS))]
     things: list[Thing] = []
-    wanted = _between(dice, level.things)
-    colours = dice.shuffled(_COLOURS)
+    wanted = _between(rng, level.things)
+    colours = rng.shuffled(_COLOURS)
     while len(things) < wanted:
-        x, y = (dice.below(2 * SIDE - 2) - MARGIN + 1 for _ in range(2))  # some come into view, some leave it
-        radius = dice.pick((2, 3)) if way not in DIRECTIONS else 2 + dice.below(4)
-        thing = _filmed(way, Thing(colours[len(things)], dice.pick(SHAPES), "still"), x, y, radius)
+        x, y = (rng.randrange(2 * SIDE - 2) - MARGIN + 1 for _ in range(2))  # some come into view, some leave it
+        radius = rng.choice((2, 3)) if way not in DIRECTIONS else 2 + rng.randrange(4)
+        thing = _filmed(way, Thing(colours[len(things)], rng.choice(SHAPES), "still"), x, y, radius)
         if sum(thing.visible) >= FRAMES // 2 and all(apart(thing, other) for other in things):
             things.append(thing)
     if any(all(_held(thing, frame) for thing in things) for frame in range(1, FRAMES)):
-        return _camera(dice, level)  # in some frame nothing would be seen to move
+        return _camera(rng, level)  # in some frame nothing would be seen to move
     stars = []
     for frame in range(FRAMES):
         places = (_viewed(way, frame, x, y) for x, y in points)
@@ -383,7 +383,7 @@ def _viewed(way: str, frame: int, x: int, y: int) -> tuple[int, int]:
     return round(half + (x - half) * zoom), round(half + (y - half) * zoom)
 
 
-STORIES: dict[str, tuple[Callable[[Dice, Level], Parts], float]] = {
+STORIES: dict[str, tuple[Callable[[Rng, Level], Parts], float]] = {
     "medley": (_medley, 0.18),
     "traffic": (_traffic, 0.12),
     "fidgets": (_fidgets, 0.05),
@@ -400,27 +400,27 @@ STORIES: dict[str, tuple[Callable[[Dice, Level], Parts], float]] = {
 _UP_TO = dict(zip(STORIES, itertools.accumulate(share for _, share in STORIES.values()), strict=True))
 
 
-def simulate(dice: Dice, level: Level = LEVELS["normal"], even: bool = False) -> Scene:
+def simulate(rng: Rng, level: Level = LEVELS["normal"], even: bool = False) -> Scene:
     """Draw a scene of any story: by the stories' shares, or each as often as the others."""
-    draw = dice.share()
+    draw = rng.random()
     # the last story takes whatever rounding leaves
     drawn = next((name for name, upto in _UP_TO.items() if draw < upto), list(STORIES)[-1])
-    return tell(dice.pick(list(STORIES)) if even else drawn, dice, level)
+    return tell(rng.choice(list(STORIES)) if even else drawn, rng, level)
 
 
-def tell(story: str, dice: Dice, level: Level) -> Scene:
+def tell(story: str, rng: Rng, level: Level) -> Scene:
     """Draw a scene of one story."""
-    parts = STORIES[story][0](dice, level)
-    return _finished(dice, story, parts, changes=story != "camera" and dice.chance(_CHANGES))
+    parts = STORIES[story][0](rng, level)
+    return _finished(rng, story, parts, changes=story != "camera" and rng.bernoulli(_CHANGES))
 
 
-def still_life(dice: Dice, level: Level = LEVELS["normal"]) -> Scene:
+def still_life(rng: Rng, level: Level = LEVELS["normal"]) -> Scene:
     """A scene for an image: things that are simply there."""
-    return _finished(dice, "image", Parts(_cast(dice, level, ("still",), (*SHAPES, *LETTERS))), changes=False)
+    return _finished(rng, "image", Parts(_cast(rng, level, ("still",), (*SHAPES, *LETTERS))), changes=False)
 
 
-def _finished(dice: Dice, story: str, parts: Parts, changes: bool) -> Scene:
-    background = dice.pick(_BACKGROUNDS)
-    then = dice.pick([name for name in _BACKGROUNDS if name != background]) if changes else background
-    at = dice.pick(tuple(WHEN)) if changes else 0
+def _finished(rng: Rng, story: str, parts: Parts, changes: bool) -> Scene:
+    background = rng.choice(_BACKGROUNDS)
+    then = rng.choice([name for name in _BACKGROUNDS if name != background]) if changes else background
+    at = rng.choice(tuple(WHEN)) if changes else 0
     return Scene(story, tuple(parts.things), background, then, at, parts.camera, parts.coin, parts.odd, parts.stars)

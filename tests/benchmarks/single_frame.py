@@ -32,7 +32,7 @@ from qtablate.model.encode import Encoder
 from qtablate.model.initialise import initialise
 from qtablate.nano.tokenizer import build, world_words
 from qtablate.prompts.segments import NANO_FORM
-from qtablate.seeds import Dice, derive
+from qtablate.seeds import Rng, derive
 from qtablate.world.benchmark import WorldBench, scene_of
 from qtablate.world.questions import TASKS
 from qtablate.world.scene import BACKGROUNDS, COLOURS, FORMS, FRAMES, LETTERS, SHAPES, SIDE, Scene, render
@@ -220,7 +220,7 @@ def table(items: Sequence[Item], each: Sequence[NDArray[np.bool_]], every: NDArr
     """`each` is what is right from each frame alone, `every` what is right from all of them."""
     rows = []
     for task in TASKS:
-        mine = Dice("single-frame", task).shuffled([n for n, item in enumerate(items) if item.task == task])
+        mine = Rng("single-frame", task).shuffled([n for n, item in enumerate(items) if item.task == task])
         choice, scored = mine[:CHOICE], mine[CHOICE:]
         best = max(range(FRAMES), key=lambda frame: each[frame][choice].mean())
         chance = 100 * float(np.mean([1 / len(items[n].options) for n in scored]))

@@ -27,7 +27,7 @@ from qtablate.model.encode import Encoder
 from qtablate.model.initialise import initialise
 from qtablate.nano.tokenizer import build, world_words
 from qtablate.prompts.segments import NANO_FORM
-from qtablate.seeds import Dice, derive
+from qtablate.seeds import Rng, derive
 from qtablate.world.benchmark import WorldBench
 from qtablate.world.questions import TASKS
 from qtablate.world.scene import COLOURS
@@ -121,15 +121,15 @@ def by_colour(item: Item) -> Item:
 
 def longest(item: Item) -> Item:
     """The gold option is the longest: words are said several times."""
-    dice = Dice("text-only", "longest", item.id)
-    most = 2 + dice.below(2)
-    times = [most if n == item.answer else 1 + dice.below(most - 1) for n in range(len(item.options))]
+    rng = Rng("text-only", "longest", item.id)
+    most = 2 + rng.randrange(2)
+    times = [most if n == item.answer else 1 + rng.randrange(most - 1) for n in range(len(item.options))]
     return replace(item, options=tuple(" ".join([text] * k) for text, k in zip(item.options, times, strict=True)))
 
 
 def often_first(item: Item) -> Item:
     """One gold option in eight is moved to the front, the others stay: a weak leak."""
-    return _moved(item, 0) if Dice("text-only", "first", item.id).chance(1 / 8) else item
+    return _moved(item, 0) if Rng("text-only", "first", item.id).bernoulli(1 / 8) else item
 
 
 def _moved(item: Item, place: int) -> Item:

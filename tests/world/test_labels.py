@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qtablate.nano.labels import ALL_DEEDS, CLASSES, IGNORE, OF_THINGS, dense_labels
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 from qtablate.world.scenarios import LEVELS, STORIES, simulate, still_life
 from qtablate.world.scene import (
     BACKGROUNDS,
@@ -22,7 +22,7 @@ from qtablate.world.scene import (
 )
 
 NAMES = list(CLASSES)
-SCENES = [simulate(Dice("test", "labels", level, number), LEVELS[level]) for number in range(100) for level in LEVELS]
+SCENES = [simulate(Rng("test", "labels", level, number), LEVELS[level]) for number in range(100) for level in LEVELS]
 PIXELS = {id(scene): render(scene) for scene in SCENES}
 LABELS = {id(scene): dense_labels(scene) for scene in SCENES}
 
@@ -65,7 +65,7 @@ def square(colour: str, x: int, y: int = 4, **more: object) -> Thing:
 def test_labels_are_in_their_ranges(frames):
     for number in range(60):
         tell = simulate if frames == FRAMES else still_life
-        labels = dense_labels(tell(Dice("test", "range", number)), frames)
+        labels = dense_labels(tell(Rng("test", "range", number)), frames)
         assert labels.shape == (frames * 16, len(CLASSES))
         for name, classes in CLASSES.items():
             values = label(labels, name)

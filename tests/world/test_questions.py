@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 from qtablate.world.captions import caption
 from qtablate.world.questions import TASKS, Question, image_questions, questions
 from qtablate.world.scenarios import LEVELS, STORIES, simulate, still_life
@@ -357,8 +357,8 @@ def answer(eye: Eye, question: Question) -> str:
     raise AssertionError(f"the eye knows no task {question.task}: teach it")
 
 
-SCENES = [simulate(Dice("test", "questions", level, number), LEVELS[level]) for number in range(300) for level in LEVELS]
-ASKED = [(scene, question) for n, scene in enumerate(SCENES) for question in questions(scene, Dice("test", "asked", n))]
+SCENES = [simulate(Rng("test", "questions", level, number), LEVELS[level]) for number in range(300) for level in LEVELS]
+ASKED = [(scene, question) for n, scene in enumerate(SCENES) for question in questions(scene, Rng("test", "asked", n))]
 EYES = {id(scene): Eye(render(scene)) for scene in SCENES}
 
 
@@ -446,8 +446,8 @@ IMAGES = [
     (question, Eye(render(scene, 1)))
     for level in LEVELS
     for number in range(60)
-    for scene in [still_life(Dice("test", "image", level, number), LEVELS[level])]
-    for question in image_questions(scene, Dice("test", "asked", number))
+    for scene in [still_life(Rng("test", "image", level, number), LEVELS[level])]
+    for question in image_questions(scene, Rng("test", "asked", number))
 ]
 
 

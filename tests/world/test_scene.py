@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qtablate.seeds import Dice
+from qtablate.seeds import Rng
 from qtablate.world.benchmark import scene_of
 from qtablate.world.motions import DEEDS
 from qtablate.world.scenarios import LEVELS, STORIES, bodies_of, roll, simulate
@@ -34,7 +34,7 @@ from qtablate.world.scene import (
     render,
 )
 
-SCENES = [simulate(Dice("test", "scene", level, number), LEVELS[level]) for number in range(300) for level in LEVELS]
+SCENES = [simulate(Rng("test", "scene", level, number), LEVELS[level]) for number in range(300) for level in LEVELS]
 NORMAL = SCENES[list(LEVELS).index("normal") :: len(LEVELS)]
 THINGS = [thing for scene in SCENES for thing in scene.things]
 OWN_DEEDS = {"push": {"roll", "cross", "hit", "held", "still"}, "cups": {"cup", "still"}, "figures": set(GESTURES)}
@@ -152,7 +152,7 @@ def test_colours_name_things_where_many_change_theirs(level):
     """Several things that become another colour are rare among all scenes, so this story is told more often here."""
     tell, _ = STORIES["medley"]
     for number in range(1000):
-        things = tuple(tell(Dice("test", "many", number), LEVELS[level]).things)
+        things = tuple(tell(Rng("test", "many", number), LEVELS[level]).things)
         assert_colours_name_things(Scene("medley", things, "black", "black"))
 
 
@@ -557,6 +557,6 @@ def test_a_clip_takes_well_under_five_milliseconds():
     for number in range(3):  # the best of three: another process may have the core
         start = time.process_time()
         for clip in range(100):
-            render(simulate(Dice("speed", number, clip)))
+            render(simulate(Rng("speed", number, clip)))
         rounds.append((time.process_time() - start) / 100)
     assert min(rounds) < 0.0025
