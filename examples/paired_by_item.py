@@ -15,7 +15,7 @@ def paired(results: Path) -> pd.DataFrame:
     """For each number of extra tokens above the fewest: items gained and lost against the fewest, all seeds together."""
     cells = pd.read_csv(results / "cells.csv").query("status == 'ok'")
     frames = [pd.read_csv(results / "cells" / row.key / "answers.csv").assign(**row._asdict()) for row in cells.itertuples()]
-    answers = pd.concat(frames).query("control == 'none'")
+    answers = pd.concat(frames).query("control == 'full'")
     names = ["accumulate_grad_batches", "seed", "item"]
     by_tokens = answers.pivot_table(index=names, columns="extra_num_query_tokens", values="correct")
     fewest = by_tokens.columns[0]

@@ -28,13 +28,13 @@ AXES = (
     Axis("extra_num_query_tokens", "tokens", "extra tokens"),
     Axis("accumulate_grad_batches", "accum", "accum"),
     Axis("micro_batch_size", "batch-size", "micro-batch"),
-    Axis("mixing", "mixing", "mixing", ("multi", "single", "aligned")),
+    Axis("mixing", "mixing", "mixing", ("mixed", "random", "interleaved")),
     Axis("extra_init", "extra-init", "extra init", ("normal", "zeros", "copy"), absent="none"),
     Axis("extra_lr", "extra-lr", "extra lr"),
     Axis("lr_scaling", "lr-scaling", "lr scaling", ("none", "sqrt", "linear")),
     Axis("loss_norm", "loss-norm", "loss norm", ("tokens", "micro_mean", "none"), incorrect=("micro_mean", "none")),
-    Axis("clip_at", "clip-at", "clip at", ("window", "micro_batch"), incorrect=("micro_batch",)),
-    Axis("schedule_at", "schedule-at", "schedule at", ("window", "micro_batch"), incorrect=("micro_batch",)),
+    Axis("clip_per", "clip-per", "clip per", ("window", "micro_batch"), incorrect=("micro_batch",)),
+    Axis("lr_step_per", "lr-step-per", "lr step per", ("window", "micro_batch"), incorrect=("micro_batch",)),
 )
 SPLIT = ("accumulate_grad_batches", "micro_batch_size")
 """What may differ where one effective batch is split in two ways."""
@@ -47,8 +47,8 @@ MEANINGLESS: tuple[tuple[str, Callable[[_Levels, int], bool], Any], ...] = (
     ("extra_lr", lambda c, _: c["extra_num_query_tokens"] == 0, 1.0),
     ("lr_scaling", lambda c, batch: effective(c) == batch, "none"),
     ("loss_norm", lambda c, _: c["accumulate_grad_batches"] == 1, "tokens"),
-    ("clip_at", lambda c, _: c["accumulate_grad_batches"] == 1, "window"),
-    ("schedule_at", lambda c, _: c["accumulate_grad_batches"] == 1, "window"),
+    ("clip_per", lambda c, _: c["accumulate_grad_batches"] == 1, "window"),
+    ("lr_step_per", lambda c, _: c["accumulate_grad_batches"] == 1, "window"),
 )
 """(axis, where all its levels are one and the same thing, how that is called). `batch` is the effective batch size that the
 learning rate is meant for."""
@@ -71,7 +71,7 @@ def meaningless(levels: Mapping[str, Any], lr_batch: int) -> set[str]:
 
 
 def incorrect_levels(levels: Mapping[str, Any]) -> str:
-    """`loss_norm=micro_mean; clip_at=micro_batch`: the rules that these levels break; empty for a right condition."""
+    """`loss_norm=micro_mean; clip_per=micro_batch`: the rules that these levels break; empty for a right condition."""
     return "; ".join(f"{axis.name}={levels[axis.name]}" for axis in AXES if levels.get(axis.name) in axis.incorrect)
 
 

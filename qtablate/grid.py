@@ -42,8 +42,8 @@ class Condition:
     """The extra query tokens' learning rate as a multiple of the others'."""
     lr_scaling: str = "none"
     loss_norm: str = "tokens"
-    clip_at: str = "window"
-    schedule_at: str = "window"
+    clip_per: str = "window"
+    lr_step_per: str = "window"
 
     @property
     def effective_batch_size(self) -> int:
@@ -69,7 +69,7 @@ class Recipe:
     longest: int
     """Tokens of text in a training sequence at most, beside the visual ones."""
     controls: tuple[str, ...] = ("blind",)
-    """What every item is asked with less to see under, one of evaluate.controls.CONTROLS each."""
+    """What every item is asked with less to see under, one of controls.CONTROLS each."""
     scorers: tuple[str, ...] = ("likelihood",)
     """How answers are read (prompts/mvbench.py); the first decides the score, all are compared."""
     lora_rank: int = 0
@@ -112,8 +112,8 @@ class Cell:
     condition: Condition
     seed: int
     media_block: int
-    """Samples of one medium in a row when mixing is `single` or `aligned`: the batch size that was asked for, so that splitting
-    it into micro-batches changes nothing. 1 where media are mixed."""
+    """Samples of one medium in a row when mixing is `random` or `interleaved`: the batch size that was asked for, so that
+    splitting it into micro-batches changes nothing. 1 where media are mixed."""
     recipe: Recipe
     fingerprints: Fingerprints
     lr_batch: int | None = None
@@ -160,8 +160,8 @@ class Grid:
     extra_lr: tuple[float, ...] = (1.0,)
     lr_scaling: tuple[str, ...] = ("none",)
     loss_norm: tuple[str, ...] = ("tokens",)
-    clip_at: tuple[str, ...] = ("window",)
-    schedule_at: tuple[str, ...] = ("window",)
+    clip_per: tuple[str, ...] = ("window",)
+    lr_step_per: tuple[str, ...] = ("window",)
     lr_batch: int | None = None
     """Effective batch that the learning rate is meant for, where it is scaled; None: the smallest of the grid."""
 
@@ -182,8 +182,8 @@ class Grid:
             self.extra_lr,
             self.lr_scaling,
             self.loss_norm,
-            self.clip_at,
-            self.schedule_at,
+            self.clip_per,
+            self.lr_step_per,
         ):
             micro = batch // accum if self.hold == "effective-batch" else batch
             asked = dict(zip(BY_NAME, (tokens, accum, micro, *others), strict=True))
@@ -197,7 +197,7 @@ class Grid:
             Cell(
                 condition,
                 seed,
-                block if condition.mixing != "multi" else 1,
+                block if condition.mixing != "mixed" else 1,
                 recipe,
                 fingerprints,
                 None if condition.lr_scaling == "none" else self.reference_batch,
@@ -296,8 +296,8 @@ def _once(option: str, values: list[Any]) -> tuple[Any, ...]:
 
 def check(grid: Grid, recipe: Recipe, ranks: int = 1) -> None:
     """Refuse values and combinations that cannot be run. Raises GridError."""
-    if "micro_batch" in grid.clip_at and recipe.max_grad_norm is None:
-        raise GridError("--clip-at micro_batch says where gradients are clipped, and nothing clips them: give --max-grad-norm")
+    if "micro_batch" in grid.clip_per and recipe.max_grad_norm is None:
+        raise GridError("--clip-per micro_batch says where gradients are clipped, and nothing clips them: give --max-grad-norm")
     for option, value in (("--lr", recipe.learning_rate), ("--max-grad-norm", recipe.max_grad_norm)):
         if value is not None and not 0 < value < math.inf:
             raise GridError(f"{option}: {value:g} is no positive number")
@@ -322,12 +322,12 @@ def check(grid: Grid, recipe: Recipe, ranks: int = 1) -> None:
                 f"--samples {recipe.samples} is less than one window of --batch-size {micro} x --accum {accum} = {window} "
                 "samples: no optimizer step would be whole; raise --samples or lower one of the others"
             )
-        if "multi" in grid.mixing and 0 < recipe.image_share < 1:
+        if "mixed" in grid.mixing and 0 < recipe.image_share < 1:
             share = exact(recipe.image_share)
             least = min(share, 1 - share)
             if micro * least < 1:
                 raise GridError(
-                    f"--mixing multi wants every medium in each micro-batch, but {micro} samples at --image-share "
+                    f"--mixing mixed wants every medium in each micro-batch, but {micro} samples at --image-share "
                     f"{recipe.image_share:g} do not hold both; use micro-batches of {math.ceil(1 / least)} or more, "
-                    "--image-share 0, or --mixing single"
+                    "--image-share 0, or --mixing random"
                 )

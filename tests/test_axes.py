@@ -7,7 +7,7 @@ import pytest
 from qtablate.axes import AXES, BY_OPTION, MEANINGLESS, effective, incorrect_levels, settled, told
 from qtablate.grid import Condition
 
-USUAL = dataclasses.asdict(Condition(32, 4, 8, "multi", "zeros", 10.0, "sqrt", "micro_mean", "micro_batch", "micro_batch"))
+USUAL = dataclasses.asdict(Condition(32, 4, 8, "mixed", "zeros", 10.0, "sqrt", "micro_mean", "micro_batch", "micro_batch"))
 
 
 def test_every_field_of_a_condition_is_an_axis_in_the_same_order():
@@ -24,11 +24,11 @@ def test_axes_that_mean_something_keep_their_levels():
         ({"extra_num_query_tokens": 0}, {"extra_init": "none", "extra_lr": 1.0}),
         (
             {"accumulate_grad_batches": 1, "micro_batch_size": 32},
-            {"loss_norm": "tokens", "clip_at": "window", "schedule_at": "window"},
+            {"loss_norm": "tokens", "clip_per": "window", "lr_step_per": "window"},
         ),
         (
             {"accumulate_grad_batches": 1},
-            {"loss_norm": "tokens", "clip_at": "window", "schedule_at": "window", "lr_scaling": "none"},
+            {"loss_norm": "tokens", "clip_per": "window", "lr_step_per": "window", "lr_scaling": "none"},
         ),
         ({"micro_batch_size": 2}, {"lr_scaling": "none"}),
     ],
@@ -49,14 +49,14 @@ def test_a_whole_batch_is_told_by_either_name():
 
 
 def test_incorrect_levels_are_labelled_and_no_other():
-    assert incorrect_levels(USUAL) == "loss_norm=micro_mean; clip_at=micro_batch; schedule_at=micro_batch"
-    assert incorrect_levels(dataclasses.asdict(Condition(32, 4, 8, "multi", "zeros"))) == ""
+    assert incorrect_levels(USUAL) == "loss_norm=micro_mean; clip_per=micro_batch; lr_step_per=micro_batch"
+    assert incorrect_levels(dataclasses.asdict(Condition(32, 4, 8, "mixed", "zeros"))) == ""
     assert told("loss_norm", "none") == "none (incorrect)"
     assert told("lr_scaling", "none") == "none"  # another axis, where it is a level like any other
     assert told("micro_batch_size", 8) == "8"
     assert told("extra_lr", 10.0) == "10"
     assert {axis.option: axis.incorrect for axis in BY_OPTION.values() if axis.incorrect} == {
         "loss-norm": ("micro_mean", "none"),
-        "clip-at": ("micro_batch",),
-        "schedule-at": ("micro_batch",),
+        "clip-per": ("micro_batch",),
+        "lr-step-per": ("micro_batch",),
     }

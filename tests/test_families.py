@@ -133,7 +133,7 @@ def test_a_model_of_each_family_is_swept(family, tokenizer, tmp_path):
 
 def test_windows_of_a_qformer_that_reads_questions_a_frame_at_a_time_are_audited(tokenizer, tmp_path):
     instructblip(tmp_path / "model", tokenizer)
-    grid = Grid((2,), (2,), (8,), (1,), ("multi",), ("normal",), "micro-batch")
+    grid = Grid((2,), (2,), (8,), (1,), ("mixed",), ("normal",), "micro-batch")
     sources = Sources(str(tmp_path / "model"))
     recipe = recipe_for(sources, 16, None, None, 0.2, None, False, (), False, 0, "fp32", False, ("likelihood",))
     found = audit(sources, grid, recipe)

@@ -22,14 +22,14 @@ RECIPE = Recipe(
     longest=256,
 )
 PRINTS = Fingerprints(model="m", training="t", benchmark="b")
-CONDITION = Condition(32, 4, 8, "multi", "normal")
+CONDITION = Condition(32, 4, 8, "mixed", "normal")
 CELL = Cell(CONDITION, 1, 8, RECIPE, PRINTS)
 
 MIXINGS = BY_NAME["mixing"].known
 
 
 def grid(**axes: object) -> Grid:
-    one = {"tokens": (0,), "accum": (1,), "batch_size": (8,), "seeds": (1,), "mixing": ("multi",), "extra_init": ("normal",)}
+    one = {"tokens": (0,), "accum": (1,), "batch_size": (8,), "seeds": (1,), "mixing": ("mixed",), "extra_init": ("normal",)}
     return Grid(**{**one, "hold": "micro-batch", **axes})
 
 
@@ -53,11 +53,11 @@ def test_numbers_refuse_below_the_least():
 
 
 def test_words_refuse_unknown_and_repeated_ones():
-    assert words("--mixing", "single, multi", MIXINGS) == ("single", "multi")
-    with pytest.raises(GridError, match=r"--mixing: unknown value 'mixed'; known: multi, single, aligned"):
-        words("--mixing", "multi,mixed", MIXINGS)
-    with pytest.raises(GridError, match=r"--mixing: multi is given twice"):
-        words("--mixing", "multi,single,multi", MIXINGS)
+    assert words("--mixing", "random, mixed", MIXINGS) == ("random", "mixed")
+    with pytest.raises(GridError, match=r"--mixing: unknown value 'both'; known: mixed, random, interleaved"):
+        words("--mixing", "mixed,both", MIXINGS)
+    with pytest.raises(GridError, match=r"--mixing: mixed is given twice"):
+        words("--mixing", "mixed,random,mixed", MIXINGS)
 
 
 def test_initial_value_is_no_axis_where_there_are_no_extra_tokens():
@@ -106,7 +106,7 @@ OTHER = {
     "extra_num_query_tokens": 64,
     "accumulate_grad_batches": 8,
     "micro_batch_size": 4,
-    "mixing": "single",
+    "mixing": "random",
     "seed": 2,
     "extra_init": "zeros",
     "samples": 961,
@@ -122,8 +122,8 @@ OTHER = {
     "extra_lr": 10.0,
     "lr_scaling": "sqrt",
     "loss_norm": "none",
-    "clip_at": "micro_batch",
-    "schedule_at": "micro_batch",
+    "clip_per": "micro_batch",
+    "lr_step_per": "micro_batch",
     "budget": "steps",
     "budget_size": 100,
     "lr_batch": 8,
@@ -162,9 +162,9 @@ def test_key_is_equal_for_equal_cells():
         ({"hold": "effective-batch", "accum": (1, 3)}, {}, r"--batch-size 8 is not a multiple of --accum 3"),
         ({"hold": "effective-batch", "accum": (16,)}, {}, r"--batch-size 8 is not a multiple of --accum 16"),
         ({"accum": (1, 4)}, {"samples": 31}, r"--samples 31 is less than one window of --batch-size 8 x --accum 4 = 32"),
-        ({"batch_size": (8, 2)}, {}, r"--mixing multi .* 2 samples at --image-share 0.25 .* micro-batches of 4 or more"),
-        ({"hold": "effective-batch", "accum": (1, 4)}, {}, r"--mixing multi .* 2 samples"),
-        ({"mixing": MIXINGS, "batch_size": (2,)}, {"image_share": 0.75}, r"--mixing multi .* 2 samples at --image-share 0.75"),
+        ({"batch_size": (8, 2)}, {}, r"--mixing mixed .* 2 samples at --image-share 0.25 .* micro-batches of 4 or more"),
+        ({"hold": "effective-batch", "accum": (1, 4)}, {}, r"--mixing mixed .* 2 samples"),
+        ({"mixing": MIXINGS, "batch_size": (2,)}, {"image_share": 0.75}, r"--mixing mixed .* 2 samples at --image-share 0.75"),
     ],
 )
 def test_check_refuses(axes, recipe, message):
@@ -175,12 +175,12 @@ def test_check_refuses(axes, recipe, message):
 @pytest.mark.parametrize(
     ("axes", "recipe"),
     [
-        ({"accum": (1, 2, 4, 8), "hold": "effective-batch", "mixing": ("single",)}, {}),
+        ({"accum": (1, 2, 4, 8), "hold": "effective-batch", "mixing": ("random",)}, {}),
         ({"accum": (1, 4)}, {"samples": 32}),
         ({"batch_size": (4,)}, {}),
         ({"batch_size": (1,)}, {"image_share": 0.0}),
         ({"batch_size": (1,)}, {"image_share": 1.0}),
-        ({"batch_size": (1,), "mixing": ("single",)}, {}),
+        ({"batch_size": (1,), "mixing": ("random",)}, {}),
     ],
 )
 def test_check_lets_pass(axes, recipe):
@@ -211,13 +211,13 @@ def test_check_advises_a_micro_batch_that_it_would_accept(share, advised):
 
 @pytest.mark.parametrize("share", [3e-5, 1 - 3e-5])
 def test_check_refuses_a_share_that_no_micro_batch_holds(share):
-    with pytest.raises(GridError, match=r"--mixing multi"):
+    with pytest.raises(GridError, match=r"--mixing mixed"):
         check(grid(), dataclasses.replace(RECIPE, image_share=share))
 
 
 def test_incorrect_rules_are_one_condition_where_nothing_is_accumulated():
-    found = grid(accum=(1, 4), loss_norm=("tokens", "micro_mean", "none"), schedule_at=("window", "micro_batch")).conditions()
-    assert [(c.accumulate_grad_batches, c.loss_norm, c.schedule_at) for c, _ in found] == [
+    found = grid(accum=(1, 4), loss_norm=("tokens", "micro_mean", "none"), lr_step_per=("window", "micro_batch")).conditions()
+    assert [(c.accumulate_grad_batches, c.loss_norm, c.lr_step_per) for c, _ in found] == [
         (1, "tokens", "window"),
         *((4, norm, at) for norm in ("tokens", "micro_mean", "none") for at in ("window", "micro_batch")),
     ]
@@ -256,9 +256,9 @@ def test_a_budget_says_how_many_samples_a_cell_needs(budget, samples, held):
 
 
 def test_clipping_at_micro_batches_needs_something_that_clips():
-    with pytest.raises(GridError, match=r"--clip-at micro_batch .* give --max-grad-norm"):
-        check(grid(clip_at=("window", "micro_batch")), RECIPE)
-    check(grid(clip_at=("window", "micro_batch")), dataclasses.replace(RECIPE, max_grad_norm=1.0))
+    with pytest.raises(GridError, match=r"--clip-per micro_batch .* give --max-grad-norm"):
+        check(grid(clip_per=("window", "micro_batch")), RECIPE)
+    check(grid(clip_per=("window", "micro_batch")), dataclasses.replace(RECIPE, max_grad_norm=1.0))
 
 
 def test_factors():

@@ -176,7 +176,7 @@ def _measure(
     faults = (
         (Rules(loss_norm="micro_mean"), window),
         (Rules(loss_norm="none"), window),
-        (Rules(clip_at="micro_batch", max_grad_norm=limit), clipped),
+        (Rules(clip_per="micro_batch", max_grad_norm=limit), clipped),
     )
     for name, (rules, proper) in zip(FAULTS, faults, strict=True):
         found.append(_compare(name, _window(subject, micros, rules), WINDOW, proper))

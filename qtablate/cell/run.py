@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from qtablate.cell.jobs import CellJob, FeatureJob, Probed, ProbeJob
+from qtablate.controls import BLIND, FULL, SHUFFLED
 from qtablate.data.sources import Sources, open_benchmark, open_training
-from qtablate.data.temporal import SHUFFLED
 from qtablate.datatypes import VIDEO, Clips, Frames, Item, Sample, with_seconds
 from qtablate.errors import DataError, QtablateError
 from qtablate.evaluate import tokens
-from qtablate.evaluate.controls import BLIND, NONE, Features, shown
+from qtablate.evaluate.controls import Features, apply_control
 from qtablate.evaluate.score import GENERATE, LIKELIHOOD, Scores, fits, score
 from qtablate.execute.events import Member, Notice, Progress
 from qtablate.grid import Cell
@@ -133,7 +133,7 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     items = open_benchmark(job.sources, config).items[:64]
     size = -(-cell.condition.micro_batch_size // job.ranks)
     samples = drawn(cell, training.samples, training.weights, cell.samples or recipe.samples, 3 * size)
-    controls = (NONE, *recipe.controls)
+    controls = (FULL, *recipe.controls)
     parts = 1 + -(-len(samples) // size) + len(controls)
     report(Progress("probe", 0, parts))
     ready = prepare(cell, job.sources)
@@ -153,7 +153,7 @@ def probe(job: ProbeJob, report: Report) -> Probed:
         report(Progress("probe", 1 + len(steps), parts))
     began = time.perf_counter()
     for done, control in enumerate(controls, start=1):
-        ask(ready, items, control, lambda _: empty, lambda _: None, recipe.scorers if control == NONE else recipe.scorers[:1])
+        ask(ready, items, control, lambda _: empty, lambda _: None, recipe.scorers if control == FULL else recipe.scorers[:1])
         report(Progress("probe", parts - len(controls) + done, parts))
     an_item = (time.perf_counter() - began) / len(items)
     timed = [step.seconds for step in steps[1:]] or [steps[0].seconds]
@@ -243,18 +243,18 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
     in_all = (1 + len(recipe.controls)) * len(items)
 
     def features_of(control: str) -> Features:
-        return plain if control == NONE else job.benchmark.read(control)
+        return plain if control == FULL else job.benchmark.read(control)
 
     def told(done: int) -> None:
         report(Progress("evaluate", len(answers) * len(items) + done, in_all))
 
     first = recipe.scorers[0]
-    for control in (NONE, *recipe.controls):
+    for control in (FULL, *recipe.controls):
         began = time.perf_counter()
-        asked = ask(ready, items, control, features_of, told, recipe.scorers if control == NONE else (first,))
+        asked = ask(ready, items, control, features_of, told, recipe.scorers if control == FULL else (first,))
         answers[control] = asked[first]
         seconds[control] = time.perf_counter() - began
-        if control == NONE and recipe.scorers != (LIKELIHOOD,):
+        if control == FULL and recipe.scorers != (LIKELIHOOD,):
             rows = [_choice(one) for one in zip(*asked.values(), strict=True)]
             columns = (
                 "item",
@@ -294,7 +294,7 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
         extra_query_tokens=ready.surgery,
         query_diversity=query_diversity,
         train_seconds=sum(step.seconds for step in steps),
-        eval_seconds=seconds.pop(NONE),
+        eval_seconds=seconds.pop(FULL),
         control_seconds=sum(seconds.values()),
         diagnose_seconds=diagnose_seconds,
         peak_memory_mb=ready.place.peak_memory_mb(),
@@ -410,7 +410,7 @@ def counted(ready: Ready) -> tuple[int, int]:
 def plan_of(cell: Cell) -> Plan:
     recipe, condition = cell.recipe, cell.condition
     rules = Rules(
-        cast(Any, condition.loss_norm), cast(Any, condition.clip_at), cast(Any, condition.schedule_at), recipe.max_grad_norm
+        cast(Any, condition.loss_norm), cast(Any, condition.clip_per), cast(Any, condition.lr_step_per), recipe.max_grad_norm
     )
     return Plan(
         condition.micro_batch_size,
@@ -423,7 +423,7 @@ def plan_of(cell: Cell) -> Plan:
         recipe.longest,
         rules,
         condition.extra_lr,
-        condition.mixing == "multi" or recipe.image_share in (0, 1),
+        condition.mixing == "mixed" or recipe.image_share in (0, 1),
     )
 
 
@@ -443,7 +443,7 @@ def ask(
     how: Sequence[str] = (LIKELIHOOD,),
 ) -> dict[str, list[Scores]]:
     """Scores of every item under a control, in their order, by scorer."""
-    asked, seen = shown(control, items, features, lambda medium: blank_features(ready.model, medium))
+    asked, seen = apply_control(control, items, features, lambda medium: blank_features(ready.model, medium))
     real = {item.id: item for item in items}
     found: dict[tuple[str, str], Scores] = {}
     with ready.place.autocast():
@@ -466,7 +466,7 @@ def blank_features(model: Family, medium: str) -> Tensor:
 
 def summarise(answers: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
     """Accuracies of a cell, over items, over tasks and a task, as it is and under every control."""
-    scores = answers[NONE]
+    scores = answers[FULL]
     right = {control: [float(one.predicted == one.item.answer) for one in given] for control, given in answers.items()}
     right_per_token = [float(one.predicted_per_token == one.item.answer) for one in scores]
     clusters = [one.item.cluster for one in scores]
@@ -476,12 +476,12 @@ def summarise(answers: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
         return rate([values[row] for row in rows], [clusters[row] for row in rows])
 
     def controls(rows: Sequence[int]) -> dict[str, Rate]:
-        return {control: over(values, rows) for control, values in right.items() if control != NONE}
+        return {control: over(values, rows) for control, values in right.items() if control != FULL}
 
     def gain(control: str) -> Rate:
         if control not in right:
             return Rate(None, None, 0)
-        return over([a - b for a, b in zip(right[NONE], right[control], strict=True)], everything)
+        return over([a - b for a, b in zip(right[FULL], right[control], strict=True)], everything)
 
     everything = range(len(scores))
     tasks = []
@@ -490,7 +490,7 @@ def summarise(answers: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
         tasks.append(
             TaskScore(
                 task,
-                over(right[NONE], rows),
+                over(right[FULL], rows),
                 over(right_per_token, rows),
                 controls(rows),
                 float(np.mean([chances[row] for row in rows])),
@@ -498,7 +498,7 @@ def summarise(answers: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
         )
     macro = [task.accuracy.value for task in tasks if task.accuracy.value is not None]
     return {
-        "accuracy": over(right[NONE], everything),
+        "accuracy": over(right[FULL], everything),
         "accuracy_macro": float(np.mean(macro)) if macro else None,
         "accuracy_per_token": over(right_per_token, everything),
         "controls": controls(everything),

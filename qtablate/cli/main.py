@@ -29,6 +29,7 @@ from rich.progress import track
 
 from qtablate import interrupts
 from qtablate.cli.progress import Board, clock
+from qtablate.controls import CONTROLS
 from qtablate.errors import QtablateError
 from qtablate.interrupts import Stopped
 from qtablate.prompts.mvbench import SCORERS
@@ -54,7 +55,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
 
 RESULTS = Path("results")
-CONTROLS = "blind,middle,shuffled,reversed,other"
+ALL_CONTROLS = ",".join(CONTROLS)
 TOKENS, ACCUM, SEEDS = "0,32,64", "1,4", "1,2,3"
 POSITIVE = math.ulp(0.0)  # the least number above zero
 _STATUS_EVERY = 15.0  # seconds between status lines where the output is not a terminal
@@ -108,10 +109,10 @@ def sweep(
     batch_size: Annotated[str, typer.Option(help="Micro-batch sizes; with --hold effective-batch, effective ones.")] = "8",
     seeds: Annotated[str, typer.Option(help="Seeds; every condition runs with each.")] = SEEDS,
     mixing: Annotated[
-        str, typer.Option(help="multi: every medium in each micro-batch; single: one each; aligned: one each, evenly.")
-    ] = "multi",
+        str, typer.Option(help="mixed: every medium in each micro-batch; random: one each; interleaved: one each, evenly.")
+    ] = "mixed",
     align_windows: Annotated[
-        bool, typer.Option("--align-windows", help="Order single's micro-batches evenly: the same as --mixing aligned.")
+        bool, typer.Option("--align-windows", help="Order random's micro-batches evenly: the same as --mixing interleaved.")
     ] = False,
     extra_init: Annotated[str, typer.Option(help="Initial values of extra tokens: normal, zeros, copy.")] = "normal",
     extra_lr: Annotated[str, typer.Option(help="Extra tokens' learning rate, as multiples of the others'.")] = "1",
@@ -120,8 +121,8 @@ def sweep(
         int | None, typer.Option(min=1, help="Effective batch that --lr is meant for. Default: the grid's smallest.")
     ] = None,
     loss_norm: Annotated[str, typer.Option(help="tokens; incorrect, to measure: micro_mean, none.")] = "tokens",
-    clip_at: Annotated[str, typer.Option(help="window; incorrect, to measure: micro_batch.")] = "window",
-    schedule_at: Annotated[str, typer.Option(help="window; incorrect, to measure: micro_batch.")] = "window",
+    clip_per: Annotated[str, typer.Option(help="window; incorrect, to measure: micro_batch.")] = "window",
+    lr_step_per: Annotated[str, typer.Option(help="window; incorrect, to measure: micro_batch.")] = "window",
     hold: Annotated[str, typer.Option(help="What accumulation keeps: micro-batch or effective-batch.")] = "micro-batch",
     samples: Annotated[int | None, typer.Option(min=1, help="Budget: clips and images that each cell trains on.")] = None,
     budget: Annotated[
@@ -152,7 +153,7 @@ def sweep(
         float, _number(0, 1, help="Share of the training samples, and of the items, that may be bad and left out.")
     ] = 0.1,
     media_root: Annotated[str, typer.Option(help="Folder that the clips in --train are named from.")] = "",
-    controls: Annotated[str, typer.Option(help=f"What items are asked under too: {CONTROLS}, or blind alone.")] = CONTROLS,
+    controls: Annotated[str, typer.Option(help=f"Controls: {ALL_CONTROLS}, or blind alone.")] = ALL_CONTROLS,
     scorers: Annotated[
         str, typer.Option(help=f"How answers are read, the first decides the score: {', '.join(SCORERS)}.")
     ] = "likelihood",
@@ -190,9 +191,9 @@ def sweep(
     if "," in hold:
         raise QtablateError(f"--hold takes one value, not '{hold}'; known: {', '.join(HOLDS)}")
     if align_windows:
-        mixing = ",".join("aligned" if level.strip() == "single" else level for level in mixing.split(","))
-        if "aligned" not in mixing:
-            raise QtablateError("--align-windows orders the micro-batches of --mixing single, which is not asked for")
+        mixing = ",".join("interleaved" if level.strip() == "random" else level for level in mixing.split(","))
+        if "interleaved" not in mixing:
+            raise QtablateError("--align-windows orders the micro-batches of --mixing random, which is not asked for")
 
     def named(option: str, text: str) -> tuple[str, ...]:
         return words(f"--{option}", text, BY_OPTION[option].known)
@@ -208,8 +209,8 @@ def sweep(
         factors("--extra-lr", extra_lr),
         named("lr-scaling", lr_scaling),
         named("loss-norm", loss_norm),
-        named("clip-at", clip_at),
-        named("schedule-at", schedule_at),
+        named("clip-per", clip_per),
+        named("lr-step-per", lr_step_per),
         lr_batch,
     )
     if budget and "," in budget[0]:
@@ -220,7 +221,7 @@ def sweep(
     if smoke and budget:
         raise QtablateError("--smoke has a budget of its own: leave out --budget, or leave out --smoke")
     sources = Sources(model, bench, train, media_root, train_weights, items, items_seed)
-    asked_under = words("--controls", controls, CONTROLS.split(","))
+    asked_under = words("--controls", controls, tuple(CONTROLS))
     if "blind" not in asked_under:
         raise QtablateError("--controls: blind must be among them, since no score means anything without it")
     recipe = sweeps.recipe_for(
@@ -415,7 +416,7 @@ def audit(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Recompute activations instead of keeping them.")
     ] = False,
-    mixing: Annotated[str, typer.Option(help="multi: every medium in a micro-batch; single or aligned: one.")] = "multi",
+    mixing: Annotated[str, typer.Option(help="mixed: every medium in a micro-batch; random or interleaved: one.")] = "mixed",
     samples: Annotated[int | None, typer.Option(min=1, help="Of a sweep's cell, for its order and its schedule.")] = None,
     image_share: Annotated[float | None, _number(0, 1, help="Share of images among the samples.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of initial values and order.")] = 1,

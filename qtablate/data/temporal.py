@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from qtablate.controls import MIDDLE, REVERSED, SHUFFLED
 from qtablate.datatypes import Frames
 from qtablate.seeds import Rng
-
-MIDDLE, SHUFFLED, REVERSED = "middle", "shuffled", "reversed"
 
 
 def _middle(frames: Frames, rng: Rng) -> Frames:

@@ -1,4 +1,7 @@
-"""Controls: the same questions with less to see. What a score owes to the video is told by what remains without it."""
+"""Apply a control: ask the same items with less of the video to see.
+
+What a score owes to the video is the difference between the clip as it is and a control. Names: qtablate/controls.py.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -6,44 +9,52 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from qtablate.data.temporal import ALTERED
+from qtablate.controls import BLIND, FULL, MISMATCHED_CLIP
 from qtablate.datatypes import Item
 from qtablate.seeds import Rng
 
-NONE, BLIND, OTHER = "none", "blind", "other"
-CONTROLS = (BLIND, *ALTERED, OTHER)
-"""blind: a clip of the mean color; middle, shuffled, reversed: data/temporal.py; other: another item's clip."""
-
 Features = Mapping[str, Tensor]
+"""Frozen features (N, D) of each clip by its name."""
+
+_MISMATCHED_STREAM = "other"
+"""The former name of mismatched_clip: it stays in the random stream, so that items keep the clips that they were given."""
 
 
-def shown(
+def apply_control(
     control: str, items: Sequence[Item], features: Callable[[str], Features], blank: Callable[[str], Tensor]
 ) -> tuple[Sequence[Item], Features]:
-    """The items as they are asked under a control, and the features of the clips that they name then. `features` gives
-    those of all clips as they are (NONE) or altered, `blank` those of an empty clip of a medium."""
+    """Return the items as they are asked under a control, and the features of the clips that they then name.
+
+    Args:
+        control: `full`, or one of qtablate.controls.CONTROLS.
+        items: what is asked, naming the clips that belong to them.
+        features: gives the features of all clips under a control that alters frames, or as they are (`full`).
+        blank: gives the features of an empty clip of a medium.
+    """
     if control == BLIND:
         media = {item.medium for item in items}
         return [replace(item, clip=item.medium) for item in items], {medium: blank(medium) for medium in media}
-    if control == OTHER:
-        return _exchanged(items), features(NONE)
+    if control == MISMATCHED_CLIP:
+        return _mismatched(items), features(FULL)
     return items, features(control)
 
 
-def _exchanged(items: Sequence[Item]) -> list[Item]:
-    """Each item asked of the clip of another one of its task and medium, never of its own file; where a task has only
-    one file, of any other's."""
-    near, far = defaultdict[tuple[str, str], _Clips](_Clips), defaultdict[str, _Clips](_Clips)
+def _mismatched(items: Sequence[Item]) -> list[Item]:
+    """Give each item the clip of another item of its task and medium, never of its own file.
+
+    Where a task has only one file, the clip is that of any other item of the medium; where a medium has only one, it stays.
+    """
+    of_task, of_medium = defaultdict[tuple[str, str], _Clips](_Clips), defaultdict[str, _Clips](_Clips)
     for item in items:
-        near[item.medium, item.task].add(item)
-        far[item.medium].add(item)
+        of_task[item.medium, item.task].add(item)
+        of_medium[item.medium].add(item)
     out = []
     for item in items:
-        for group in (near[item.medium, item.task], far[item.medium]):
-            others = len(group.clips) - len(group.of[item.cluster])
-            if others:
-                clip = group.other(Rng("control", OTHER, item.id).randrange(others), item.cluster)
-                item = replace(item, clip=clip)
+        for group in (of_task[item.medium, item.task], of_medium[item.medium]):
+            candidates = len(group.clips) - len(group.positions[item.cluster])
+            if candidates:
+                number = Rng("control", _MISMATCHED_STREAM, item.id).randrange(candidates)
+                item = replace(item, clip=group.of_other_file(number, item.cluster))
                 break
         out.append(item)
     return out
@@ -51,18 +62,19 @@ def _exchanged(items: Sequence[Item]) -> list[Item]:
 
 @dataclass(frozen=True, slots=True)
 class _Clips:
-    """The clips of some items, in their order, and the places of each file's."""
+    """The clips of some items, in their order, and the positions of each file's clips among them."""
 
     clips: list[str] = field(default_factory=list)
-    of: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    positions: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, item: Item) -> None:
-        self.of[item.cluster].append(len(self.clips))
+        """Append an item's clip."""
+        self.positions[item.cluster].append(len(self.clips))
         self.clips.append(item.clip)
 
-    def other(self, number: int, cluster: str) -> str:
-        """One of the clips that are not of this file, counted from 0."""
-        for place in self.of[cluster]:
-            if place <= number:
+    def of_other_file(self, number: int, cluster: str) -> str:
+        """Return the clip with this number, counted from 0, among the clips that are not of the file `cluster`."""
+        for position in self.positions[cluster]:
+            if position <= number:
                 number += 1
         return self.clips[number]

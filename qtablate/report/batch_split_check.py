@@ -56,7 +56,7 @@ class Pair:
 
 def pairs(store: Store, cells: pd.DataFrame) -> list[Pair]:
     """Every pair of finished cells of one seed that share all but the split of their effective batch and break no rule."""
-    right = (cells["mixing"] == "multi") & (cells["incorrect"] == "")
+    right = (cells["mixing"] == "mixed") & (cells["incorrect"] == "")
     done = cells[(cells["status"] == "ok") & right]
     out = []
     same = [*(axis for axis in AXES if axis not in SPLIT), "effective_batch_size", "seed"]
@@ -69,7 +69,7 @@ def pairs(store: Store, cells: pd.DataFrame) -> list[Pair]:
 def _compare(store: Store, one: dict[Hashable, Any], two: dict[Hashable, Any]) -> Pair:
     keys = [str(cell["key"]) for cell in (one, two)]
     losses = [pd.read_csv(store.cell_file(key, "train.csv"))["loss"].to_numpy() for key in keys]
-    a, b = (pd.read_csv(store.cell_file(key, "answers.csv")).query("control == 'none'").set_index("item") for key in keys)
+    a, b = (pd.read_csv(store.cell_file(key, "answers.csv")).query("control == 'full'").set_index("item") for key in keys)
     differing = a.index[a["predicted"] != b["predicted"].reindex(a.index)]
     ties = sum(_margin(str(scores)) < NEAR_TIE for scores in a.loc[differing, "scores"])
     apart = np.abs(losses[1] - losses[0]) / losses[0]

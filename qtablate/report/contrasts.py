@@ -120,7 +120,7 @@ class Answers:
         """The same for conditions that are one and the same run but for rounding: an effective batch that is split in two
         ways (report/batch_split_check.py)."""
         named = self.named(condition)
-        if named["mixing"] != "multi" or self.incorrect(condition):
+        if named["mixing"] != "mixed" or self.incorrect(condition):
             return condition
         split = {*axes.SPLIT, "effective_batch_size"}
         return (axes.effective(named), *(level for axis, level in named.items() if axis not in split))
@@ -141,7 +141,7 @@ def read(store: Store, cells: pd.DataFrame, sweep: Mapping[str, Any]) -> Answers
     given = answers(store, list(done["key"]))
     if given.empty:
         return Answers(named, {}, np.zeros(0, np.int64), np.zeros(0, np.str_), np.zeros(0, np.str_))
-    given = given[given["control"] == "none"]
+    given = given[given["control"] == "full"]
     table = given.pivot(index=["item", "cluster", "task"], columns="key", values="correct")
     whole = table.dropna().reindex(given["item"].unique(), level="item")  # in the order of the answers
     columns = {str(row["key"]): (tuple(row[axis] for axis in named), int(row["seed"])) for _, row in done.iterrows()}

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from qtablate import axes
+from qtablate.controls import BLIND, CONTROLS, FULL, SHUFFLED
 from qtablate.errors import StoreError
 from qtablate.grid import BUDGET_WORDS, RECORD_SCHEMA
 from qtablate.statistics.clustered import rate
@@ -19,8 +20,7 @@ AXES = tuple(axis.name for axis in axes.AXES)
 HELD = {"samples": "samples_seen", "steps": "steps", "tokens": "supervised_tokens"}
 """The column of what a budget holds."""
 
-CONTROLS = ("blind", "middle", "shuffled", "reversed", "other")
-GAINS = {"visual_gain": "blind", "temporal_gain": "shuffled"}
+GAINS = {"visual_gain": BLIND, "temporal_gain": SHUFFLED}
 """What is gained over which control."""
 
 CELL_COLUMNS = (
@@ -51,7 +51,7 @@ CELL_COLUMNS = (
     "visual_gain_stderr",
     "temporal_gain",
     "temporal_gain_stderr",
-    *(f"{control}_accuracy" for control in CONTROLS[1:]),
+    *(f"{control}_accuracy" for control in CONTROLS if control != BLIND),
     "train_seconds",
     "eval_seconds",
     "control_seconds",
@@ -103,7 +103,7 @@ SUMMARY_COLUMNS = (
     "visual_gain_item_stderr",
     "temporal_gain",
     "temporal_gain_item_stderr",
-    *(f"{control}_accuracy" for control in CONTROLS[1:]),
+    *(f"{control}_accuracy" for control in CONTROLS if control != BLIND),
     "train_seconds",
     "eval_seconds",
     "control_seconds",
@@ -314,10 +314,10 @@ def summary(store: Store, cell_table: pd.DataFrame) -> pd.DataFrame:
             table = given.pivot_table(index=["item", "cluster"], columns="control", values="correct")
             media = list(table.index.get_level_values("cluster"))
             row["n_clusters"] = len(set(media))
-            row["accuracy_item_stderr"] = rate(list(table["none"]), media).stderr
+            row["accuracy_item_stderr"] = rate(list(table[FULL]), media).stderr
             for gain, control in GAINS.items():
                 if control in table:
-                    row[f"{gain}_item_stderr"] = rate(list(table["none"] - table[control]), media).stderr
+                    row[f"{gain}_item_stderr"] = rate(list(table[FULL] - table[control]), media).stderr
         rows.append(row)
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 

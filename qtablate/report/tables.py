@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from qtablate.axes import AXES, SPLIT, told
+from qtablate.controls import CONTROLS
 from qtablate.prompts.mvbench import MEDIA_ROOTS, PUBLISHED, SCORERS
 from qtablate.report.batch_split_check import EARLY, LOSS_TOLERANCE, NEAR_TIE, Pair
 from qtablate.report.compare import Comparison
@@ -25,7 +26,6 @@ from qtablate.report.contrasts import (
     UNDECIDED,
     WORSE,
 )
-from qtablate.report.frames import CONTROLS
 from qtablate.report.labels import NAMES, heads, levels_of, named, shown_axes
 from qtablate.report.token_ablation import remedy
 from qtablate.statistics.clustered import FEWEST_CLIPS
@@ -118,14 +118,7 @@ def control_table(table: pd.DataFrame) -> Table | None:
         )
         for row in _records(done)
     ]
-    says = {
-        "blind": "a clip of the mean color",
-        "middle": "the middle frame throughout",
-        "shuffled": "frames in another order",
-        "reversed": "the clip backwards",
-        "other": "another item's clip",
-    }
-    note = "accuracy % of the same items shown " + ", ".join(f"{says[name]} ({name})" for name in ran)
+    note = "accuracy % of the same items shown " + ", ".join(f"{CONTROLS[name]} ({name})" for name in ran)
     note += "; mean of the seeds. Seconds: scoring a cell as it is, and under all controls."
     columns = (*heads(shown), "accuracy %", *ran, "eval s", "controls s")
     return Table("Controls", columns, tuple(rows), note, optional=("eval s", "controls s"))

@@ -63,7 +63,7 @@ def table(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
         for name in ("extra_cosine", "extra_rank"):
             row[name] = _mean([float(run[name].iloc[-1]) for run in runs])
         row["extra_state"] = state(row["extra_update"], row["query_update"], row["extra_cosine"])
-        one_medium = row["mixing"] != "multi" and 0 < row["image_ratio"] < 1
+        one_medium = row["mixing"] != "mixed" and 0 < row["image_ratio"] < 1
         row |= noise_scale([] if one_medium else late)
         row["vs_critical_batch"] = _beside(
             float(row["effective_batch_size"]), row["noise_scale_ci_low"], row["noise_scale_ci_high"]

@@ -26,8 +26,8 @@ from qtablate.train.noise import Noise, NoiseMeter
 class Rules:
     loss_norm: Literal["tokens", "micro_mean", "none"] = "tokens"
     """`micro_mean` divides each micro-batch's own mean by A; `none` does not divide the mean at all."""
-    clip_at: Literal["window", "micro_batch"] = "window"
-    schedule_at: Literal["window", "micro_batch"] = "window"
+    clip_per: Literal["window", "micro_batch"] = "window"
+    lr_step_per: Literal["window", "micro_batch"] = "window"
     max_grad_norm: float | None = None
     """None: no clipping, as in the original (max_grad_norm -1)."""
 
@@ -105,7 +105,7 @@ def accumulate(
             total += float(loss.detach())
             divisor = {"tokens": tokens, "micro_mean": of_all_ranks * len(window), "none": of_all_ranks}[rules.loss_norm]
             scaler.scale(loss / divisor).backward()
-        if rules.clip_at == "micro_batch" and rules.max_grad_norm is not None:
+        if rules.clip_per == "micro_batch" and rules.max_grad_norm is not None:
             ranks.add_up(parameters)  # what is clipped has to be whole
             nn.utils.clip_grad_norm_(parameters, rules.max_grad_norm * scaler.get_scale())
             if ranks.rank:
@@ -118,7 +118,7 @@ def accumulate(
         assert optimizer is not None
         scaler.scale(parameters[0].new_zeros(()))  # it must have scaled once, and a rank without tokens has not
         scaler.unscale_(optimizer)
-    limit = math.inf if rules.max_grad_norm is None or rules.clip_at == "micro_batch" else rules.max_grad_norm
+    limit = math.inf if rules.max_grad_norm is None or rules.clip_per == "micro_batch" else rules.max_grad_norm
     norm = float(nn.utils.clip_grad_norm_(parameters, limit))
     noise = meter.told(norm, scaler.get_scale()) if meter else None
     return Gradient(total / tokens, tokens, norm, min(1.0, limit / (norm + 1e-6)), noise)

@@ -160,10 +160,10 @@ class Training:
         self._optimizer = optimizer_for(parameters, plan)
         micro_batches = -(-len(samples) // plan.micro_batch_size)
         self.steps = optimizer_steps(micro_batches, plan.accumulate_grad_batches)
-        self._schedule_steps = self.steps if plan.rules.schedule_at == "window" else micro_batches
+        self._schedule_steps = self.steps if plan.rules.lr_step_per == "window" else micro_batches
         self._step = self._seen = self._scheduled = 0
         self._overflows = 0  # in a row
-        right = plan.rules.loss_norm == "tokens" and plan.rules.clip_at == "window" and plan.mixed_micro_batches
+        right = plan.rules.loss_norm == "tokens" and plan.rules.clip_per == "window" and plan.mixed_micro_batches
         size = sum(parameter.numel() for parameter in self._trained)
         self._measures_noise = right and plan.accumulate_grad_batches > 1 and size <= LARGEST and ranks.world == 1
 
@@ -229,7 +229,7 @@ class Training:
         extra_norm = _extra_norm(extra, gradient)
         stepped = gradient is not None and self._take(gradient, lr)
         if stepped:
-            self._scheduled += 1 if plan.rules.schedule_at == "window" else len(window)
+            self._scheduled += 1 if plan.rules.lr_step_per == "window" else len(window)
         self._step += 1
         self._seen += len(samples)
         seconds = time.perf_counter() - began - (meter.seconds if meter else 0.0)  # of training, not of looking at it

@@ -18,18 +18,18 @@ from qtablate.seeds import Rng
 def media(budget: int, image_share: float, mixing: str, block: int, seed: int) -> list[str]:
     """The medium of each of `budget` samples.
 
-    `multi`: images stand evenly among the videos, so that each micro-batch of at least 1 / image_share samples holds
-    both. `single`: blocks of `block` samples of one medium, in random order (as the reference's MetaLoader does with
-    micro-batches). `aligned`: such blocks, evenly: any A blocks in a row hold the stated share, to within one block, and
+    `mixed`: images stand evenly among the videos, so that each micro-batch of at least 1 / image_share samples holds
+    both. `random`: blocks of `block` samples of one medium, in random order (as the reference's MetaLoader does with
+    micro-batches). `interleaved`: such blocks, evenly: any A blocks in a row hold the stated share, to within one block, and
     exactly where A times the share is a whole number. All hold the same number of images when `budget` is a whole number of
     blocks and that of images too.
     """
     share = exact(image_share)
-    if mixing == "multi":
+    if mixing == "mixed":
         return _evenly(budget, share)
     blocks = math.ceil(budget / block)
     labels = _evenly(blocks, share)
-    if mixing == "single":
+    if mixing == "random":
         of_images = round(blocks * share)
         labels = Rng(seed, "media").shuffled([IMAGE] * of_images + [VIDEO] * (blocks - of_images))
     return [label for label in labels for _ in range(block)][:budget]

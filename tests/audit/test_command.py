@@ -22,7 +22,7 @@ def recipe(samples: int, warm_up: float = 0.0) -> Recipe:
 
 
 def cell(samples: int) -> Cell:
-    return Cell(Condition(2, 1, 4, "multi", "normal"), 7, 4, recipe(samples), Fingerprints("", "", ""))
+    return Cell(Condition(2, 1, 4, "mixed", "normal"), 7, 4, recipe(samples), Fingerprints("", "", ""))
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Data:
 
 
 def test_samples_are_the_first_that_a_cell_sees():
-    seen = order(Data().samples, media(32, 0.25, "multi", 4, 7), 7)
+    seen = order(Data().samples, media(32, 0.25, "mixed", 4, 7), 7)
     found, shown, left_out = first_samples(Data(), cell(32), 12)
     assert found == seen[:12]
     assert shown == {sample.clip: sample.clip.upper() for sample in seen[:12]}
@@ -49,7 +49,7 @@ def test_samples_are_the_first_that_a_cell_sees():
 
 
 def test_clips_that_cannot_be_shown_are_named_and_passed_over():
-    seen = order(Data().samples, media(32, 0.25, "multi", 4, 7), 7)
+    seen = order(Data().samples, media(32, 0.25, "mixed", 4, 7), 7)
     found, _, left_out = first_samples(Data((seen[2].clip,)), cell(32), 12)
     assert found == [*seen[:2], *seen[3:13]]
     assert left_out == (f"{seen[2].clip}: broken video: torn",)
@@ -82,7 +82,7 @@ def test_schedules_by_hand():
 @pytest.mark.parametrize(("name", "at"), [(RIGHT, "window"), (COUNTED, "micro_batch")])
 def test_schedules_are_those_of_training(name, at, tiny, encoder):
     samples = [Sample(str(n), VIDEO, str(n), (("what moves?", "red"),)) for n in range(11)]
-    plan = Plan(2, 2, 1.0, 0.3, 0.25, 0.0, (0.9, 0.999), 256, Rules(schedule_at=at))
+    plan = Plan(2, 2, 1.0, 0.3, 0.25, 0.0, (0.9, 0.999), 256, Rules(lr_step_per=at))
     torch.nn.init.zeros_(tiny.projection.weight)
     steps = Training(tiny, choose_trainable(tiny, False), samples, lambda clip: torch.zeros(16, 24), encoder, plan)
     rates = [step.lr for step in steps]
@@ -91,7 +91,7 @@ def test_schedules_are_those_of_training(name, at, tiny, encoder):
 
 
 def test_a_directory_is_audited_with_lora_and_recomputed_activations(tiny_directory):
-    grid = Grid((4,), (1, 3), (4,), (7,), ("multi",), ("normal",), "micro-batch")
+    grid = Grid((4,), (1, 3), (4,), (7,), ("mixed",), ("normal",), "micro-batch")
     asked = replace(recipe(32), longest=128, lora_rank=2, checkpointing=True)
     found = audit(Sources(str(tiny_directory)), grid, asked)
     assert found.passed

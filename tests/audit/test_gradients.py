@@ -105,7 +105,7 @@ def with_extra_doubled(window, loss, parameters, rules, **more):
     [
         (by_rules(loss_norm="micro_mean"), {WINDOW, CLIPPED, at(WINDOW, "fp64")}),
         (by_rules(loss_norm="none"), {WINDOW, CLIPPED, at(WINDOW, "fp64")}),
-        (by_rules(clip_at="micro_batch"), {CLIPPED}),
+        (by_rules(clip_per="micro_batch"), {CLIPPED}),
         (without_the_last, {WINDOW, CLIPPED, at(WINDOW, "fp64")}),
         (with_extra_doubled, {WINDOW, CLIPPED, at(WINDOW, "fp64")}),
     ],

@@ -4,8 +4,8 @@
     qtablate sweep $S --batch-size 8,32 --accum 1,4 --lr-scaling none,sqrt,linear --out DIR/batches
     qtablate sweep $S --accum 4 --loss-norm tokens,micro_mean,none --out DIR/norms
     qtablate sweep $S --accum 1 --extra-init normal,zeros,copy --out DIR/init
-    qtablate sweep $S --accum 4 --max-grad-norm 1 --clip-at window,micro_batch --schedule-at window,micro_batch --out DIR/steps
-    qtablate sweep $S --accum 4 --image-share 0.25 --mixing multi,single,aligned --out DIR/mixing
+    qtablate sweep $S --accum 4 --max-grad-norm 1 --clip-per window,micro_batch --lr-step-per window,micro_batch --out DIR/steps
+    qtablate sweep $S --accum 4 --image-share 0.25 --mixing mixed,random,interleaved --out DIR/mixing
     qtablate sweep $S --accum 1 --warm-up 0 --extra-init normal,zeros --out DIR/no-warm-up
     python tests/benchmarks/accumulation_study.py DIR results/accumulation
 

@@ -20,7 +20,7 @@ def qtablate(*words: str) -> None:
 
 def answers(results: Path) -> pd.DataFrame:
     [key] = pd.read_csv(results / "cells.csv")["key"]
-    return pd.read_csv(results / "cells" / key / "answers.csv").query("control == 'none'").set_index("item")
+    return pd.read_csv(results / "cells" / key / "answers.csv").query("control == 'full'").set_index("item")
 
 
 def main(items: str = "40") -> None:

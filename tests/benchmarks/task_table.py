@@ -33,7 +33,7 @@ def task_table(store: Store, text_only: pd.DataFrame) -> pd.DataFrame:
     for task in given[0]["task"].drop_duplicates():
         row: dict[str, object] = {"task": task}
         for tokens, frame in given.items():
-            mine = frame[(frame["task"] == task) & (frame["control"] == "none")]
+            mine = frame[(frame["task"] == task) & (frame["control"] == "full")]
             row |= {"n": mine["item"].nunique(), "chance": 100 * (1 / mine["options"]).mean()}
             row |= _rate(f"extra_{tokens}", mine)
             if tokens == TOKENS[-1]:

@@ -67,9 +67,9 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, set[str],
     monkeypatch.setattr(Encoder, "told", noted_told)
     monkeypatch.setattr(Encoder, "asked", noted_asked)
     sources = Sources(str(folder / "model"), f"mvbench:{folder}", f"{folder}/train.json", f"{folder}/video")
-    controls, scorers = ("blind", "reversed", "other"), ("likelihood", "letter", "generate", "circular")
+    controls, scorers = ("blind", "reversed", "mismatched_clip"), ("likelihood", "letter", "generate", "circular")
     recipe = recipe_for(sources, 4, 0.0, None, 0.2, None, False, controls, False, 0, "fp32", False, scorers)
-    grid = Grid((0,), (1,), (4,), (1,), ("multi",), ("normal",), "micro-batch")
+    grid = Grid((0,), (1,), (4,), (1,), ("mixed",), ("normal",), "micro-batch")
     planned = plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1)
     for _, job in feature_jobs(planned):
         compute_features(job, lambda _: None)
@@ -83,7 +83,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, set[str],
 def sweep_of(folder: Path) -> tuple[Sources, Grid, Recipe]:
     sources = Sources(str(folder / "model"), f"mvbench:{folder}", f"{folder}/train.json", f"{folder}/video")
     recipe = recipe_for(sources, 4, 0.0, None, 0.2, None, False, ("blind",), False, 0, "fp32", False, ("likelihood",))
-    return sources, Grid((4,), (1,), (1,), (1,), ("multi",), ("normal",), "micro-batch"), recipe
+    return sources, Grid((4,), (1,), (1,), (1,), ("mixed",), ("normal",), "micro-batch"), recipe
 
 
 def planned_cell(folder: Path, **more: object) -> tuple[Sweep, CellJob]:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from qtablate.data.temporal import ALTERED, MIDDLE, REVERSED, SHUFFLED, altered
+from qtablate.controls import MIDDLE, REVERSED, SHUFFLED
+from qtablate.data.temporal import ALTERED, altered
 
 
 def clip(frames: int) -> np.ndarray:

@@ -2,14 +2,16 @@
 
 import pytest
 import torch
+import typer
 
 from qtablate.cell.run import Ready, ask, summarise
-from qtablate.cli.main import CONTROLS as NAMED
+from qtablate.cli.main import app
+from qtablate.controls import BLIND, CONTROLS, FULL, MISMATCHED_CLIP
 from qtablate.data.temporal import ALTERED
 from qtablate.datatypes import Item
-from qtablate.evaluate.controls import BLIND, CONTROLS, NONE, OTHER, shown
+from qtablate.evaluate.controls import apply_control
 from qtablate.evaluate.score import Scores
-from qtablate.report.frames import CONTROLS as COLUMNS
+from qtablate.report.frames import CELL_COLUMNS
 from qtablate.train.device import place
 
 
@@ -27,7 +29,7 @@ ITEMS = [
 
 
 def features(control: str) -> dict[str, torch.Tensor]:
-    return {one.clip: torch.full((1,), float(ord(one.clip[0]) + 1000 * (control != NONE))) for one in ITEMS}
+    return {one.clip: torch.full((1,), float(ord(one.clip[0]) + 1000 * (control != FULL))) for one in ITEMS}
 
 
 def blank(medium: str) -> torch.Tensor:
@@ -35,12 +37,14 @@ def blank(medium: str) -> torch.Tensor:
 
 
 def test_the_controls_have_one_list():
-    assert list(COLUMNS) == NAMED.split(",") == list(CONTROLS)
+    columns = [name.removesuffix("_accuracy") for name in CELL_COLUMNS if name.endswith("_accuracy")]
+    options = {option.name: option for option in typer.main.get_command(app).commands["sweep"].params}
+    assert columns == options["controls"].default.split(",") == list(CONTROLS) == [BLIND, *ALTERED, MISMATCHED_CLIP]
 
 
 def test_as_it_is_and_altered():
-    for control in (NONE, *ALTERED):
-        asked, seen = shown(control, ITEMS, features, blank)
+    for control in (FULL, *ALTERED):
+        asked, seen = apply_control(control, ITEMS, features, blank)
         assert list(asked) == ITEMS
         assert {name: value.item() for name, value in seen.items()} == {
             name: value.item() for name, value in features(control).items()
@@ -48,33 +52,33 @@ def test_as_it_is_and_altered():
 
 
 def test_blind_items_see_the_empty_clip_of_their_medium():
-    asked, seen = shown(BLIND, [*ITEMS, item(5, "i", medium="image")], features, blank)
+    asked, seen = apply_control(BLIND, [*ITEMS, item(5, "i", medium="image")], features, blank)
     assert {one.clip for one in asked} == set(seen) == {"video", "image"}
     assert all((value == 0).all() for value in seen.values())
     assert [one.id for one in asked][:5] == [one.id for one in ITEMS]
 
 
 def test_another_items_clip_is_of_another_file_and_of_the_same_task_where_it_can_be():
-    asked, seen = shown(OTHER, ITEMS, features, blank)
+    asked, seen = apply_control(MISMATCHED_CLIP, ITEMS, features, blank)
     assert [one.id for one in asked] == [one.id for one in ITEMS]
     clips = [one.clip for one in asked]
     assert clips[:2] == ["y", "y"]  # not the other part of the same file
     assert clips[2] in ("x 0-4", "x 4-8")
     assert set(clips[3:]) <= {"x 0-4", "x 4-8", "y"}  # task b has one file
-    assert [one.clip for one in shown(OTHER, ITEMS, features, blank)[0]] == clips
+    assert [one.clip for one in apply_control(MISMATCHED_CLIP, ITEMS, features, blank)[0]] == clips
     assert set(clips) <= set(seen)
 
 
 def test_a_single_file_has_no_other():
     alone = [item(0, "x"), item(1, "x")]
-    assert list(shown(OTHER, alone, features, blank)[0]) == alone
+    assert list(apply_control(MISMATCHED_CLIP, alone, features, blank)[0]) == alone
 
 
 def test_an_answer_is_the_real_items(tiny, encoder):
     """Scores come in the items' order and name the item, not what it was shown."""
     real = {one.clip: torch.randn(8, 24, generator=torch.Generator().manual_seed(n)) for n, one in enumerate(ITEMS)}
     ready = Ready(tiny, encoder, {}, "", place(tiny, "fp32"))
-    for control in (NONE, BLIND, OTHER):
+    for control in (FULL, BLIND, MISMATCHED_CLIP):
         given = ask(ready, ITEMS, control, lambda _: real, lambda _: None)["likelihood"]
         assert [one.item for one in given] == ITEMS
     blind = ask(ready, ITEMS, BLIND, lambda _: real, lambda _: None)["likelihood"]
@@ -92,7 +96,7 @@ def scores(right: list[bool]) -> list[Scores]:
 def test_gains_are_paired_differences():
     found = summarise(
         {
-            NONE: scores([True, True, True, False, True]),
+            FULL: scores([True, True, True, False, True]),
             BLIND: scores([False, True, False, False, True]),
             "shuffled": scores([True, False, True, True, True]),
         }
@@ -106,6 +110,6 @@ def test_gains_are_paired_differences():
 
 
 def test_a_control_that_was_not_run_is_missing_and_never_zero():
-    found = summarise({NONE: scores([True] * 5), BLIND: scores([False] * 5)})
+    found = summarise({FULL: scores([True] * 5), BLIND: scores([False] * 5)})
     assert found["temporal_gain"].value is None
     assert set(found["controls"]) == {BLIND}

@@ -42,7 +42,7 @@ def write(
     for tokens, accuracy in accuracies.items():
         for seed in seeds:
             key = f"{tokens}-{seed}-{folder.name}"
-            condition = asdict(Condition(tokens, 1, 16, "multi", "normal" if tokens else "none", lr_scaling=scaling))
+            condition = asdict(Condition(tokens, 1, 16, "mixed", "normal" if tokens else "none", lr_scaling=scaling))
             entries.append({"key": key, "seed": seed, **condition})
             if (tokens, seed) in unfinished:
                 continue
@@ -63,7 +63,7 @@ def write(
                     "scores": "-1;-2",
                     "tokens": "1;1",
                 }
-                for control, answers in (("none", right), ("blind", blind))
+                for control, answers in (("full", right), ("blind", blind))
                 for n, good in enumerate(answers)
             ]
             store.write_rows(store.cell_file(key, "answers.csv"), rows, tuple(rows[0]))
@@ -174,7 +174,7 @@ def test_other_items_are_two_independent_means(tmp_path):
     arms = []
     for name in ("one", "two"):
         answers = pd.read_csv(tmp_path / name / "cells" / f"0-1-{name}" / "answers.csv")
-        arms.append(answers[answers["control"] == "none"].groupby("cluster")["correct"].mean())
+        arms.append(answers[answers["control"] == "full"].groupby("cluster")["correct"].mean())
     welch = stats.ttest_ind(arms[1], arms[0], equal_var=False)
     assert apart["p"] == pytest.approx(welch.pvalue, rel=1e-6)
     assert "not the same items" in comparison_table(compare(one, two, 0.02)).note
@@ -202,7 +202,7 @@ def test_every_number_of_the_report_is_in_a_frame(tmp_path):
     assert set(AXES) <= set(found.answers) & set(found.train)
     assert found.train["seed"].tolist() == [1, 2, 3, 1, 2]
     row = found.contrasts[found.contrasts["task"] == "all"].iloc[0]
-    paired = found.answers.query("control == 'none'").pivot(
+    paired = found.answers.query("control == 'full'").pivot(
         index="item", columns=["extra_num_query_tokens", "seed"], values="correct"
     )
     assert row["difference"] == pytest.approx((paired[8][[1, 2]] - paired[0][[1, 2]]).to_numpy().mean())

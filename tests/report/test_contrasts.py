@@ -31,7 +31,7 @@ ITEMS = 200
 
 def condition(tokens, accum=1, init=None, batch=8):
     init = ("none" if tokens == 0 else "normal") if init is None else init
-    return (tokens, accum, batch, "multi", init, 1.0, "none", "tokens", "window", "window")
+    return (tokens, accum, batch, "mixed", init, 1.0, "none", "tokens", "window", "window")
 
 
 def given(effects, seeds=(1, 2, 3), missing=(), items=ITEMS):
@@ -255,7 +255,7 @@ def test_sheets_say_what_is_compared():
 
 
 def ruled(accum, norm="tokens", scaling="none", batch=8):
-    return (32, accum, batch, "multi", "normal", 1.0, scaling, norm, "window", "window")
+    return (32, accum, batch, "mixed", "normal", 1.0, scaling, norm, "window", "window")
 
 
 def test_an_incorrect_rule_is_compared_with_the_right_one_and_in_nothing_else():
@@ -306,7 +306,7 @@ def test_conditions_with_more_of_what_is_held_are_not_comparable():
 def levelled(tokens, accum, *, batch=8, extra_lr=1.0, scaling="none", norm="tokens", clip="window", lr_batch=8):
     """A condition as a grid lays it out."""
     asked = dict(zip(axes_of("micro-batch"), condition(tokens, accum, batch=batch), strict=True))
-    asked |= {"extra_lr": extra_lr, "lr_scaling": scaling, "loss_norm": norm, "clip_at": clip}
+    asked |= {"extra_lr": extra_lr, "lr_scaling": scaling, "loss_norm": norm, "clip_per": clip}
     return tuple(settled(asked, lr_batch).values())
 
 
@@ -372,7 +372,7 @@ def test_an_axis_that_some_conditions_lack_is_compared_in_the_others():
 def test_two_rules_broken_at_once_are_compared_in_neither():
     conditions = [levelled(32, 4, norm=n, clip=c) for n in ("tokens", "micro_mean") for c in ("window", "micro_batch")]
     wanted, _ = made(laid_out(conditions))
-    assert {(one.axis, one.kind, len(one.weights)) for one in wanted} == {("loss_norm", SIMPLE, 2), ("clip_at", SIMPLE, 2)}
+    assert {(one.axis, one.kind, len(one.weights)) for one in wanted} == {("loss_norm", SIMPLE, 2), ("clip_per", SIMPLE, 2)}
 
 
 def test_a_restless_incorrect_condition_makes_no_other_less_sure():

@@ -85,7 +85,7 @@ def test_nothing_beats_what_is_on_the_front():
 
 
 def condition(tokens):
-    return Condition(tokens, 1, 8, "multi", "normal" if tokens else "none")
+    return Condition(tokens, 1, 8, "mixed", "normal" if tokens else "none")
 
 
 def summary(accuracies):
@@ -137,7 +137,7 @@ def test_the_cheapest_that_is_as_good_is_advised():
 
 
 def test_an_incorrect_condition_is_neither_best_nor_on_a_front():
-    wrong = Condition(64, 4, 8, "multi", "normal", loss_norm="micro_mean")
+    wrong = Condition(64, 4, 8, "mixed", "normal", loss_norm="micro_mean")
     table = summary({0: 0.5, 64: 0.6})
     third = table.tail(1).assign(**asdict(wrong), incorrect="loss_norm=micro_mean", accuracy=0.9)
     table = pd.concat([table, third], ignore_index=True)

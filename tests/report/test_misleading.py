@@ -46,14 +46,14 @@ def folder(
     pairs of signal and noise, a step each; `failed`: (condition, seed)."""
     store, entries = Store(path), []
     for (tokens, accum), right_of in conditions.items():
-        condition = asdict(Condition(tokens, accum, 8, "multi", "normal" if tokens else "none"))
+        condition = asdict(Condition(tokens, accum, 8, "mixed", "normal" if tokens else "none"))
         for seed in seeds:
             key = f"{tokens}-{accum}-{seed}"
             entries.append({"key": key, "seed": seed, **condition})
             if ((tokens, accum), seed) in failed:
                 store.write_record(Record(key, "failed", {}, None, "out of memory", "Traceback"))
                 continue
-            named = {"none": right_of(seed, items)} | ({"blind": blind(0, items)} if blind else {})
+            named = {"full": right_of(seed, items)} | ({"blind": blind(0, items)} if blind else {})
             of = [tasks[n % len(tasks)] for n in range(items)]
             media = [f"clip-{n % clips}" for n in range(items)]
             rows = [
@@ -83,14 +83,14 @@ def folder(
             ]
             store.write_rows(store.cell_file(key, "train.csv"), train, TRAIN_COLUMNS)
             right = {name: np.asarray(some, dtype=float) for name, some in named.items()}
-            value = rate(list(right["none"]), media)
-            gain = rate(list(right["none"] - right["blind"]), media) if blind else Rate(None, None, 0)
+            value = rate(list(right["full"]), media)
+            gain = rate(list(right["full"] - right["blind"]), media) if blind else Rate(None, None, 0)
             controls = {"blind": rate(list(right["blind"]), media)} if blind else {}
             scores = tuple(
                 TaskScore(
                     task,
                     Rate(
-                        float(np.mean([good for good, t in zip(right["none"], of, strict=True) if t == task])),
+                        float(np.mean([good for good, t in zip(right["full"], of, strict=True) if t == task])),
                         0.0,
                         of.count(task),
                     ),

@@ -88,7 +88,7 @@ def test_the_gate_counts_no_pairs_where_none_can_be_judged(tmp_path):
 
 def test_summary_of_an_unfinished_sweep_says_so():
     row = dict.fromkeys(SUMMARY_COLUMNS) | {
-        **asdict(Condition(0, 1, 8, "multi", "none")),
+        **asdict(Condition(0, 1, 8, "mixed", "none")),
         "seeds_done": 0,
         "seeds_wanted": 3,
     }
@@ -112,11 +112,11 @@ def written(root: Path, key: str, losses: list[float], predicted: list[int], sco
     with (folder / "train.csv").open("w") as file:
         csv.writer(file).writerows([["loss"], *([loss] for loss in losses)])
     with (folder / "answers.csv").open("w") as file:
-        rows = [["none", f"i{n}", p, scores] for n, p in enumerate(predicted)]
+        rows = [["full", f"i{n}", p, scores] for n, p in enumerate(predicted)]
         csv.writer(file).writerows([["control", "item", "predicted", "scores"], *rows])
 
 
-def cell(key: str, accum: int, micro: int, status: str = "ok", mixing: str = "multi") -> dict[str, object]:
+def cell(key: str, accum: int, micro: int, status: str = "ok", mixing: str = "mixed") -> dict[str, object]:
     return {
         "key": key,
         "status": status,
@@ -178,7 +178,7 @@ def test_gate_does_not_judge_what_draws_random_masks(tmp_path):
 @pytest.mark.parametrize("base", [{}, {"a": 0.75}])
 def test_tasks_show_what_the_base_scored_where_it_is_known(base):
     row = {
-        **asdict(Condition(0, 1, 8, "multi", "none")),
+        **asdict(Condition(0, 1, 8, "mixed", "none")),
         "n_items": 4,
         "accuracy": 0.5,
         "blind_accuracy": 0.25,
@@ -192,7 +192,7 @@ def test_tasks_show_what_the_base_scored_where_it_is_known(base):
 
 
 TASK = {
-    **asdict(Condition(0, 1, 8, "multi", "none")),
+    **asdict(Condition(0, 1, 8, "mixed", "none")),
     "n_items": 4,
     "accuracy": 0.5,
     "blind_accuracy": 0.25,
@@ -221,12 +221,12 @@ def test_what_tells_conditions_apart_is_never_left_out_for_want_of_room():
         | asdict(Condition(4, 4, micro, mixing, "normal", 1.0, scaling, norm, "window", at))
         | {"seeds_done": 0, "seeds_wanted": 3}
         for micro, mixing, scaling, norm, at in (
-            (8, "multi", "none", "tokens", "window"),
-            (16, "single", "sqrt", "micro_mean", "micro_batch"),
+            (8, "mixed", "none", "tokens", "window"),
+            (16, "random", "sqrt", "micro_mean", "micro_batch"),
         )
     ]
     sheet = tables.summary_table(pd.DataFrame(rows), "960 samples a cell")
-    named = ("extra tokens", "accum", "micro-batch", "mixing", "lr scaling", "loss norm", "schedule at")
+    named = ("extra tokens", "accum", "micro-batch", "mixing", "lr scaling", "loss norm", "lr step per")
     assert sheet.columns[: len(named)] == named
     assert not set(named) & set(sheet.optional)
     assert sheet.rows[1][5:7] == ("micro_mean (incorrect)", "micro_batch (incorrect)")

@@ -23,12 +23,12 @@ def folder(tmp_path):
         ("c", 0, 1, None, ()),
         ("d", 8, 1, None, None),
     ):
-        rows.append({"key": key, "status": "ok", "seed": seed} | asdict(Condition(tokens, 1, 8, "multi", "normal")))
+        rows.append({"key": key, "status": "ok", "seed": seed} | asdict(Condition(tokens, 1, 8, "mixed", "normal")))
         cell = tmp_path / "cells" / key
         cell.mkdir(parents=True)
         likeness = LIKENESS | {"output_rank": output_rank} if output_rank else None
         (cell / "train.csv").write_text("step\n1\n")
-        (cell / "answers.csv").write_text("control\nnone\n")
+        (cell / "answers.csv").write_text("control\nfull\n")
         store.write_record(Record(key, "ok", {}, {"query_diversity": likeness}, files=store.checksums(key)))
         if losses is None:
             continue

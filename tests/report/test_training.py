@@ -72,8 +72,8 @@ def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
         "overflows": 0,
         "status": "ok",
     }
-    mixes = {"multi": [0.25] * STEPS, "single": [0.0, 1.0, 0.0, 0.0] * (STEPS // 4)}
-    for micro, mixing, cosine in ((8, "multi", 0.1), (2000, "multi", 0.1), (8, "single", 0.99)):
+    mixes = {"mixed": [0.25] * STEPS, "random": [0.0, 1.0, 0.0, 0.0] * (STEPS // 4)}
+    for micro, mixing, cosine in ((8, "mixed", 0.1), (2000, "mixed", 0.1), (8, "random", 0.99)):
         for seed in (1, 2):
             key = f"{micro}-{mixing}-{seed}"
             condition = asdict(Condition(4, 4, micro, mixing, "normal"))
@@ -115,6 +115,6 @@ def test_what_mends_useless_tokens_depends_on_what_was_done(state, init, rate, s
 
 def test_nothing_finished_is_no_sheet(tmp_path):
     empty = training.table(
-        Store(tmp_path), pd.DataFrame([{"key": "a", "status": "failed", **asdict(Condition(0, 1, 8, "multi", "none"))}])
+        Store(tmp_path), pd.DataFrame([{"key": "a", "status": "failed", **asdict(Condition(0, 1, 8, "mixed", "none"))}])
     )
     assert training.sheet(empty) is None

@@ -21,7 +21,7 @@ def loads_of(*conditions: Condition) -> dict[Condition, Load]:
     return {one: Load(BASE + one.extra_num_query_tokens, one.micro_batch_size, one.mixing) for one in conditions}
 
 
-def grid_of(tokens, accum, batches, mixing=("multi",), extra_lr=(1.0,)) -> list[Condition]:
+def grid_of(tokens, accum, batches, mixing=("mixed",), extra_lr=(1.0,)) -> list[Condition]:
     return [
         Condition(t, a, b, m, "normal" if t else "none", lr if t else 1.0)
         for t, a, b, m, lr in itertools.product(tokens, accum, batches, mixing, extra_lr)
@@ -56,7 +56,7 @@ def expected(conditions, probed, samples=64, supervised=0, failed=()):
 
 
 def test_conditions_that_were_not_probed_are_estimated_exactly_where_costs_are_linear():
-    conditions = grid_of((0, 8, 16, 32, 64), (1, 2, 4), (4, 8, 16, 32, 64), ("multi", "single"))
+    conditions = grid_of((0, 8, 16, 32, 64), (1, 2, 4), (4, 8, 16, 32, 64), ("mixed", "random"))
     chosen = probe_order(loads_of(*conditions))
     found = expected(conditions, chosen)
     assert not all(one.measured for one in found.estimates.values())
@@ -72,14 +72,14 @@ def test_conditions_that_were_not_probed_are_estimated_exactly_where_costs_are_l
 
 
 def test_the_corners_are_probed_first_then_other_kinds_and_never_more_than_the_limit():
-    conditions = grid_of((0, 8, 16, 32, 64), (1, 4), (4, 8, 16, 32, 64), ("multi", "single"), (1.0, 10.0))
+    conditions = grid_of((0, 8, 16, 32, 64), (1, 4), (4, 8, 16, 32, 64), ("mixed", "random"), (1.0, 10.0))
     chosen = probe_order(loads_of(*conditions))
     assert len(chosen) == PROBES
     corners = [(one.extra_num_query_tokens, one.micro_batch_size) for one in chosen[:4]]
     assert corners == [(0, 4), (64, 64), (64, 4), (0, 64)]
-    assert {one.mixing for one in chosen[:4]} == {"multi"}
+    assert {one.mixing for one in chosen[:4]} == {"mixed"}
     assert {one.extra_lr for one in chosen[:4]} == {1.0}
-    assert "single" in {one.mixing for one in chosen[4:]}
+    assert "random" in {one.mixing for one in chosen[4:]}
     assert 10.0 in {one.extra_lr for one in chosen[4:]}
 
 
@@ -161,7 +161,7 @@ def planned(tmp_path: Path, grid: Grid, workers: int = 2, **changes) -> sweeps.S
 
 
 def grid(tokens=(0,), accum=(1,), batches=(8,), extra_lr=(1.0,), hold="micro-batch") -> Grid:
-    return Grid(tokens, accum, batches, (1,), ("multi",), ("normal",), hold, extra_lr)
+    return Grid(tokens, accum, batches, (1,), ("mixed",), ("normal",), hold, extra_lr)
 
 
 class FakeProbes:

@@ -76,7 +76,7 @@ def test_files_and_columns(finished):
         folder = finished / "cells" / cell["key"]
         answers = rows(folder / "answers.csv")
         assert len(answers) == 6 * sweep["items"]
-        assert {row["control"] for row in answers} == {"none", "blind", "middle", "shuffled", "reversed", "other"}
+        assert {row["control"] for row in answers} == {"full", "blind", "middle", "shuffled", "reversed", "mismatched_clip"}
         assert {path.name for path in folder.iterdir()} == {"record.json", "train.csv", "answers.csv"}
 
 
@@ -84,7 +84,7 @@ def test_accuracy_in_the_table_is_that_of_the_answers(finished):
     for row in rows(finished / "cells.csv"):
         answers = rows(finished / "cells" / row["key"] / "answers.csv")
         for control in dict.fromkeys(a["control"] for a in answers):
-            column = "accuracy" if control == "none" else f"{control}_accuracy"
+            column = "accuracy" if control == "full" else f"{control}_accuracy"
             mine = [int(a["gold"] == a["predicted"]) for a in answers if a["control"] == control]
             assert float(row[column]) == pytest.approx(sum(mine) / len(mine))
         assert float(row["temporal_gain"]) == pytest.approx(float(row["accuracy"]) - float(row["shuffled_accuracy"]))
@@ -222,7 +222,7 @@ def test_interrupt_says_how_to_go_on(cache, tmp_path):
 def test_a_cell_that_takes_too_long_is_a_failed_cell_and_its_checkpoint_stays(tmp_path, monkeypatch):
     sources = Sources("nano")
     recipe = sweeps.recipe_for(sources, 16, 0.0, None, 0.2, None, False, ("blind",), False, 0, "fp32", False, ("likelihood",))
-    grid = Grid((0,), (1, 2), (8,), (1,), ("multi",), ("normal",), "micro-batch")
+    grid = Grid((0,), (1, 2), (8,), (1,), ("mixed",), ("normal",), "micro-batch")
     planned = sweeps.plan(Store(tmp_path / "r"), sources, grid, recipe, tmp_path / "cache", 1)
     slow, quick = (cell.key for cell in planned.cells)
     kept = planned.store.cell_file(slow, "checkpoint.pt")

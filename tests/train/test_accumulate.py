@@ -149,7 +149,7 @@ def test_clipping_happens_once_on_the_accumulated_gradient(tiny, encoder, featur
     assert calls == [limit]
     assert result.norm == pytest.approx(float(whole.norm()), rel=1e-5)
     assert relative(clipped, whole / 3) <= 1e-4
-    incorrect, _ = gradient(tiny, encoder, features, 3, Rules(max_grad_norm=limit, clip_at="micro_batch"))
+    incorrect, _ = gradient(tiny, encoder, features, 3, Rules(max_grad_norm=limit, clip_per="micro_batch"))
     assert len(calls) > 2
     assert relative(incorrect, clipped) > 1e-2
 
@@ -163,7 +163,7 @@ def run(model, encoder, features, size: int, accumulation: int, rules: Rules = R
 def test_learning_rates_are_those_of_optimizer_steps(tiny, encoder, features):  # 7
     steps = run(tiny, encoder, features, 2, 3)
     assert [step.lr for step in steps] == [learning_rate(n, 4, 1e-3, 0.25, 0.25) for n in range(4)]
-    incorrect = run(tiny, encoder, features, 2, 3, Rules(schedule_at="micro_batch"))
+    incorrect = run(tiny, encoder, features, 2, 3, Rules(lr_step_per="micro_batch"))
     assert [step.lr for step in incorrect] != [step.lr for step in steps]
     assert [step.lr for step in incorrect] == [learning_rate(3 * n, 12, 1e-3, 0.25, 0.25) for n in range(4)]
 

@@ -97,8 +97,8 @@ def test_each_ranks_own_mean_is_another_gradient(jobs, job):
 
 @pytest.mark.parametrize(
     "rules",
-    [Rules(loss_norm="micro_mean"), Rules(loss_norm="none"), Rules(clip_at="micro_batch", max_grad_norm=0.5)],
-    ids=["micro_mean", "none", "clip_at"],
+    [Rules(loss_norm="micro_mean"), Rules(loss_norm="none"), Rules(clip_per="micro_batch", max_grad_norm=0.5)],
+    ids=["micro_mean", "none", "clip_per"],
 )
 def test_incorrect_rules_are_as_incorrect_on_two_processes(jobs, job, rules):
     asked = job(rules=rules, windows=1)

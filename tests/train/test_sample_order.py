@@ -41,7 +41,7 @@ def flat(window: list[list[str]]) -> list[str]:
     return [name for micro in window for name in micro]
 
 
-@pytest.mark.parametrize("mixing", ["multi", "single"])
+@pytest.mark.parametrize("mixing", ["mixed", "random"])
 @pytest.mark.parametrize("budget", [96, 90])
 def test_splitting_a_batch_leaves_each_window_the_same(mixing, budget):
     whole, *split = [windows(cell) for cell in cells(mixing, "effective-batch", (1, 2, 4), (16,), budget)]
@@ -52,7 +52,7 @@ def test_splitting_a_batch_leaves_each_window_the_same(mixing, budget):
 
 def test_multi_order_depends_on_neither_micro_batch_nor_window():
     orders = [
-        [name for window in windows(cell) for name in flat(window)] for cell in cells("multi", "micro-batch", (1, 3, 4), (4, 8))
+        [name for window in windows(cell) for name in flat(window)] for cell in cells("mixed", "micro-batch", (1, 3, 4), (4, 8))
     ]
     assert len(orders) == 6
     assert all(one == orders[0] for one in orders)
@@ -60,27 +60,27 @@ def test_multi_order_depends_on_neither_micro_batch_nor_window():
 
 @pytest.mark.parametrize(("micro", "accum"), [(4, 4), (8, 2), (16, 1)])
 def test_same_window_of_samples_for_b_times_a(micro, accum):
-    (split,) = cells("multi", "micro-batch", (accum,), (micro,))
-    (whole,) = cells("multi", "micro-batch", (1,), (16,))
+    (split,) = cells("mixed", "micro-batch", (accum,), (micro,))
+    (whole,) = cells("mixed", "micro-batch", (1,), (16,))
     assert [flat(window) for window in windows(split)] == [flat(window) for window in windows(whole)]
 
 
 @pytest.mark.parametrize("percent", [1, 5, 10, 20, 25, 29, 40, 50, 60, 75, 80, 90, 95])
 def test_multi_puts_both_media_into_every_micro_batch_that_can_hold_them(percent):
-    plan = media(400, percent / 100, "multi", 8, 1)
+    plan = media(400, percent / 100, "mixed", 8, 1)
     least = -(-100 // min(percent, 100 - percent))
     for start in range(400 - least + 1):  # anywhere, not only where micro-batches happen to begin
         assert set(plan[start : start + least]) == {IMAGE, VIDEO}, start
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-@pytest.mark.parametrize("mixing", ["multi", "single"])
+@pytest.mark.parametrize("mixing", ["mixed", "random"])
 def test_one_medium_alone(share, mixing):
     assert media(50, share, mixing, 8, 1) == [IMAGE if share else VIDEO] * 50
 
 
 def test_single_makes_every_block_one_medium_in_random_order():
-    plan = media(320, 0.25, "single", 8, 1)
+    plan = media(320, 0.25, "random", 8, 1)
     blocks = [plan[start : start + 8] for start in range(0, 320, 8)]
     assert all(len(set(block)) == 1 for block in blocks)
     kinds = [block[0] for block in blocks]
@@ -92,7 +92,7 @@ def test_single_makes_every_block_one_medium_in_random_order():
 @pytest.mark.parametrize("seed", [1, 2])
 def test_both_mixings_hold_as_many_images(share, block, seed):
     budget = 3 * block * 20
-    for mixing in ("multi", "single"):
+    for mixing in ("mixed", "random"):
         plan = media(budget, share, mixing, block, seed)
         assert len(plan) == budget
         assert plan.count(IMAGE) == round(budget * share)
@@ -100,7 +100,7 @@ def test_both_mixings_hold_as_many_images(share, block, seed):
 
 @pytest.mark.parametrize("share", [0.29, 0.57, 0.58])
 def test_both_mixings_hold_as_many_images_at_shares_that_binary_rounds(share):
-    assert media(100, share, "multi", 1, 1).count(IMAGE) == media(100, share, "single", 1, 1).count(IMAGE)
+    assert media(100, share, "mixed", 1, 1).count(IMAGE) == media(100, share, "random", 1, 1).count(IMAGE)
 
 
 def test_each_sample_once_an_epoch_and_a_new_order_in_the_next():
@@ -115,7 +115,7 @@ def test_each_sample_once_an_epoch_and_a_new_order_in_the_next():
 
 
 def test_order_follows_the_plan_of_media():
-    plan = media(60, 0.25, "single", 4, 9)
+    plan = media(60, 0.25, "random", 4, 9)
     assert [sample.medium for sample in order(samples(7, 3), plan, 9)] == plan
 
 
@@ -124,12 +124,12 @@ def test_seeds_differ_and_repeat():
     first, again, other = (order(samples(30, 0), plan, seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other
-    assert media(320, 0.25, "single", 8, 1) != media(320, 0.25, "single", 8, 2)
+    assert media(320, 0.25, "random", 8, 1) != media(320, 0.25, "random", 8, 2)
 
 
 def test_one_mediums_order_does_not_depend_on_the_other_medium():
     """Image share is a factor too: cells that differ by it are still paired in their videos."""
-    few, many = (order(samples(40, 40), media(40, share, "multi", 8, 1), 1) for share in (0.1, 0.5))
+    few, many = (order(samples(40, 40), media(40, share, "mixed", 8, 1), 1) for share in (0.1, 0.5))
     videos = [[sample.id for sample in some if sample.medium == VIDEO] for some in (few, many)]
     assert videos[0][: len(videos[1])] == videos[1]
 
@@ -163,7 +163,7 @@ def test_every_sample_of_a_weighted_source_is_seen_before_any_again():
 
 @pytest.mark.parametrize("accum", [2, 3, 4, 8])
 def test_aligned_blocks_give_every_window_the_stated_share_to_within_a_block(accum):
-    plan = media(960, 0.25, "aligned", 8, seed=1)
+    plan = media(960, 0.25, "interleaved", 8, seed=1)
     blocks = [set(plan[at : at + 8]) for at in range(0, 960, 8)]
     assert all(len(block) == 1 for block in blocks)
     images = [block == {IMAGE} for block in blocks]
@@ -171,13 +171,13 @@ def test_aligned_blocks_give_every_window_the_stated_share_to_within_a_block(acc
         assert abs(sum(images[start : start + accum]) - accum / 4) < 1
     if accum % 4 == 0:
         assert {sum(images[at : at + accum]) for at in range(0, len(blocks), accum)} == {accum // 4}
-    loose = media(960, 0.25, "single", 8, seed=1)
+    loose = media(960, 0.25, "random", 8, seed=1)
     assert loose.count(IMAGE) == plan.count(IMAGE)
     mixes = {loose[at : at + 8 * accum].count(IMAGE) for at in range(0, 960, 8 * accum)}
     assert len(mixes) > 2  # not so where the order is random
 
 
-def budgeted(size, recipe, samples, count, mixing="multi", accum=1, micro=4):
+def budgeted(size, recipe, samples, count, mixing="mixed", accum=1, micro=4):
     condition = Condition(0, accum, micro, mixing, "none")
     cell = Cell(condition, 3, micro, dataclasses.replace(recipe, **size), Fingerprints("m", "t", "b"))
     return seen_by(cell, samples, {}, count)
@@ -221,7 +221,7 @@ def said(sample: Sample) -> str:
 
 
 @pytest.mark.parametrize(("micro", "accum"), [(4, 4), (8, 2), (16, 1)])
-@pytest.mark.parametrize("mixing", ["multi", "single"])
+@pytest.mark.parametrize("mixing", ["mixed", "random"])
 def test_pairs_are_in_the_same_order_however_a_batch_is_split(micro, accum, mixing):
     [split] = [cell for cell in cells(mixing, "effective-batch", (accum,), (16,)) if cell.condition.micro_batch_size == micro]
     [whole] = cells(mixing, "effective-batch", (1,), (16,))
@@ -243,7 +243,7 @@ def test_pairs_are_shuffled_anew_at_each_visit_and_by_the_seed():
 
 
 def test_order_of_pairs_leaves_that_of_samples():
-    plan = media(60, 0.25, "multi", 8, 1)
+    plan = media(60, 0.25, "mixed", 8, 1)
     shuffled, plain = order(conversations(20, 10), plan, 1), order([replace(s, pairs=PAIRS) for s in samples(20, 10)], plan, 1)
     assert [one.id for one in shuffled] == [one.id for one in plain]
     assert all(one.pairs == PAIRS for one in plain)

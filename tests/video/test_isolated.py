@@ -194,7 +194,7 @@ class Folder:
     def plan(self, cache: str, out: str) -> Sweep:
         sources = Sources("nano", f"mvbench:{self.root}", f"{self.root}/train.json", f"{self.root}/video")
         recipe = recipe_for(sources, 8, 0.0, None, 0.2, None, False, ("blind",), False, 0, "fp32", False, ("likelihood",))
-        grid = Grid((0,), (1,), (8,), (1,), ("multi",), ("normal",), "micro-batch")
+        grid = Grid((0,), (1,), (8,), (1,), ("mixed",), ("normal",), "micro-batch")
         return plan(Store(self.root / out), sources, grid, recipe, self.root / cache / "features", 1)
 
     def sweep(self, cache: str, out: str) -> Sweep:
