@@ -88,11 +88,11 @@ def rename_columns(folder: Path) -> None:
     """Give columns and levels of all known CSV files their new names."""
     for path in folder.rglob("*.csv"):
         columns = OTHER_COLUMNS.get(path.relative_to(folder).as_posix(), COLUMNS if path.name in TABLES else None)
-        if columns is not None and not _is_study(path, folder):
+        if columns is not None and not is_study(path, folder):
             _rewrite(path, lambda text, columns=columns: renamed_table(text, columns))
 
 
-def _is_study(path: Path, folder: Path) -> bool:
+def is_study(path: Path, folder: Path) -> bool:
     """Whether a table has the name of a sweep's but was made by a study: nano/tasks.csv."""
     return path.relative_to(folder).as_posix() == "nano/tasks.csv"
 
