@@ -6,6 +6,7 @@ from typing import Any
 
 from qtablate.datatypes import Problem
 from qtablate.grid import Cell
+from qtablate.statistics.clustered import ClusteredMean
 from qtablate.versions import versions
 
 MEASURED = (
@@ -22,22 +23,12 @@ MEASURED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """An accuracy with what it rests on."""
-
-    value: float | None
-    stderr: float | None
-    """Clustered by clip; None where fewer than two clips were seen."""
-    n: int
-
-
-@dataclass(frozen=True, slots=True)
 class TaskScore:
     task: str
-    accuracy: Rate
-    per_token: Rate
+    accuracy: ClusteredMean
+    per_token: ClusteredMean
     """By mean log-likelihood a token instead of the sum."""
-    controls: dict[str, Rate]
+    controls: dict[str, ClusteredMean]
     """Accuracy under each control."""
     chance: float
 
@@ -78,15 +69,15 @@ class Figures:
     """Whether training drew random masks."""
     train_loss: float | None
     """Token-weighted mean of the last tenth of the steps."""
-    accuracy: Rate
+    accuracy: ClusteredMean
     accuracy_macro: float | None
     """Mean over tasks; `accuracy` is over items."""
-    accuracy_per_token: Rate
-    controls: dict[str, Rate]
+    accuracy_per_token: ClusteredMean
+    controls: dict[str, ClusteredMean]
     """Accuracy under each control."""
-    visual_gain: Rate
+    visual_gain: ClusteredMean
     """Score minus blind score, paired by item."""
-    temporal_gain: Rate
+    temporal_gain: ClusteredMean
     """Score minus the score on shuffled frames, paired by item; empty where that control was not run."""
     chance: float
     tasks: tuple[TaskScore, ...]

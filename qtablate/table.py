@@ -10,7 +10,7 @@ from rich import table as rich_table
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from qtablate.statistics.clustered import FEWEST_CLIPS
+from qtablate.statistics.clustered import MIN_CLIPS
 
 TOO_FEW = "too few"
 """What stands in place of an uncertainty that says nothing."""
@@ -89,10 +89,10 @@ def percent(value: Any, stderr: Any = None, digits: int = 1) -> str:
 
 def with_error(value: Any, stderr: Any, clips: Any) -> str:
     """A share of the items of so many clips in percent, with its standard error. `too few` stands in its place below
-    FEWEST_CLIPS clips, and nothing where all clips scored alike, which tells no spread."""
+    MIN_CLIPS clips, and nothing where all clips scored alike, which tells no spread."""
     if pd.isna(value):
         return ""
-    if clips < FEWEST_CLIPS:
+    if clips < MIN_CLIPS:
         return f"{percent(value)} ({TOO_FEW})"
     return percent(value, stderr if stderr else None)
 

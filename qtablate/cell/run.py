@@ -35,8 +35,8 @@ from qtablate.model.load import load, read_config, start_anew
 from qtablate.model.preprocess import CLIP_MEAN, normalised
 from qtablate.model.query_resize import resize_extra
 from qtablate.prompts.mvbench import upstream
-from qtablate.records import Figures, QueryDiversity, Rate, TaskScore, of_cell
-from qtablate.statistics.clustered import rate
+from qtablate.records import Figures, QueryDiversity, TaskScore, of_cell
+from qtablate.statistics.clustered import ClusteredMean, clustered_mean
 from qtablate.store import Store
 from qtablate.train import checkpoint
 from qtablate.train.accumulate import Rules
@@ -472,15 +472,15 @@ def summarise(answers: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
     clusters = [one.item.cluster for one in scores]
     chances = [1 / len(one.item.options) for one in scores]
 
-    def over(values: Sequence[float], rows: Sequence[int]) -> Rate:
-        return rate([values[row] for row in rows], [clusters[row] for row in rows])
+    def over(values: Sequence[float], rows: Sequence[int]) -> ClusteredMean:
+        return clustered_mean([values[row] for row in rows], [clusters[row] for row in rows])
 
-    def controls(rows: Sequence[int]) -> dict[str, Rate]:
+    def controls(rows: Sequence[int]) -> dict[str, ClusteredMean]:
         return {control: over(values, rows) for control, values in right.items() if control != FULL}
 
-    def gain(control: str) -> Rate:
+    def gain(control: str) -> ClusteredMean:
         if control not in right:
-            return Rate(None, None, 0)
+            return ClusteredMean(None, None, 0)
         return over([a - b for a, b in zip(right[FULL], right[control], strict=True)], everything)
 
     everything = range(len(scores))

@@ -15,8 +15,8 @@ from qtablate.evaluate.score import score
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
 from qtablate.model.similarity import cosine, effective_rank
-from qtablate.records import QueryDiversity, Rate
-from qtablate.statistics.clustered import rate
+from qtablate.records import QueryDiversity
+from qtablate.statistics.clustered import ClusteredMean, clustered_mean
 
 SAMPLE = 25  # items a task that the curves are drawn from
 LOOKED_AT = 64  # items of which attention is recorded
@@ -32,8 +32,8 @@ class Held:
     """`first` extra tokens kept, all others gone; or `mean`: these tokens replaced by their mean over clips."""
     tokens: tuple[int, int]
     """From this one to before that one, counted from the first base token."""
-    accuracy: Rate
-    change: Rate
+    accuracy: ClusteredMean
+    change: ClusteredMean
     """Against the whole model, paired by item."""
 
 
@@ -142,8 +142,8 @@ def curve(
         kept = end - start
         with first_kept(model, kept) if what == "first" else replaced(model, start, end, mean):
             some = right()
-        change = rate([a - b for a, b in zip(some, whole, strict=True)], clusters)
-        out.append(Held(what, (start, end), rate(some, clusters), change))
+        change = clustered_mean([a - b for a, b in zip(some, whole, strict=True)], clusters)
+        out.append(Held(what, (start, end), clustered_mean(some, clusters), change))
         report(number + 1, len(tried))
     return out
 

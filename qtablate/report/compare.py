@@ -133,15 +133,15 @@ def _apart(given: list[Answers], condition: Condition) -> Estimate:
         arms.append(estimate(_answers(one, condition, one.seeds_of(condition)), one.clips, noise, weights=1.0))
     variances = [arm.stderr**2 for arm in arms]
     whole = sum(variances)
-    below = sum(v**2 / arm.freedom for v, arm in zip(variances, arms, strict=True) if v)
+    below = sum(v**2 / arm.dof for v, arm in zip(variances, arms, strict=True) if v)
     return Estimate(
         arms[1].value - arms[0].value,
         math.sqrt(whole),
-        whole**2 / below if below else arms[0].freedom,
+        whole**2 / below if below else arms[0].dof,
         min(arm.seeds for arm in arms),
         min(arm.items for arm in arms),
         min(arm.clips for arm in arms),
-        arms[0].parts and arms[1].parts,
+        arms[0].components and arms[1].components,
     )
 
 

@@ -17,7 +17,8 @@ import pandas as pd
 from qtablate import axes
 from qtablate.errors import QtablateError
 from qtablate.report.frames import AXES, HELD, answers
-from qtablate.statistics.estimate import Estimate, Floats, SeedNoise, detectable, estimate, holm, seed_noise, to_decide
+from qtablate.statistics.estimate import Estimate, Floats, SeedVariance, estimate, holm, pooled_seed_variance
+from qtablate.statistics.power import minimum_detectable_effect, required_sizes
 from qtablate.store import Store
 
 SIMPLE, MAIN, INTERACTION = "simple", "main", "interaction"
@@ -297,9 +298,9 @@ def table(given: Answers, wanted: Sequence[Contrast], margin: float, tasks: bool
     rows.loc[apart, ["p", "p_tost", "ci_low", "ci_high"]] = math.nan
     judge(rows, families.values())
     rows.loc[apart, "verdict"] = NOT_COMPARABLE
-    rows["mde"] = detectable(rows["stderr"].to_numpy(np.float64), rows["dof"].to_numpy(np.float64))
+    rows["mde"] = minimum_detectable_effect(rows["stderr"].to_numpy(np.float64), rows["dof"].to_numpy(np.float64))
     decided = [
-        to_decide(value, margin) if task == ALL and word == UNDECIDED else (None, None)
+        required_sizes(value, margin) if task == ALL and word == UNDECIDED else (None, None)
         for (_, task, value), word in zip(found, rows["verdict"], strict=True)
     ]
     rows["seeds_needed"], rows["items_needed"] = zip(*decided, strict=True) if decided else ((), ())
@@ -312,7 +313,7 @@ def _same_budget(given: Answers, one: Contrast) -> bool:
     return not amounts or max(amounts) - min(amounts) <= SAME_BUDGET * max(amounts)
 
 
-def noise_of(given: Answers, which: "np.ndarray[Any, np.dtype[np.bool_]]", incorrect: bool = False) -> SeedNoise | None:
+def noise_of(given: Answers, which: "np.ndarray[Any, np.dtype[np.bool_]]", incorrect: bool = False) -> SeedVariance | None:
     """What differs from seed to seed on these items, pooled over the conditions, of those that are one run once. Those that
     break a rule may be more restless, and are left out unless they are asked for."""
     rows: dict[Condition, int] = {}
@@ -327,11 +328,11 @@ def noise_of(given: Answers, which: "np.ndarray[Any, np.dtype[np.bool_]]", incor
     for (condition, seed), right in given.right.items():
         if condition in kept:
             accuracies[kept[condition], seeds.index(seed)] = right[which].mean()
-    return seed_noise(accuracies)
+    return pooled_seed_variance(accuracies)
 
 
 def _estimated(
-    given: Answers, one: Contrast, which: "np.ndarray[Any, np.dtype[np.bool_]]", noise: SeedNoise | None
+    given: Answers, one: Contrast, which: "np.ndarray[Any, np.dtype[np.bool_]]", noise: SeedVariance | None
 ) -> Estimate:
     seeds = [s for s in given.seeds_of(next(iter(one.weights))) if all((c, s) in given.right for c in one.weights)]
     columns = [sum(weight * given.right[c, seed][which] for c, weight in one.weights.items()) for seed in seeds]
@@ -353,13 +354,13 @@ def measured(value: Estimate, margin: float) -> dict[str, Any]:
         "stderr": value.stderr,
         "ci_low": low,
         "ci_high": high,
-        "dof": value.freedom,
+        "dof": value.dof,
         "p": value.p,
-        "p_tost": value.p_beyond(margin),
+        "p_tost": value.p_tost(margin),
         "margin": margin,
         "n_items": value.items,
         "n_clusters": value.clips,
-        "uncertainty": "" if math.isnan(value.stderr) else "items and seeds" if value.seed_freedom else ITEMS_ONLY,
+        "uncertainty": "" if math.isnan(value.stderr) else "items and seeds" if value.seed_dof else ITEMS_ONLY,
     }
 
 

@@ -23,7 +23,7 @@ from qtablate.report.contrasts import (
 )
 from qtablate.report.frames import AXES
 from qtablate.report.labels import named, shown_axes
-from qtablate.statistics.clustered import FEWEST_CLIPS
+from qtablate.statistics.clustered import MIN_CLIPS
 
 TEXT = 64  # tokens of prompt and question that stand beside the visual ones
 BYTES = 2  # a number in the cache, bf16
@@ -183,7 +183,7 @@ def above_chance(row: Mapping[str, Any]) -> bool:
     over = [(row["accuracy"] - row["chance"], row["accuracy_item_stderr"])]
     if not pd.isna(row["visual_gain"]):
         over.append((row["visual_gain"], row["visual_gain_item_stderr"]))
-    return bool(row["n_clusters"] >= FEWEST_CLIPS and all(gain > ERRORS * error for gain, error in over))
+    return bool(row["n_clusters"] >= MIN_CLIPS and all(gain > ERRORS * error for gain, error in over))
 
 
 def advice(out: pd.DataFrame, conditions: pd.DataFrame, margin: float) -> str:
@@ -220,8 +220,8 @@ def _why_none(out: pd.DataFrame, conditions: pd.DataFrame, highest: str, margin:
     """Why the condition of the highest accuracy is not called best."""
     done = conditions[conditions["seeds_done"] > 0]
     clips = int(done["n_clusters"].max())
-    if clips < FEWEST_CLIPS:
-        return f"Too few clips to call a condition best ({clips}, fewer than {FEWEST_CLIPS})"
+    if clips < MIN_CLIPS:
+        return f"Too few clips to call a condition best ({clips}, fewer than {MIN_CLIPS})"
     above = [above_chance({str(name): value for name, value in row.items()}) for row in done.to_dict("records")]
     blind = " and its blind control" if done["visual_gain"].notna().any() else ""
     bar = f"chance ({100 * done['chance'].iloc[0]:.1f} %){blind} by {ERRORS} standard errors"

@@ -11,7 +11,7 @@ from qtablate import axes
 from qtablate.controls import BLIND, CONTROLS, FULL, SHUFFLED
 from qtablate.errors import StoreError
 from qtablate.grid import BUDGET_WORDS, RECORD_SCHEMA
-from qtablate.statistics.clustered import rate
+from qtablate.statistics.clustered import clustered_mean
 from qtablate.store import DAMAGED, Store
 from qtablate.versions import in_words
 
@@ -314,10 +314,10 @@ def summary(store: Store, cell_table: pd.DataFrame) -> pd.DataFrame:
             table = given.pivot_table(index=["item", "cluster"], columns="control", values="correct")
             media = list(table.index.get_level_values("cluster"))
             row["n_clusters"] = len(set(media))
-            row["accuracy_item_stderr"] = rate(list(table[FULL]), media).stderr
+            row["accuracy_item_stderr"] = clustered_mean(list(table[FULL]), media).stderr
             for gain, control in GAINS.items():
                 if control in table:
-                    row[f"{gain}_item_stderr"] = rate(list(table[FULL] - table[control]), media).stderr
+                    row[f"{gain}_item_stderr"] = clustered_mean(list(table[FULL] - table[control]), media).stderr
         rows.append(row)
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from qtablate.prompts.mvbench import LETTERS, SCORERS
 from qtablate.report.frames import AXES
-from qtablate.statistics.clustered import rate
+from qtablate.statistics.clustered import clustered_mean
 from qtablate.store import Store
 
 COLUMNS = (
@@ -50,7 +50,7 @@ def table(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
         for how, values in right.items():
             means = values.astype(float).groupby(whole["item"], sort=False).mean()
             media = whole.groupby("item", sort=False)["cluster"].first()
-            found = rate(list(means), list(media))
+            found = clustered_mean(list(means), list(media))
             row |= {how: found.value, f"{how}_stderr": found.stderr}
         for one, other in combinations(ways, 2):
             if f"{one}_{other}_agree" in COLUMNS:

@@ -28,7 +28,7 @@ from qtablate.report.contrasts import (
 )
 from qtablate.report.labels import NAMES, heads, levels_of, named, shown_axes
 from qtablate.report.token_ablation import remedy
-from qtablate.statistics.clustered import FEWEST_CLIPS
+from qtablate.statistics.clustered import MIN_CLIPS
 from qtablate.store import DAMAGED
 from qtablate.table import TOO_FEW, WIDEST, Table, number, percent, points, says_nothing, with_error
 from qtablate.video.isolated import UNSETTLED
@@ -96,8 +96,8 @@ def summary_table(table: pd.DataFrame, held: str) -> Table:
 
 def _without_error(done: pd.DataFrame) -> str:
     """Why some figures of the summary stand without a standard error."""
-    if done["n_clusters"].min() < FEWEST_CLIPS:
-        return f" ({TOO_FEW}: fewer than {FEWEST_CLIPS} clips)"
+    if done["n_clusters"].min() < MIN_CLIPS:
+        return f" ({TOO_FEW}: fewer than {MIN_CLIPS} clips)"
     alike = (done[["accuracy_item_stderr", "visual_gain_item_stderr", "temporal_gain_item_stderr"]] == 0).any(axis=None)
     return " (none where all clips scored alike: the spread is not known)" if alike else ""
 

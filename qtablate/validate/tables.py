@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from qtablate.data.findings import SEVERITIES, Finding
-from qtablate.statistics.clustered import FEWEST_CLIPS
+from qtablate.statistics.clustered import MIN_CLIPS
 from qtablate.table import TOO_FEW, Table, number, percent, with_error
 from qtablate.validate.check import Checkup, SourceHealth, TaskHealth
 
@@ -65,7 +65,7 @@ def _task_sheet(tasks: Sequence[TaskHealth]) -> Table | None:
     note = (
         "chance: mean of 1 / candidates; prior: always answering with the candidate that is most often gold among the task's "
         "other items (answers that are spread evenly fall below chance), ± the standard error of what it is above chance, "
-        f"clustered by clip ({TOO_FEW}: of fewer than {FEWEST_CLIPS} clips); gold at: how often the gold stands "
+        f"clustered by clip ({TOO_FEW}: of fewer than {MIN_CLIPS} clips); gold at: how often the gold stands "
         "first / second / ..., p of that if all places were as likely (chi-square); sorted: neighbours of one gold text or "
         "place, 0 as in a random order, 1 one block each."
     )

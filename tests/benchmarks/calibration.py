@@ -19,7 +19,8 @@ from learner import clock, markdown
 from numpy.typing import NDArray
 from scipy import stats
 
-from qtablate.statistics.estimate import ALPHA, Estimate, detectable, estimate, holm, seed_noise
+from qtablate.statistics.estimate import ALPHA, Estimate, estimate, holm, pooled_seed_variance
+from qtablate.statistics.power import minimum_detectable_effect
 
 RESAMPLES = 400
 Floats = NDArray[np.float64]
@@ -64,7 +65,7 @@ def answers(design: Design, random: np.random.Generator) -> tuple[Floats, NDArra
 
 def contrasts(right: Floats, clips: NDArray[np.int64]) -> list[Estimate]:
     """Each condition against the first, as the report has them."""
-    noise = seed_noise(right.mean(axis=1))
+    noise = pooled_seed_variance(right.mean(axis=1))
     return [estimate(one - right[0], clips, noise) for one in right[1:]]
 
 
@@ -120,7 +121,7 @@ def power(design: Design, runs: int, seed: int) -> dict[str, float]:
     first = []
     for _ in range(200):
         one = contrasts(*answers(design, random))[-1]
-        first.append(float(detectable(np.array([one.stderr]), np.array([one.freedom]))[0]))
+        first.append(float(minimum_detectable_effect(np.array([one.stderr]), np.array([one.dof]))[0]))
     effect = float(np.median(first))
     found = 0
     for _ in range(runs):

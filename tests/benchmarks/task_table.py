@@ -14,7 +14,7 @@ import pandas as pd
 from learner import markdown
 
 from qtablate.report.frames import answers, cells
-from qtablate.statistics.clustered import rate
+from qtablate.statistics.clustered import clustered_mean
 from qtablate.store import Store
 
 TOKENS = (0, 32)
@@ -47,7 +47,7 @@ def task_table(store: Store, text_only: pd.DataFrame) -> pd.DataFrame:
 
 def _rate(name: str, rows: pd.DataFrame) -> dict[str, float | None]:
     means = rows.groupby(["item", "cluster"])["correct"].mean()
-    found = rate(list(means), list(means.index.get_level_values("cluster")))
+    found = clustered_mean(list(means), list(means.index.get_level_values("cluster")))
     return {name: 100 * (found.value or 0.0), f"{name}_stderr": 100 * found.stderr if found.stderr is not None else None}
 
 

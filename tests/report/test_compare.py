@@ -13,10 +13,11 @@ import qtablate
 from qtablate.cell.run import TRAIN_COLUMNS
 from qtablate.errors import QtablateError, StoreError
 from qtablate.grid import RECORD_SCHEMA, Condition
-from qtablate.records import Figures, Rate, Record, TaskScore
+from qtablate.records import Figures, Record, TaskScore
 from qtablate.report.compare import compare
 from qtablate.report.frames import AXES
 from qtablate.report.tables import comparison_table
+from qtablate.statistics.clustered import ClusteredMean
 from qtablate.store import Store
 
 ITEMS = 300
@@ -70,7 +71,7 @@ def write(
             store.write_rows(
                 store.cell_file(key, "train.csv"), [dict.fromkeys(TRAIN_COLUMNS) | {"step": 1, "loss": 0.5}], TRAIN_COLUMNS
             )
-            value, blank = Rate(float(right.mean()), 0.02, ITEMS), Rate(0.25, 0.02, ITEMS)
+            value, blank = ClusteredMean(float(right.mean()), 0.02, ITEMS), ClusteredMean(0.25, 0.02, ITEMS)
             tasks = tuple(TaskScore(t, value, value, {"blind": blank}, 0.25) for t in "ab")
             figures = Figures(
                 8,
@@ -86,8 +87,8 @@ def write(
                 value.value,
                 value,
                 {"blind": blank},
-                Rate(0.1, 0.02, ITEMS),
-                Rate(None, None, 0),
+                ClusteredMean(0.1, 0.02, ITEMS),
+                ClusteredMean(None, None, 0),
                 0.25,
                 tasks,
                 2 + tokens,

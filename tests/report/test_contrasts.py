@@ -394,7 +394,7 @@ def test_conditions_that_are_one_run_count_once():
     assert answers.run_of(ruled(1, batch=32)) == answers.run_of(ruled(4)) != answers.run_of(ruled(1))
     assert answers.run_of(ruled(4, "none")) == ruled(4, "none")
     everything = np.ones(ITEMS, dtype=bool)
-    assert noise_of(answers, everything).freedom == 2  # of 2 runs and 3 seeds; 4 if there were 3 runs
+    assert noise_of(answers, everything).dof == 2  # of 2 runs and 3 seeds; 4 if there were 3 runs
     apart = {ruled(1): -1.0, ruled(4): 0.5, ruled(1, batch=32): 0.5}
     rows = table(answers, [Contrast(MAIN, "batch", 32, 8, apart)], 0.02, tasks=False)
     noise = noise_of(answers, everything).variance

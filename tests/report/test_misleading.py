@@ -12,11 +12,11 @@ from rich.console import Console
 from qtablate.cell.run import TRAIN_COLUMNS
 from qtablate.grid import RECORD_SCHEMA, Condition
 from qtablate.prompts.mvbench import MEDIA_ROOTS
-from qtablate.records import Figures, Rate, Record, TaskScore
+from qtablate.records import Figures, Record, TaskScore
 from qtablate.report.build import report
 from qtablate.report.compare import compare
 from qtablate.report.tables import comparison_table
-from qtablate.statistics.clustered import rate
+from qtablate.statistics.clustered import ClusteredMean, clustered_mean
 from qtablate.store import Store
 
 
@@ -83,13 +83,13 @@ def folder(
             ]
             store.write_rows(store.cell_file(key, "train.csv"), train, TRAIN_COLUMNS)
             right = {name: np.asarray(some, dtype=float) for name, some in named.items()}
-            value = rate(list(right["full"]), media)
-            gain = rate(list(right["full"] - right["blind"]), media) if blind else Rate(None, None, 0)
-            controls = {"blind": rate(list(right["blind"]), media)} if blind else {}
+            value = clustered_mean(list(right["full"]), media)
+            gain = clustered_mean(list(right["full"] - right["blind"]), media) if blind else ClusteredMean(None, None, 0)
+            controls = {"blind": clustered_mean(list(right["blind"]), media)} if blind else {}
             scores = tuple(
                 TaskScore(
                     task,
-                    Rate(
+                    ClusteredMean(
                         float(np.mean([good for good, t in zip(right["full"], of, strict=True) if t == task])),
                         0.0,
                         of.count(task),
@@ -115,7 +115,7 @@ def folder(
                 value,
                 controls,
                 gain,
-                Rate(None, None, 0),
+                ClusteredMean(None, None, 0),
                 0.25,
                 scores,
                 2 + tokens,

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from qtablate.statistics.clustered import rate
+from qtablate.statistics.clustered import clustered_mean
 
 VALUES = [1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0]
 CLUSTERS = ["a", "a", "a", "b", "b", "c", "d"]
@@ -36,7 +36,7 @@ def direct(values: list[float], clusters: list[str]) -> float:
 
 def test_by_hand():
     """Mean 4/7; cluster residuals 9/7, -8/7, 3/7, -4/7: sum of squares 170/49, times 4/3, root, over 7."""
-    got = rate(VALUES, CLUSTERS)
+    got = clustered_mean(VALUES, CLUSTERS)
     assert got.value == pytest.approx(4 / 7)
     assert got.stderr == pytest.approx(math.sqrt(4 / 3 * 170 / 49) / 7)
     assert got.n == 7
@@ -48,7 +48,7 @@ def test_matches_the_direct_formula_in_any_order(seed):
     expected = direct(values, clusters)
     pairs = list(zip(values, clusters, strict=True))
     random.Random(seed).shuffle(pairs)
-    got = rate([value for value, _ in pairs], [cluster for _, cluster in pairs])
+    got = clustered_mean([value for value, _ in pairs], [cluster for _, cluster in pairs])
     assert got.stderr == pytest.approx(expected, rel=1e-12)
 
 
@@ -59,7 +59,7 @@ def test_matches_statsmodels(seed):
     values, clusters = clustered_items(40, seed)
     codes = np.unique(clusters, return_inverse=True)[1]
     fit = api.OLS(values, np.ones(len(values))).fit(cov_type="cluster", cov_kwds={"groups": codes})
-    got = rate(values, clusters)
+    got = clustered_mean(values, clusters)
     assert got.value == pytest.approx(fit.params[0])
     assert got.stderr == pytest.approx(fit.bse[0], rel=1e-10)
 
@@ -73,13 +73,13 @@ def test_matches_a_bootstrap_of_clips():
     sizes = np.array([len(group) for group in groups.values()])
     drawn = np.random.default_rng(0).integers(len(sums), size=(4000, len(sums)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    assert rate(values, clusters).stderr == pytest.approx(means.std(), rel=0.05)
+    assert clustered_mean(values, clusters).stderr == pytest.approx(means.std(), rel=0.05)
 
 
 def test_every_item_its_own_clip_is_the_usual_standard_error():
     values = clustered_items(40, 3)[0]
     expected = np.std(values, ddof=1) / math.sqrt(len(values))
-    assert rate(values, [str(n) for n in range(len(values))]).stderr == pytest.approx(expected)
+    assert clustered_mean(values, [str(n) for n in range(len(values))]).stderr == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("size", [2, 5])
@@ -87,23 +87,23 @@ def test_copies_of_an_item_within_its_clip_tell_nothing_new(size):
     """The naive error would shrink by sqrt(size); clustering widens it back by just that."""
     values = [float(n % 3 == 0) for n in range(40)]
     clips = [f"clip {n}" for n in range(40)]
-    copies = rate(values * size, clips * size)
-    naive = rate(values * size, [str(n) for n in range(40 * size)])
+    copies = clustered_mean(values * size, clips * size)
+    naive = clustered_mean(values * size, [str(n) for n in range(40 * size)])
     assert copies.n == 40 * size
-    assert copies.stderr == pytest.approx(rate(values, clips).stderr)
+    assert copies.stderr == pytest.approx(clustered_mean(values, clips).stderr)
     correction = math.sqrt((40 / 39) / (40 * size / (40 * size - 1)))
     assert copies.stderr / naive.stderr == pytest.approx(math.sqrt(size) * correction)
 
 
 def test_undefined_is_none_and_never_zero():
-    nothing = rate([], [])
+    nothing = clustered_mean([], [])
     assert (nothing.value, nothing.stderr, nothing.n) == (None, None, 0)
-    one = rate([1.0, 0.0], ["a", "a"])
+    one = clustered_mean([1.0, 0.0], ["a", "a"])
     assert (one.value, one.stderr, one.n) == (0.5, None, 2)
 
 
 def test_two_clips_that_agree_have_an_error_of_zero():
-    assert rate([1.0, 1.0], ["a", "b"]).stderr == 0.0
+    assert clustered_mean([1.0, 1.0], ["a", "b"]).stderr == 0.0
 
 
 def test_interval_covers_the_truth():
@@ -115,7 +115,7 @@ def test_interval_covers_the_truth():
     for _ in range(400):
         chances = np.clip(random_.normal(0.5, 0.3, 60), 0, 1)
         values = (random_.random(300) < np.repeat(chances, sizes)).astype(float).tolist()
-        got = rate(values, clips)
+        got = clustered_mean(values, clips)
         held += abs(got.value - 0.5) <= 1.96 * got.stderr
         naive += abs(got.value - 0.5) <= 1.96 * math.sqrt(got.value * (1 - got.value) / 300)
     assert 0.92 <= held / 400 <= 0.975

@@ -6,16 +6,11 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from crossed import noisy
 from scipy import stats
 
-from qtablate.statistics.estimate import ALPHA, detectable, estimate, holm, seed_noise, to_decide
-
-
-def noisy(random, clips, per_clip, seeds, of_clip=0.1, of_seed=0.02, rest=0.3):
-    """(items, seeds) differences with effects of clips and seeds, and the items' clips."""
-    numbers = np.repeat(np.arange(clips), per_clip)
-    values = of_clip * random.normal(size=(clips, 1))[numbers] + of_seed * random.normal(size=(1, seeds))
-    return values + rest * random.normal(size=(len(numbers), seeds)), numbers
+from qtablate.statistics.estimate import ALPHA, estimate, holm, pooled_seed_variance
+from qtablate.statistics.power import minimum_detectable_effect, required_sizes
 
 
 def test_one_item_a_clip_and_one_seed_is_the_paired_t_test():
@@ -24,7 +19,7 @@ def test_one_item_a_clip_and_one_seed_is_the_paired_t_test():
     one, other = estimate((a - b)[:, None], np.arange(50)), stats.ttest_rel(a, b)
     assert one.p == pytest.approx(other.pvalue, rel=1e-12)
     assert one.interval() == pytest.approx(tuple(other.confidence_interval()), rel=1e-9)
-    assert one.parts is None  # what another seed would change is not known
+    assert one.components is None  # what another seed would change is not known
 
 
 def test_clips_of_one_seed_are_the_clustered_standard_error_of_statsmodels():
@@ -62,12 +57,12 @@ def test_one_seed_of_a_sweep_with_others_takes_the_seeds_part_from_them():
     random = np.random.default_rng(9)
     values, clips = noisy(random, 200, 2, 1)
     alone = estimate(values, clips)
-    noise = seed_noise(np.array([[0.5, 0.52], [0.6, 0.58]]))
+    noise = pooled_seed_variance(np.array([[0.5, 0.52], [0.6, 0.58]]))
     helped = estimate(values, clips, noise)
     assert helped.stderr**2 == pytest.approx(alone.stderr**2 + 2 * noise.variance)
-    assert helped.freedom < alone.freedom
-    assert (alone.seed_freedom, helped.seed_freedom) == (0, 1)
-    assert to_decide(helped, 0.02) == (None, None)
+    assert helped.dof < alone.dof
+    assert (alone.seed_dof, helped.seed_dof) == (0, 1)
+    assert required_sizes(helped, 0.02) == (None, None)
 
 
 def test_the_seeds_part_by_hand():
@@ -75,10 +70,14 @@ def test_the_seeds_part_by_hand():
     values = np.array([[-0.5, 0.5, 1.5], [0.5, 1.5, 2.5]])
     one = estimate(values, np.array([0, 1]))
     assert one.value == 1
-    assert one.parts is not None
-    assert (one.parts.seed, one.parts.clip, one.parts.both) == (pytest.approx(1), pytest.approx(0.25), pytest.approx(0))
+    assert one.components is not None
+    assert (one.components.seed, one.components.clip, one.components.interaction) == (
+        pytest.approx(1),
+        pytest.approx(0.25),
+        pytest.approx(0),
+    )
     assert one.stderr**2 == pytest.approx(1 / 3 + 0.25)
-    assert one.freedom == pytest.approx((1 / 3 + 0.25) ** 2 / ((1 / 3) ** 2 / 2 + 0.25**2))
+    assert one.dof == pytest.approx((1 / 3 + 0.25) ** 2 / ((1 / 3) ** 2 / 2 + 0.25**2))
 
 
 def test_five_items_a_clip_widen_the_interval_by_the_design_effect():
@@ -97,16 +96,16 @@ def test_seed_noise_is_what_conditions_and_seeds_do_not_explain():
     """The residual mean square of a two-way table, with missing cells too."""
     table = np.array([[0.1, 0.2, 0.4], [0.3, 0.5, 0.5]])
     rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
-    noise = seed_noise(table)
+    noise = pooled_seed_variance(table)
     assert noise is not None
-    assert (noise.variance, noise.freedom) == (pytest.approx(np.square(rest).sum() / 2), 2)
+    assert (noise.variance, noise.dof) == (pytest.approx(np.square(rest).sum() / 2), 2)
     table[1, 2] = np.nan
-    assert seed_noise(table).freedom == 1  # 5 cells, 2 + 3 - 1 means
-    shifted = seed_noise(table + np.array([[0.1, -0.2, 0.3]]) + np.array([[0.5], [0.2]]))
-    assert shifted.variance == pytest.approx(seed_noise(table).variance)  # seeds that are better for all do not count
-    assert seed_noise(table[:, :1]) is None
-    assert seed_noise(table[:1]) is None
-    assert seed_noise(np.full((2, 2), np.nan)) is None
+    assert pooled_seed_variance(table).dof == 1  # 5 cells, 2 + 3 - 1 means
+    shifted = pooled_seed_variance(table + np.array([[0.1, -0.2, 0.3]]) + np.array([[0.5], [0.2]]))
+    assert shifted.variance == pytest.approx(pooled_seed_variance(table).variance)  # seeds that are better for all do not count
+    assert pooled_seed_variance(table[:, :1]) is None
+    assert pooled_seed_variance(table[:1]) is None
+    assert pooled_seed_variance(np.full((2, 2), np.nan)) is None
 
 
 def test_holm_is_that_of_statsmodels_and_leaves_out_what_is_missing():
@@ -117,13 +116,6 @@ def test_holm_is_that_of_statsmodels_and_leaves_out_what_is_missing():
     assert math.isnan(with_missing[1])
     assert with_missing[::2] == pytest.approx(holm([0.01, 0.04]))
     assert holm([]) == []
-
-
-def test_detectable_is_statsmodels_power_of_a_t_test():
-    power = pytest.importorskip("statsmodels.stats.power")
-    for n in (4, 12, 200):
-        effect = power.tt_solve_power(nobs=n, alpha=ALPHA, power=0.8)
-        assert detectable(np.array([1 / math.sqrt(n)]), np.array([n - 1.0]))[0] == pytest.approx(effect, rel=1e-4)
 
 
 def simulated(random, conditions, seeds, effect=0.0, of_seed=0.02):
@@ -137,7 +129,7 @@ def simulated(random, conditions, seeds, effect=0.0, of_seed=0.02):
 
 def run(random, conditions, seeds, effect=0.0):
     right, clips = simulated(random, conditions, seeds, effect)
-    noise = seed_noise(right.mean(axis=1))
+    noise = pooled_seed_variance(right.mean(axis=1))
     return [estimate(one - right[0], clips, noise) for one in right[1:]]
 
 
@@ -153,7 +145,7 @@ def test_intervals_cover_and_families_hold(conditions, seeds):
     assert 0.92 <= covered / 500 <= 0.985
     assert claimed / 500 <= 0.08
     sizes = [run(random, conditions, seeds)[-1] for _ in range(50)]
-    seen = float(np.median(detectable(np.array([s.stderr for s in sizes]), np.array([s.freedom for s in sizes]))))
+    seen = float(np.median(minimum_detectable_effect(np.array([s.stderr for s in sizes]), np.array([s.dof for s in sizes]))))
     for _ in range(300):
         found += run(random, conditions, seeds, seen)[-1].p < ALPHA
     assert 0.7 <= found / 300 <= 0.88  # 80 % promised
@@ -176,32 +168,10 @@ def test_equivalence_is_two_one_sided_tests():
     one = estimate(values[:, None], np.arange(400))
     for margin in (0.02, 0.05):
         both = [stats.ttest_1samp(values, at, alternative=way).pvalue for at, way in ((-margin, "greater"), (margin, "less"))]
-        assert one.p_beyond(margin) == pytest.approx(max(both), rel=1e-9)
+        assert one.p_tost(margin) == pytest.approx(max(both), rel=1e-9)
     low, high = one.interval(0.9)
     edge = max(abs(low), abs(high))
-    assert one.p_beyond(edge) == pytest.approx(0.05, rel=1e-6)  # the 90 % interval just fits
-
-
-def test_what_would_decide_does():
-    """So many seeds, or items, make the margin detectable, and one step fewer does not."""
-    random = np.random.default_rng(8)
-    values, clips = noisy(random, 200, 2, 4, of_clip=0.02, of_seed=0.02)
-    one = estimate(values, clips)
-    margin = 0.03
-    seeds, items = to_decide(one, margin)
-    assert seeds is not None
-    assert seeds > 4
-    part = one.parts
-    for number, enough in ((seeds, True), (seeds - 1, False)):
-        variances = [part.seed / number + part.both / number, part.clip + part.both / number, part.both / number]
-        freedoms = [number - 1, 199, 199 * (number - 1)]
-        whole = variances[0] + variances[1] - variances[2]
-        freedom = whole**2 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
-        assert (detectable(np.array([whole**0.5]), np.array([freedom]))[0] <= margin) == enough
-    assert items is None or items > 400
-    alike = estimate(values - values.mean(axis=0), clips)  # seeds do not differ: items help
-    assert to_decide(alike, 0.02)[1] is not None
-    assert to_decide(estimate(values[:, :1], clips), margin) == (None, None)  # one seed does not tell
+    assert one.p_tost(edge) == pytest.approx(0.05, rel=1e-6)  # the 90 % interval just fits
 
 
 def test_nothing_to_estimate_is_missing_and_never_zero():
@@ -221,7 +191,7 @@ def test_answers_that_never_differ_are_no_proof_that_they_could_not(seeds):
     for one in (few, many):
         assert (one.value, one.p) == (0, 1)
     assert few.stderr == pytest.approx(1 / 9)
-    assert few.p_beyond(0.02) > 0.3
+    assert few.p_tost(0.02) > 0.3
     low, high = few.interval()
-    assert (low, high) == (pytest.approx(-high), pytest.approx(1 / 9 * stats.t.ppf(0.975, few.freedom)))
-    assert many.p_beyond(0.02) < 0.001
+    assert (low, high) == (pytest.approx(-high), pytest.approx(1 / 9 * stats.t.ppf(0.975, few.dof)))
+    assert many.p_tost(0.02) < 0.001
