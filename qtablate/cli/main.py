@@ -502,8 +502,8 @@ def bench_preview(
 ) -> None:
     """Draw contact sheets of the procedural benchmark: each task's clips, questions and answers."""
     from qtablate.grid import words
+    from qtablate.world.levels import LEVELS
     from qtablate.world.preview import preview
-    from qtablate.world.scenarios import LEVELS
 
     written = preview(directory, items, words("--level", level, tuple(LEVELS))[0])
     console().print(f"{len(written)} contact sheets in {directory}")

@@ -39,10 +39,10 @@ def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
     if sources.items_seed and (kind != "mvbench" or not sources.items_a_task):
         raise DataError("--items-seed says which --items of a folder are drawn: it wants --items and --bench mvbench:DIR")
     if is_world(sources.bench):
-        from qtablate.world.benchmark import ITEMS_A_TASK, Shown, WorldBench
+        from qtablate.world.benchmark import ITEMS_PER_TASK, RenderSpec, WorldBench
 
         level = _level("--bench", sources.bench)
-        return WorldBench(sources.items_a_task or ITEMS_A_TASK, level, shown=Shown(*shown))
+        return WorldBench(sources.items_a_task or ITEMS_PER_TASK, level, spec=RenderSpec(*shown))
     if kind == "mvbench" and path:
         from qtablate.data.mvbench import MVBench
 
@@ -78,7 +78,7 @@ def open_training(sources: Sources, model: dict[str, Any], samples: int, image_s
 def _open_part(part: "Part", model: dict[str, Any], samples: int, image_share: float) -> TrainingData:
     shown = _shown(model)
     if is_world(part.file):
-        from qtablate.world.benchmark import Shown, WorldTraining
+        from qtablate.world.benchmark import RenderSpec, WorldTraining
 
         images = round(samples * image_share)
         media = part.media or (VIDEO, IMAGE)
@@ -86,7 +86,7 @@ def _open_part(part: "Part", model: dict[str, Any], samples: int, image_share: f
             samples - images if VIDEO in media else 0,
             images if IMAGE in media else 0,
             _level("--train", part.file),
-            shown=Shown(*shown),
+            spec=RenderSpec(*shown),
         )
     from qtablate.data.instructions import InstructionFile
 
@@ -178,7 +178,7 @@ def is_world(source: str) -> bool:
 def _level(option: str, source: str) -> str:
     """The level in `world:LEVEL`. Raises DataError when there is no such level."""
     from qtablate.world.benchmark import NORMAL
-    from qtablate.world.scenarios import LEVELS
+    from qtablate.world.levels import LEVELS
 
     level = source.partition(":")[2] or NORMAL
     if level not in LEVELS:

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024): momentum whose matrix updates are made orthogonal. nano's vision encoder learns with it."""
+"""Muon (Jordan et al. 2024): momentum with orthogonalized matrix updates. nano's vision encoder is trained with it."""
 
 import math
 from collections import defaultdict
@@ -7,20 +7,27 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that drives all singular values towards 1
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the quintic that drives all singular values toward 1."""
 ITERATIONS = 5
+"""Newton-Schulz iterations per update."""
 MOMENTUM = 0.95
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for matrices, all of one shape at once and in their own precision: torch.optim.Muon goes one by one and in bf16,
-    which costs a CPU as much as the whole step. Otherwise it does the same, its defaults included, and so does the test."""
+    """Muon for matrices, batched over matrices of one shape and in their own precision.
+
+    torch.optim.Muon updates one matrix at a time in bf16, which costs a CPU as much as the rest of the step. Apart from this
+    the two are the same, including the defaults; a test compares them.
+    """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0) -> None:
+        """Create the optimizer; every parameter must be a matrix."""
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # closures are never used here
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:
@@ -28,11 +35,11 @@ class Muon(torch.optim.Optimizer):
                     shapes[parameter.shape].append(parameter)
             for shape, parameters in shapes.items():
                 rate = group["lr"] * math.sqrt(max(1, shape[0] / shape[1]))
-                for parameter, change in zip(parameters, orthogonal(self._momenta(parameters)), strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(change, alpha=-rate)
+                for parameter, update in zip(parameters, orthogonalize(self._momenta(parameters)), strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
 
     def _momenta(self, parameters: list[nn.Parameter]) -> Tensor:
-        """Nesterov's look ahead, stacked: (parameters, rows, columns)."""
+        """Update the momenta and return those with Nesterov's look-ahead: (parameters, rows, columns)."""
         out = []
         for parameter in parameters:
             gradient = parameter.grad
@@ -43,8 +50,11 @@ class Muon(torch.optim.Optimizer):
         return torch.stack(out)
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """About the nearest matrices with orthonormal rows or columns (Newton-Schulz). (..., rows, columns) -> the same."""
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Approximate the nearest matrices with orthonormal rows or columns by Newton-Schulz iterations.
+
+    Shape: (..., rows, columns) -> (..., rows, columns).
+    """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices

@@ -1,11 +1,11 @@
-"""nano, the embedded default: a VideoChat2-shaped model of a million parameters, pretrained on the procedural world.
+"""Pretrain nano, the embedded default model, on the procedural world: VideoChat2's architecture with a million parameters.
 
     python -m qtablate.nano.pretrain --out build/nano
 
-Three stages that mirror the original's: the vision encoder from dense labels; then the language model, reading
-captions and conversations through a Q-Former whose number of queries changes from step to step; last, the Q-Former,
-its queries and the projection are thrown away. What ships is a base that sees and reads but whose bridge is new, so
-that a cell is an alignment-stage run (starting from converged queries, extra ones were not taken up).
+The stages mirror VideoChat2's. First the vision encoder learns from dense labels. Then the language model learns captions and
+conversations through a Q-Former whose number of queries changes from step to step. Last, the Q-Former, its queries and the
+projection are discarded. The shipped base has a trained vision encoder and language model but a new connector, so that a cell
+is an alignment-stage run: a base with converged queries made no use of extra ones.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import InstructBlipQFormerConfig, LlamaConfig, VideoMAEConfig
+from transformers import InstructBlipQFormerConfig, LlamaConfig, PreTrainedTokenizerFast, VideoMAEConfig
 
 from qtablate.datatypes import IMAGE, VIDEO, Clips, Sample
 from qtablate.evaluate.score import score
@@ -36,24 +36,37 @@ from qtablate.nano.tokenizer import build, world_words
 from qtablate.prompts.segments import NANO_FORM
 from qtablate.seeds import Rng
 from qtablate.train.batches import micro_batch, text_loss_sum, visual_tokens
-from qtablate.world.benchmark import ITEMS_A_TASK, WorldBench, WorldTraining
-from qtablate.world.scenarios import LEVELS, PRIMER, simulate, still_life
-from qtablate.world.scene import FRAMES, SIDE, render
+from qtablate.world.benchmark import ITEMS_PER_TASK, WorldBench, WorldTraining
+from qtablate.world.levels import CURRICULUM, LEVELS
+from qtablate.world.scenarios import random_scene, static_scene
+from qtablate.world.scene import FRAMES, IMAGE_SIZE, render
 
 WIDTH = 96
-QUERIES = (4, 8, 16, 32, 64)  # of which one number is drawn at each step
+"""Hidden size of vision encoder, Q-Former and language model."""
+QUERIES = (4, 8, 16, 32, 64)
+"""Numbers of query tokens in the language stage; each step draws one."""
 BASE_QUERIES = 2
-REPORTED = 32  # queries of the base whose scores are shipped with it
-DECAY = 0.02
+"""Number of query tokens of the shipped base."""
+REPORTED = 32
+"""Number of query tokens of the pretrained model whose scores ship with the base."""
+WEIGHT_DECAY = 0.02
 MUON_PEAK = 0.02
+"""Peak learning rate of Muon."""
+VISION_PEAK, LANGUAGE_PEAK = 1.5e-3, 2e-3
+"""Peak learning rates of AdamW in the two stages."""
+VISION_CLIPS, LANGUAGE_CLIPS = 24, 32
+"""Clips per step of the two stages."""
+LOG_EVERY = 50
+"""Steps between two lines of the log."""
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
+"""Normalization of pixels in [0, 1], by channel."""
 
 
 def config(vocabulary: int, num_query_tokens: int) -> VideoChat2Config:
-    """nano's shape. Few base queries, so that no extra ones is a true bottleneck."""
+    """Return nano's configuration. Base queries are few, so that 0 extra ones is a true bottleneck."""
     return VideoChat2Config(
         vision_config=VideoMAEConfig(
-            image_size=SIDE,
+            image_size=IMAGE_SIZE,
             patch_size=8,
             tubelet_size=1,
             num_frames=FRAMES,
@@ -103,37 +116,47 @@ def config(vocabulary: int, num_query_tokens: int) -> VideoChat2Config:
 
 
 def trapezoid(step: int, steps: int) -> float:
-    """Share of the peak rate: up within some steps, level, and over the last 30 % down to a fiftieth."""
+    """Return the share of the peak learning rate: 60 steps of warm-up, constant, over the last 30 % linearly down to 2 %."""
     up, down = (step + 1) / min(60, steps), (steps - step) / (0.3 * steps)
     return min(1.0, up, 0.02 + 0.98 * down)
 
 
 def one_cycle(step: int, steps: int) -> float:
-    """Share of the peak rate: up over a tenth of the steps, then a cosine to a hundredth."""
+    """Return the share of the peak learning rate: linear warm-up over 10 % of the steps, then a cosine to 1 %."""
     done = (step + 1) / steps
     return done / 0.1 if done < 0.1 else 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
 
 
-class Descent:
-    """AdamW, and Muon for the matrices of layers where there are any: it taught the vision encoder the same in less than
-    half of the steps, and the language model more slowly (results/nano). One step is one gradient, clipped at 1."""
+class Optimizers:
+    """AdamW for all parameters, or Muon for the linear layers of some modules and AdamW for the rest.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], peak: float, layers: Sequence[nn.Module] = ()) -> None:
-        parameters = list(parameters)
-        tables = {one.weight for layer in layers for one in layer.modules() if isinstance(one, nn.Embedding)}
-        linear = (cast(nn.Parameter, one.weight) for layer in layers for one in layer.modules() if isinstance(one, nn.Linear))
-        matrices = [weight for weight in linear if weight not in tables]  # tied to a table, a head is one too
-        mine = set(matrices)
-        others = [one for one in parameters if one not in mine]
-        self._parameters = parameters
+    With Muon the vision encoder learned the same in less than half of the steps; the language model learned more slowly
+    (results/nano). Gradients are clipped at norm 1.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], peak: float, muon_modules: Sequence[nn.Module] = ()) -> None:
+        """Create the optimizers.
+
+        Args:
+            parameters: All trained parameters.
+            peak: Peak learning rate of AdamW.
+            muon_modules: Modules whose linear layers are trained with Muon.
+        """
+        self._parameters = list(parameters)
+        layers = [layer for module in muon_modules for layer in module.modules()]
+        embeddings = {layer.weight for layer in layers if isinstance(layer, nn.Embedding)}
+        linear = [cast(nn.Parameter, layer.weight) for layer in layers if isinstance(layer, nn.Linear)]
+        matrices = [weight for weight in linear if weight not in embeddings]  # a head tied to an embedding is no matrix
+        by_muon = set(matrices)
+        others = [parameter for parameter in self._parameters if parameter not in by_muon]
         self._peaks: list[tuple[torch.optim.Optimizer, float]] = [
-            (torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=DECAY), peak)
+            (torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY), peak)
         ]
         if matrices:
-            self._peaks.append((Muon(matrices, lr=0.0, weight_decay=DECAY), MUON_PEAK))
+            self._peaks.append((Muon(matrices, lr=0.0, weight_decay=WEIGHT_DECAY), MUON_PEAK))
 
     def step(self, loss: Tensor, share: float) -> None:
-        """Down the loss, at this share of the peak rates."""
+        """Run the backward pass and update all parameters at this share of the peak learning rates."""
         for optimizer, _ in self._peaks:
             optimizer.zero_grad()
         loss.backward()
@@ -145,52 +168,59 @@ class Descent:
 
 
 def train_vision(
-    model: VideoChat2Model, steps: int, primer: int, clips: int, peak: float, seed: int
+    model: VideoChat2Model, steps: int, curriculum_steps: int, clips: int, peak: float, seed: int
 ) -> Iterator[dict[str, float]]:
-    """Stage 1: every patch token names the thing it shows, what that thing does in the whole clip, and where it is. The
-    first `primer` steps see things that start on patch middles: what was learned there carries over, and from scratch
-    the world proper is learned many times more slowly (results/nano)."""
+    """Train the vision encoder (stage 1): each patch feature predicts the labels of `dense_labels`.
+
+    In the first `curriculum_steps` steps objects start on patch centers. What is learned there carries over; without these
+    steps the vision encoder learns many times more slowly (results/nano).
+
+    Yields:
+        Step, loss and the accuracy of each label, for every step on videos.
+    """
     heads = nn.ModuleDict({name: nn.Linear(WIDTH, n) for name, n in CLASSES.items()})
     initialise(heads, seed, "heads")
-    descent = Descent([*model.vision.parameters(), *heads.parameters()], peak, [model.vision])
+    optimizers = Optimizers([*model.vision.parameters(), *heads.parameters()], peak, [model.vision])
     model.vision.train()
     for step in range(steps):
-        frames = 1 if step % 8 == 7 else FRAMES  # images too: VideoChat2 sees both media
-        rng = [Rng("pretrain", "vision", seed, step, i) for i in range(clips if frames > 1 else 2 * clips)]
-        level = PRIMER if step < primer else LEVELS["normal"]
-        scenes = [simulate(one, level, even=True) if frames > 1 else still_life(one, level) for one in rng]
+        frames = 1 if step % 8 == 7 else FRAMES  # images too, as in VideoChat2
+        rngs = [Rng("pretrain", "vision", seed, step, i) for i in range(clips if frames > 1 else 2 * clips)]
+        level = CURRICULUM if step < curriculum_steps else LEVELS["normal"]
+        scenes = [random_scene(rng, level, even=True) if frames > 1 else static_scene(rng, level) for rng in rngs]
         labels = torch.from_numpy(np.stack([dense_labels(scene, frames) for scene in scenes]))  # (B, N, heads)
-        features = model.vision_features(normalised([render(scene, frames) for scene in scenes], MEAN, STD))
-        loss, right = torch.zeros(()), {}
+        features = model.vision_features(normalised([render(scene, frames) for scene in scenes], MEAN, STD))  # (B, N, D)
+        loss, accuracy = torch.zeros(()), {}
         for column, (name, head) in enumerate(heads.items()):
             gold = labels[..., column].flatten()
-            known = gold >= 0
-            if not known.any():
+            labeled = gold >= 0
+            if not labeled.any():
                 continue
-            logits = head(features.flatten(0, 1)[known])
-            loss = loss + nn.functional.cross_entropy(logits, gold[known])
-            right[name] = (logits.argmax(-1) == gold[known]).float().mean().item()
-        descent.step(loss, trapezoid(step, steps))
+            logits = head(features.flatten(0, 1)[labeled])
+            loss = loss + nn.functional.cross_entropy(logits, gold[labeled])
+            accuracy[name] = (logits.argmax(-1) == gold[labeled]).float().mean().item()
+        optimizers.step(loss, trapezoid(step, steps))
         if frames > 1:
-            yield {"step": step, "loss": loss.item(), **right}
+            yield {"step": step, "loss": loss.item(), **accuracy}
 
 
 def frozen_features(model: VideoChat2Model, source: Clips) -> dict[str, Tensor]:
-    """Features of every clip, a few hundred clips' frames at a time."""
+    """Return the vision features (N, D) of every clip, encoded a few hundred clips at a time."""
     clips, out = source.clips(), dict[str, Tensor]()
     for start in range(0, len(clips), CHUNK):
         out |= encoded(model, {name: source.frames(name) for name in clips[start : start + CHUNK]})
     return out
 
 
-class Pool:
-    """Clips of the pretraining split with their frozen features; conversations are told anew at each visit."""
+class ClipPool:
+    """Clips of the pretraining split with frozen vision features. Each visit of a clip has a new conversation."""
 
     def __init__(self, model: VideoChat2Model, videos: int, images: int) -> None:
+        """Encode all clips."""
         self.world = WorldTraining(videos, images, split="pretrain")
         self.features = frozen_features(model, self.world)
 
     def samples(self, rng: Rng, n: int) -> list[Sample]:
+        """Draw n samples with replacement, an eighth of them images."""
         images = n // 8
         counts = ((VIDEO, self.world.videos, n - images), (IMAGE, self.world.images, images))
         return [
@@ -201,43 +231,49 @@ class Pool:
 
 
 def train_language(
-    model: VideoChat2Model, pool: Pool, encoder: Encoder, steps: int, clips: int, peak: float, seed: int
+    model: VideoChat2Model, pool: ClipPool, encoder: Encoder, steps: int, clips: int, peak: float, seed: int
 ) -> Iterator[dict[str, float]]:
-    """Stages 2 and 3: captions and conversations through a Q-Former whose number of queries is drawn at each step, so
-    that the language model learns to read visual prefixes of any length and no number is its favourite."""
+    """Train Q-Former, projection and language model (stages 2 and 3) on captions and conversations.
+
+    Each step draws the number of queries, so that the language model learns visual prefixes of any length.
+
+    Yields:
+        Step, number of queries, length of the text in tokens and loss, for every step.
+    """
     table = model.query_tokens
-    parts = (model.qformer, model.projection, model.language_model)
-    descent = Descent([table, *(p for part in parts for p in part.parameters())], peak)
+    modules = (model.qformer, model.projection, model.language_model)
+    optimizers = Optimizers([table, *(parameter for module in modules for parameter in module.parameters())], peak)
     for step in range(steps):
         rng = Rng("pretrain", "language", seed, step)
         n = rng.choice(QUERIES)
         micro = micro_batch(pool.samples(rng, clips), pool.features.__getitem__, encoder, n, 1024)
         tokens = visual_tokens(model, micro.features, table[:, :n])
         loss = text_loss_sum(model, micro.text, tokens) / micro.supervised_tokens
-        descent.step(loss, one_cycle(step, steps))
+        optimizers.step(loss, one_cycle(step, steps))
         yield {"step": step, "queries": n, "length": micro.text.input_ids.shape[1], "loss": loss.item()}
 
 
 def base_scores(model: VideoChat2Model, encoder: Encoder, bench: WorldBench) -> dict[str, dict[str, float]]:
-    """Accuracy of the pretrained base on the default benchmark, by number of queries and task."""
-    shown = frozen_features(model, bench)
+    """Return the accuracy of the pretrained model on a benchmark: number of queries -> task -> accuracy."""
+    features = frozen_features(model, bench)
     table, out = model.query_tokens.data, {}
     for n in QUERIES:
         model.query_tokens.data = table[:, :n]
-        right: dict[str, list[bool]] = {}
-        for group in score(model, encoder, bench.items, shown.__getitem__):
-            for one in group:
-                right.setdefault(one.item.task, []).append(one.predicted == one.item.answer)
-        out[str(n)] = {task: sum(right[task]) / len(right[task]) for task in bench.tasks}
+        correct: dict[str, list[bool]] = {}
+        for group in score(model, encoder, bench.items, features.__getitem__):
+            for scored in group:
+                correct.setdefault(scored.item.task, []).append(scored.predicted == scored.item.answer)
+        out[str(n)] = {task: sum(correct[task]) / len(correct[task]) for task in bench.tasks}
     model.query_tokens.data = table
     return out
 
 
-def _log(path: Path, stage: str, rows: Iterator[dict[str, float]], every: int) -> None:
+def _log(path: Path, stage: str, rows: Iterator[dict[str, float]]) -> None:
+    """Train by exhausting `rows`; write every LOG_EVERY-th row to the log and to standard error."""
     start = time.process_time()
     with path.open("a") as out:
         for number, row in enumerate(rows):
-            if number % every == 0:
+            if number % LOG_EVERY == 0:
                 entry = {"stage": stage, "seconds": round(time.process_time() - start, 1)}
                 entry |= {key: round(value, 4) for key, value in row.items()}
                 out.write(json.dumps(entry) + "\n")
@@ -245,51 +281,69 @@ def _log(path: Path, stage: str, rows: Iterator[dict[str, float]], every: int) -
                 print(json.dumps(entry), file=sys.stderr, flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=20261124)
     parser.add_argument("--vision-steps", type=int, default=8500)
-    parser.add_argument("--primer-steps", type=int, default=2500, help="vision steps that see things on patch middles")
+    parser.add_argument(
+        "--curriculum-steps", type=int, default=2500, help="first vision steps, in which objects start on patch centers"
+    )
     parser.add_argument("--language-steps", type=int, default=5000)
-    parser.add_argument("--pool", type=int, default=16000, help="clips and images that the language stage draws from")
-    parser.add_argument("--items", type=int, default=ITEMS_A_TASK, help="items a task that the base is scored on")
-    arguments = parser.parse_args()
+    parser.add_argument("--pool", type=int, default=16000, help="videos and images that the language stage draws from")
+    parser.add_argument("--items", type=int, default=ITEMS_PER_TASK, help="items per task that the base is scored on")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Pretrain nano. A stage whose weights are in the folder already is not repeated."""
+    arguments = _arguments()
     torch.set_num_threads(1)
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    log = out / "log.jsonl"
+    log, seed = out / "log.jsonl", arguments.seed
     tokenizer = build(world_words())
     model = VideoChat2Model(config(len(tokenizer), QUERIES[-1]))
-    initialise(model, arguments.seed, "model")
-    model.query_tokens.data = normal(tuple(model.query_tokens.shape), 1.0, "init", arguments.seed, "queries")
+    initialise(model, seed, "model")
+    model.query_tokens.data = normal(tuple(model.query_tokens.shape), 1.0, "init", seed, "queries")
 
-    seen = out / "vision.safetensors"  # a stage that is done is not done again
-    if not seen.exists():
-        _log(log, "vision", train_vision(model, arguments.vision_steps, arguments.primer_steps, 24, 1.5e-3, arguments.seed), 50)
-        save_file(model.vision.state_dict(), seen)
-    model.vision.load_state_dict(load_file(seen))
+    vision_weights = out / "vision.safetensors"
+    if not vision_weights.exists():
+        rows = train_vision(model, arguments.vision_steps, arguments.curriculum_steps, VISION_CLIPS, VISION_PEAK, seed)
+        _log(log, "vision", rows)
+        save_file(model.vision.state_dict(), vision_weights)
+    model.vision.load_state_dict(load_file(vision_weights))
 
     encoder = Encoder(tokenizer, NANO_FORM)
-    whole = out / "whole.safetensors"
-    if not whole.exists():
+    all_weights = out / "pretrained.safetensors"
+    if not all_weights.exists():
         images = arguments.pool // 8
-        pool = Pool(model, arguments.pool - images, images)
-        _log(log, "language", train_language(model, pool, encoder, arguments.language_steps, 32, 2e-3, arguments.seed), 50)
-        save_file({name: value.clone() for name, value in model.state_dict().items()}, whole)  # tied ones apart
-    model.load_state_dict(load_file(whole))
+        pool = ClipPool(model, arguments.pool - images, images)
+        _log(
+            log, "language", train_language(model, pool, encoder, arguments.language_steps, LANGUAGE_CLIPS, LANGUAGE_PEAK, seed)
+        )
+        save_file({name: value.clone() for name, value in model.state_dict().items()}, all_weights)  # clones untie weights
+    model.load_state_dict(load_file(all_weights))
     bench = WorldBench(arguments.items)
     scores = base_scores(model, encoder, bench)
-    shipped = VideoChat2Model(config(len(tokenizer), BASE_QUERIES))
-    initialise(shipped, arguments.seed, "shipped")  # what a cell makes anew anyway ships with plain initial values
-    shipped.query_tokens.data = normal(tuple(shipped.query_tokens.shape), 1.0, "init", arguments.seed, "shipped")
-    shipped.vision.load_state_dict(model.vision.state_dict())
-    shipped.language_model.load_state_dict(model.language_model.state_dict())
-    shipped.save_pretrained(out / "nano")
-    tokenizer.save_pretrained(out / "nano")
-    for name, note in (("nano/scores.json", scores[str(REPORTED)]), ("scores.json", scores)):
-        text = json.dumps({"benchmark": bench.fingerprint, "accuracy": note}, indent=1)
+    save_base(model, tokenizer, seed, out / "nano")
+    for name, accuracy in (("nano/scores.json", scores[str(REPORTED)]), ("scores.json", scores)):
+        text = json.dumps({"benchmark": bench.fingerprint, "accuracy": accuracy}, indent=1)
         (out / name).write_text(text + "\n")
+
+
+def save_base(model: VideoChat2Model, tokenizer: PreTrainedTokenizerFast, seed: int, directory: Path) -> None:
+    """Write the base: vision encoder, language model and tokenizer of the pretrained model with a new connector.
+
+    Every cell reinitializes the connector; the one in the file has initial values of its own.
+    """
+    base = VideoChat2Model(config(len(tokenizer), BASE_QUERIES))
+    initialise(base, seed, "shipped")
+    base.query_tokens.data = normal(tuple(base.query_tokens.shape), 1.0, "init", seed, "shipped")
+    base.vision.load_state_dict(model.vision.state_dict())
+    base.language_model.load_state_dict(model.language_model.state_dict())
+    base.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
 
 
 if __name__ == "__main__":

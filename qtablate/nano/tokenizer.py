@@ -1,7 +1,7 @@
-"""nano's tokenizer: byte-level BPE in which every word of the world is one token and anything else falls back to bytes.
+"""nano's tokenizer: byte-level BPE in which every word of the world is one token and all other text falls back to bytes.
 
-The merges are written down rather than learned: each word is the chain of its prefixes. So the same words always give
-the same file, and text from outside the world (a real question, say) still has an encoding.
+The merges are constructed rather than learned: each word is merged from its prefixes. The same words therefore always give
+the same file, and text from outside of the world (a real question, for example) still has an encoding.
 """
 
 from collections.abc import Iterable
@@ -13,27 +13,28 @@ from qtablate.prompts.segments import DESCRIBE, NANO_FORM
 from qtablate.seeds import Rng
 from qtablate.world.captions import caption
 from qtablate.world.questions import image_questions, questions
-from qtablate.world.scenarios import simulate, still_life
+from qtablate.world.scenarios import random_scene, static_scene
 
 SPECIAL = ("<s>", "</s>", "<video>", "</video>", "<image>", "</image>", "<q>", "<a>")
+"""Special tokens; their ids are their positions."""
 
 
 def world_words() -> list[str]:
-    """Every word and sign that the world's questions, answers and captions use, sorted."""
+    """Return every word and punctuation mark of the world's questions, options and captions, sorted."""
     texts = [DESCRIBE]
     for number in range(3000):
         rng = Rng("pretrain", "words", number)
-        still = number % 4 == 0
-        scene = still_life(rng) if still else simulate(rng)
+        is_image = number % 4 == 0
+        scene = static_scene(rng) if is_image else random_scene(rng)
         texts.append(caption(scene))
-        for question in image_questions(scene, rng) if still else questions(scene, rng):
+        for question in image_questions(scene, rng) if is_image else questions(scene, rng):
             texts += [question.text, *question.options]
     splitter = pre_tokenizers.ByteLevel(add_prefix_space=True)
     return sorted({word for text in set(texts) for word, _ in splitter.pre_tokenize_str(text.lower())})
 
 
 def build(words: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer whose vocabulary is the markers, the 256 bytes and the words' prefixes."""
+    """Build the tokenizer. Its vocabulary is SPECIAL, the 256 bytes and the prefixes of the words."""
     vocabulary = {token: number for number, token in enumerate((*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())))}
     merges: list[tuple[str, str]] = []
     for word in words:

@@ -1,45 +1,46 @@
-"""Captions: everything that happens in a scene, in words."""
+"""Captions: a text that names every event of a scene."""
 
 from collections.abc import Callable
 
-from qtablate.world.questions import DOES, NUMBERS, coin_place
-from qtablate.world.scene import PLACES, WHEN, Scene, Thing
+from qtablate.world.question import NUMBER_WORDS, VERBS, coin_position
+from qtablate.world.scene import PLACES, TIME_WORDS, Scene, SceneObject
 
-_SENTENCES: dict[str, Callable[[Thing], str]] = {
-    "still": lambda thing: "stays",
-    "move": lambda thing: f"moves {thing.direction}",
-    "turn": lambda thing: f"moves {thing.direction} then {thing.then}",
-    "loop": lambda thing: f"loops {thing.direction} next {thing.then}",
-    "shuttle": lambda thing: f"returns {thing.direction} next {thing.then}",
-    "blink": lambda thing: f"blinks {NUMBERS[thing.times]}",
-    "recolour": lambda thing: f"becomes {thing.then} {WHEN[thing.at]}",
-    "appear": lambda thing: f"appears {WHEN[thing.at]}",
-    "vanish": lambda thing: f"vanishes {WHEN[thing.at]}",
-    "roll": lambda thing: f"goes {thing.direction} hits {thing.partner}",
-    "cross": lambda thing: f"goes {thing.direction}",
-    "hit": lambda thing: f"goes {thing.direction} after {thing.partner}",
-    "held": lambda thing: f"stays after {thing.partner}",
+_PREDICATES: dict[str, Callable[[SceneObject], str]] = {
+    "still": lambda obj: "stays",
+    "move": lambda obj: f"moves {obj.direction}",
+    "turn": lambda obj: f"moves {obj.direction} then {obj.next_direction}",
+    "loop": lambda obj: f"loops {obj.direction} next {obj.next_direction}",
+    "shuttle": lambda obj: f"returns {obj.direction} next {obj.next_direction}",
+    "blink": lambda obj: f"blinks {NUMBER_WORDS[obj.blink_count]}",
+    "recolor": lambda obj: f"becomes {obj.next_color} {TIME_WORDS[obj.event_frame]}",
+    "appear": lambda obj: f"appears {TIME_WORDS[obj.event_frame]}",
+    "vanish": lambda obj: f"vanishes {TIME_WORDS[obj.event_frame]}",
+    "roll": lambda obj: f"goes {obj.direction} hits {obj.partner}",
+    "cross": lambda obj: f"goes {obj.direction}",
+    "hit": lambda obj: f"goes {obj.direction} after {obj.partner}",
+    "blocked": lambda obj: f"stays after {obj.partner}",
 }
-"""What is said of a deed where its name alone does not say everything."""
+"""Predicates of motions that have details beside their verb in VERBS."""
 
 
 def caption(scene: Scene) -> str:
-    """Things in the order of their colors' names, then what belongs to the whole scene."""
-    parts = []
-    if scene.coin >= 0:
-        parts.append(f"The coin goes {PLACES[coin_place(scene, 0)]} to {PLACES[coin_place(scene, -1)]}.")
+    """Describe the objects in the order of their color names, then the odd one out, the camera and the background."""
+    sentences = []
+    if scene.coin_index is not None:
+        sentences.append(f"The coin goes {PLACES[coin_position(scene, 0)]} to {PLACES[coin_position(scene, -1)]}.")
     else:
-        parts += [f"A {thing.name} {_deed(thing)}." for thing in sorted(scene.things, key=lambda thing: thing.colour)]
-    if scene.odd >= 0:
-        parts.append(f"Unlike the others is {scene.things[scene.odd].colour}.")
+        objects = sorted(scene.objects, key=lambda obj: obj.color)
+        sentences += [f"A {obj.name} {_predicate(obj)}." for obj in objects]
+    if scene.odd_index is not None:
+        sentences.append(f"Unlike the others is {scene.objects[scene.odd_index].color}.")
     if scene.camera:
-        parts.append(f"The camera goes {scene.camera}.")
-    if scene.background == scene.background_then:
-        parts.append(f"The background is {scene.background}.")
+        sentences.append(f"The camera goes {scene.camera}.")
+    if scene.background == scene.final_background:
+        sentences.append(f"The background is {scene.background}.")
     else:
-        parts.append(f"The background goes {scene.background} to {scene.background_then}.")
-    return " ".join(parts)
+        sentences.append(f"The background goes {scene.background} to {scene.final_background}.")
+    return " ".join(sentences)
 
 
-def _deed(thing: Thing) -> str:
-    return _SENTENCES[thing.deed](thing) if thing.deed in _SENTENCES else DOES[thing.deed]
+def _predicate(obj: SceneObject) -> str:
+    return _PREDICATES[obj.motion](obj) if obj.motion in _PREDICATES else VERBS[obj.motion]

@@ -1,35 +1,41 @@
-"""What one thing can do by itself: how its place, size and visibility go over the frames of a clip."""
+"""Motions of a single object: its position, size and visibility over the frames of a clip."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from qtablate.seeds import Rng
-from qtablate.world.scene import DIRECTIONS, FRAMES, OPPOSITE, POSES, SIDE, SPOTS, WHEN, Thing
+from qtablate.world.scene import DIRECTIONS, FRAMES, IMAGE_SIZE, OPPOSITE, POSES, START_POSITIONS, TIME_WORDS, SceneObject
 
-SPEED = 2  # pixels a frame
+SPEED = 2
+"""Pixels per frame of an object that moves straight on, and of the camera."""
 RADIUS = 3
-SIZES = (2, 5)  # least and most radius
-_SWING = (0, 2, 0, -2, 0, 2, 0, -2)
+"""Radius in pixels of an object before its size is drawn."""
+SIZES = (2, 5)
+"""Smallest and largest radius in pixels."""
+_SWING = (0, 2, 0, -2, 0, 2, 0, -2)  # pixels from the start
 _DIRECTIONS = tuple(DIRECTIONS)
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A deed before it has a place: movements relative to the start."""
+    """A motion relative to a start position that is drawn later. All tuples but `poses` have one entry per frame."""
 
     dx: tuple[int, ...] = (0,) * FRAMES
+    """Columns from the start, in pixels."""
     dy: tuple[int, ...] = (0,) * FRAMES
+    """Rows from the start, in pixels."""
     radius: tuple[int, ...] = (RADIUS,) * FRAMES
     visible: tuple[bool, ...] = (True,) * FRAMES
     direction: str = ""
-    then: str = ""
-    at: int = 0
-    times: int = 0
+    next_direction: str = ""
+    event_frame: int = 0
+    blink_count: int = 0
     poses: tuple[str, ...] = ()
+    """One entry per frame for a figure, else empty."""
 
 
-def _legs(directions: tuple[str, ...], speed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(dx, dy) of going one step a frame, each in its direction; an empty one rests."""
+def _offsets(directions: tuple[str, ...], speed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return (dx, dy) over the frames of a path with one direction per step; an empty direction rests."""
     x, y, dx, dy = 0, 0, [0], [0]
     for name in directions:
         step = DIRECTIONS.get(name, (0, 0))
@@ -39,7 +45,7 @@ def _legs(directions: tuple[str, ...], speed: int) -> tuple[tuple[int, ...], tup
     return tuple(dx), tuple(dy)
 
 
-def _across(rng: Rng, direction: str) -> str:
+def _perpendicular(rng: Rng, direction: str) -> str:
     return rng.choice([name for name in _DIRECTIONS if name not in (direction, OPPOSITE[direction])])
 
 
@@ -48,7 +54,8 @@ def _still(rng: Rng) -> Track:
 
 
 def move(direction: str) -> Track:
-    return Track(*_legs((direction,) * (FRAMES - 1), SPEED), direction=direction)
+    """Move in one direction through the whole clip."""
+    return Track(*_offsets((direction,) * (FRAMES - 1), SPEED), direction=direction)
 
 
 def _move(rng: Rng) -> Track:
@@ -56,31 +63,32 @@ def _move(rng: Rng) -> Track:
 
 
 def _turn(rng: Rng) -> Track:
-    """A whole cell one way, then most of one across."""
+    """Four steps in one direction, then three in a perpendicular one."""
     first = rng.choice(_DIRECTIONS)
-    then = _across(rng, first)
-    return Track(*_legs((first,) * 4 + (then,) * 3, SPEED), direction=first, then=then)
+    second = _perpendicular(rng, first)
+    return Track(*_offsets((first,) * 4 + (second,) * 3, SPEED), direction=first, next_direction=second)
 
 
 def _loop(rng: Rng) -> Track:
-    """Three sides of a square; the fourth, which would close it, comes after the clip."""
+    """Three sides of a square; the fourth side, which closes it, would follow after the clip."""
     first = rng.choice(_DIRECTIONS)
-    second = _across(rng, first)
+    second = _perpendicular(rng, first)
     sides = (first, first, second, second, OPPOSITE[first], OPPOSITE[first], "")
-    return Track(*_legs(sides, 2 * SPEED), direction=first, then=OPPOSITE[second])
+    return Track(*_offsets(sides, 2 * SPEED), direction=first, next_direction=OPPOSITE[second])
 
 
 def _shuttle(rng: Rng) -> Track:
-    """There, back and there again; back comes after the clip."""
+    """There, back and there again; the way back would follow after the clip."""
     first = rng.choice(_DIRECTIONS)
     back = OPPOSITE[first]
-    return Track(*_legs((first, first, back, back, first, first, ""), 2 * SPEED), direction=first, then=back)
+    path = (first, first, back, back, first, first, "")
+    return Track(*_offsets(path, 2 * SPEED), direction=first, next_direction=back)
 
 
 def _blink(rng: Rng) -> Track:
-    times = 1 + rng.randrange(3)
-    gone = {frame + (rng.randrange(2) if times == 1 else 0) for frame in rng.sample((1, 3, 5), times)}
-    return Track(visible=tuple(frame not in gone for frame in range(FRAMES)), times=times)
+    count = 1 + rng.randrange(3)
+    hidden = {frame + (rng.randrange(2) if count == 1 else 0) for frame in rng.sample((1, 3, 5), count)}
+    return Track(visible=tuple(frame not in hidden for frame in range(FRAMES)), blink_count=count)
 
 
 def _grow(rng: Rng) -> Track:
@@ -91,66 +99,79 @@ def _shrink(rng: Rng) -> Track:
     return Track(radius=tuple(4 - round(2 * frame / (FRAMES - 1)) for frame in range(FRAMES)))
 
 
-def _recolour(rng: Rng) -> Track:
-    return Track(at=rng.choice(tuple(WHEN)))
+def _recolor(rng: Rng) -> Track:
+    return Track(event_frame=rng.choice(tuple(TIME_WORDS)))
 
 
-def appear(at: int) -> Track:
-    return Track(visible=tuple(frame >= at for frame in range(FRAMES)), at=at)
+def appear(frame: int) -> Track:
+    """Be visible from this frame on."""
+    return Track(visible=tuple(number >= frame for number in range(FRAMES)), event_frame=frame)
 
 
-def vanish(at: int) -> Track:
-    return Track(visible=tuple(frame < at for frame in range(FRAMES)), at=at)
+def vanish(frame: int) -> Track:
+    """Be visible before this frame only."""
+    return Track(visible=tuple(number < frame for number in range(FRAMES)), event_frame=frame)
 
 
-def gesture(rng: Rng, deed: str) -> Track:
-    """Arms that go up or down once, by one pose or by two, or that go to and fro."""
-    if deed in ("wave", "flap"):
-        ends = rng.shuffled(("out", "up" if deed == "wave" else "down"))
+def gesture(rng: Rng, motion: str) -> Track:
+    """Draw a motion of a figure's arms: raise or lower them once, by one pose or two, or alternate between two poses."""
+    if motion in ("wave", "flap"):
+        ends = rng.shuffled(("out", "up" if motion == "wave" else "down"))
         return Track(poses=tuple(ends[frame % 2] for frame in range(FRAMES)))
-    way = POSES if deed == "raise" else POSES[::-1]
-    through = rng.choice((way, way[:2], way[1:]))
+    order = POSES if motion == "raise" else POSES[::-1]
+    sequence = rng.choice((order, order[:2], order[1:]))
     first = 1 + rng.randrange(4)
     starts = (0, first, first + 1 + rng.randrange(FRAMES - 2 - first))  # the frame in which each pose begins
     return Track(
         poses=tuple(
-            [pose for pose, start in zip(through, starts, strict=False) if start <= frame][-1] for frame in range(FRAMES)
+            [pose for pose, start in zip(sequence, starts, strict=False) if start <= frame][-1] for frame in range(FRAMES)
         )
     )
 
 
-DEEDS: dict[str, Callable[[Rng], Track]] = {
+MOTIONS: dict[str, Callable[[Rng], Track]] = {
     "still": _still,
     "move": _move,
     "turn": _turn,
     "blink": _blink,
-    "recolour": _recolour,
+    "recolor": _recolor,
     "grow": _grow,
     "shrink": _shrink,
-    "appear": lambda rng: appear(rng.choice(tuple(WHEN))),
-    "vanish": lambda rng: vanish(rng.choice(tuple(WHEN))),
+    "appear": lambda rng: appear(rng.choice(tuple(TIME_WORDS))),
+    "vanish": lambda rng: vanish(rng.choice(tuple(TIME_WORDS))),
     "sway": lambda rng: Track(dx=_SWING),
     "bounce": lambda rng: Track(dy=_SWING),
     "pulse": lambda rng: Track(radius=(3, 4, 3, 2, 3, 4, 3, 2)),
     "loop": _loop,
     "shuttle": _shuttle,
 }
+"""Name of a motion -> function that draws it. The order decides what a seed draws."""
 
 
-def placed(rng: Rng, thing: Thing, track: Track, spots: Sequence[int] = SPOTS, one_size: bool = False) -> Thing:
-    """The thing on its track, of any size, from a spot that keeps it on the floor."""
-    low, high = min(track.radius), max(track.radius)
-    least = SIZES[0] + bool(track.poses)  # arms want room
-    larger = 0 if one_size else rng.choice(range(least - low, SIZES[1] - high + 1))
+def place_randomly(
+    rng: Rng, obj: SceneObject, track: Track, positions: Sequence[int] = START_POSITIONS, one_size: bool = False
+) -> SceneObject:
+    """Draw a size and a start from which the whole track stays on the floor, and return the object on its track.
+
+    Args:
+        rng: The scene's random stream.
+        obj: The object before it has a position.
+        track: Its motion.
+        positions: Pixel coordinates at which it may start.
+        one_size: Keep the radius of the track instead of drawing one.
+    """
+    smallest, largest = min(track.radius), max(track.radius)
+    least = SIZES[0] + bool(track.poses)  # arms are not visible at the smallest radius
+    larger = 0 if one_size else rng.choice(range(least - smallest, SIZES[1] - largest + 1))
     track = replace(track, radius=tuple(radius + larger for radius in track.radius))
-    x = rng.choice([x for x in spots if _inside(x, track.dx, track.radius)])
-    y = rng.choice([y for y in spots if _inside(y, track.dy, track.radius)])
+    x = rng.choice([x for x in positions if _stays_inside(x, track.dx, track.radius)])
+    y = rng.choice([y for y in positions if _stays_inside(y, track.dy, track.radius)])
     return replace(
-        thing,
+        obj,
         direction=track.direction,
-        then=thing.then or track.then,
-        at=track.at,
-        times=track.times,
+        next_direction=track.next_direction,
+        event_frame=track.event_frame,
+        blink_count=track.blink_count,
         x=tuple(x + d for d in track.dx),
         y=tuple(y + d for d in track.dy),
         radius=track.radius,
@@ -159,12 +180,12 @@ def placed(rng: Rng, thing: Thing, track: Track, spots: Sequence[int] = SPOTS, o
     )
 
 
-def _inside(start: int, path: tuple[int, ...], radius: tuple[int, ...]) -> bool:
-    return all(r <= start + step < SIDE - r for step, r in zip(path, radius, strict=True))
+def _stays_inside(start: int, path: tuple[int, ...], radius: tuple[int, ...]) -> bool:
+    return all(r <= start + step < IMAGE_SIZE - r for step, r in zip(path, radius, strict=True))
 
 
-def apart(a: Thing, b: Thing) -> bool:
-    """Whether a line of floor is always between two things, seen or not."""
+def never_touch(a: SceneObject, b: SceneObject) -> bool:
+    """Whether at least one pixel of floor lies between two objects in every frame, visible or not."""
     return all(
         max(abs(ax - bx), abs(ay - by)) > ar + br + 1
         for ax, ay, ar, bx, by, br in zip(a.x, a.y, a.radius, b.x, b.y, b.radius, strict=True)

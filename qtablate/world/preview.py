@@ -1,4 +1,4 @@
-"""Contact sheets of the procedural benchmark: one picture a task, to judge its questions by eye."""
+"""Contact sheets of the procedural benchmark: one picture per task, to check its questions by eye."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,41 +11,46 @@ from qtablate.files import aside
 from qtablate.video.frames import enlarged
 from qtablate.world.benchmark import WorldBench
 
-_SCALE = 4  # pixels of the sheet for one of the clip
-_GAP, _LINE = 6, 18
+_SCALE = 4  # a pixel of the clip is 4 x 4 pixels of the sheet
+_GAP, _LINE_HEIGHT = 6, 18  # pixels
 _PAPER, _INK, _GOLD = (255, 255, 255), (20, 20, 20), (0, 110, 40)
 
 
-def preview(directory: Path, items_a_task: int, level: str) -> list[Path]:
-    """Write DIR/TASK.png for every task, a row an item, and return the paths. Raises DataError where DIR is a file."""
+def preview(directory: Path, items_per_task: int, level: str) -> list[Path]:
+    """Write directory/TASK.png for every task, one row per item, and return the paths.
+
+    Raises:
+        DataError: `directory` is a file.
+    """
     if directory.exists() and not directory.is_dir():
-        raise DataError(f"{directory} is no folder: name a new one")
-    world = WorldBench(items_a_task, level)
+        raise DataError(f"{directory} is not a folder: choose another name")
+    world = WorldBench(items_per_task, level)
     out = []
     for task in world.tasks:
         path = directory / f"{task}.png"
         with aside(path) as temporary:
-            sheet(world, [item for item in world.items if item.task == task]).save(temporary, format="png")
+            contact_sheet(world, [item for item in world.items if item.task == task]).save(temporary, format="png")
         out.append(path)
     return out
 
 
-def sheet(world: WorldBench, items: Sequence[Item]) -> Image.Image:
-    """Each item's frames side by side, its question and its options below, the gold one in green."""
+def contact_sheet(world: WorldBench, items: Sequence[Item]) -> Image.Image:
+    """Draw each item's frames in a row, with its question and its options below; the gold option is green."""
     font = ImageFont.load_default(size=13)
-    rows = [world.frames(item.clip) for item in items]
-    frames, side = rows[0].shape[0], rows[0].shape[1] * _SCALE
-    row_height = side + 2 * _LINE + 2 * _GAP
-    page = Image.new("RGB", (frames * (side + _GAP) + _GAP, len(items) * row_height + _GAP), _PAPER)
+    clips = [world.frames(item.clip) for item in items]
+    frames, size = clips[0].shape[0], clips[0].shape[1] * _SCALE
+    row_height = size + 2 * _LINE_HEIGHT + 2 * _GAP
+    page = Image.new("RGB", (frames * (size + _GAP) + _GAP, len(items) * row_height + _GAP), _PAPER)
     draw = ImageDraw.Draw(page)
-    for number, (item, clip) in enumerate(zip(items, rows, strict=True)):
-        top = _GAP + number * row_height
-        for place, frame in enumerate(clip):
-            page.paste(Image.fromarray(enlarged(frame, _SCALE)), (_GAP + place * (side + _GAP), top))
-        draw.text((_GAP, top + side + 2), f"{item.id}: {item.question}", fill=_INK, font=font)
+    for row, (item, clip) in enumerate(zip(items, clips, strict=True)):
+        top = _GAP + row * row_height
+        for column, frame in enumerate(clip):
+            page.paste(Image.fromarray(enlarged(frame, _SCALE)), (_GAP + column * (size + _GAP), top))
+        draw.text((_GAP, top + size + 2), f"{item.id}: {item.question}", fill=_INK, font=font)
         left = float(_GAP)
-        for place, option in enumerate(item.options):
-            text = f"({chr(65 + place)}) {option}   "
-            draw.text((left, top + side + 2 + _LINE), text, fill=_GOLD if place == item.answer else _INK, font=font)
+        for number, option in enumerate(item.options):
+            text = f"({chr(65 + number)}) {option}   "
+            color = _GOLD if number == item.answer else _INK
+            draw.text((left, top + size + 2 + _LINE_HEIGHT), text, fill=color, font=font)
             left += draw.textlength(text, font=font)
     return page

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qtablate.nano.pretrain import Descent, one_cycle
+from qtablate.nano.pretrain import Optimizers, one_cycle
 
 SEED = 1
 WIDTH = 96
@@ -28,11 +28,11 @@ def body() -> nn.TransformerEncoder:
 
 def fit(model: nn.Module, loss: Callable[[slice], Tensor], examples: int, say: Say) -> None:
     """Train on so many examples in batches; `loss` is that of the examples at these places of the caller's order."""
-    descent = Descent(model.parameters(), PEAK)
+    optimizers = Optimizers(model.parameters(), PEAK)
     steps, recent = examples // BATCH, 0.0
     for step in range(steps):
         found = loss(slice(step * BATCH, (step + 1) * BATCH))
-        descent.step(found, one_cycle(step, steps))
+        optimizers.step(found, one_cycle(step, steps))
         recent += found.item()
         if step % 200 == 199:
             say(f"step {step + 1} of {steps}, loss {recent / 200:.4f}")

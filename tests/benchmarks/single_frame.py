@@ -35,15 +35,15 @@ from qtablate.prompts.segments import NANO_FORM
 from qtablate.seeds import Rng, derive
 from qtablate.world.benchmark import WorldBench, scene_of
 from qtablate.world.questions import TASKS
-from qtablate.world.scene import BACKGROUNDS, COLOURS, FORMS, FRAMES, LETTERS, SHAPES, SIDE, Scene, render
+from qtablate.world.scene import BACKGROUNDS, COLORS, FORMS, FRAMES, IMAGE_SIZE, LETTERS, SHAPES, Scene, render
 
-THINGS, OPTIONS, WORDS, WORDS_IN_OPTION, EDGE, DOTS = 5, 4, 14, 4, 8, 25  # the most of each
+OBJECTS, OPTIONS, WORDS, WORDS_IN_OPTION, EDGE, DOTS = 5, 4, 14, 4, 8, 25  # the most of each
 CHOICE = 400  # questions a task that only choose the frame
-_COLOURS, _BACKGROUNDS = tuple(COLOURS), tuple(BACKGROUNDS)
+_COLORS, _BACKGROUNDS = tuple(COLORS), tuple(BACKGROUNDS)
 
-OF_THING = (len(COLOURS), len(FORMS), SIDE + 2 * EDGE, SIDE + 2 * EDGE, 8, 2)
+OBJECT_FACTS = (len(COLORS), len(FORMS), IMAGE_SIZE + 2 * EDGE, IMAGE_SIZE + 2 * EDGE, 8, 2)
 """Sizes of what is told of a thing in a frame: color, form, column, row, radius, coin."""
-OF_FRAME = (len(BACKGROUNDS), DOTS)
+FRAME_FACTS = (len(BACKGROUNDS), DOTS)
 
 
 FIGURE = len(SHAPES) + len(LETTERS)  # what a figure's poses are called in texts, behind the forms that are called as they look
@@ -63,7 +63,7 @@ class Examples:
     named: NDArray[np.int64]
     """(row, ROLES, 2): color and form named there, -1 where there is none."""
     gold: NDArray[np.int64]
-    things: NDArray[np.int8]
+    objects: NDArray[np.int8]
     """(row, THINGS, FRAMES, facts), -1 where a thing is not seen."""
     frames: NDArray[np.int8]
     """(row, FRAMES, facts)."""
@@ -71,28 +71,28 @@ class Examples:
 
 def log_of(scene: Scene, pixels: int) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     """What is told of the things and of the frames; places are told to so many pixels."""
-    things = np.full((THINGS, FRAMES, len(OF_THING)), -1, dtype=np.int8)
-    frames = np.zeros((FRAMES, len(OF_FRAME)), dtype=np.int8)
-    clip = render(scene) if scene.coin >= 0 else None
+    objects = np.full((OBJECTS, FRAMES, len(OBJECT_FACTS)), -1, dtype=np.int8)
+    frames = np.zeros((FRAMES, len(FRAME_FACTS)), dtype=np.int8)
+    clip = render(scene) if scene.coin_index is not None else None
     for frame in range(FRAMES):
-        dots = sum(0 <= x < SIDE and 0 <= y < SIDE for x, y in scene.stars[frame]) if scene.stars else 0
-        frames[frame] = _BACKGROUNDS.index(scene.background_in(frame)), dots
-        for number, thing in enumerate(scene.things):
-            x, y, r = thing.x[frame], thing.y[frame], thing.radius[frame]
-            if not thing.visible[frame] or not all(-r <= place < SIDE + r for place in (x, y)):
+        dots = sum(0 <= x < IMAGE_SIZE and 0 <= y < IMAGE_SIZE for x, y in scene.floor_dots[frame]) if scene.floor_dots else 0
+        frames[frame] = _BACKGROUNDS.index(scene.background_at(frame)), dots
+        for number, obj in enumerate(scene.objects):
+            x, y, r = obj.x[frame], obj.y[frame], obj.radius[frame]
+            if not obj.visible[frame] or not all(-r <= place < IMAGE_SIZE + r for place in (x, y)):
                 continue
-            colour = thing.colour_at(frame)
-            coin = clip is not None and tuple(clip[frame, y, x]) != COLOURS[colour]
+            color = obj.color_at(frame)
+            coin = clip is not None and tuple(clip[frame, y, x]) != COLORS[color]
             column, row = ((place + EDGE) // pixels * pixels for place in (x, y))
-            things[number, frame] = _COLOURS.index(colour), FORMS.index(thing.form_at(frame)), column, row, r, coin
-    return things, frames
+            objects[number, frame] = _COLORS.index(color), FORMS.index(obj.form_at(frame)), column, row, r, coin
+    return objects, frames
 
 
 def names_in(text: str) -> list[tuple[int, int]]:
     """(color, form) of what a text names; -1 for a form that it does not name."""
     words = text.lower().replace("?", "").replace(",", "").split()
     behind = [*words[1:], ""]
-    return [(_COLOURS.index(a), NAMES.get(b, -1)) for a, b in zip(words, behind, strict=True) if a in COLOURS]
+    return [(_COLORS.index(a), NAMES.get(b, -1)) for a, b in zip(words, behind, strict=True) if a in COLORS]
 
 
 def examples(encoder: Encoder, items: Sequence[Item], pixels: int) -> Examples:
@@ -109,8 +109,8 @@ def examples(encoder: Encoder, items: Sequence[Item], pixels: int) -> Examples:
             for name in names_in(option):
                 named[row, 2 + number] = name
     logs = {clip: log_of(scene_of(clip), pixels) for clip in {item.clip for item in items}}
-    things, frames = (np.stack([logs[item.clip][n] for item in items]) for n in range(2))
-    return Examples(question, options, named, np.array([item.answer for item in items]), things, frames)
+    objects, frames = (np.stack([logs[item.clip][n] for item in items]) for n in range(2))
+    return Examples(question, options, named, np.array([item.answer for item in items]), objects, frames)
 
 
 class Words(nn.Module):
@@ -139,17 +139,17 @@ class Facts(nn.Module):
         """(..., FRAMES, facts), (..., FRAMES) bool -> (..., WIDTH)."""
         known = facts.clamp(min=0)
         columns = [nn.functional.one_hot(known[..., n], size).float() for n, size in enumerate(self.sizes)]
-        columns.append(known[..., self.numbers].float() / SIDE)  # places and sizes as numbers too, so that they compare
+        columns.append(known[..., self.numbers].float() / IMAGE_SIZE)  # places and sizes as numbers too, so that they compare
         x = torch.cat(columns, -1) * told[..., None]
         hidden = nn.functional.gelu(self.norm(self.first(x.flatten(-2))))
         out: Tensor = self.second(hidden)
         return out
 
 
-def roles(named: Tensor, things: Tensor, seen: Tensor) -> Tensor:
+def roles(named: Tensor, objects: Tensor, seen: Tensor) -> Tensor:
     """(row, THINGS, 2 * ROLES): whether a thing has, in a frame that is told, the color and the form named at each place."""
-    forms = things[..., 1].clamp(max=FIGURE)
-    looks = torch.stack([things[..., 0], forms], -1)[:, :, None]  # (row, THINGS, 1, FRAMES, 2)
+    forms = objects[..., 1].clamp(max=FIGURE)
+    looks = torch.stack([objects[..., 0], forms], -1)[:, :, None]  # (row, THINGS, 1, FRAMES, 2)
     wanted = named[:, None, :, None]  # (row, 1, ROLES, 1, 2)
     return ((looks == wanted) & (wanted >= 0) & seen[:, :, None, :, None]).any(3).flatten(2).float()
 
@@ -161,17 +161,19 @@ class Oracle(nn.Module):
         super().__init__()
         self.question, self.option = Words(vocabulary, WORDS), Words(vocabulary, WORDS_IN_OPTION)
         self.number = nn.Embedding(OPTIONS, WIDTH)
-        self.thing, self.frame = Facts(OF_THING, (2, 3, 4)), Facts(OF_FRAME, (1,))
+        self.obj, self.frame = Facts(OBJECT_FACTS, (2, 3, 4)), Facts(FRAME_FACTS, (1,))
         self.role = nn.Linear(2 * ROLES, WIDTH)
         self.body = body()
         self.score = nn.Linear(WIDTH, 1)
 
-    def forward(self, question: Tensor, options: Tensor, named: Tensor, things: Tensor, frames: Tensor, told: Tensor) -> Tensor:
+    def forward(
+        self, question: Tensor, options: Tensor, named: Tensor, objects: Tensor, frames: Tensor, told: Tensor
+    ) -> Tensor:
         """`told` is (row, FRAMES) bool: which frames' logs may be read."""
-        seen = (things[..., 0] >= 0) & told[:, None]
+        seen = (objects[..., 0] >= 0) & told[:, None]
         asked, absent = self.question(question)[:, None], options[..., 0] == 0
         offered = self.option(options) + self.number.weight + asked
-        there = self.thing(things, seen) + self.role(roles(named, things, seen)) + asked
+        there = self.obj(objects, seen) + self.role(roles(named, objects, seen)) + asked
         x = torch.cat([offered, there, self.frame(frames, told)[:, None] + asked], 1)
         hidden = torch.cat([absent, ~seen.any(-1), torch.zeros_like(told[:, :1])], 1)
         scores: Tensor = self.score(self.body(x, src_key_padding_mask=hidden)[:, :OPTIONS])[..., 0]
@@ -180,7 +182,7 @@ class Oracle(nn.Module):
 
 def rows_of(data: Examples, rows: NDArray[np.int64]) -> list[Tensor]:
     """The oracle's inputs but for `told`."""
-    columns = (data.question, data.options, data.named, data.things, data.frames)
+    columns = (data.question, data.options, data.named, data.objects, data.frames)
     return [torch.from_numpy(column[rows].astype(np.int64)) for column in columns]
 
 

@@ -30,7 +30,7 @@ from qtablate.prompts.segments import NANO_FORM
 from qtablate.seeds import Rng, derive
 from qtablate.world.benchmark import WorldBench
 from qtablate.world.questions import TASKS
-from qtablate.world.scene import COLOURS
+from qtablate.world.scene import COLORS
 
 POINTS, ERRORS = 2.0, 2.5
 
@@ -113,10 +113,10 @@ def read(reader: Reader, texts: Texts) -> NDArray[np.bool_]:
     return correct(reader, lambda rows: reader(*rows_of(texts, rows)), texts.gold)
 
 
-def by_colour(item: Item) -> Item:
+def by_color(item: Item) -> Item:
     """The gold option stands where the colour named in the question says."""
-    colour = next(number for number, name in enumerate(COLOURS) if f" {name} " in item.question)
-    return _moved(item, colour % len(item.options))
+    color = next(number for number, name in enumerate(COLORS) if f" {name} " in item.question)
+    return _moved(item, color % len(item.options))
 
 
 def longest(item: Item) -> Item:
@@ -139,7 +139,7 @@ def _moved(item: Item, place: int) -> Item:
 
 
 PLANTS: dict[str, tuple[Callable[[Item], Item], float]] = {
-    "action_prediction": (by_colour, 1.0),
+    "action_prediction": (by_color, 1.0),
     "moving_attribute": (longest, 1.0),
     "object_shuffle": (often_first, 1 / 8),
 }

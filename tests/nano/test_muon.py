@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from qtablate.nano.muon import Muon, orthogonal
+from qtablate.nano.muon import Muon, orthogonalize
 
 SHAPES = [(96, 96), (192, 96), (96, 192)]
 
@@ -34,7 +34,7 @@ def test_singular_values_go_to_about_one_and_vectors_stay(shape):
     """Five steps of the quintic bring them between .65 and 1.25, whatever the size of the gradient."""
     matrix = 1e-3 * torch.randn(3, *shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
-    inner = u.mT @ orthogonal(matrix) @ vh.mT  # diagonal: the same singular vectors
+    inner = u.mT @ orthogonalize(matrix) @ vh.mT  # diagonal: the same singular vectors
     values = inner.diagonal(dim1=-2, dim2=-1)
     assert (inner - torch.diag_embed(values)).abs().max() < 1e-8
     large = s > 0.05 * s.amax(-1, keepdim=True)

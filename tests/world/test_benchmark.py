@@ -15,15 +15,15 @@ import pytest
 
 from qtablate.datatypes import Item
 from qtablate.prompts.mvbench import MEDIA_ROOTS
-from qtablate.world import scenarios as stories
-from qtablate.world.benchmark import ITEMS_A_CLIP, WorldBench, WorldTraining, scene_of
+from qtablate.world.benchmark import ITEMS_PER_CLIP, WorldBench, WorldTraining, scene_of
+from qtablate.world.levels import LEVELS, Level
 from qtablate.world.questions import TASKS
-from qtablate.world.scenarios import LEVELS, STORIES
+from qtablate.world.scenarios import SCENARIOS
 from qtablate.world.scene import OPPOSITE
 
 SMALL, DEFAULT = WorldBench(24), WorldBench()
 LARGE = {level: WorldBench(320 if level == "normal" else 160, level) for level in LEVELS}
-TOLD = {level: WorldBench(bench.items_a_task // 2, level, split="train") for level, bench in LARGE.items()}
+TOLD = {level: WorldBench(bench.items_per_task // 2, level, split="train") for level, bench in LARGE.items()}
 
 
 def of_task(bench: WorldBench, task: str) -> list[Item]:
@@ -78,7 +78,7 @@ def test_several_items_a_clip_of_different_tasks():
         clips[item.clip].append(item.task)
     # few tasks ask about one story, so that most clips cannot have four
     assert sum(map(len, clips.values())) / len(clips) > 1.5
-    assert max(map(len, clips.values())) == ITEMS_A_CLIP
+    assert max(map(len, clips.values())) == ITEMS_PER_CLIP
     assert all(len(set(tasks)) == len(tasks) for tasks in clips.values())
     assert set(clips) == set(DEFAULT.clips())
 
@@ -97,6 +97,11 @@ def test_same_items_in_another_process():
     assert out.strip() == str(SMALL.items)
 
 
+def test_the_fingerprint_of_the_default_benchmark_stays():
+    """The keys of all finished cells contain it: it may change with the clips or the texts only."""
+    assert DEFAULT.fingerprint == "4e9ae65a96fa9e6b"
+
+
 def test_fingerprints_tell_benchmarks_and_splits_apart():
     made = [
         SMALL,
@@ -112,24 +117,24 @@ def test_fingerprints_tell_benchmarks_and_splits_apart():
     assert WorldBench(8).fingerprint == made[1].fingerprint
 
 
-@pytest.mark.parametrize("story", STORIES)
-def test_a_story_that_is_told_otherwise_changes_the_fingerprint(story, monkeypatch):
-    """Features are cached by it, so that no part of the world may change unnoticed."""
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_changing_a_scenario_changes_the_fingerprint(scenario, monkeypatch):
+    """Cached features are found by the fingerprint, so no part of the world may change unnoticed."""
     before = WorldTraining(1, 1).fingerprint
-    tell, share = STORIES[story]
+    generate, share = SCENARIOS[scenario]
 
-    def otherwise(*arguments):
-        parts = tell(*arguments)
-        return replace(parts, things=[replace(thing, form="T") for thing in parts.things])
+    def changed(*arguments):
+        parts = generate(*arguments)
+        return replace(parts, objects=[replace(obj, form="T") for obj in parts.objects])
 
-    monkeypatch.setitem(stories.STORIES, story, (otherwise, share))
+    monkeypatch.setitem(SCENARIOS, scenario, (changed, share))
     assert WorldTraining(1, 1).fingerprint != before
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_level_that_becomes_another_one_changes_its_fingerprint(level, monkeypatch):
+def test_changing_a_level_changes_its_fingerprint(level, monkeypatch):
     before = WorldTraining(1, 1, level).fingerprint
-    monkeypatch.setitem(stories.LEVELS, level, stories.Level((4, 4), (1, 1), 3))
+    monkeypatch.setitem(LEVELS, level, Level((4, 4), (1, 1), 3))
     assert WorldTraining(1, 1, level).fingerprint != before
 
 
@@ -278,11 +283,11 @@ def test_what_would_have_been_is_to_stay_or_to_go_one_way_or_the_opposite(level)
     assert abs(share - 1 / 3) < 4 * (2 / 9 / len(items)) ** 0.5
 
 
-COLOURED = ("unexpected_action", "object_interaction", "moving_attribute", "state_change", "episodic_reasoning")
+COLORED = ("unexpected_action", "object_interaction", "moving_attribute", "state_change", "episodic_reasoning")
 
 
-def test_options_are_colours_alone_where_a_thing_is_asked_for():
-    for task in COLOURED:
+def test_options_are_colors_alone_where_a_thing_is_asked_for():
+    for task in COLORED:
         for item in of_task(LARGE["normal"], task):
             assert set(item.options) <= set(TASKS[task].answers)
 

@@ -5,24 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qtablate.nano.labels import ALL_DEEDS, CLASSES, IGNORE, OF_THINGS, dense_labels
+from qtablate.nano.labels import ALL_MOTIONS, CLASSES, IGNORE, OBJECT_LABELS, dense_labels
 from qtablate.seeds import Rng
-from qtablate.world.scenarios import LEVELS, STORIES, simulate, still_life
+from qtablate.world.levels import LEVELS
+from qtablate.world.scenarios import SCENARIOS, random_scene, static_scene
 from qtablate.world.scene import (
     BACKGROUNDS,
     CAMERA,
-    COLOURS,
+    COLORS,
     DIRECTIONS,
     FORMS,
     FRAMES,
     GESTURES,
     Scene,
-    Thing,
+    SceneObject,
     render,
 )
 
 NAMES = list(CLASSES)
-SCENES = [simulate(Rng("test", "labels", level, number), LEVELS[level]) for number in range(100) for level in LEVELS]
+SCENES = [random_scene(Rng("test", "labels", level, number), LEVELS[level]) for number in range(100) for level in LEVELS]
 PIXELS = {id(scene): render(scene) for scene in SCENES}
 LABELS = {id(scene): dense_labels(scene) for scene in SCENES}
 
@@ -49,23 +50,23 @@ def holds(pixels: np.ndarray, rgb: tuple[int, int, int]) -> np.ndarray:
     return (pixels == rgb).all(axis=-1).any(axis=-1)
 
 
-def colour_number(thing: Thing, frame: int) -> int:
-    return list(COLOURS).index(thing.colour_at(frame))
+def color_number(obj: SceneObject, frame: int) -> int:
+    return list(COLORS).index(obj.color_at(frame))
 
 
-def by_hand(*things: Thing, **more: object) -> Scene:
-    return Scene("by hand", things, "black", "black", **more)
+def by_hand(*objects: SceneObject, **more: object) -> Scene:
+    return Scene("by hand", objects, "black", "black", **more)
 
 
-def square(colour: str, x: int, y: int = 4, **more: object) -> Thing:
-    return Thing(colour, "square", more.pop("deed", "still"), x=(x,), y=(y,), radius=(3,), visible=(True,), **more)
+def square(color: str, x: int, y: int = 4, **more: object) -> SceneObject:
+    return SceneObject(color, "square", more.pop("motion", "still"), x=(x,), y=(y,), radius=(3,), visible=(True,), **more)
 
 
 @pytest.mark.parametrize("frames", [FRAMES, 1])
 def test_labels_are_in_their_ranges(frames):
     for number in range(60):
-        tell = simulate if frames == FRAMES else still_life
-        labels = dense_labels(tell(Rng("test", "range", number)), frames)
+        generate = random_scene if frames == FRAMES else static_scene
+        labels = dense_labels(generate(Rng("test", "range", number)), frames)
         assert labels.shape == (frames * 16, len(CLASSES))
         for name, classes in CLASSES.items():
             values = label(labels, name)
@@ -84,14 +85,14 @@ def test_every_class_of_every_label_occurs():
         assert seen[name] == set(range(classes)) - left_out.get(name, set()), name
 
 
-def test_a_patchs_colour_is_in_its_pixels():
-    colours, seen, missing = list(COLOURS.values()), 0, []
+def test_a_patchs_color_is_in_its_pixels():
+    colors, seen, missing = list(COLORS.values()), 0, []
     for scene in SCENES:
         values, pixels = label(LABELS[id(scene)], "colour"), patches(PIXELS[id(scene)])
         for value in set(values.tolist()) - {IGNORE}:
             mine = values == value
             seen += int(mine.sum())
-            missing += [(scene.story, scene.camera)] * int((~holds(pixels[mine], colours[value])).sum())
+            missing += [(scene.scenario, scene.camera)] * int((~holds(pixels[mine], colors[value])).sum())
     assert seen > 2000
     assert missing == []
 
@@ -113,10 +114,10 @@ def test_only_a_patch_with_a_thing_says_what_the_thing_is():
     for scene in SCENES:
         labels = LABELS[id(scene)]
         other = label(labels, "thing") != 1
-        assert (labels[other][:, : len(OF_THINGS)] == IGNORE).all()
+        assert (labels[other][:, : len(OBJECT_LABELS)] == IGNORE).all()
         for name in ("colour", "first_colour", "form", "deed"):
             assert (label(labels, name)[~other] != IGNORE).all()
-        for name in set(CLASSES) - set(OF_THINGS) - {"thing"}:
+        for name in set(CLASSES) - set(OBJECT_LABELS) - {"thing"}:
             assert (label(labels, name) != IGNORE).all()
 
 
@@ -125,12 +126,12 @@ def test_every_visible_thing_is_labelled_somewhere():
     lost = seen = 0
     for scene in SCENES:
         labels = by_frame(scene)
-        for thing in scene.things:
+        for obj in scene.objects:
             for frame in range(FRAMES):
-                rows = label(labels[frame], "colour") == colour_number(thing, frame)
-                if not thing.visible[frame]:
+                rows = label(labels[frame], "colour") == color_number(obj, frame)
+                if not obj.visible[frame]:
                     assert not rows.any()
-                elif holds(patches(PIXELS[id(scene)][frame : frame + 1]), COLOURS[thing.colour_at(frame)]).any():
+                elif holds(patches(PIXELS[id(scene)][frame : frame + 1]), COLORS[obj.color_at(frame)]).any():
                     seen += 1
                     lost += not rows.any()
     assert lost < 0.03 * seen
@@ -140,47 +141,47 @@ def test_labels_of_a_thing_say_what_it_is_and_does():
     known, seen = {"left": 0, "right": 1, "up": 2, "down": 3}, set()
     for scene in SCENES:
         labels = by_frame(scene)
-        for number, thing in enumerate(scene.things):
-            for frame in range(FRAMES) if scene.story != "cups" else ():  # they share one colour: see below
-                rows = label(labels[frame], "colour") == colour_number(thing, frame)
+        for number, obj in enumerate(scene.objects):
+            for frame in range(FRAMES) if scene.scenario != "cups" else ():  # they share one colour: see below
+                rows = label(labels[frame], "colour") == color_number(obj, frame)
                 expected = {
-                    "first_colour": list(COLOURS).index(thing.colour),
-                    "form": FORMS.index(thing.form_at(frame)),
-                    "deed": ALL_DEEDS.index(thing.deed),
-                    "direction": known.get(thing.direction, IGNORE),
-                    "then_direction": known.get(thing.then, IGNORE),
-                    "then_colour": list(COLOURS).index(thing.then) if thing.then in COLOURS else IGNORE,
-                    "at": thing.at if thing.deed in ("recolour", "appear", "vanish") else IGNORE,
-                    "times": thing.times if thing.deed == "blink" else IGNORE,
-                    "partner": list(COLOURS).index(thing.partner) if thing.deed in ("roll", "hit", "held") else IGNORE,
-                    "odd": int(number == scene.odd) if scene.story == "crowd" else IGNORE,
+                    "first_colour": list(COLORS).index(obj.color),
+                    "form": FORMS.index(obj.form_at(frame)),
+                    "deed": ALL_MOTIONS.index(obj.motion),
+                    "direction": known.get(obj.direction, IGNORE),
+                    "then_direction": known.get(obj.next_direction, IGNORE),
+                    "then_colour": list(COLORS).index(obj.next_color) if obj.next_color in COLORS else IGNORE,
+                    "at": obj.event_frame if obj.motion in ("recolor", "appear", "vanish") else IGNORE,
+                    "times": obj.blink_count if obj.motion == "blink" else IGNORE,
+                    "partner": list(COLORS).index(obj.partner) if obj.motion in ("roll", "hit", "blocked") else IGNORE,
+                    "odd": int(number == scene.odd_index) if scene.scenario == "crowd" else IGNORE,
                     "origin": IGNORE,
                     "coin": IGNORE,
                 }
                 for name, value in expected.items():
                     assert (label(labels[frame], name)[rows] == value).all(), name
                     seen |= {name} if value != IGNORE and rows.any() else set()
-    assert seen == set(OF_THINGS) - {"colour", "origin", "coin"}
+    assert seen == set(OBJECT_LABELS) - {"colour", "origin", "coin"}
 
 
-def test_deeds_have_numbers_of_their_own():
-    assert len(set(ALL_DEEDS)) == len(ALL_DEEDS) == CLASSES["deed"]
-    assert {thing.deed for scene in SCENES for thing in scene.things} == set(ALL_DEEDS)
-    assert set(GESTURES) < set(ALL_DEEDS)
+def test_motions_have_distinct_class_numbers():
+    assert len(set(ALL_MOTIONS)) == len(ALL_MOTIONS) == CLASSES["deed"]
+    assert {obj.motion for scene in SCENES for obj in scene.objects} == set(ALL_MOTIONS)
+    assert set(GESTURES) < set(ALL_MOTIONS)
 
 
 def test_cups_are_told_by_the_coin_and_by_where_they_began_wherever_they_go():
     """A cup on a patch's middle is told there; of what stands by nothing of the sort is told."""
-    cups = [scene for scene in SCENES if scene.story == "cups"]
+    cups = [scene for scene in SCENES if scene.scenario == "cups"]
     assert len(cups) > 10
     for scene in cups:
-        labels, places = by_frame(scene), sorted(thing.x[0] for thing in scene.things[:3])
-        for number, thing in enumerate(scene.things[:3]):
+        labels, places = by_frame(scene), sorted(obj.x[0] for obj in scene.objects[:3])
+        for number, obj in enumerate(scene.objects[:3]):
             for frame in range(FRAMES):
-                patch = thing.y[frame] // 8 * 4 + thing.x[frame] // 8
-                if thing.x[frame] % 8 == thing.y[frame] % 8 == 4:
-                    assert label(labels[frame], "coin")[patch] == int(number == scene.coin)
-                    assert label(labels[frame], "origin")[patch] == places.index(thing.x[0])
+                patch = obj.y[frame] // 8 * 4 + obj.x[frame] // 8
+                if obj.x[frame] % 8 == obj.y[frame] % 8 == 4:
+                    assert label(labels[frame], "coin")[patch] == int(number == scene.coin_index)
+                    assert label(labels[frame], "origin")[patch] == places.index(obj.x[0])
         for name in ("coin", "origin"):
             of_cups = label(labels, "form") == FORMS.index("cup")
             assert ((label(labels, name) != IGNORE) == of_cups).all()
@@ -203,8 +204,8 @@ def test_the_background_of_a_frame_and_of_the_clips_ends():
         labels, clip = by_frame(scene), PIXELS[id(scene)]
         shown = []
         for frame in clip:
-            colours, counts = np.unique(frame.astype(int) @ code, return_counts=True)
-            shown.append(floors[int(colours[counts.argmax()])])
+            colors, counts = np.unique(frame.astype(int) @ code, return_counts=True)
+            shown.append(floors[int(colors[counts.argmax()])])
         assert (label(labels, "background") == np.array(shown)[:, None]).all()
         assert (label(labels, "background_first") == shown[0]).all()
         assert (label(labels, "background_last") == shown[-1]).all()
@@ -212,13 +213,13 @@ def test_the_background_of_a_frame_and_of_the_clips_ends():
 
 def test_a_scene_by_hand():
     """One red disc that turns, in the second patch of the second row; the floor goes from black to navy in frame 1."""
-    thing = Thing("red", "disc", "turn", "left", "up", x=(12, 12), y=(12, 12), radius=(3, 3), visible=(True, False))
-    labels = dense_labels(Scene("traffic", (thing,), "black", "navy", 1), frames=2)
+    obj = SceneObject("red", "disc", "turn", "left", "up", x=(12, 12), y=(12, 12), radius=(3, 3), visible=(True, False))
+    labels = dense_labels(Scene("traffic", (obj,), "black", "navy", 1), frames=2)
     expected = {
         "colour": 0,
         "first_colour": 0,
         "form": 1,
-        "deed": ALL_DEEDS.index("turn"),
+        "deed": ALL_MOTIONS.index("turn"),
         "direction": list(DIRECTIONS).index("left"),
         "then_direction": list(DIRECTIONS).index("up"),
         "then_colour": IGNORE,
@@ -237,7 +238,7 @@ def test_a_scene_by_hand():
         "place": 5,
     }
     assert dict(zip(NAMES, labels[5].tolist(), strict=True)) == expected
-    hidden = expected | dict.fromkeys(OF_THINGS, IGNORE) | {"thing": 0, "background": 2, "frame": 1}
+    hidden = expected | dict.fromkeys(OBJECT_LABELS, IGNORE) | {"thing": 0, "background": 2, "frame": 1}
     assert dict(zip(NAMES, labels[16 + 5].tolist(), strict=True)) == hidden
     assert label(labels[:16], "thing").sum() == 1
     assert label(labels[16:], "thing").sum() == 0
@@ -245,8 +246,10 @@ def test_a_scene_by_hand():
 
 def test_a_change_by_hand():
     """A green square becomes white in frame 1: its colour goes with the frame, its first colour does not."""
-    thing = Thing("green", "square", "recolour", then="white", at=1, x=(4, 4), y=(4, 4), radius=(3, 3), visible=(True, True))
-    labels = dense_labels(by_hand(thing), frames=2)[::16]
+    obj = SceneObject(
+        "green", "square", "recolor", next_color="white", event_frame=1, x=(4, 4), y=(4, 4), radius=(3, 3), visible=(True, True)
+    )
+    labels = dense_labels(by_hand(obj), frames=2)[::16]
     told = {name: label(labels, name).tolist() for name in ("colour", "first_colour", "then_colour", "then_direction", "at")}
     assert told == {
         "colour": [1, 7],
@@ -258,9 +261,9 @@ def test_a_change_by_hand():
 
 
 def test_partners_the_odd_one_and_the_camera_by_hand():
-    red = square("red", 4, deed="roll", direction="right", partner="blue")
-    blue, green = square("blue", 12, deed="hit", direction="right", partner="red"), replace(square("green", 20), form="cup")
-    first = dense_labels(by_hand(red, blue, green, odd=1, coin=2, camera="back"), frames=1)[:4]
+    red = square("red", 4, motion="roll", direction="right", partner="blue")
+    blue, green = square("blue", 12, motion="hit", direction="right", partner="red"), replace(square("green", 20), form="cup")
+    first = dense_labels(by_hand(red, blue, green, odd_index=1, coin_index=2, camera="back"), frames=1)[:4]
     told = {name: label(first, name).tolist() for name in ("partner", "odd", "coin", "camera")}
     assert told == {
         "partner": [2, 0, IGNORE, IGNORE],
@@ -272,13 +275,13 @@ def test_partners_the_odd_one_and_the_camera_by_hand():
 
 def test_a_figures_form_is_its_pose():
     poses = ("down",) * 2 + ("out",) * 3 + ("up",) * 3
-    thing = Thing("red", "figure", "raise", x=(4,) * 8, y=(4,) * 8, radius=(3,) * 8, visible=(True,) * 8, poses=poses)
-    forms = [FORMS[value] for value in label(dense_labels(by_hand(thing))[::16], "form")]
+    obj = SceneObject("red", "figure", "raise", x=(4,) * 8, y=(4,) * 8, radius=(3,) * 8, visible=(True,) * 8, poses=poses)
+    forms = [FORMS[value] for value in label(dense_labels(by_hand(obj))[::16], "form")]
     assert forms == ["down", "down", "out", "out", "out", "up", "up", "up"]
 
 
 @pytest.mark.parametrize(
-    ("x", "things"),
+    ("x", "objects"),
     [
         (12, [0, 1, 0, 0]),
         (14, [0, 1, IGNORE, 0]),  # 2 of 7 columns in the third patch
@@ -288,10 +291,10 @@ def test_a_figures_form_is_its_pose():
         (20, [0, 0, 1, 0]),
     ],
 )
-def test_a_patch_that_shows_little_of_a_thing_is_not_asked_what_it_shows(x, things):
+def test_a_patch_that_shows_little_of_a_thing_is_not_asked_what_it_shows(x, objects):
     labels = dense_labels(by_hand(square("red", x)), frames=1)[:4]
-    assert label(labels, "thing").tolist() == things
-    assert label(labels, "colour").tolist() == [0 if value == 1 else IGNORE for value in things]
+    assert label(labels, "thing").tolist() == objects
+    assert label(labels, "colour").tolist() == [0 if value == 1 else IGNORE for value in objects]
 
 
 def test_a_thing_in_four_patches_is_labelled_where_most_of_it_is():
@@ -311,8 +314,8 @@ def test_a_patch_of_two_things_belongs_to_the_larger_part(large_first):
 
 def test_what_is_out_of_view_has_no_label():
     """A disc beyond the corner: its box reaches into the picture, its pixels do not."""
-    thing = Thing("red", "disc", "still", x=(-4,), y=(-4,), radius=(5,), visible=(True,))
-    scene = by_hand(thing, camera="forward")
+    obj = SceneObject("red", "disc", "still", x=(-4,), y=(-4,), radius=(5,), visible=(True,))
+    scene = by_hand(obj, camera="forward")
     assert (render(scene, 1) == BACKGROUNDS["black"]).all()
     assert not (label(dense_labels(scene, 1), "thing") == 1).any()
 
@@ -324,4 +327,4 @@ def test_place_and_frame_count_up():
 
 
 def test_these_scenes_tell_every_story():
-    assert {scene.story for scene in SCENES} == set(STORIES)
+    assert {scene.scenario for scene in SCENES} == set(SCENARIOS)

@@ -9,7 +9,7 @@ from PIL import Image
 from qtablate.errors import DataError
 from qtablate.prompts.mvbench import MEDIA_ROOTS
 from qtablate.world.benchmark import WorldBench
-from qtablate.world.preview import preview, sheet
+from qtablate.world.preview import contact_sheet, preview
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_a_row_an_item_of_the_level_that_was_asked_for(written):
     for path in written[1]:
         items = [item for item in world.items if item.task == path.stem]
         with Image.open(path) as image:
-            assert (pixels(image) == pixels(sheet(world, items))).all()
+            assert (pixels(image) == pixels(contact_sheet(world, items))).all()
             assert image.height > len(items) * 4 * 32
             assert image.width > 8 * 4 * 32
 
@@ -52,7 +52,7 @@ def test_a_row_an_item_of_the_level_that_was_asked_for(written):
 def test_every_frame_is_shown_enlarged():
     world = WorldBench(2)
     for item in world.items[::8]:
-        picture = pixels(sheet(world, [item]))
+        picture = pixels(contact_sheet(world, [item]))
         left = 0
         for frame in world.frames(item.clip).astype(int):
             large = np.kron(frame, np.ones((4, 4, 1), dtype=int))
@@ -68,7 +68,7 @@ def test_the_gold_option_is_green_and_no_other_ink_is():
         spans = []
         for answer in range(len(item.options)):
             changed = type(item)(item.id, item.task, item.clip, item.question, item.options, answer)
-            below = pixels(sheet(world, [changed]))[6 + 128 :]
+            below = pixels(contact_sheet(world, [changed]))[6 + 128 :]
             rows, columns = np.nonzero(green(below))
             assert len(rows) > 10
             assert rows.min() > below.shape[0] // 3  # the question above is not
@@ -76,14 +76,14 @@ def test_the_gold_option_is_green_and_no_other_ink_is():
         for (_, end), (start, _) in itertools.pairwise(spans):
             assert end < start
         (start, end) = spans[item.answer]
-        mine = green(pixels(sheet(world, [item]))[6 + 128 :])
+        mine = green(pixels(contact_sheet(world, [item]))[6 + 128 :])
         assert mine[:, start : end + 1].sum() == mine.sum()
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused_and_kept(tmp_path):
     path = tmp_path / "sheets"
     path.write_text("mine")
-    with pytest.raises(DataError, match="sheets is no folder"):
+    with pytest.raises(DataError, match="sheets is not a folder"):
         preview(path, 1, "normal")
     assert path.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [path]

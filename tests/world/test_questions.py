@@ -9,8 +9,10 @@ import pytest
 
 from qtablate.seeds import Rng
 from qtablate.world.captions import caption
-from qtablate.world.questions import TASKS, Question, image_questions, questions
-from qtablate.world.scenarios import LEVELS, STORIES, simulate, still_life
+from qtablate.world.levels import LEVELS
+from qtablate.world.question import Question
+from qtablate.world.questions import TASKS, image_questions, questions
+from qtablate.world.scenarios import SCENARIOS, random_scene, static_scene
 from qtablate.world.scene import render
 
 # the palette as a viewer would name it, not imported: a changed colour must be seen here
@@ -27,10 +29,10 @@ RGB = {
 FLOOR = {"black": (10, 10, 10), "gray": (110, 110, 110), "navy": (15, 20, 75), "brown": (85, 55, 30)}
 COIN = (255, 215, 0)
 COUNT = ("zero", "one", "two", "three")
-WHEN = ("", "early", "early", "midway", "midway", "late", "late", "")
+TIME_WORDS = ("", "early", "early", "midway", "midway", "late", "late", "")
 STEP = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 BACK = {"left": "right", "right": "left", "up": "down", "down": "up"}
-SIDE = 32
+IMAGE_SIZE = 32
 FORMS_BY_SIDES = {  # which of (left, right, top, bottom) is a whole line
     (True, True, True, True): "square",
     (False, False, False, True): "triangle",
@@ -60,40 +62,40 @@ class Eye:
     def __init__(self, clip: np.ndarray) -> None:
         self.clip, self.packed = clip, packed(clip)
         self.boxes = {name: [self._box(mask) for mask in self.packed == packed(rgb)] for name, rgb in RGB.items()}
-        self.colours = [name for name, boxes in self.boxes.items() if any(boxes)]
+        self.colors = [name for name, boxes in self.boxes.items() if any(boxes)]
 
     @staticmethod
     def _box(mask: np.ndarray) -> Box | None:
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         return (int(columns[0]), int(columns[-1]), int(rows[0]), int(rows[-1])) if len(rows) else None
 
-    def seen(self, colour: str) -> list[bool]:
-        return [box is not None for box in self.boxes[colour]]
+    def seen(self, color: str) -> list[bool]:
+        return [box is not None for box in self.boxes[color]]
 
-    def path(self, colour: str) -> list[tuple[float, float]]:
-        return [((b[0] + b[1]) / 2, (b[2] + b[3]) / 2) for b in self.boxes[colour] if b]
+    def path(self, color: str) -> list[tuple[float, float]]:
+        return [((b[0] + b[1]) / 2, (b[2] + b[3]) / 2) for b in self.boxes[color] if b]
 
-    def widths(self, colour: str) -> list[int]:
-        return [box[1] - box[0] + 1 for box in self.boxes[colour] if box]
+    def widths(self, color: str) -> list[int]:
+        return [box[1] - box[0] + 1 for box in self.boxes[color] if box]
 
-    def way(self, colour: str, start: int = 0, end: int = -1) -> str:
+    def way(self, color: str, start: int = 0, end: int = -1) -> str:
         """The direction between two frames; empty when it is none or not along one axis."""
-        path = self.path(colour)
+        path = self.path(color)
         sign = tuple(int(np.sign(b - a)) for a, b in zip(path[start], path[end], strict=True))
         return {step: name for name, step in STEP.items()}.get(sign, "")
 
-    def moves(self, colour: str) -> bool:
-        return len(set(self.path(colour))) > 1
+    def moves(self, color: str) -> bool:
+        return len(set(self.path(color))) > 1
 
-    def turns(self, colour: str) -> str:
+    def turns(self, color: str) -> str:
         """Like `up then left`; empty for a thing that keeps its direction."""
-        first, last = self.way(colour, 0, 1), self.way(colour, -2, -1)
+        first, last = self.way(color, 0, 1), self.way(color, -2, -1)
         return f"{first} then {last}" if first != last else ""
 
-    def next_way(self, colour: str) -> str:
+    def next_way(self, color: str) -> str:
         """What goes on in the same manner: three legs of two frames; what came there and back goes back, and three sides of
         a square are followed by the fourth."""
-        first, second, third = (self.way(colour, start, start + 2) for start in (0, 2, 4))
+        first, second, third = (self.way(color, start, start + 2) for start in (0, 2, 4))
         if second == BACK[first]:
             assert third == first
             return second
@@ -101,17 +103,17 @@ class Eye:
         return BACK[second]
 
     def floor(self, frame: int) -> str:
-        colours, counts = np.unique(self.packed[frame], return_counts=True)
-        value = int(colours[counts.argmax()])
+        colors, counts = np.unique(self.packed[frame], return_counts=True)
+        value = int(colors[counts.argmax()])
         return name_of((value >> 16, value >> 8 & 255, value & 255), FLOOR)
 
-    def pixels(self, colour: str, frame: int) -> np.ndarray:
+    def pixels(self, color: str, frame: int) -> np.ndarray:
         """What of its box a thing fills."""
-        left, right, top, bottom = self.boxes[colour][frame]
-        return self.packed[frame, top : bottom + 1, left : right + 1] == packed(RGB[colour])
+        left, right, top, bottom = self.boxes[color][frame]
+        return self.packed[frame, top : bottom + 1, left : right + 1] == packed(RGB[color])
 
-    def form(self, colour: str) -> str:
-        it = self.pixels(colour, self.seen(colour).index(True))
+    def form(self, color: str) -> str:
+        it = self.pixels(color, self.seen(color).index(True))
         sides = (it[:, 0].all(), it[:, -1].all(), it[0].all(), it[-1].all())
         if any(sides):
             return FORMS_BY_SIDES[tuple(map(bool, sides))]
@@ -122,34 +124,34 @@ class Eye:
             return "figure"
         return "cross" if it[0].sum() == it[1].sum() else "disc"
 
-    def arms(self, colour: str) -> list[str]:
+    def arms(self, color: str) -> list[str]:
         """Of a figure: the hands are where the left edge of its box is touched."""
-        boxes = [self.pixels(colour, n) for n in range(len(self.clip))]
+        boxes = [self.pixels(color, n) for n in range(len(self.clip))]
         return [{0: "up", len(it) // 2: "out", len(it) - 1: "down"}[int(it[:, 0].argmax())] for it in boxes]
 
-    def becomes(self, colour: str) -> tuple[str, int]:
+    def becomes(self, color: str) -> tuple[str, int]:
         """The colour that stands in the last frame where this one stood first, and the frame in which it came."""
-        (x, y) = self.path(colour)[0]
+        (x, y) = self.path(color)[0]
         column = self.packed[:, int(y), int(x)].tolist()
         return name_of(self.clip[-1, int(y), int(x)], RGB), column.index(column[-1])
 
-    def changes(self, colour: str) -> bool:
-        return self.becomes(colour)[0] not in ("", colour) and self.seen(colour)[0] and not self.seen(colour)[-1]
+    def changes(self, color: str) -> bool:
+        return self.becomes(color)[0] not in ("", color) and self.seen(color)[0] and not self.seen(color)[-1]
 
-    def things(self) -> list[str]:
+    def objects(self) -> list[str]:
         """By their first colours: what another thing becomes is not a thing of its own."""
-        later = {self.becomes(name)[0] for name in self.colours if self.changes(name)}
-        return [name for name in self.colours if name not in later]
+        later = {self.becomes(name)[0] for name in self.colors if self.changes(name)}
+        return [name for name in self.colors if name not in later]
 
     def events(self) -> dict[str, int]:
         """When each thing appears, vanishes or changes."""
-        seen = {name: self.seen(name) for name in self.things()}
+        seen = {name: self.seen(name) for name in self.objects()}
         return {name: shown.index(not shown[0]) for name, shown in seen.items() if not all(shown)}
 
-    def deed(self, colour: str) -> str:
-        seen, widths, path = self.seen(colour), self.widths(colour), self.path(colour)
-        if self.form(colour) == "figure":
-            arms = self.arms(colour)
+    def motion(self, color: str) -> str:
+        seen, widths, path = self.seen(color), self.widths(color), self.path(color)
+        if self.form(color) == "figure":
+            arms = self.arms(color)
             if all(a != b for a, b in itertools.pairwise(arms)):
                 return "waves" if "up" in arms else "flaps"
             heights = [("down", "out", "up").index(pose) for pose in arms]
@@ -158,7 +160,7 @@ class Eye:
         if not seen[0]:
             return "appears"
         if not seen[-1]:
-            return "changes" if self.changes(colour) else "vanishes"
+            return "changes" if self.changes(color) else "vanishes"
         if not all(seen):
             return "blinks"
         if len({*widths}) > 1:
@@ -167,17 +169,17 @@ class Eye:
         swings = [min(places) < places[0] < max(places) for places in zip(*path, strict=True)]
         return {(True, False): "sways", (False, True): "bounces"}.get(tuple(swings), "")
 
-    def habit(self, colour: str) -> object:
+    def habit(self, color: str) -> object:
         """All that it does, whatever its place, form and colour."""
-        (x, y), widths = self.path(colour)[0], self.widths(colour)
+        (x, y), widths = self.path(color)[0], self.widths(color)
         return (
-            tuple(self.seen(colour)),
-            tuple((a - x, b - y) for a, b in self.path(colour)),
+            tuple(self.seen(color)),
+            tuple((a - x, b - y) for a, b in self.path(color)),
             tuple(width - widths[0] for width in widths),
         )
 
     def unlike(self) -> str:
-        habits = {name: self.habit(name) for name in self.colours}
+        habits = {name: self.habit(name) for name in self.colors}
         counts = Counter(habits.values())
         assert len(counts) == 2
         assert len(habits) > 2
@@ -187,12 +189,12 @@ class Eye:
     def hits(self) -> list[tuple[str, str]]:
         """(what goes, what it runs into): it goes from the first frame on, and rests where the next step would touch."""
         out = []
-        for name in self.colours:
+        for name in self.colors:
             path, way = self.path(name), self.way(name, 0, 1)
             rest = next((n for n, (a, b) in enumerate(itertools.pairwise(path)) if a == b), 0)
             if way and rest:
                 (x, y), (dx, dy) = path[rest], np.subtract(path[1], path[0])
-                there = {o: self.path(o)[rest] for o in self.colours if o != name}
+                there = {o: self.path(o)[rest] for o in self.colors if o != name}
                 out += [(name, o) for o, (a, b) in there.items() if max(abs(a - x - dx), abs(b - y - dy)) < 7]
         return out
 
@@ -206,9 +208,12 @@ class Eye:
             return way
         spread = []
         for boxes in self.boxes.values():
-            whole = [b for b in boxes if b and min(b) > 0 and max(b) < SIDE - 1]
+            whole = [b for b in boxes if b and min(b) > 0 and max(b) < IMAGE_SIZE - 1]
             if whole:  # how far its middle is from that of the picture, and how large it is
-                ends = [max(abs(b[0] + b[1] - SIDE), abs(b[2] + b[3] - SIDE)) + b[1] - b[0] for b in (whole[0], whole[-1])]
+                ends = [
+                    max(abs(b[0] + b[1] - IMAGE_SIZE), abs(b[2] + b[3] - IMAGE_SIZE)) + b[1] - b[0]
+                    for b in (whole[0], whole[-1])
+                ]
                 spread.append(ends[1] - ends[0])
         if not any(spread):  # things at the edge alone: fewer dots are in view before a camera that is near
             floors = [np.unique(self.packed[frame], return_counts=True)[1].max() for frame in (0, -1)]
@@ -257,11 +262,11 @@ class Eye:
         Things are squares of 7 pixels painted on a floor, and their first step shows their speed. What can go on goes;
         what is stopped by another thing passes its speed on to it; what reaches the edge rests.
         """
-        names = [name for name in self.colours if name != gone]
+        names = [name for name in self.colors if name != gone]
         corner = {n: (self.boxes[n][0][0], self.boxes[n][0][2]) for n in names}
         speed = {n: tuple(int(v) for v in np.subtract(self.path(n)[1], self.path(n)[0])) for n in names}
         went = dict.fromkeys(names, "")
-        floor = np.full((SIDE, SIDE), -1)
+        floor = np.full((IMAGE_SIZE, IMAGE_SIZE), -1)
 
         def square(n: str, dx: int = 0, dy: int = 0) -> np.ndarray:
             x, y = corner[n][0] + dx, corner[n][1] + dy
@@ -296,46 +301,46 @@ NAMED = re.compile(r"\b[Tt]he (\w+) (square|disc|triangle|cross|[TLHXUE]|figure|
 def answer(eye: Eye, question: Question) -> str:
     """The answer that the eye gives."""
     named = NAMED.findall(question.text)
-    assert all(form in ("thing", eye.form(colour)) for colour, form in named)
-    colour = named[-1][0] if named else ""
+    assert all(form in ("thing", eye.form(color)) for color, form in named)
+    color = named[-1][0] if named else ""
     match question.task:
         case "moving_direction":
-            return eye.way(colour)
+            return eye.way(color)
         case "moving_count":
-            return COUNT[sum(eye.moves(name) for name in eye.colours)]
+            return COUNT[sum(eye.moves(name) for name in eye.colors)]
         case "moving_attribute":
             way = question.text.removesuffix("?").split()[-1]
-            (one,) = [name for name in eye.colours if eye.moves(name) and not eye.turns(name) and eye.way(name) == way]
+            (one,) = [name for name in eye.colors if eye.moves(name) and not eye.turns(name) and eye.way(name) == way]
             return one
         case "object_existence":
             asked = question.text.split()[3]
             assert asked in RGB
-            return "yes" if asked in eye.colours and eye.moves(asked) else "no"
+            return "yes" if asked in eye.colors and eye.moves(asked) else "no"
         case "action_sequence":
-            return eye.turns(colour)
+            return eye.turns(color)
         case "action_prediction":
-            return eye.next_way(colour)
+            return eye.next_way(color)
         case "action_count":
-            return COUNT[sum(a and not b for a, b in itertools.pairwise(eye.seen(colour)))]
+            return COUNT[sum(a and not b for a, b in itertools.pairwise(eye.seen(color)))]
         case "action_antonym" | "fine_grained_action" | "fine_grained_pose":
-            return eye.deed(colour)
+            return eye.motion(color)
         case "unexpected_action":
             return eye.unlike()
         case "object_interaction":
             (pair,) = eye.hits()
             mine, other = pair if "does" in question.text else pair[::-1]
-            assert mine == colour
+            assert mine == color
             return other
         case "object_shuffle":
             return ("left", "middle", "right")[eye.coin()[-1]]
         case "action_localization":
-            return WHEN[eye.events()[colour]]
+            return TIME_WORDS[eye.events()[color]]
         case "state_change":
-            return eye.becomes(colour)[0]
+            return eye.becomes(color)[0]
         case "scene_transition":
             return f"{eye.floor(0)} to {eye.floor(-1)}"
         case "character_order":
-            arrived = {f"{name} {eye.form(name)}": eye.seen(name).index(True) for name in eye.colours}
+            arrived = {f"{name} {eye.form(name)}": eye.seen(name).index(True) for name in eye.colors}
             assert set(arrived) == set(question.options)
             assert len(set(arrived.values())) == len(arrived)
             place = {"first": 0, "second": 1, "last": -1}[question.text.removesuffix("?").split()[-1]]
@@ -343,21 +348,21 @@ def answer(eye: Eye, question: Question) -> str:
         case "egocentric_navigation":
             return eye.camera()
         case "episodic_reasoning":
-            word, deed = re.fullmatch(r"What acts right (\w+) the \w+ \w+ (\w+)\?", question.text).groups()
-            assert deed == eye.deed(colour)
+            word, motion = re.fullmatch(r"What acts right (\w+) the \w+ \w+ (\w+)\?", question.text).groups()
+            assert motion == eye.motion(color)
             when = eye.events()
             (near,) = (sorted if word == "after" else lambda some: sorted(some)[::-1])(
-                frame for frame in when.values() if (frame > when[colour] if word == "after" else frame < when[colour])
+                frame for frame in when.values() if (frame > when[color] if word == "after" else frame < when[color])
             )[:1]
             (one,) = [name for name, frame in when.items() if frame == near]
             return one
         case "counterfactual_inference":
-            way = eye.without(named[0][0])[colour]
+            way = eye.without(named[0][0])[color]
             return f"goes {way}" if way else "stays"
     raise AssertionError(f"the eye knows no task {question.task}: teach it")
 
 
-SCENES = [simulate(Rng("test", "questions", level, number), LEVELS[level]) for number in range(300) for level in LEVELS]
+SCENES = [random_scene(Rng("test", "questions", level, number), LEVELS[level]) for number in range(300) for level in LEVELS]
 ASKED = [(scene, question) for n, scene in enumerate(SCENES) for question in questions(scene, Rng("test", "asked", n))]
 EYES = {id(scene): Eye(render(scene)) for scene in SCENES}
 
@@ -411,7 +416,7 @@ def test_only_one_thing_moves_the_way_that_moving_attribute_asks_about():
     """moving_count counts things that turn as moving; here they may be a second right answer among the options."""
     for eye, question in of_task("moving_attribute"):
         way = question.text.removesuffix("?").split()[-1]
-        ways = {name: {eye.way(name, 0, 1), eye.way(name, -2, -1)} for name in eye.colours if eye.moves(name)}
+        ways = {name: {eye.way(name, 0, 1), eye.way(name, -2, -1)} for name in eye.colors if eye.moves(name)}
         assert [name for name, seen in ways.items() if way in seen] == [question.answer], question
 
 
@@ -419,7 +424,7 @@ def test_a_thing_that_moves_is_clear_wherever_moving_is_asked_about():
     """Nothing sways or bounces in scenes that count what moves: whether that is moving is anybody's guess."""
     for task in ("moving_count", "moving_attribute", "object_existence"):
         for eye, question in of_task(task):
-            assert not {"sways", "bounces"} & {eye.deed(name) for name in eye.things()}, question
+            assert not {"sways", "bounces"} & {eye.motion(name) for name in eye.objects()}, question
 
 
 def test_options_are_distinct_and_hold_the_answer():
@@ -432,21 +437,21 @@ def test_options_are_distinct_and_hold_the_answer():
 def test_named_things_are_in_the_clip():
     for scene, question in ASKED:
         eye, named = EYES[id(scene)], NAMED.findall(question.text)
-        assert len({colour for colour, _ in named}) == len(named)
-        assert all(form in ("thing", eye.form(colour)) for colour, form in named), question
+        assert len({color for color, _ in named}) == len(named)
+        assert all(form in ("thing", eye.form(color)) for color, form in named), question
 
 
-def test_options_that_are_colours_are_in_the_clip_where_a_thing_is_asked_for():
+def test_options_that_are_colors_are_in_the_clip_where_a_thing_is_asked_for():
     for task in ("unexpected_action", "object_interaction", "moving_attribute", "episodic_reasoning"):
         for eye, question in of_task(task):
-            assert set(question.options) <= set(eye.things()), question
+            assert set(question.options) <= set(eye.objects()), question
 
 
 IMAGES = [
     (question, Eye(render(scene, 1)))
     for level in LEVELS
     for number in range(60)
-    for scene in [still_life(Rng("test", "image", level, number), LEVELS[level])]
+    for scene in [static_scene(Rng("test", "image", level, number), LEVELS[level])]
     for question in image_questions(scene, Rng("test", "asked", number))
 ]
 
@@ -457,15 +462,15 @@ def test_image_questions_are_answered_by_the_picture():
         kinds[question.task] += 1
         assert question.answer in question.options
         assert len(set(question.options)) == len(question.options) >= 2
-        forms = {name: eye.form(name) for name in eye.colours}
+        forms = {name: eye.form(name) for name in eye.colors}
         if question.task == "image_background":
             assert question.answer == eye.floor(0)
         elif question.task == "image_color":
             form = question.text.removesuffix("?").split()[-1]
-            assert [question.answer] == [name for name in eye.colours if forms[name] == form]
+            assert [question.answer] == [name for name in eye.colors if forms[name] == form]
         else:
-            colour, form = question.text.removesuffix("?").split()[-2:]
-            assert question.answer == ("yes" if forms.get(colour) == form else "no")
+            color, form = question.text.removesuffix("?").split()[-2:]
+            assert question.answer == ("yes" if forms.get(color) == form else "no")
     assert set(kinds) == {"image_background", "image_color", "image_existence"}
     assert min(kinds.values()) > 100
 
@@ -481,27 +486,27 @@ def test_no_form_alone_says_whether_it_is_in_the_picture():
         assert 0.2 < counts["yes"] / counts.total() < 0.8, (form, counts)
 
 
-def deed_told(eye: Eye, colour: str, pushed: bool) -> str:
+def motion_words(eye: Eye, color: str, pushed: bool) -> str:
     """The words for what a thing does, from the pixels; what moves where things are pushed is said to go."""
-    deed, path = eye.deed(colour), eye.path(colour)
-    if deed in ("appears", "vanishes"):
-        return f"{deed} {WHEN[eye.events()[colour]]}"
-    if deed == "changes":
-        return f"becomes {eye.becomes(colour)[0]} {WHEN[eye.events()[colour]]}"
-    if deed == "blinks":
-        return f"blinks {COUNT[sum(a and not b for a, b in itertools.pairwise(eye.seen(colour)))]}"
-    if deed:
-        return deed
-    first = eye.way(colour, 0, 1)
+    motion, path = eye.motion(color), eye.path(color)
+    if motion in ("appears", "vanishes"):
+        return f"{motion} {TIME_WORDS[eye.events()[color]]}"
+    if motion == "changes":
+        return f"becomes {eye.becomes(color)[0]} {TIME_WORDS[eye.events()[color]]}"
+    if motion == "blinks":
+        return f"blinks {COUNT[sum(a and not b for a, b in itertools.pairwise(eye.seen(color)))]}"
+    if motion:
+        return motion
+    first = eye.way(color, 0, 1)
     if not pushed:
         if first and path[6] == path[7]:
-            return f"{'returns' if path[0] == path[4] else 'loops'} {first} next {eye.next_way(colour)}"
-        return f"moves {eye.turns(colour) or first}" if first else "stays"
+            return f"{'returns' if path[0] == path[4] else 'loops'} {first} next {eye.next_way(color)}"
+        return f"moves {eye.turns(color) or first}" if first else "stays"
     ((pusher, hit),) = eye.hits()
-    if colour == pusher:
+    if color == pusher:
         return f"goes {first} hits {hit}"
-    if colour == hit:
-        return f"goes {eye.way(colour)} after {pusher}" if eye.moves(hit) else f"stays after {pusher}"
+    if color == hit:
+        return f"goes {eye.way(color)} after {pusher}" if eye.moves(hit) else f"stays after {pusher}"
     # what a thing that was hit would touch with its next step holds it
     onward = np.add(eye.path(hit)[0], [4 * part for part in STEP[eye.way(pusher, 0, 1)]])
     if not (first or eye.moves(hit)) and max(abs(onward - path[0])) < 7:
@@ -514,20 +519,20 @@ def test_captions_tell_what_the_eye_sees():
     for scene in SCENES:
         eye, text = EYES[id(scene)], caption(scene)
         expected = []
-        if scene.story == "cups":
+        if scene.scenario == "cups":
             places = [("left", "middle", "right")[place] for place in eye.coin()]
             expected.append(f"The coin goes {places[0]} to {places[-1]}.")
-        elif scene.story == "camera":  # what is out of view, or half of it, is named all the same
-            things = re.findall(r"A \w+ \w+ stays\.", text)
-            assert len(things) == len(scene.things)
-            assert {thing.split()[1] for thing in things} >= set(eye.colours)
-            expected += [*things, f"The camera goes {eye.camera()}."]
+        elif scene.scenario == "camera":  # what is out of view, or half of it, is named all the same
+            objects = re.findall(r"A \w+ \w+ stays\.", text)
+            assert len(objects) == len(scene.objects)
+            assert {obj.split()[1] for obj in objects} >= set(eye.colors)
+            expected += [*objects, f"The camera goes {eye.camera()}."]
         else:
-            for name in sorted(eye.things()):
-                expected.append(f"A {name} {eye.form(name)} {deed_told(eye, name, scene.story == 'push')}.")
-            if scene.story == "crowd":
+            for name in sorted(eye.objects()):
+                expected.append(f"A {name} {eye.form(name)} {motion_words(eye, name, scene.scenario == 'push')}.")
+            if scene.scenario == "crowd":
                 expected.append(f"Unlike the others is {eye.unlike()}.")
         first, last = eye.floor(0), eye.floor(-1)
         expected.append(f"The background is {first}." if first == last else f"The background goes {first} to {last}.")
         assert text == " ".join(expected)
-    assert {scene.story for scene in SCENES} == set(STORIES)
+    assert {scene.scenario for scene in SCENES} == set(SCENARIOS)
