@@ -27,7 +27,7 @@ class Kind:
     frames: int = FRAMES
     stamps: Callable[[int], int] = lambda n: n
     """Time of frame n in ticks of 1 / RATE."""
-    sought: bool = True
+    seekable: bool = True
     """Seeking is exact, so that nothing need be decoded from the start."""
     change: Callable[[Path], Path] | None = None
     """What is done to the file once it is written."""
@@ -108,9 +108,9 @@ KINDS = {
     "mp4, turned by 180": Kind(".mp4", options=B_FRAMES, change=with_matrix(-1, 0, 0, -1)),
     "mp4, odd size": Kind(".mp4", options=B_FRAMES, pix="yuv444p", size=(67, 45)),
     "mp4, 10 bits": Kind(".mp4", options=B_FRAMES, pix="yuv420p10le"),
-    "mp4, interlaced": Kind(".mp4", options=B_FRAMES | {"x264-params": "tff=1"}, sought=False),
-    "mp4, one frame": Kind(".mp4", frames=1, sought=False),
-    "mp4, intra refresh": Kind(".mp4", options={"x264-params": "intra-refresh=1:keyint=20"}, sought=False),
+    "mp4, interlaced": Kind(".mp4", options=B_FRAMES | {"x264-params": "tff=1"}, seekable=False),
+    "mp4, one frame": Kind(".mp4", frames=1, seekable=False),
+    "mp4, intra refresh": Kind(".mp4", options={"x264-params": "intra-refresh=1:keyint=20"}, seekable=False),
     "mp4, hevc with open groups": Kind(
         ".mp4", "libx265", {"preset": "ultrafast", "x265-params": "keyint=12:open-gop=1:bframes=3:log-level=none"}
     ),
@@ -121,8 +121,8 @@ KINDS = {
     "webm, variable frame rate": Kind(".webm", "libvpx", {"g": "20", "deadline": "realtime"}, stamps=irregular),
     "avi, mpeg4 with B-frames": Kind(".avi", "mpeg4", {"bf": "2", "g": "12"}),
     "avi, motion jpeg": Kind(".avi", "mjpeg", pix="yuvj420p"),
-    "avi, h264 in open groups": Kind(".avi", options=OPEN, sought=False),
+    "avi, h264 in open groups": Kind(".avi", options=OPEN, seekable=False),
     "gif": Kind(".gif", "gif", pix="rgb8"),
-    "mpeg-ts, h264": Kind(".ts", options=B_FRAMES, sought=False),
-    "mpeg-ts, mpeg2": Kind(".ts", "mpeg2video", {"bf": "2", "g": "12"}, sought=False),
+    "mpeg-ts, h264": Kind(".ts", options=B_FRAMES, seekable=False),
+    "mpeg-ts, mpeg2": Kind(".ts", "mpeg2video", {"bf": "2", "g": "12"}, seekable=False),
 }

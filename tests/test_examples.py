@@ -15,8 +15,8 @@ from qtablate.data.findings import NOTE
 from qtablate.data.sources import Sources, open_benchmark
 from qtablate.errors import DataError
 from qtablate.prompts.mvbench import SCORERS
-from qtablate.validate.check import examine_benchmark, examine_training
-from qtablate.video.frames import extent
+from qtablate.validate.check import check_benchmark, check_training
+from qtablate.video.frames import probe_length
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -59,15 +59,15 @@ def test_own_clips(sweep_on_real_clips):
 
 def test_own_clips_are_files_of_their_own_with_fair_questions(sweep_on_real_clips):
     bench = sweep_on_real_clips.parent / "bench"
-    checkup = examine_benchmark(str(bench), 8)
+    checkup = check_benchmark(str(bench), 8)
     assert {one.severity for one in checkup.findings} <= {NOTE}
     assert all(least >= 3 and most <= 5 for least, most in (task.candidates for task in checkup.tasks))
     places = Counter(place for task in checkup.tasks for place, times in enumerate(task.positions) for _ in range(times))
     assert max(places.values()) <= 6
     assert len(places) == 5
-    train = examine_training(str(bench / "train.json"), str(bench / "video"), 8, bench=str(bench))  # looks for leaks
+    train = check_training(str(bench / "train.json"), str(bench / "video"), 8, bench=str(bench))  # looks for leaks
     assert (train.findings, train.usable) == ((), 3)
-    assert [extent(bench / "video" / name) for name in ("roof.mp4", "wheel.mp4")] == [(30, 25.0), (8, 25.0)]
+    assert [probe_length(bench / "video" / name) for name in ("roof.mp4", "wheel.mp4")] == [(30, 25.0), (8, 25.0)]
 
 
 def test_paired_by_item(sweep_on_real_clips, tmp_path):

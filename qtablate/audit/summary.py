@@ -17,7 +17,7 @@ from qtablate.audit.records import (
     Window,
 )
 from qtablate.audit.tables import MICRO_MEAN, share
-from qtablate.validate.tables import printable
+from qtablate.validate.tables import escape_unprintable
 
 _ROUNDING = 1e-5  # relative: as much as fp32 may round
 
@@ -119,7 +119,8 @@ def _left_out(audit: Audit) -> str:
     if not audit.left_out:
         return ""
     return (
-        f"Passed over, since they cannot be shown: {len(audit.left_out)} clips, {printable('; '.join(audit.left_out[:3]))}. A "
+        f"Passed over, since they cannot be shown: {len(audit.left_out)} clips, "
+        f"{escape_unprintable('; '.join(audit.left_out[:3]))}. A "
         "cell leaves such clips out before it draws, so that it sees other samples."
     )
 

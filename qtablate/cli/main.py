@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from qtablate.store import Store
     from qtablate.sweep.forecast import Forecast
     from qtablate.sweep.sweep import Events, Sweep
-    from qtablate.validate.check import Checkup
+    from qtablate.validate.check import ValidationReport
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -517,11 +517,11 @@ def bench_doctor(
     csv: Annotated[Path | None, typer.Option(help="Write every finding as a row of this file.")] = None,
 ) -> None:
     """Look at questions and clips: what would be left out, and what would mislead. Exit code 1 if there are errors."""
-    from qtablate.validate.check import examine_benchmark
+    from qtablate.validate.check import check_benchmark
 
     _check_writable(csv)
     screen = console()
-    _show_checkup(screen, examine_benchmark(str(directory), frames, not no_decode, _follower(console(stderr=True))), csv)
+    _show_checkup(screen, check_benchmark(str(directory), frames, not no_decode, _follower(console(stderr=True))), csv)
 
 
 @data_app.command("doctor", short_help="Look at conversations and clips for what would mislead.")
@@ -534,17 +534,17 @@ def data_doctor(
     csv: Annotated[Path | None, typer.Option(help="Write every finding as a row of this file.")] = None,
 ) -> None:
     """Look at conversations and clips: what would be left out, and what would mislead. Exit code 1 if there are errors."""
-    from qtablate.validate.check import examine_training
+    from qtablate.validate.check import check_training
 
     _check_writable(csv)
     screen = console()
     bench = bench.removeprefix("mvbench:")
     _show_checkup(
-        screen, examine_training(str(file), media_root, frames, not no_decode, _follower(console(stderr=True)), bench), csv
+        screen, check_training(str(file), media_root, frames, not no_decode, _follower(console(stderr=True)), bench), csv
     )
 
 
-def _show_checkup(screen: Console, checkup: "Checkup", csv: Path | None) -> None:
+def _show_checkup(screen: Console, checkup: "ValidationReport", csv: Path | None) -> None:
     from qtablate.files import write_text
     from qtablate.validate.tables import as_csv, sheets, summary
 

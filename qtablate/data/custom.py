@@ -9,7 +9,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from qtablate.data.texts import refuse_options, refuse_unwritable
+from qtablate.data.texts import validate_encodable, validate_option_count
 from qtablate.datatypes import Benchmark, Frames, Item, Problem
 from qtablate.errors import BadMedia, DataError
 
@@ -65,9 +65,9 @@ class Custom:
 
 def _validate(item: Item) -> None:
     """Raises BadMedia where an item would end a sweep."""
-    refuse_options(item.options)
+    validate_option_count(item.options)
     if item.answer not in range(len(item.options)):
         raise BadMedia("gold not among candidates", f"answer {item.answer} of {len(item.options)} candidates")
     named = {"id": item.id, "task": item.task, "clip": item.clip, "question": item.question, "instruction": item.instruction}
     for what, text in (*named.items(), *(("candidates", option) for option in item.options)):
-        refuse_unwritable("malformed item", f"'{what}'", text)
+        validate_encodable("malformed item", f"'{what}'", text)

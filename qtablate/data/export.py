@@ -10,7 +10,7 @@ import av
 
 from qtablate.datatypes import Frames
 from qtablate.errors import DataError
-from qtablate.video.frames import enlarged
+from qtablate.video.frames import upscale
 from qtablate.world.benchmark import WorldBench
 from qtablate.world.scene import FPS
 
@@ -55,13 +55,13 @@ def _write(directory: Path, items_a_task: int) -> tuple[int, int]:
 
 
 def write_mp4(path: Path, frames: Frames, scale: int = SCALE, hold: int = HOLD, fps: float = FPS) -> None:
-    """Encode frames with H.264, enlarged and held."""
+    """Encode frames with H.264, enlarged and repeated."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=round(fps * hold), options={"crf": "12"})
         stream.height, stream.width = frames.shape[1] * scale, frames.shape[2] * scale
         stream.pix_fmt = "yuv420p"
         for frame in frames:
-            large = enlarged(frame, scale)
+            large = upscale(frame, scale)
             for _ in range(hold):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(large, format="rgb24")))
         container.mux(stream.encode(None))

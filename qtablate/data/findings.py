@@ -7,7 +7,7 @@ note: good to know, harmless to qtablate itself.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from qtablate.video.isolated import CRASHED, TOO_LONG
+from qtablate.video.isolated import DECODE_TIMEOUT, DECODER_CRASHED
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)
@@ -45,10 +45,10 @@ KINDS = {
     "not a file": Kind(ERROR, "Put a video or an image there: pipes, sockets and devices are never read."),
     "video too large": Kind(ERROR, "Make a smaller copy: models are shown a few hundred pixels a side."),
     "video too long": Kind(ERROR, "Cut the span that is meant into a file of its own."),
-    TOO_LONG: Kind(
+    DECODE_TIMEOUT: Kind(
         ERROR, "Cut a long file, or wait longer (QTABLATE_CLIP_SECONDS); sweeps try again after `qtablate cache --retry`."
     ),
-    CRASHED: Kind(
+    DECODER_CRASHED: Kind(
         ERROR, "Encode it anew with another program, or update PyAV; sweeps try again after `qtablate cache --retry`."
     ),
     "bounds past the end": Kind(ERROR, "Look whether this is the right clip, or its bounds in the right unit: seconds."),

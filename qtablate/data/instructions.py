@@ -13,11 +13,11 @@ from types import MappingProxyType
 from typing import Any
 
 from qtablate.data.findings import REPEATED_KEY
-from qtablate.data.texts import refuse_markers, refuse_unwritable
-from qtablate.data.userfiles import read_json, refuse_contradiction, repeated_keys
+from qtablate.data.texts import validate_encodable, validate_no_markers
+from qtablate.data.userfiles import duplicate_keys, read_json, validate_no_conflict
 from qtablate.datatypes import IMAGE, VIDEO, Frames, Problem, Sample
 from qtablate.errors import BadMedia, DataError
-from qtablate.video.frames import Bounds, Clip
+from qtablate.video.frames import Clip, TimeSpan
 from qtablate.video.paths import inside, state
 
 _READ, _TURN = ("video", "image", "QA", "start", "end"), ("i", "q", "a")
@@ -60,7 +60,7 @@ class InstructionFile:
             name = f"sample {number}"
             try:
                 self.samples.append(self._sample(number, entry))
-                if twice := repeated_keys(entry, *entry["QA"]):
+                if twice := duplicate_keys(entry, *entry["QA"]):
                     self.oddities.append(Problem(name, REPEATED_KEY, f"given more than once: {', '.join(map(repr, twice))}"))
             except BadMedia as problem:
                 self.problems.append(Problem(name, problem.kind, problem.detail))
@@ -81,7 +81,7 @@ class InstructionFile:
     def key(self, clip: str) -> str:
         return self._clips[clip].key(self._frames, self._side)
 
-    def file(self, clip: str) -> tuple[Path, Bounds]:
+    def file(self, clip: str) -> tuple[Path, TimeSpan]:
         """Where a clip is, and which span of it is meant."""
         return self._clips[clip].path, self._clips[clip].bounds
 
@@ -94,7 +94,7 @@ class InstructionFile:
     def _sample(self, number: int, entry: Any) -> Sample:
         if not isinstance(entry, dict):
             raise BadMedia("malformed sample", f"expected an object, found {type(entry).__name__}")
-        refuse_contradiction("malformed sample", entry, _READ)
+        validate_no_conflict("malformed sample", entry, _READ)
         found = [medium for medium in (VIDEO, IMAGE) if isinstance(entry.get(medium), str)]
         if len(found) != 1:
             raise BadMedia("malformed sample", "expected exactly one of 'video' and 'image', a text")
@@ -103,16 +103,16 @@ class InstructionFile:
             raise BadMedia("malformed sample", "expected 'QA', a list of at least one {'q', 'a'}")
         # stage-2 captions have an empty question and their task in the instruction
         instruction = str(turns[0].get("i") or "").strip() if isinstance(turns[0], dict) else ""
-        refuse_unwritable("malformed sample", "'i'", instruction)
-        refuse_markers("'i'", instruction, self._markers)
+        validate_encodable("malformed sample", "'i'", instruction)
+        validate_no_markers("'i'", instruction, self._markers)
         pairs = []
         for turn in turns:
             if not isinstance(turn, dict) or not all(isinstance(turn.get(name), str) for name in ("q", "a")):
                 raise BadMedia("malformed sample", f"a turn of QA should hold texts 'q' and 'a', is {turn!r:.60}")
-            refuse_contradiction("malformed sample", turn, _TURN)
+            validate_no_conflict("malformed sample", turn, _TURN)
             for part in ("q", "a"):
-                refuse_unwritable("malformed sample", f"'{part}'", turn[part])
-                refuse_markers(f"'{part}'", turn[part], self._markers)
+                validate_encodable("malformed sample", f"'{part}'", turn[part])
+                validate_no_markers(f"'{part}'", turn[part], self._markers)
             pairs.append((turn["q"].strip(), turn["a"].strip()))
         name = entry[medium]
         if Path(name) == Path():
@@ -120,7 +120,7 @@ class InstructionFile:
         path = inside(self._root, name)
         if not path.exists():
             raise BadMedia(f"missing {medium}", str(path))
-        bounds = Bounds.of(entry)
+        bounds = TimeSpan.of(entry)
         clip = bounds.named(name)
         if clip in self._clips and self._clips[clip].medium != medium:
             clip += f" as {medium}"  # one file shown both ways is two clips

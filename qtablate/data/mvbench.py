@@ -16,13 +16,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from qtablate.data.findings import REPEATED_KEY
-from qtablate.data.texts import refuse_markers, refuse_options, refuse_unwritable
-from qtablate.data.userfiles import Doubled, read_json, refuse_contradiction, repeated_keys
+from qtablate.data.texts import validate_encodable, validate_no_markers, validate_option_count
+from qtablate.data.userfiles import DuplicateKeyDict, duplicate_keys, read_json, validate_no_conflict
 from qtablate.datatypes import IMAGE, VIDEO, Frames, Item, Problem
 from qtablate.errors import BadMedia, DataError
 from qtablate.prompts.mvbench import MEDIA_ROOTS, SYSTEM
 from qtablate.seeds import Rng
-from qtablate.video.frames import Bounds, Clip
+from qtablate.video.frames import Clip, TimeSpan
 from qtablate.video.paths import inside, is_frame, state
 
 _READ = ("video", "question", "candidates", "answer", "start", "end")
@@ -76,7 +76,7 @@ class MVBench:
     def key(self, clip: str) -> str:
         return self._clips[clip].key(self._frames, self._side)
 
-    def file(self, clip: str) -> tuple[Path, Bounds]:
+    def file(self, clip: str) -> tuple[Path, TimeSpan]:
         """Where a clip is, and which span of it is meant."""
         return self._clips[clip].path, self._clips[clip].bounds
 
@@ -95,7 +95,7 @@ class MVBench:
             name = f"{task}-{number:04d}"
             try:
                 yield self._item(task, number, entry)
-                if twice := repeated_keys(entry):
+                if twice := duplicate_keys(entry):
                     self.oddities.append(Problem(name, REPEATED_KEY, f"given more than once: {', '.join(map(repr, twice))}"))
             except BadMedia as problem:
                 self.problems.append(Problem(name, problem.kind, problem.detail))
@@ -104,7 +104,7 @@ class MVBench:
         """One entry as an item. Raises BadMedia saying why it cannot be used."""
         if not isinstance(entry, dict):
             raise BadMedia("malformed item", f"expected an object, found {type(entry).__name__}")
-        refuse_contradiction("malformed item", entry, _READ)
+        validate_no_conflict("malformed item", entry, _READ)
         for name, kind in (("video", str), ("question", str), ("candidates", list), ("answer", str)):
             if not isinstance(entry.get(name), kind):
                 raise BadMedia("malformed item", f"'{name}' should be a {kind.__name__}, is {entry.get(name)!r:.60}")
@@ -116,13 +116,13 @@ class MVBench:
             ("answer", entry["answer"]),
             *(("candidates", o) for o in candidates),
         ):
-            refuse_unwritable("malformed item", f"'{named}'", text)
-            refuse_markers(f"'{named}'", text, self._markers)
+            validate_encodable("malformed item", f"'{named}'", text)
+            validate_no_markers(f"'{named}'", text, self._markers)
         if candidates.count(entry["answer"]) > 1:
             raise BadMedia("gold given twice", f"{entry['answer']!r:.40} stands more than once in {candidates!r:.80}")
         if entry["answer"] not in candidates:
             raise BadMedia("gold not among candidates", f"{entry['answer']!r:.40} is none of {candidates!r:.80}")
-        refuse_options(candidates)
+        validate_option_count(candidates)
         clip, media = self._clip(task, entry)
         answer = candidates.index(entry["answer"])
         return Item(
@@ -139,7 +139,7 @@ class MVBench:
 
     def _clip(self, task: str, entry: dict[str, Any]) -> tuple[str, str]:
         """(clip, file): the path below the root with the bounds and without them; the clip is made known."""
-        bounds = Bounds.of(entry)
+        bounds = TimeSpan.of(entry)
         video = self.root / "video"
         if not entry["video"].strip():
             raise BadMedia("malformed item", "'video' is empty")
@@ -168,7 +168,7 @@ def _task_table(path: Path) -> dict[str, str]:
     found = read_json(path)
     if not isinstance(found, dict) or not all(isinstance(folder, str) for folder in found.values()):
         raise DataError(f'{path} should name a folder below video/ for each task, such as {{"action_count": "clips/a"}}')
-    if isinstance(found, Doubled):
+    if isinstance(found, DuplicateKeyDict):
         raise DataError(
             f"{path} names {', '.join(map(repr, found.repeated))} more than once: which folder is meant cannot be told"
         )

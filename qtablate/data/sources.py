@@ -166,7 +166,7 @@ def _weight(where: str, value: Any) -> float:
     return weight
 
 
-def parts_are_world(sources: Sources) -> bool:
+def trains_on_world_only(sources: Sources) -> bool:
     """Whether all training data is drawn: as much as is asked for, and none of it bad."""
     return all(is_world(part.file) for part in parts(sources))
 

@@ -1,6 +1,6 @@
 """Clips with their time taken away or turned: what a model that uses time must do worse on.
 
-A new alteration is one function in ALTERED. Images, which have one frame, stay as they are.
+A new alteration is one function in PERTURBATIONS. Images, which have one frame, stay as they are.
 """
 
 from collections.abc import Callable
@@ -30,9 +30,9 @@ def _reversed(frames: Frames, rng: Rng) -> Frames:
     return frames[::-1]
 
 
-ALTERED: dict[str, Callable[[Frames, Rng], Frames]] = {MIDDLE: _middle, SHUFFLED: _shuffled, REVERSED: _reversed}
+PERTURBATIONS: dict[str, Callable[[Frames, Rng], Frames]] = {MIDDLE: _middle, SHUFFLED: _shuffled, REVERSED: _reversed}
 
 
-def altered(control: str, clip: str, frames: Frames) -> Frames:
+def perturb(control: str, clip: str, frames: Frames) -> Frames:
     """A clip under a control, the same in every run."""
-    return ALTERED[control](frames, Rng("control", control, clip))
+    return PERTURBATIONS[control](frames, Rng("control", control, clip))

@@ -10,7 +10,7 @@ LONG = 2_000
 """Characters: about 500 tokens. A question is hardly ever longer, and training texts are cut near there (max_txt_len)."""
 
 
-def refuse_unwritable(kind: str, named: str, text: str) -> None:
+def validate_encodable(kind: str, named: str, text: str) -> None:
     """Raises BadMedia of this kind for a text that UTF-8 cannot hold: half of a surrogate pair, such as "\\ud800" in JSON.
     Tokenizers and files end with an error at it."""
     try:
@@ -20,7 +20,7 @@ def refuse_unwritable(kind: str, named: str, text: str) -> None:
         raise BadMedia(kind, f"{named} holds {half}, half of a surrogate pair and no character, at {error.start}") from None
 
 
-def refuse_markers(named: str, text: str, markers: Sequence[str]) -> None:
+def validate_no_markers(named: str, text: str, markers: Sequence[str]) -> None:
     """Raises BadMedia for a text that holds a marker of the model's conversations (prompts.Format.markers): where turns begin,
     and so which tokens are supervised or scored, could not be told."""
     for marker in markers:
@@ -28,7 +28,7 @@ def refuse_markers(named: str, text: str, markers: Sequence[str]) -> None:
             raise BadMedia("unusable text", f"{named} holds {marker!r}, which marks turns in this model's conversations")
 
 
-def refuse_options(options: Sequence[str]) -> None:
+def validate_option_count(options: Sequence[str]) -> None:
     """Raises BadMedia for more candidates than there are letters, or none.
 
     Whatever the scorer: all of them are then asked of the same items, and their answers can be compared.

@@ -8,7 +8,7 @@ from typing import Any
 from qtablate.errors import BadMedia, DataError
 
 
-class Doubled(dict[str, Any]):
+class DuplicateKeyDict(dict[str, Any]):
     """A JSON object in which a key stands more than once. As a dict it has the last value of each, as any JSON reader has."""
 
     def __init__(self, pairs: Collection[tuple[str, Any]]) -> None:
@@ -21,8 +21,8 @@ class Doubled(dict[str, Any]):
 
 
 def read_json(path: Path, named: str = "", expected: str = "a JSON file") -> Any:
-    """The file's content; objects with repeated keys are `Doubled`. `named`: what stands in front of a message; `expected`:
-    what should be there.
+    """The file's content; objects with repeated keys are `DuplicateKeyDict`. `named`: what stands in front of a message;
+    `expected`: what should be there.
 
     Raises DataError for a file that is missing, is no plain file, is not UTF-8, not JSON, or nested too deep to be read.
     """
@@ -56,7 +56,7 @@ def read_yaml(path: Path, named: str = "", expected: str = "a YAML file") -> Any
         raise DataError(f"{named}{path} is not YAML: {error}") from None
 
 
-def refuse_contradiction(kind: str, entry: Any, read: Collection[str]) -> None:
+def validate_no_conflict(kind: str, entry: Any, read: Collection[str]) -> None:
     """Raises BadMedia of this kind where one of the keys that are `read` stands twice in an entry with other values: which
     one is meant cannot be told."""
     for key, values in getattr(entry, "repeated", {}).items():
@@ -65,14 +65,14 @@ def refuse_contradiction(kind: str, entry: Any, read: Collection[str]) -> None:
             raise BadMedia(kind, f"'{key}' is given {len(values)} times: {said}")
 
 
-def repeated_keys(*entries: Any) -> list[str]:
+def duplicate_keys(*entries: Any) -> list[str]:
     """The keys that stand more than once in an entry, in the order in which they are met."""
     return list(dict.fromkeys(key for entry in entries for key in getattr(entry, "repeated", ())))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    return found if len(found) == len(pairs) else Doubled(pairs)
+    return found if len(found) == len(pairs) else DuplicateKeyDict(pairs)
 
 
 def _text(path: Path, named: str, language: str, expected: str) -> str:

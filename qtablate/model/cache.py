@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtablate.environment import number
-from qtablate.video.isolated import UNSETTLED
+from qtablate.video.isolated import RETRYABLE
 
 LIMIT_GB = 50.0
 _RECENT = 24 * 3600.0  # seconds: what was used since may be in use by another sweep
@@ -54,7 +54,7 @@ def unsettled(folder: Path) -> list[Chunk]:
     for chunk in chunks(folder):
         with suppress(OSError, ValueError, LookupError, TypeError):  # no note, or a torn one
             problems = json.loads((folder / f"{chunk.stem}.json").read_text())["problems"]
-            out += [chunk] * any(kind in UNSETTLED for _, kind, _ in problems)
+            out += [chunk] * any(kind in RETRYABLE for _, kind, _ in problems)
     return out
 
 

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtablate.data.temporal import altered
+from qtablate.data.temporal import perturb
 from qtablate.datatypes import Clips, Frames, Problem
 from qtablate.errors import BadMedia, StoreError
 from qtablate.files import aside, write_text
@@ -177,7 +177,7 @@ class FeatureFiles:
                 problems.append((place, error.kind, error.detail))
                 continue
             shown[str(place)] = frames
-            shown |= {_key(place, control): altered(control, name, frames) for control in self.altered}
+            shown |= {_key(place, control): perturb(control, name, frames) for control in self.altered}
         self._write(stem, encoded(model, shown), {"problems": problems} | ({"seconds": seconds} if seconds else {}))
 
     def _write(self, stem: str, arrays: "dict[str, torch.Tensor]", note: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ from qtablate.report.token_ablation import remedy
 from qtablate.statistics.clustered import MIN_CLIPS
 from qtablate.store import DAMAGED
 from qtablate.table import TOO_FEW, WIDEST, Table, number, percent, points, says_nothing, with_error
-from qtablate.video.isolated import UNSETTLED
+from qtablate.video.isolated import RETRYABLE
 
 
 def summary_table(table: pd.DataFrame, held: str) -> Table:
@@ -694,6 +694,6 @@ def left_out_table(problems: Sequence[dict[str, str]], examples: int = 3) -> Tab
         if count
     ]
     note = f"left out: {' and '.join(where_from)}; at most {examples} of a kind are shown, all are named in sweep.json"
-    if kinds.keys() & set(UNSETTLED):
-        note += f"; {' and '.join(kind for kind in UNSETTLED if kind in kinds)}: tried again after `qtablate cache --retry`"
+    if kinds.keys() & set(RETRYABLE):
+        note += f"; {' and '.join(kind for kind in RETRYABLE if kind in kinds)}: tried again after `qtablate cache --retry`"
     return Table("Left out", ("kind", "count", "examples"), rows, note, left=3)

@@ -19,8 +19,8 @@ from typing import Any
 from qtablate.axes import AXES, incorrect_levels, told
 from qtablate.cell.jobs import CellJob, FeatureJob, Probed, ProbeJob
 from qtablate.cli.progress import clock
-from qtablate.data.sources import Sources, is_world, open_benchmark, open_training, parts_are_world
-from qtablate.data.temporal import ALTERED
+from qtablate.data.sources import Sources, is_world, open_benchmark, open_training, trains_on_world_only
+from qtablate.data.temporal import PERTURBATIONS
 from qtablate.datatypes import Clips, Problem, TrainingData
 from qtablate.errors import DataError, GridError, StoreError
 from qtablate.execute.events import Event
@@ -36,7 +36,7 @@ from qtablate.store import Store
 from qtablate.sweep.forecast import SECONDS, Estimate, Forecast, Load, forecast, makespan, probe_order
 from qtablate.table import Table
 from qtablate.versions import deciding, versions
-from qtablate.video.isolated import UNSETTLED, patience
+from qtablate.video.isolated import RETRYABLE, decode_timeout
 
 SAMPLES = 4800
 MAX_BAD = 0.1
@@ -122,7 +122,7 @@ def plan(
 ) -> Sweep:
     """Read the sources, check the grid, and lay out all cells. Nothing is written. Raises QtablateError."""
     check(grid, recipe, ranks)
-    patience(), limit_bytes()  # raise where the environment's values are none
+    decode_timeout(), limit_bytes()  # raise where the environment's values are none
     if 0 < len(gpus()) < ranks:
         raise GridError(
             f"--ranks {ranks} want a GPU each, and there are {len(gpus())}: use fewer, or set CUDA_VISIBLE_DEVICES to nothing "
@@ -142,7 +142,7 @@ def plan(
     items_of: dict[str, list[str]] = {}
     for item in benchmark.items:
         items_of.setdefault(item.clip, []).append(item.id)
-    software = deciding(media=not (parts_are_world(sources) and is_world(sources.bench)))
+    software = deciding(media=not (trains_on_world_only(sources) and is_world(sources.bench)))
     prints = Fingerprints(fingerprint(sources.model), training.fingerprint, benchmark.fingerprint, software)
     sweep = Sweep(
         store,
@@ -151,14 +151,14 @@ def plan(
         recipe,
         grid.cells(recipe, prints),
         _files(cache, prints, training, (), recipe.precision),
-        _files(cache, prints, benchmark, tuple(c for c in ALTERED if c in recipe.controls), recipe.precision),
+        _files(cache, prints, benchmark, tuple(c for c in PERTURBATIONS if c in recipe.controls), recipe.precision),
         list(benchmark.problems),
         list(training.problems),
         items_of,
         config["num_query_tokens"],
         workers,
         Counter({"": len(training.problems)})
-        if parts_are_world(sources)
+        if trains_on_world_only(sources)
         else Counter([*(sample.clip for sample in training.samples), *("" for _ in training.problems)]),
         max_bad,
         save_every,
@@ -185,7 +185,7 @@ def settled(sweep: Sweep) -> Sweep:
 
 
 def _without(fingerprint: str, files: FeatureFiles) -> str:
-    lost = [] if files.missing() else [one.subject for one in files.problems() if one.kind in UNSETTLED]
+    lost = [] if files.missing() else [one.subject for one in files.problems() if one.kind in RETRYABLE]
     return hashlib.sha256("\n".join([fingerprint, *lost]).encode()).hexdigest()[:16] if lost else fingerprint
 
 
@@ -264,7 +264,7 @@ def recipe_for(
     config = read_config(sources.model)
     if image_share is None:
         image_share = WORLD_IMAGES
-        if not parts_are_world(sources):
+        if not trains_on_world_only(sources):
             found = open_training(sources, config, samples or SAMPLES, WORLD_IMAGES).media()
             image_share = found.get("image", 0) / sum(found.values())
     return Recipe(
@@ -457,7 +457,7 @@ def defaults_in_words(sweep: Sweep, expected: Forecast) -> list[str]:
             else "."
         ),
     ]
-    if recipe.budget != "samples" and parts_are_world(sweep.sources):
+    if recipe.budget != "samples" and trains_on_world_only(sweep.sources):
         lines.append(f"The world draws {recipe.samples} samples (--samples); cells that need more see them over again.")
     if recipe.budget == "tokens":
         lines.append("How many samples hold so many supervised tokens is told by the texts, for every seed.")

@@ -36,7 +36,7 @@ Followed = Callable[[Sequence[str]], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class TaskHealth:
+class TaskSummary:
     """What one task of a benchmark is like; the figures are those of its usable items, and None without any."""
 
     task: str
@@ -54,7 +54,7 @@ class TaskHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceHealth:
+class SourceSummary:
     """What the samples of one folder and medium are like."""
 
     source: str
@@ -71,7 +71,7 @@ class SourceHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkup:
+class ValidationReport:
     """Everything that was found."""
 
     findings: tuple[Finding, ...]
@@ -83,14 +83,14 @@ class Checkup:
     """Or headers alone were read."""
     untold: int = 0
     """Videos whose headers tell no length, where headers alone were read."""
-    tasks: tuple[TaskHealth, ...] = ()
-    sources: tuple[SourceHealth, ...] = ()
+    tasks: tuple[TaskSummary, ...] = ()
+    sources: tuple[SourceSummary, ...] = ()
 
     def count(self, severity: str) -> int:
         return sum(found.severity == severity for found in self.findings)
 
 
-def examine_benchmark(directory: str, wanted: int, decode: bool = True, followed: Followed = iter) -> Checkup:
+def check_benchmark(directory: str, wanted: int, decode: bool = True, followed: Followed = iter) -> ValidationReport:
     """A folder in MVBench's format. `wanted`: frames a clip. Raises DataError where it cannot be read as a whole."""
     bench = MVBench(directory, wanted, SIDE)
     users = _users((item.clip, item.id) for item in bench.items)
@@ -111,12 +111,12 @@ def examine_benchmark(directory: str, wanted: int, decode: bool = True, followed
     for task in health:
         found += _of_task(task, len(health))
     usable = sum(task.usable for task in health)
-    return Checkup(kinds.by_severity(found), entries.total(), usable, len(users), decode, untold, health)
+    return ValidationReport(kinds.by_severity(found), entries.total(), usable, len(users), decode, untold, health)
 
 
-def examine_training(
+def check_training(
     file: str, media_root: str, wanted: int, decode: bool = True, followed: Followed = iter, bench: str = ""
-) -> Checkup:
+) -> ValidationReport:
     """A file in VideoChat2-IT's form; with `bench`, its clips against those of that folder. Raises DataError."""
     if not Path(file).exists():
         raise DataError(f"no file {file}; expected a json list of conversations")
@@ -133,7 +133,7 @@ def examine_training(
     health = tuple(_source(source, medium, group) for (source, medium), group in sorted(groups.items()))
     found += _of_sources(health)
     entries, usable = len(data.samples) + len(data.problems), sum(source.samples for source in health)
-    return Checkup(kinds.by_severity([*found, *leaks]), entries, usable, len(users), decode, untold, sources=health)
+    return ValidationReport(kinds.by_severity([*found, *leaks]), entries, usable, len(users), decode, untold, sources=health)
 
 
 def _users(pairs: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
@@ -144,7 +144,7 @@ def _users(pairs: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
 
 
 def _files(
-    source: media.Filed, problems: Sequence[Problem], users: media.Users, wanted: int, followed: Followed | None
+    source: media.FileClips, problems: Sequence[Problem], users: media.ClipUsers, wanted: int, followed: Followed | None
 ) -> tuple[list[Finding], set[str], int]:
     """What was found about entries and clips, which clips cannot be used, and how many have a length that is not known.
     `followed` None: nothing is decoded, headers are read."""
@@ -210,12 +210,12 @@ def _same_samples(samples: Iterable[Sample]) -> Iterator[Finding]:
             yield Finding(kinds.SAME_SAMPLE, f"sample {sample.id}", f"the same clip and conversation as sample {first}")
 
 
-def _task(task: str, entries: int, items: Sequence[Item]) -> TaskHealth:
+def _task(task: str, entries: int, items: Sequence[Item]) -> TaskSummary:
     if not items:
-        return TaskHealth(task, entries, 0, 0)
+        return TaskSummary(task, entries, 0, 0)
     golds = [plain(item.options[item.answer]) for item in items]
     numbers = [len(item.options) for item in items]
-    return TaskHealth(
+    return TaskSummary(
         task,
         entries,
         len(items),
@@ -230,7 +230,7 @@ def _task(task: str, entries: int, items: Sequence[Item]) -> TaskHealth:
     )
 
 
-def _of_task(task: TaskHealth, tasks: int) -> Iterator[Finding]:
+def _of_task(task: TaskSummary, tasks: int) -> Iterator[Finding]:
     for what, found in (("gold answers", task.text_order), ("gold positions", task.place_order)):
         if found and found.share >= SORTED_SHARE and found.z >= SORTED_Z:
             yield Finding(
@@ -269,9 +269,9 @@ def _folder(clip: str) -> str:
     return parts[0] if len(parts) > 1 else "."
 
 
-def _source(source: str, medium: str, samples: Sequence[Sample]) -> SourceHealth:
+def _source(source: str, medium: str, samples: Sequence[Sample]) -> SourceSummary:
     pairs = [len(sample.pairs) for sample in samples]
-    return SourceHealth(
+    return SourceSummary(
         source,
         medium,
         len(samples),
@@ -282,7 +282,7 @@ def _source(source: str, medium: str, samples: Sequence[Sample]) -> SourceHealth
     )
 
 
-def _of_sources(sources: Sequence[SourceHealth]) -> Iterator[Finding]:
+def _of_sources(sources: Sequence[SourceSummary]) -> Iterator[Finding]:
     counts: Counter[str] = Counter()
     for one in sources:
         counts[one.source] += one.samples

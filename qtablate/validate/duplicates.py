@@ -9,7 +9,7 @@ from pathlib import Path
 from qtablate.video.frames import frame_files
 
 
-def twins(paths: Sequence[Path]) -> list[list[int]]:
+def duplicate_groups(paths: Sequence[Path]) -> list[list[int]]:
     """Groups of indices into `paths` with equal contents (sha256), each of at least two, in the order of their first.
     What is empty or cannot be read is like nothing."""
     sizes: dict[tuple[int, ...], list[int]] = defaultdict(list)

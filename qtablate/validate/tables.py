@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from qtablate.data.findings import SEVERITIES, Finding
 from qtablate.statistics.clustered import MIN_CLIPS
 from qtablate.table import TOO_FEW, Table, number, percent, with_error
-from qtablate.validate.check import Checkup, SourceHealth, TaskHealth
+from qtablate.validate.check import SourceSummary, TaskSummary, ValidationReport
 
 _LONGEST = 160  # characters of a finding in a terminal; the csv file has all of them
 
 
-def sheets(checkup: Checkup, examples: int = 3) -> list[Table]:
+def sheets(checkup: ValidationReport, examples: int = 3) -> list[Table]:
     """What the data are like, then what was found."""
     parts = (_task_sheet(checkup.tasks), _source_sheet(checkup.sources), _finding_sheet(checkup.findings, examples))
     return [sheet for sheet in parts if sheet]
 
 
-def summary(checkup: Checkup) -> str:
+def summary(checkup: ValidationReport) -> str:
     """One sentence."""
     counts = [_many(checkup.count(severity), severity) for severity in SEVERITIES]
     looked = "decoded"
@@ -30,16 +30,18 @@ def summary(checkup: Checkup) -> str:
     return f"{', '.join(counts)}. {usable}; {clips}, {looked}."
 
 
-def as_csv(checkup: Checkup) -> str:
+def as_csv(checkup: ValidationReport) -> str:
     """A row a finding: kind, severity, subject, detail."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("kind", "severity", "subject", "detail"))
-    rows.writerows((one.kind, one.severity, printable(one.subject), printable(one.detail)) for one in checkup.findings)
+    rows.writerows(
+        (one.kind, one.severity, escape_unprintable(one.subject), escape_unprintable(one.detail)) for one in checkup.findings
+    )
     return text.getvalue()
 
 
-def _task_sheet(tasks: Sequence[TaskHealth]) -> Table | None:
+def _task_sheet(tasks: Sequence[TaskSummary]) -> Table | None:
     if not tasks:
         return None
     rows = []
@@ -49,7 +51,7 @@ def _task_sheet(tasks: Sequence[TaskHealth]) -> Table | None:
         prior = with_error(task.prior.accuracy, task.prior.stderr, task.clips) if task.prior else ""
         rows.append(
             (
-                printable(task.task),
+                escape_unprintable(task.task),
                 str(task.entries),
                 str(task.usable),
                 str(task.clips),
@@ -72,12 +74,12 @@ def _task_sheet(tasks: Sequence[TaskHealth]) -> Table | None:
     return Table("Tasks", columns, tuple(rows), note, left=1, optional=("clips", "candidates", "p", "sorted"))
 
 
-def _source_sheet(sources: Sequence[SourceHealth]) -> Table | None:
+def _source_sheet(sources: Sequence[SourceSummary]) -> Table | None:
     if not sources:
         return None
     rows = tuple(
         (
-            printable(one.source),
+            escape_unprintable(one.source),
             one.medium,
             str(one.samples),
             str(one.clips),
@@ -111,11 +113,11 @@ def _finding_sheet(findings: Sequence[Finding], examples: int) -> Table | None:
 
 
 def _short(text: str) -> str:
-    text = printable(text)
+    text = escape_unprintable(text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Names from files may hold anything: what a terminal would obey or not show stands as an escape."""
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 

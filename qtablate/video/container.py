@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import av
 
 from qtablate.errors import BadMedia
-from qtablate.video.isolated import patience
+from qtablate.video.isolated import decode_timeout
 
-MOST_PIXELS = 1 << 26
+MAX_FRAME_PIXELS = 1 << 26
 """Of one decoded frame: twice an 8K picture."""
-MOST_PACKETS = 1 << 20
+MAX_PACKETS = 1 << 20
 """Of one file: 9 hours at 30 frames a second."""
 _LISTS = ("concat", "hls", "dash")  # formats that name other files, which may lie anywhere
 
@@ -35,7 +35,7 @@ class Packet(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class PacketIndex:
     """What a file holds."""
 
     packets: tuple[Packet, ...]
@@ -57,7 +57,7 @@ class Listing:
         return [(time - first) * self.tick for time in times]
 
 
-def refuse_special(path: Path) -> None:
+def validate_regular_file(path: Path) -> None:
     """Raises BadMedia for a pipe, a socket or a device: to open or to read one may never end."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise BadMedia("not a file", f"{path} is a pipe, a socket or a device")
@@ -66,30 +66,30 @@ def refuse_special(path: Path) -> None:
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """The file as a PyAV container, nothing of which comes over a network. Raises BadMedia for what is not to be decoded."""
-    refuse_special(path)
-    with av.open(str(path), options={"protocol_whitelist": "file"}, timeout=patience()) as container:
+    validate_regular_file(path)
+    with av.open(str(path), options={"protocol_whitelist": "file"}, timeout=decode_timeout()) as container:
         if container.format.name in _LISTS:
             raise BadMedia("broken video", f"{path} is a list of other files")
         for stream in container.streams.video[:1]:
             context = stream.codec_context
-            if context.width * context.height > MOST_PIXELS:
+            if context.width * context.height > MAX_FRAME_PIXELS:
                 size = f"{context.width} x {context.height}"
-                raise BadMedia("video too large", f"{path}: frames of {size} pixels, at most {MOST_PIXELS:,} are decoded")
-            context.options = {"max_pixels": str(MOST_PIXELS)}  # a stream may change its size later on
+                raise BadMedia("video too large", f"{path}: frames of {size} pixels, at most {MAX_FRAME_PIXELS:,} are decoded")
+            context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # a stream may change its size later on
         yield container
 
 
-def listed(path: Path) -> Listing:
+def index_packets(path: Path) -> PacketIndex:
     """Raises BadMedia where the number of frames cannot be told or is absurd."""
     with opened(path) as container:
         if not container.streams.video:
-            return Listing((), 1.0, 0, False)
+            return PacketIndex((), 1.0, 0, False)
         stream = container.streams.video[0]
         fps = _rate(stream)
         packets: list[Packet] = []
         for packet in container.demux(stream):
-            if max(len(packets), stream.frames) > MOST_PACKETS:
-                raise BadMedia("video too long", f"{path}: more than {MOST_PACKETS:,} frames")
+            if max(len(packets), stream.frames) > MAX_PACKETS:
+                raise BadMedia("video too long", f"{path}: more than {MAX_PACKETS:,} frames")
             packets.append(Packet(packet.pts, packet.pos, packet.size, packet.is_keyframe, packet.is_discard))
         packets.pop()  # demux ends with an empty one, which flushes the decoder
         # packets rather than the header's count: an edit list hides frames that the header still counts
@@ -100,10 +100,10 @@ def listed(path: Path) -> Listing:
             if stream.frames <= hidden + count:  # nothing says how many there were, so no middle can be told
                 raise BadMedia("truncated video", f"{path} ends before its own header says")
             count = stream.frames - hidden  # what should be there, so that what is not is missed
-        return Listing(tuple(packets), fps, count, cut, float(stream.time_base))
+        return PacketIndex(tuple(packets), fps, count, cut, float(stream.time_base))
 
 
-def header_extent(path: Path) -> tuple[int, float] | None:
+def read_header_length(path: Path) -> tuple[int, float] | None:
     """(frames, frames a second) as a file's header tells them: no packet is read. At most a frame off, but for files whose
     rate or end is that of something else than their pictures, which seem longer; None where it tells no length.
 
@@ -113,8 +113,8 @@ def header_extent(path: Path) -> tuple[int, float] | None:
         if not container.streams.video:
             raise BadMedia("no frames", f"{path} holds no video frame")
         stream = container.streams.video[0]
-        if stream.frames > MOST_PACKETS:
-            raise BadMedia("video too long", f"{path}: more than {MOST_PACKETS:,} frames")
+        if stream.frames > MAX_PACKETS:
+            raise BadMedia("video too long", f"{path}: more than {MAX_PACKETS:,} frames")
         if not stream.frames and _is_cut(path, stream):
             raise BadMedia("truncated video", f"{path} ends before its own header says")
         fps = _rate(stream)

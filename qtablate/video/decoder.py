@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from qtablate.datatypes import Frames
-from qtablate.video.container import Listing, opened
+from qtablate.video.container import PacketIndex, opened
 
 Take = Callable[[Image.Image], Frames]
 """What is kept of a frame."""
@@ -24,26 +24,26 @@ _STAMPED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # formats that store wh
 _TURN = Image.Transpose
 
 
-class Unsure(Exception):
+class SeekUncertain(Exception):
     """Seeking may not give the frames that a decode from the start gives."""
 
 
-def decode(path: Path, listing: Listing, wanted: Collection[int], take: Take) -> dict[int, Frames]:
+def decode_frames(path: Path, listing: PacketIndex, wanted: Collection[int], take: Take) -> dict[int, Frames]:
     """The wanted frames by index, without those that cannot be decoded."""
     try:
-        return sought(path, listing, wanted, take)
-    except (Unsure, av.FFmpegError):
-        return in_order(path, wanted, take)
+        return decode_by_seeking(path, listing, wanted, take)
+    except (SeekUncertain, av.FFmpegError):
+        return decode_sequentially(path, wanted, take)
 
 
-def in_order(path: Path, wanted: Collection[int], take: Take) -> dict[int, Frames]:
+def decode_sequentially(path: Path, wanted: Collection[int], take: Take) -> dict[int, Frames]:
     """Decoded from the start up to the last wanted frame."""
     out: dict[int, Frames] = {}
     last = max(wanted)
     with opened(path) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index in wanted:
-                out[index] = take(upright(frame))
+                out[index] = take(apply_display_matrix(frame))
             if index >= last:
                 break
     return out
@@ -61,14 +61,14 @@ def count(path: Path) -> int:
     return frames
 
 
-def sought(path: Path, listing: Listing, wanted: Collection[int], take: Take) -> dict[int, Frames]:
-    """Decoded from the keyframe before each wanted frame. Raises Unsure."""
+def decode_by_seeking(path: Path, listing: PacketIndex, wanted: Collection[int], take: Take) -> dict[int, Frames]:
+    """Decoded from the keyframe before each wanted frame. Raises SeekUncertain."""
     timeline = Timeline(listing)
     out: dict[int, Frames] = {}
     with opened(path) as container:
         context = container.streams.video[0].codec_context
         if context.has_b_frames and timeline.straight:
-            raise Unsure("frames are shown in another order than stored, and the file does not tell which")
+            raise SeekUncertain("frames are shown in another order than stored, and the file does not tell which")
         # h264 marks pictures that no other refers to: on the way to a wanted frame these need not be decoded
         terse = context.name == "h264" and container.format.name in _STAMPED
         needed = {timeline.stored[index] for index in wanted} if terse else None
@@ -77,20 +77,20 @@ def sought(path: Path, listing: Listing, wanted: Collection[int], take: Take) ->
             key = timeline.key(index)
             if run is None or key >= run.at:
                 run = _Run(timeline, container, key, run.at if run else 0, needed)
-            out[index] = take(upright(run.until(index)))
+            out[index] = take(apply_display_matrix(run.until(index)))
     return out
 
 
 class Timeline:
     """Which packet is which frame: frames are numbered in the order in which they are shown."""
 
-    def __init__(self, listing: Listing) -> None:
+    def __init__(self, listing: PacketIndex) -> None:
         packets = listing.packets
         if listing.cut or not all(packet.size and packet.pts is not None for packet in packets):
-            raise Unsure("packets are missing, are empty or have no time")
+            raise SeekUncertain("packets are missing, are empty or have no time")
         times = [packet.pts for packet in packets if packet.pts is not None]
         if not packets[0].key or times[0] > min(times):
-            raise Unsure("the file starts with frames that cannot be decoded")
+            raise SeekUncertain("the file starts with frames that cannot be decoded")
         self.packets = packets
         self.straight = times == sorted(times)
         """Stored in the order in which they are shown."""
@@ -100,7 +100,7 @@ class Timeline:
         """Place of a frame's packet in the file."""
         self.place = {(packet.pts, packet.pos, packet.size): at for at, packet in enumerate(packets)}
         if len(set(times)) < len(times) or len(self.place) < len(packets):
-            raise Unsure("two frames have the same time")
+            raise SeekUncertain("two frames have the same time")
         self._keys = sorted((time, at) for at, time in enumerate(times) if packets[at].key)
 
     def key(self, index: int) -> int:
@@ -123,13 +123,13 @@ class _Run:
         self._frames = self._decoded(range(least, key + 1))
 
     def until(self, index: int) -> Any:
-        """The frame of this index. Raises Unsure."""
+        """The frame of this index. Raises SeekUncertain."""
         for found, frame in self._frames:
             if found == index:
                 return frame
             if found > index:
                 break
-        raise Unsure(f"frame {index} does not come")
+        raise SeekUncertain(f"frame {index} does not come")
 
     def _decoded(self, starts: range) -> Iterator[tuple[int, Any]]:
         """(index, frame), ascending: all from the first on, or with some left out where only some are needed."""
@@ -139,7 +139,7 @@ class _Run:
             if packet.size:
                 at = timeline.place.get((packet.pts, packet.pos, packet.size), -1)
                 if at != self.at if first >= 0 else at not in starts or not packet.is_keyframe:
-                    raise Unsure("another packet than expected comes")
+                    raise SeekUncertain("another packet than expected comes")
                 if first < 0:
                     first = due = bisect_left(timeline.order, packet.pts)
                     if timeline.packets[at].hidden:  # only its own picture could show that decoding began well
@@ -151,14 +151,14 @@ class _Run:
                 if 0 <= index < first == due:
                     continue  # shown before the keyframe: what it refers to may be missing
                 if needed is not None and frame.interlaced_frame:  # of a frame's two fields one may be left out
-                    raise Unsure("frames are interlaced")
+                    raise SeekUncertain("frames are interlaced")
                 if frame.is_corrupt or index < due or (index > due and (needed is None or due == first)):
-                    raise Unsure("another frame than expected comes")
+                    raise SeekUncertain("another frame than expected comes")
                 due = index + 1
                 yield index, frame
 
 
-def upright(frame: Any) -> Image.Image:
+def apply_display_matrix(frame: Any) -> Image.Image:
     """The frame as a player shows it: turned and mirrored by its display matrix where this is a matter of whole turns."""
     image = Image.fromarray(frame.to_ndarray(format="rgb24"))  # the same as frame.to_image(), many times faster
     matrix = frame.side_data.get("DISPLAYMATRIX")

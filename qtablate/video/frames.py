@@ -16,9 +16,9 @@ from PIL import Image, UnidentifiedImageError
 
 from qtablate.datatypes import IMAGE, Frames
 from qtablate.errors import BadMedia, DataError
-from qtablate.video.container import header_extent, listed, refuse_special
-from qtablate.video.decoder import count, decode
-from qtablate.video.isolated import TOO_LONG, patiently
+from qtablate.video.container import index_packets, read_header_length, validate_regular_file
+from qtablate.video.decoder import count, decode_frames
+from qtablate.video.isolated import DECODE_TIMEOUT, run_isolated
 from qtablate.video.paths import is_frame, state
 
 FOLDER_FPS = 3.0  # of MVBench's frame folders
@@ -27,7 +27,7 @@ _MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class TimeSpan:
     """The span of a clip that a question is about, in seconds; None is open."""
 
     start: float | None = None
@@ -48,10 +48,10 @@ class Bounds:
 
     def named(self, media: str) -> str:
         """A clip's name: its file, and the bounds where there are any, since both decide its frames."""
-        return media if self == Bounds() else f"{media} [{self.start}-{self.end} s]"
+        return media if self == TimeSpan() else f"{media} [{self.start}-{self.end} s]"
 
 
-def frame_indices(count: int, fps: float, wanted: int, bounds: Bounds = Bounds(), first: int = 0) -> list[int]:
+def frame_indices(count: int, fps: float, wanted: int, bounds: TimeSpan = TimeSpan(), first: int = 0) -> list[int]:
     """Which frames of a clip are taken: the middle of each of `wanted` equal segments.
 
     The formula of the original's notebook (`get_index`), with both roundings half to even. Indices are clamped to the
@@ -66,13 +66,13 @@ def frame_indices(count: int, fps: float, wanted: int, bounds: Bounds = Bounds()
     return [min(max(index, first), last) for index in indices]
 
 
-def span(count: int, fps: float, bounds: Bounds = Bounds(), first: int = 0) -> int:
+def span(count: int, fps: float, bounds: TimeSpan = TimeSpan(), first: int = 0) -> int:
     """How many frames of a clip there are to choose from, at least one: `count`, or those within the bounds."""
     start, end, _ = _ends(count, fps, bounds, first)
     return max(1, end - start + 1)
 
 
-def _ends(count: int, fps: float, bounds: Bounds, first: int) -> tuple[int, int, int]:
+def _ends(count: int, fps: float, bounds: TimeSpan, first: int) -> tuple[int, int, int]:
     """The first and last frame of the span as the notebook has them, and the last of the clip."""
     last = count - 1 if first == 0 else count
     start = max(first, round((-100000 if bounds.start is None else bounds.start) * fps))
@@ -80,7 +80,7 @@ def _ends(count: int, fps: float, bounds: Bounds, first: int) -> tuple[int, int,
     return start, end, last
 
 
-def resized(frame: Image.Image, side: int) -> Image.Image:
+def resize_center_crop(frame: Image.Image, side: int) -> Image.Image:
     """Bicubic resize of the short side to `side`, then the centre square. Raises ValueError for a mere line."""
     width, height = frame.size
     shorter = min(width, height)
@@ -94,7 +94,7 @@ def resized(frame: Image.Image, side: int) -> Image.Image:
     return frame.crop((left, top, left + side, top + side))
 
 
-def enlarged(frame: Frames, scale: int) -> Frames:
+def upscale(frame: Frames, scale: int) -> Frames:
     """Each pixel as a square of scale x scale."""
     return np.repeat(np.repeat(frame, scale, axis=-3), scale, axis=-2)
 
@@ -102,16 +102,16 @@ def enlarged(frame: Frames, scale: int) -> Frames:
 def read_image(path: Path, side: int) -> Frames:
     """(1, side, side, 3). Raises BadMedia."""
     try:
-        refuse_special(path)
+        validate_regular_file(path)
         with Image.open(path) as image:
-            return np.asarray(resized(image, side))[None]
+            return np.asarray(resize_center_crop(image, side))[None]
     except FileNotFoundError:
         raise BadMedia("missing image", str(path)) from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         _refuse("broken image", path, error)
 
 
-def read_clip(path: Path, wanted: int, side: int, bounds: Bounds = Bounds()) -> Frames:
+def read_clip(path: Path, wanted: int, side: int, bounds: TimeSpan = TimeSpan()) -> Frames:
     """Sampled frames of a video file or a folder of frames: (wanted, side, side, 3). Raises BadMedia."""
     if path.is_dir():
         return _read_folder(path, wanted, side, bounds)
@@ -120,12 +120,12 @@ def read_clip(path: Path, wanted: int, side: int, bounds: Bounds = Bounds()) -> 
     return _read_file(path, wanted, side, bounds)
 
 
-def sampled_at(path: Path, wanted: int, bounds: Bounds = Bounds()) -> tuple[float, ...]:
+def frame_times(path: Path, wanted: int, bounds: TimeSpan = TimeSpan()) -> tuple[float, ...]:
     """Seconds from the clip's beginning at which the frames that `read_clip` takes are shown. Raises BadMedia."""
     if path.is_dir():
         return tuple(n / FOLDER_FPS for n in _checked(len(frame_files(path)), FOLDER_FPS, wanted, bounds, 1, path))
     try:
-        listing = listed(path)
+        listing = index_packets(path)
     except (av.FFmpegError, ValueError, OSError) as error:
         _refuse("broken video", path, error)
     seconds = listing.seconds()
@@ -137,29 +137,29 @@ def frame_files(path: Path) -> list[Path]:
     return sorted((entry for entry in path.iterdir() if is_frame(entry)), key=_numbered)
 
 
-def extent(path: Path) -> tuple[int, float]:
+def probe_length(path: Path) -> tuple[int, float]:
     """Frames and frames a second of a video file or a folder of frames, undecoded. Raises BadMedia."""
     if path.is_dir():
         return len(frame_files(path)), FOLDER_FPS
     try:
-        listing = listed(path)
+        listing = index_packets(path)
         return listing.count, listing.fps
     except (av.FFmpegError, ValueError, OSError) as error:
         _refuse("broken video", path, error)
 
 
-def decodable(path: Path) -> tuple[int, int]:
+def count_decodable(path: Path) -> tuple[int, int]:
     """(frames that a video file lists, frames that decoding all of it gives). Raises BadMedia."""
     try:
-        return listed(path).count, count(path)
+        return index_packets(path).count, count(path)
     except (av.FFmpegError, ValueError, OSError) as error:
         _refuse("broken video", path, error)
 
 
-def from_header(path: Path, bounds: Bounds = Bounds()) -> tuple[int, float] | None:
-    """As `extent`, from a file's header alone; None where it tells no length. Raises BadMedia, for bounds past the end, too."""
+def length_from_header(path: Path, bounds: TimeSpan = TimeSpan()) -> tuple[int, float] | None:
+    """As `probe_length`, from a file's header alone; None where it tells no length. Raises BadMedia."""
     try:
-        length = extent(path) if path.is_dir() else header_extent(path)
+        length = probe_length(path) if path.is_dir() else read_header_length(path)
     except (av.FFmpegError, ValueError, OSError) as error:
         _refuse("broken video", path, error)
     if length and not length[0]:
@@ -175,7 +175,7 @@ class Clip:
 
     path: Path
     medium: str
-    bounds: Bounds
+    bounds: TimeSpan
 
     def key(self, frames: int, side: int) -> str:
         """Of its pixels at this length and size: its full path, size and time, and span."""
@@ -185,15 +185,15 @@ class Clip:
     def read(self, frames: int, side: int) -> Frames:
         """In a process of its own, within a limit. Raises BadMedia."""
         if self.medium == IMAGE:
-            return patiently(self.path, read_image, self.path, side)
-        return patiently(self.path, read_clip, self.path, frames, side, self.bounds)
+            return run_isolated(self.path, read_image, self.path, side)
+        return run_isolated(self.path, read_clip, self.path, frames, side, self.bounds)
 
     def seconds(self, frames: int) -> tuple[float, ...]:
         """When each of these frames is shown; of an image, none. Raises BadMedia."""
-        return () if self.medium == IMAGE else patiently(self.path, sampled_at, self.path, frames, self.bounds)
+        return () if self.medium == IMAGE else run_isolated(self.path, frame_times, self.path, frames, self.bounds)
 
 
-def _read_folder(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:
+def _read_folder(path: Path, wanted: int, side: int, bounds: TimeSpan) -> Frames:
     names = frame_files(path)
     if not names:
         raise BadMedia("no frames", f"{path} holds no image")
@@ -211,18 +211,18 @@ def _refuse(kind: str, path: Path, error: Exception) -> NoReturn:
     if getattr(error, "errno", None) in _MACHINE:
         raise DataError(f"{path} cannot be read on this machine now: {error}; the clip may be fine, run again") from None
     if getattr(error, "errno", None) == errno.ETIMEDOUT or isinstance(error, av.error.ExitError):  # which is how PyAV times out
-        raise BadMedia(TOO_LONG, f"{path}: {error}") from None
+        raise BadMedia(DECODE_TIMEOUT, f"{path}: {error}") from None
     raise BadMedia(kind, f"{path}: {error}") from None
 
 
-def _read_file(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:
+def _read_file(path: Path, wanted: int, side: int, bounds: TimeSpan) -> Frames:
     try:
-        listing = listed(path)
+        listing = index_packets(path)
         count = listing.count
         if count == 0:
             raise BadMedia("no frames", f"{path} holds no video frame")
         indices = _checked(count, listing.fps, wanted, bounds, 0, path)
-        found = decode(path, listing, set(indices), lambda image: np.asarray(resized(image, side)))
+        found = decode_frames(path, listing, set(indices), lambda image: np.asarray(resize_center_crop(image, side)))
     except (av.FFmpegError, ValueError, OSError) as error:
         _refuse("broken video", path, error)
     lost = sorted(set(indices) - set(found))
@@ -231,7 +231,7 @@ def _read_file(path: Path, wanted: int, side: int, bounds: Bounds) -> Frames:
     return np.stack([found[index] for index in indices])
 
 
-def _checked(count: int, fps: float, wanted: int, bounds: Bounds, first: int, path: Path) -> Sequence[int]:
+def _checked(count: int, fps: float, wanted: int, bounds: TimeSpan, first: int, path: Path) -> Sequence[int]:
     if bounds.start is not None and round(bounds.start * fps) > count - 1 + first:
         raise BadMedia("bounds past the end", f"{path}: starts at {bounds.start:g} s of {count / fps:.1f} s")
     return frame_indices(count, fps, wanted, bounds, first)

@@ -25,8 +25,8 @@ from qtablate.errors import BadMedia, DataError
 from qtablate.interrupts import blocked
 
 SECONDS = 120.0
-TOO_LONG, CRASHED = "took too long", "decoder crashed"
-UNSETTLED = (TOO_LONG, CRASHED)
+DECODE_TIMEOUT, DECODER_CRASHED = "took too long", "decoder crashed"
+RETRYABLE = (DECODE_TIMEOUT, DECODER_CRASHED)
 """Kinds that another try may settle otherwise: they tell of the machine as much as of the file."""
 _CRASHES = tuple(-one for one in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS))
 _LONGEST = 1e6  # seconds: what timers of the system take
@@ -36,17 +36,17 @@ _ERRORS = {"bad": BadMedia, "data": DataError, "bug": RuntimeError}
 T = TypeVar("T")
 
 
-def patience() -> float:
+def decode_timeout() -> float:
     """Seconds that one clip may take: QTABLATE_CLIP_SECONDS, or the default. Raises QtablateError for what is no positive
     number."""
     return min(number("QTABLATE_CLIP_SECONDS", SECONDS, "seconds", above=True), _LONGEST)
 
 
-def patiently(path: Path, function: Callable[..., T], *given: Any) -> T:
+def run_isolated(path: Path, function: Callable[..., T], *given: Any) -> T:
     """`function(*given)`, which reads the file or folder at `path`, in another process.
 
     Raises:
-        BadMedia: as the function does; TOO_LONG after `patience` seconds; CRASHED when the process died of it.
+        BadMedia: as the function does; DECODE_TIMEOUT after `decode_timeout` seconds; DECODER_CRASHED when it crashed.
         DataError: as the function does; also where the process does not start or is killed from outside.
     """
     global _reader
@@ -76,10 +76,12 @@ class _Reader:
         return self._owner == os.getpid() and self._process.poll() is None
 
     def ask(self, path: Path, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
-        limit = patience()
+        limit = decode_timeout()
         try:
             self._ours.send((function, given, limit + _GRACE))
-            answer = self._ours.recv() if self._ours.poll(limit) else ("bad", TOO_LONG, f"{path}: not read in {limit:g} s")
+            answer = (
+                self._ours.recv() if self._ours.poll(limit) else ("bad", DECODE_TIMEOUT, f"{path}: not read in {limit:g} s")
+            )
         except (EOFError, OSError):
             self._lost(path)
         except BaseException:  # whoever asks next must not get this clip's answer
@@ -88,7 +90,7 @@ class _Reader:
         kind, *content = answer
         if kind == "done":
             return content[0]
-        if content[0] == TOO_LONG:
+        if content[0] == DECODE_TIMEOUT:
             self.end()
         raise _ERRORS[kind](*content)
 
@@ -107,7 +109,7 @@ class _Reader:
         code = self._process.returncode
         self.end()
         if code in _CRASHES:
-            raise BadMedia(CRASHED, f"{path}: reading it ended the process with {signal.Signals(-code).name}") from None
+            raise BadMedia(DECODER_CRASHED, f"{path}: reading it ended the process with {signal.Signals(-code).name}") from None
         raise DataError(
             f"{path}: the process that reads clips ended with {code} (out of memory?); the clip may be fine, run again"
         ) from None

@@ -17,7 +17,7 @@ from PIL import Image
 from qtablate.datatypes import IMAGE, VIDEO, Frames, Item, Problem, Sample
 from qtablate.prompts.segments import DESCRIBE
 from qtablate.seeds import Rng
-from qtablate.video.frames import enlarged, frame_indices, resized
+from qtablate.video.frames import frame_indices, resize_center_crop, upscale
 from qtablate.world.captions import caption
 from qtablate.world.levels import LEVELS
 from qtablate.world.question import Question
@@ -67,8 +67,8 @@ class RenderSpec:
         if self.image_size == IMAGE_SIZE:
             return clip_frames
         if self.image_size % IMAGE_SIZE == 0:
-            return enlarged(clip_frames, self.image_size // IMAGE_SIZE)
-        return np.stack([np.asarray(resized(Image.fromarray(frame), self.image_size)) for frame in clip_frames])
+            return upscale(clip_frames, self.image_size // IMAGE_SIZE)
+        return np.stack([np.asarray(resize_center_crop(Image.fromarray(frame), self.image_size)) for frame in clip_frames])
 
     def seconds(self, clip: str) -> tuple[float, ...]:
         """Return the time of each sampled frame in seconds; empty for an image."""

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from qtablate.datatypes import Item
 from qtablate.errors import DataError
 from qtablate.files import aside
-from qtablate.video.frames import enlarged
+from qtablate.video.frames import upscale
 from qtablate.world.benchmark import WorldBench
 
 _SCALE = 4  # a pixel of the clip is 4 x 4 pixels of the sheet
@@ -45,7 +45,7 @@ def contact_sheet(world: WorldBench, items: Sequence[Item]) -> Image.Image:
     for row, (item, clip) in enumerate(zip(items, clips, strict=True)):
         top = _GAP + row * row_height
         for column, frame in enumerate(clip):
-            page.paste(Image.fromarray(enlarged(frame, _SCALE)), (_GAP + column * (size + _GAP), top))
+            page.paste(Image.fromarray(upscale(frame, _SCALE)), (_GAP + column * (size + _GAP), top))
         draw.text((_GAP, top + size + 2), f"{item.id}: {item.question}", fill=_INK, font=font)
         left = float(_GAP)
         for number, option in enumerate(item.options):

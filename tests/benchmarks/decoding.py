@@ -17,9 +17,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from qtablate.video.container import listed
-from qtablate.video.decoder import Timeline, Unsure, decode, sought
-from qtablate.video.frames import Bounds, frame_indices, resized
+from qtablate.video.container import index_packets
+from qtablate.video.decoder import SeekUncertain, Timeline, decode_by_seeking, decode_frames
+from qtablate.video.frames import TimeSpan, frame_indices, resize_center_crop
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from clips import KINDS, Kind, moving, write
@@ -29,12 +29,12 @@ WANTED, SIDE = 16, 224
 FRAMES = 150
 LONG = Kind(".mp4", size=(1280, 720), frames=1800)
 SPANS = {
-    "default groups (250)": ({}, 0, Bounds()),
-    "default groups (250), asked about 40 to 50 s": ({}, 0, Bounds(40.0, 50.0)),
-    "default groups (250), another scene every 3 s": ({}, 90, Bounds()),
-    "groups of 60": ({"g": "60"}, 0, Bounds()),
-    "groups of 30": ({"g": "30"}, 0, Bounds()),
-    "groups of 12": ({"g": "12"}, 0, Bounds()),
+    "default groups (250)": ({}, 0, TimeSpan()),
+    "default groups (250), asked about 40 to 50 s": ({}, 0, TimeSpan(40.0, 50.0)),
+    "default groups (250), another scene every 3 s": ({}, 90, TimeSpan()),
+    "groups of 60": ({"g": "60"}, 0, TimeSpan()),
+    "groups of 30": ({"g": "30"}, 0, TimeSpan()),
+    "groups of 12": ({"g": "12"}, 0, TimeSpan()),
 }
 
 HEAD = f"""# Decoding by seeking
@@ -69,11 +69,11 @@ def sequential(path: Path, wanted: Collection[int], take: Callable) -> dict[int,
 
 
 def seeking(path: Path, wanted: Collection[int], take: Callable) -> dict[int, np.ndarray]:
-    return decode(path, listed(path), wanted, take)
+    return decode_frames(path, index_packets(path), wanted, take)
 
 
 def sized(image: object) -> np.ndarray:
-    return np.asarray(resized(image, SIDE))
+    return np.asarray(resize_center_crop(image, SIDE))
 
 
 def same(one: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> bool:
@@ -82,15 +82,15 @@ def same(one: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> bool:
 
 def equal(path: Path) -> bool:
     """Whether every frame alone, and all together, are those of the plain loop, pixel by pixel at full size."""
-    every = sequential(path, range(listed(path).count), np.asarray)
+    every = sequential(path, range(index_packets(path).count), np.asarray)
     groups = [[n] for n in every] + [list(every)]
     return all(same({n: every[n] for n in some}, seeking(path, some, np.asarray)) for some in groups)
 
 
 def sought_in_full(path: Path, wanted: Collection[int]) -> str:
     try:
-        sought(path, listed(path), wanted, sized)
-    except Unsure as reason:
+        decode_by_seeking(path, index_packets(path), wanted, sized)
+    except SeekUncertain as reason:
         return f"no: {reason}"
     return "yes"
 
@@ -121,7 +121,7 @@ def row(name: str, path: Path, wanted: Collection[int], whole: bool) -> str:
 
 def least(path: Path, wanted: Collection[int]) -> tuple[int, int]:
     """(frames from each keyframe to the last wanted frame of its group, frames up to the last wanted)."""
-    timeline = Timeline(listed(path))
+    timeline = Timeline(index_packets(path))
     ends: dict[int, int] = {}
     for index in wanted:
         key = timeline.key(index)
@@ -148,7 +148,7 @@ def main(out: str) -> None:
             size = (323, 241) if kind.size[0] % 2 else (320, 240)
             larger = replace(kind, size=size, frames=FRAMES if kind.frames > 1 else 1)
             path = write(tmp / f"{number}{kind.suffix}", larger)
-            listing = listed(path)
+            listing = index_packets(path)
             lines.append(row(name, path, set(frame_indices(listing.count, listing.fps, WANTED)), whole=True))
             print(lines[-1], flush=True)
         lines += [
@@ -173,7 +173,7 @@ def main(out: str) -> None:
         spent = []
         for _ in range(REPEATS):
             start = time.perf_counter()
-            listed(path)
+            index_packets(path)
             spent.append(time.perf_counter() - start)
         lines += ["", f"Listing the packets of a clip ({path.stat().st_size / 1e6:.0f} MB) takes {span(spent)} s of it."]
     Path(out).parent.mkdir(parents=True, exist_ok=True)

@@ -17,9 +17,9 @@ from qtablate.data.mvbench import MVBench
 from qtablate.data.sources import Sources, open_benchmark, parts
 from qtablate.data.texts import control_characters
 from qtablate.errors import BadMedia, DataError
-from qtablate.validate.check import examine_benchmark, examine_training
-from qtablate.validate.duplicates import twins
-from qtablate.video.container import ends_within_packet, listed
+from qtablate.validate.check import check_benchmark, check_training
+from qtablate.validate.duplicates import duplicate_groups
+from qtablate.video.container import ends_within_packet, index_packets
 from qtablate.video.frames import frame_files, read_clip
 from qtablate.video.paths import state
 
@@ -141,7 +141,7 @@ def beside_good_items(root: Path, entry: object) -> tuple[str, str]:
     assert seen(bench) == alone
     [problem] = bench.problems
     assert problem.subject == "mine-0001"
-    findings = examine_benchmark(str(root), FRAMES, decode=False).findings
+    findings = check_benchmark(str(root), FRAMES, decode=False).findings
     assert (problem.kind, "mine-0001", problem.detail) in {(one.kind, one.subject, one.detail) for one in findings}
     assert problem.kind in KINDS
     return problem.kind, problem.detail
@@ -153,7 +153,7 @@ def beside_good_samples(root: Path, entry: object) -> tuple[str, str]:
     assert seen(data) == alone
     [problem] = data.problems
     assert problem.subject == "sample 1"
-    findings = examine_training(str(root / "train.json"), str(root / "video"), FRAMES, decode=False).findings
+    findings = check_training(str(root / "train.json"), str(root / "video"), FRAMES, decode=False).findings
     assert (problem.kind, "sample 1", problem.detail) in {(one.kind, one.subject, one.detail) for one in findings}
     return problem.kind, problem.detail
 
@@ -215,7 +215,7 @@ def test_links_within_the_root_and_to_nothing_beside_the_frames_harm_nobody(root
     assert bench.problems == []
     assert bench.frames("linked").shape == (FRAMES, SIDE, SIDE, 3)
     assert b"('notes.txt', -1, " in state(linked)
-    assert twins([linked, root / "video/frames"]) == [[0, 1]]
+    assert duplicate_groups([linked, root / "video/frames"]) == [[0, 1]]
 
 
 def test_frames_numbered_in_other_digits_are_sorted_not_a_bug(tmp_path):
@@ -256,9 +256,9 @@ def test_a_file_that_cannot_be_read_is_one_message_that_names_it(root, name):
         if file.suffix == ".yaml":
             said = refusal(lambda file=file: parts(Sources(train=str(file))))
         elif file.name == "train.json":
-            said = refusal(lambda: examine_training(str(root / "train.json"), str(root / "video"), FRAMES))
+            said = refusal(lambda: check_training(str(root / "train.json"), str(root / "video"), FRAMES))
         else:
-            said = refusal(lambda: examine_benchmark(str(root), FRAMES))
+            said = refusal(lambda: check_benchmark(str(root), FRAMES))
         assert str(file) in said
         if file.suffix != ".yaml":
             assert re.search(message, said)
@@ -304,7 +304,7 @@ def test_pipes_and_links_to_nothing_are_never_waited_for(root):
 def test_a_table_of_tasks_leads_nowhere_else(root, table, message):
     (root / "tasks.json").write_text(json.dumps(table).replace('"~', '"'))
     assert re.search(message, refusal(lambda: asked(root, *GOOD)))
-    assert re.search(message, refusal(lambda: examine_benchmark(str(root), FRAMES)))
+    assert re.search(message, refusal(lambda: check_benchmark(str(root), FRAMES)))
 
 
 def test_a_folder_that_the_table_names_may_be_a_link_to_another_disk(root, pristine):
@@ -365,7 +365,7 @@ def cut(path: Path, size: int) -> Path:
 def test_a_wmv_that_was_cut_is_truncated(tmp_path, codec):
     path = write(tmp_path / "a.wmv", Kind(".wmv", codec))
     whole = path.stat().st_size
-    assert (listed(path).cut, read_clip(path, 4, 16).shape) == (False, (4, 16, 16, 3))
+    assert (index_packets(path).cut, read_clip(path, 4, 16).shape) == (False, (4, 16, 16, 3))
     for size in (whole - 1, whole // 2):
         with pytest.raises(BadMedia, match=r"truncated video: .* ends before its own header says"):
             read_clip(cut(path, size), 4, 16)

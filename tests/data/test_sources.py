@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from qtablate.data.sources import Part, Sources, open_training, parts, parts_are_world
+from qtablate.data.sources import Part, Sources, open_training, parts, trains_on_world_only
 from qtablate.datatypes import IMAGE, VIDEO
 from qtablate.errors import DataError
 
@@ -30,7 +30,7 @@ def yaml(folder, text: str) -> Sources:
 
 def test_one_source_is_itself():
     assert parts(Sources()) == [Part("world")]
-    assert parts_are_world(Sources())
+    assert trains_on_world_only(Sources())
     data = open_training(Sources(train="world:easy"), MODEL, 8, 0.25)
     assert data.media() == {VIDEO: 6, IMAGE: 2}
     assert data.weights == {}
@@ -48,7 +48,7 @@ def test_a_yaml_file_names_sources_from_its_own_folder(folder):
     data = open_training(sources, MODEL, 8, 0.25)
     assert data.media() == {IMAGE: 8, VIDEO: 6}
     assert data.weights == {"1-a": 3.0, "2-b": 1.0}
-    assert not parts_are_world(sources)
+    assert not trains_on_world_only(sources)
     assert len({sample.id for sample in data.samples}) == len(data.samples) == 14
     # the same file name in two sources is two clips
     first, second = (data.frames(f"{name}:1.png") for name in ("1-a", "2-b"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qtablate.controls import MIDDLE, REVERSED, SHUFFLED
-from qtablate.data.temporal import ALTERED, altered
+from qtablate.data.temporal import PERTURBATIONS, perturb
 
 
 def clip(frames: int) -> np.ndarray:
@@ -13,7 +13,7 @@ def clip(frames: int) -> np.ndarray:
 
 
 def order(control: str, frames: int, name: str = "a") -> list[int]:
-    return altered(control, name, clip(frames))[:, 0, 0, 0].tolist()
+    return perturb(control, name, clip(frames))[:, 0, 0, 0].tolist()
 
 
 def test_what_is_shown():
@@ -30,10 +30,10 @@ def test_a_shuffled_clip_is_neither_the_clip_nor_its_reverse_and_always_the_same
     assert orders == [order(SHUFFLED, 3, str(number)) for number in range(50)]
 
 
-@pytest.mark.parametrize("control", ALTERED)
+@pytest.mark.parametrize("control", PERTURBATIONS)
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_shape_and_kind_stay(control, frames):
-    out = altered(control, "a", clip(frames))
+    out = perturb(control, "a", clip(frames))
     assert (out.shape, out.dtype) == (clip(frames).shape, np.uint8)
     if frames == 1:
         assert (out == clip(1)).all()  # images

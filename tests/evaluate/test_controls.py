@@ -7,7 +7,7 @@ import typer
 from qtablate.cell.run import Ready, ask, summarise
 from qtablate.cli.main import app
 from qtablate.controls import BLIND, CONTROLS, FULL, MISMATCHED_CLIP
-from qtablate.data.temporal import ALTERED
+from qtablate.data.temporal import PERTURBATIONS
 from qtablate.datatypes import Item
 from qtablate.evaluate.controls import apply_control
 from qtablate.evaluate.score import Scores
@@ -39,11 +39,11 @@ def blank(medium: str) -> torch.Tensor:
 def test_the_controls_have_one_list():
     columns = [name.removesuffix("_accuracy") for name in CELL_COLUMNS if name.endswith("_accuracy")]
     options = {option.name: option for option in typer.main.get_command(app).commands["sweep"].params}
-    assert columns == options["controls"].default.split(",") == list(CONTROLS) == [BLIND, *ALTERED, MISMATCHED_CLIP]
+    assert columns == options["controls"].default.split(",") == list(CONTROLS) == [BLIND, *PERTURBATIONS, MISMATCHED_CLIP]
 
 
 def test_as_it_is_and_altered():
-    for control in (FULL, *ALTERED):
+    for control in (FULL, *PERTURBATIONS):
         asked, seen = apply_control(control, ITEMS, features, blank)
         assert list(asked) == ITEMS
         assert {name: value.item() for name, value in seen.items()} == {

@@ -9,7 +9,7 @@ import pytest
 
 from qtablate.errors import QtablateError
 from qtablate.model.cache import LIMIT_GB, chunks, limit_bytes, prune, unsettled
-from qtablate.video.isolated import TOO_LONG
+from qtablate.video.isolated import DECODE_TIMEOUT
 
 DAY = 24 * 3600.0
 NOW = 1e9
@@ -39,7 +39,7 @@ def test_the_longest_unused_go_first_until_there_is_room(folder):
 
 def test_what_took_too_long_is_found_among_torn_notes(folder):
     notes = {"c0": "[[", "c1": json.dumps({"problems": [[3, "broken video", "a.mp4"]]}), "c3": json.dumps([])}
-    notes["c2"] = json.dumps({"problems": [[3, "broken video", "a.mp4"], [4, TOO_LONG, "b.mp4"]]})
+    notes["c2"] = json.dumps({"problems": [[3, "broken video", "a.mp4"], [4, DECODE_TIMEOUT, "b.mp4"]]})
     for stem, note in notes.items():
         (folder / f"{stem}.json").write_text(note)
     assert [one.stem for one in unsettled(folder)] == ["c2"]

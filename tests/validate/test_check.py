@@ -18,11 +18,11 @@ from qtablate.data.export import export, write_mp4
 from qtablate.data.findings import ERROR, KINDS
 from qtablate.datatypes import Item
 from qtablate.errors import DataError
-from qtablate.validate.check import PRIOR_Z, SORTED_SHARE, SORTED_Z, Checkup, examine_benchmark, examine_training
-from qtablate.validate.duplicates import twins
+from qtablate.validate.check import PRIOR_Z, SORTED_SHARE, SORTED_Z, ValidationReport, check_benchmark, check_training
+from qtablate.validate.duplicates import duplicate_groups
 from qtablate.validate.tables import summary
 from qtablate.validate.text_bias import chance, order, positions, positions_p, prior
-from qtablate.video.container import listed
+from qtablate.video.container import index_packets
 from qtablate.video.frames import Clip
 
 Kind, write = clips.Kind, clips.write
@@ -91,7 +91,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def with_a_lost_frame(path: Path) -> None:
     """The second frame, which no sample takes, is zeros: it is listed, and never decoded."""
-    packet = listed(write(path, Kind(".mkv", "mjpeg", pix="yuvj420p"))).packets[1]
+    packet = index_packets(write(path, Kind(".mkv", "mjpeg", pix="yuvj420p"))).packets[1]
     content = bytearray(path.read_bytes())
     content[packet.pos + 20 : packet.pos + packet.size] = bytes(packet.size - 20)
     path.write_bytes(content)
@@ -102,7 +102,7 @@ def folder(tmp_path: Path, stock: Path) -> Folder:
     return Folder(tmp_path / "data", stock)
 
 
-def found(checkup: Checkup) -> Counter[tuple[str, str]]:
+def found(checkup: ValidationReport) -> Counter[tuple[str, str]]:
     return Counter((one.kind, one.subject) for one in checkup.findings)
 
 
@@ -265,7 +265,7 @@ def planted(folder: Folder, without: str = "") -> tuple[Counter[tuple[str, str]]
             plant(folder)
             expected += findings
     folder.write()
-    return expected, found(examine_benchmark(str(folder.root), FRAMES))
+    return expected, found(check_benchmark(str(folder.root), FRAMES))
 
 
 def test_every_planted_fault_is_found_by_name_and_nothing_else(folder):
@@ -287,13 +287,13 @@ def test_a_fault_alone_is_found(folder, name):
     """The other way around: no finding rests on another fault."""
     FAULTS[name][0](folder)
     folder.write()
-    seen = found(examine_benchmark(str(folder.root), FRAMES))
+    seen = found(check_benchmark(str(folder.root), FRAMES))
     assert seen == FAULTS[name][1]
 
 
 def test_findings_say_what_and_where(folder):
     planted(folder)
-    said = {one.subject: one.detail for one in examine_benchmark(str(folder.root), FRAMES).findings}
+    said = {one.subject: one.detail for one in check_benchmark(str(folder.root), FRAMES).findings}
     assert said["short.mp4"] == "5 of 8 frames (short-0000)"
     assert said["s.mp4 [0.5-1 s]"] == "6 of 8 frames (span-0000)"  # both ends are shown
     assert said["v1.mp4"] == "perception/videos/v1.mp4, clevrer/video_validation/v1.mp4"
@@ -317,7 +317,7 @@ def test_findings_say_what_and_where(folder):
 
 def test_usable_items_and_the_figures_of_each_task(folder):
     planted(folder)
-    checkup = examine_benchmark(str(folder.root), FRAMES)
+    checkup = check_benchmark(str(folder.root), FRAMES)
     tasks = {task.task: task for task in checkup.tasks}
     assert (tasks["broken"].entries, tasks["broken"].usable, tasks["broken"].chance) == (1, 0, None)
     assert (tasks["placed"].positions, tasks["placed"].chance, tasks["placed"].candidates) == ((ITEMS, 0, 0, 0), 0.25, (4, 4))
@@ -351,12 +351,12 @@ def test_headers_tell_all_but_what_only_decoding_can(folder, monkeypatch):
     expected["no frames", "empty"] += 1
     shutil.rmtree(folder.root / "json")
     folder.write()
-    assert found(examine_benchmark(str(folder.root), FRAMES)) - expected == {
+    assert found(check_benchmark(str(folder.root), FRAMES)) - expected == {
         ("broken video", "lost.mp4"): 1,
         ("broken image", "broken.png"): 1,
     }
     monkeypatch.setattr(Clip, "read", lambda *_: pytest.fail("a clip was decoded"))
-    checkup = examine_benchmark(str(folder.root), FRAMES, decode=False)
+    checkup = check_benchmark(str(folder.root), FRAMES, decode=False)
     assert expected - found(checkup) == {("fewer frames than listed", "lost.mkv"): 1}
     assert found(checkup) - expected == Counter()
     assert seen < expected
@@ -368,8 +368,8 @@ def test_videos_whose_headers_tell_no_length_are_counted(folder, monkeypatch):
     for clip_ in (folder.new(), folder.new()):
         folder.ask("asked", clip_)
     folder.write()
-    monkeypatch.setattr("qtablate.validate.media.patiently", lambda path, *_: None if path.name == "c1.mp4" else (20, 10.0))
-    checkup = examine_benchmark(str(folder.root), FRAMES, decode=False)
+    monkeypatch.setattr("qtablate.validate.media.run_isolated", lambda path, *_: None if path.name == "c1.mp4" else (20, 10.0))
+    checkup = check_benchmark(str(folder.root), FRAMES, decode=False)
     assert (checkup.untold, checkup.usable, checkup.findings) == (1, 2, ())
     assert "broken or lost, and the length of 1 video, stay unseen" in summary(checkup)
 
@@ -377,7 +377,7 @@ def test_videos_whose_headers_tell_no_length_are_counted(folder, monkeypatch):
 def test_an_exported_world_is_healthy(tmp_path):
     export(tmp_path / "world", 3)
     shown: list[str] = []
-    checkup = examine_benchmark(str(tmp_path / "world"), 16, followed=lambda clips: shown.extend(clips) or clips)
+    checkup = check_benchmark(str(tmp_path / "world"), 16, followed=lambda clips: shown.extend(clips) or clips)
     assert [one for one in checkup.findings if one.severity == ERROR] == []
     assert (checkup.entries, checkup.usable, len(shown)) == (60, 60, checkup.clips)
 
@@ -455,14 +455,14 @@ def test_training_files_without_a_fault_lack_its_finding_alone(folder, without):
     folder.ask("asked")
     folder.write()
     root = folder.root
-    checkup = examine_training(str(root / "train.json"), str(root / "video"), FRAMES, bench=str(root))
+    checkup = check_training(str(root / "train.json"), str(root / "video"), FRAMES, bench=str(root))
     assert found(checkup) == expected
     [first, *_] = checkup.sources
     assert (first.source, first.medium, first.pairs) == (".", "video", (1, 1.0, 1))
     if not without:
         assert (checkup.entries, checkup.usable) == (len(folder.samples), len(folder.samples) - 11)
         assert (first.unasked, first.empty) == (1, 1)
-        assert found(examine_training(str(root / "train.json"), str(root / "video"), FRAMES)) == expected - Counter(
+        assert found(check_training(str(root / "train.json"), str(root / "video"), FRAMES)) == expected - Counter(
             SAMPLE_FAULTS["leak"][1]
         )
 
@@ -471,7 +471,7 @@ def test_one_file_in_both_sets_is_a_leak(folder):
     folder.ask("asked", folder.new("a.mp4"), start=0, end=1)
     folder.tell("a.mp4")
     folder.write()
-    checkup = examine_training(str(folder.root / "train.json"), str(folder.root / "video"), FRAMES, bench=str(folder.root))
+    checkup = check_training(str(folder.root / "train.json"), str(folder.root / "video"), FRAMES, bench=str(folder.root))
     assert [(one.kind, one.subject, one.detail) for one in checkup.findings] == [
         ("training clip in benchmark", "a.mp4", "is the benchmark's a.mp4 (sample 0)")
     ]
@@ -481,10 +481,10 @@ def test_a_training_file_without_a_usable_sample_is_told_not_refused(folder):
     folder.new()
     folder.tell("none.mp4")
     folder.write()
-    checkup = examine_training(str(folder.root / "train.json"), str(folder.root / "video"), FRAMES)
+    checkup = check_training(str(folder.root / "train.json"), str(folder.root / "video"), FRAMES)
     assert (checkup.entries, checkup.usable, checkup.sources) == (1, 0, ())
     with pytest.raises(DataError, match="no file"):
-        examine_training(str(folder.root / "nothing.json"), "", FRAMES)
+        check_training(str(folder.root / "nothing.json"), "", FRAMES)
 
 
 def items(golds: list[str], options: list[list[str]], clips: list[str] | None = None) -> list[Item]:
@@ -570,4 +570,4 @@ def test_twins_are_equal_contents_only(tmp_path):
     for name, content in {"a": b"12", "b": b"21", "c": b"12", "empty": b"", "void": b"", "d": b"123"}.items():
         (tmp_path / name).write_bytes(content)
     paths = [tmp_path / name for name in ("a", "b", "c", "empty", "void", "d", "gone", "a")]
-    assert twins(paths) == [[0, 2, 7]]
+    assert duplicate_groups(paths) == [[0, 2, 7]]

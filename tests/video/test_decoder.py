@@ -13,9 +13,24 @@ from PIL import Image
 
 from qtablate.errors import BadMedia, DataError
 from qtablate.video import container, decoder
-from qtablate.video.container import ends_within_packet, listed
-from qtablate.video.decoder import Timeline, Unsure, decode, in_order, sought, upright
-from qtablate.video.frames import Bounds, decodable, frame_indices, read_clip, read_image, resized, sampled_at
+from qtablate.video.container import ends_within_packet, index_packets
+from qtablate.video.decoder import (
+    SeekUncertain,
+    Timeline,
+    apply_display_matrix,
+    decode_by_seeking,
+    decode_frames,
+    decode_sequentially,
+)
+from qtablate.video.frames import (
+    TimeSpan,
+    count_decodable,
+    frame_indices,
+    frame_times,
+    read_clip,
+    read_image,
+    resize_center_crop,
+)
 
 KINDS, Kind, write, with_matrix, moving = clips.KINDS, clips.Kind, clips.write, clips.with_matrix, clips.moving
 
@@ -27,25 +42,25 @@ def plain(path: Path) -> list[np.ndarray]:
 
 
 def sized(pixels: np.ndarray, side: int) -> np.ndarray:
-    return np.asarray(resized(Image.fromarray(pixels), side))
+    return np.asarray(resize_center_crop(Image.fromarray(pixels), side))
 
 
 def samplings(count: int, step: int) -> list[list[int]]:
     """One frame at a time, in steps, and what clips are read for."""
     spans = [(1, None, None), (8, None, None), (16, 2.3, 4.1), (4, 3.0, None), (16, None, None), (5, 5.5, 99.0)]
     return (
-        [[n] for n in range(count)] + [frame_indices(count, 10.0, n, Bounds(*span)) for n, *span in spans] + [[*range(count)]]
+        [[n] for n in range(count)] + [frame_indices(count, 10.0, n, TimeSpan(*span)) for n, *span in spans] + [[*range(count)]]
     )
 
 
-def verdict(path: Path, how=sought, step: int = 1) -> str:
+def verdict(path: Path, how=decode_by_seeking, step: int = 1) -> str:
     """What a way of decoding gives for every sampling: `equal`, `wrong` or `unsure`."""
-    every, listing = plain(path), listed(path)
+    every, listing = plain(path), index_packets(path)
     assert listing.count == len(every)
     for wanted in samplings(len(every), step):
         try:
             found = how(path, listing, set(wanted), np.asarray)
-        except Unsure:
+        except SeekUncertain:
             return "unsure"
         if sorted(found) != sorted(set(wanted)) or any(not np.array_equal(found[n], every[n]) for n in found):
             return "wrong"
@@ -68,9 +83,9 @@ def files(tmp_path_factory):
 @pytest.mark.parametrize("name", KINDS)
 def test_frames_equal_those_of_a_plain_decode(files, name):
     path = files(name)
-    assert verdict(path, decode, 13) == "equal"
-    assert verdict(path) == ("equal" if KINDS[name].sought else "unsure")
-    every, indices = plain(path), frame_indices(listed(path).count, listed(path).fps, 8)
+    assert verdict(path, decode_frames, 13) == "equal"
+    assert verdict(path) == ("equal" if KINDS[name].seekable else "unsure")
+    every, indices = plain(path), frame_indices(index_packets(path).count, index_packets(path).fps, 8)
     shown = read_clip(path, 8, 16)
     assert np.array_equal(shown, np.stack([sized(every[n], 16) for n in indices]))
 
@@ -79,7 +94,7 @@ def test_the_files_are_what_their_names_say(files):
     """Otherwise the comparison would prove less."""
 
     def packets(name: str) -> list:
-        return list(listed(files(name)).packets)
+        return list(index_packets(files(name)).packets)
 
     def leading(name: str) -> int:
         """Packets stored behind a keyframe that are shown before it."""
@@ -113,7 +128,7 @@ def naive(path, listing, wanted, take):
     with av.open(str(path)) as file:
         for index in wanted:
             file.seek(times[index], stream=file.streams.video[0])
-            out[index] = take(upright(next(file.decode(video=0))))
+            out[index] = take(apply_display_matrix(next(file.decode(video=0))))
     return out
 
 
@@ -126,14 +141,14 @@ def by_rate(path, listing, wanted, take):
             time = round(index / listing.fps / stream.time_base)
             file.seek(time, stream=stream)
             frame = next((frame for frame in file.decode(stream) if frame.pts >= time), None)
-            out |= {index: take(upright(frame))} if frame else {}
+            out |= {index: take(apply_display_matrix(frame))} if frame else {}
     return out
 
 
 def late(path, listing, wanted, take):
     """Off by one."""
     last = listing.count - 1
-    found = sought(path, listing, {min(n + 1, last) for n in wanted}, take)
+    found = decode_by_seeking(path, listing, {min(n + 1, last) for n in wanted}, take)
     return {n: found[min(n + 1, last)] for n in wanted}
 
 
@@ -164,11 +179,11 @@ def test_without_its_checks_seeking_would_be_wrong(files, monkeypatch):
 
     monkeypatch.setattr(Timeline, "__init__", trusting)
     found = set()
-    every, listing = plain(path), listed(path)
+    every, listing = plain(path), index_packets(path)
     for n in range(len(every)):
         try:
-            found.add(np.array_equal(sought(path, listing, {n}, np.asarray)[n], every[n]))
-        except Unsure:
+            found.add(np.array_equal(decode_by_seeking(path, listing, {n}, np.asarray)[n], every[n]))
+        except SeekUncertain:
             found.add("unsure")
     assert False in found
 
@@ -182,7 +197,7 @@ def test_a_keyframe_chosen_by_storage_gives_doubt_and_no_wrong_frame(files, name
 
     monkeypatch.setattr(Timeline, "key", stored_before)
     assert verdict(files(name)) == "unsure"
-    assert verdict(files(name), decode, 13) == "equal"
+    assert verdict(files(name), decode_frames, 13) == "equal"
 
 
 def test_pictures_that_none_refers_to_are_left_out_on_the_way(files, monkeypatch):
@@ -195,7 +210,7 @@ def test_pictures_that_none_refers_to_are_left_out_on_the_way(files, monkeypatch
 
     monkeypatch.setattr(decoder._Run, "_decoded", noted)
     path = files("mp4, one keyframe")
-    sought(path, listed(path), {55}, np.asarray)
+    decode_by_seeking(path, index_packets(path), {55}, np.asarray)
     assert came == sorted(came)
     assert (came[0], came[-1]) == (0, 55)
     assert len(came) < 45
@@ -205,7 +220,7 @@ def test_a_short_span_near_the_end_decodes_a_few_frames(files, monkeypatch):
     path, seen = files("mp4, closed groups with B-frames"), []
     until = decoder._Run.until
     monkeypatch.setattr(decoder._Run, "until", lambda self, index: seen.append(self.at) or until(self, index))
-    assert np.array_equal(read_clip(path, 4, 16, Bounds(5.0, 99.0))[0], sized(plain(path)[51], 16))
+    assert np.array_equal(read_clip(path, 4, 16, TimeSpan(5.0, 99.0))[0], sized(plain(path)[51], 16))
     assert seen[1] >= 48
 
 
@@ -213,8 +228,8 @@ def test_a_short_span_near_the_end_decodes_a_few_frames(files, monkeypatch):
 def test_frames_are_upright_and_mirrored_as_the_display_matrix_says(tmp_path, matrix):
     kind = Kind(".mp4", size=(64, 48), frames=2)
     path = write(tmp_path / "a.mp4", kind)
-    [before] = in_order(path, {0}, np.asarray).values()
-    [after] = in_order(with_matrix(*matrix)(path), {0}, np.asarray).values()
+    [before] = decode_sequentially(path, {0}, np.asarray).values()
+    [after] = decode_sequentially(with_matrix(*matrix)(path), {0}, np.asarray).values()
     a, b, c, d = matrix
     y, x = np.mgrid[:48, :64]
     to_x, to_y = a * x + c * y, b * x + d * y
@@ -225,18 +240,18 @@ def test_frames_are_upright_and_mirrored_as_the_display_matrix_says(tmp_path, ma
 
 def test_a_slanted_display_matrix_is_ignored(tmp_path):
     path = write(tmp_path / "a.mp4", Kind(".mp4", frames=2))
-    [before] = in_order(path, {0}, np.asarray).values()
-    assert np.array_equal(in_order(with_matrix(1, 1, -1, 1)(path), {0}, np.asarray)[0], before)
+    [before] = decode_sequentially(path, {0}, np.asarray).values()
+    assert np.array_equal(decode_sequentially(with_matrix(1, 1, -1, 1)(path), {0}, np.asarray)[0], before)
 
 
 @pytest.mark.parametrize("change", ["empty", "same time", "no time"])
 def test_packets_that_tell_no_order_give_doubt(files, change):
-    listing = listed(files("mp4, closed groups with B-frames"))
+    listing = index_packets(files("mp4, closed groups with B-frames"))
     packets = list(listing.packets)
     changed = {"empty": {"size": 0}, "same time": {"pts": packets[3].pts}, "no time": {"pts": None}}[change]
     packets[7] = packets[7]._replace(**changed)
-    with pytest.raises(Unsure):
-        Timeline(container.Listing(tuple(packets), listing.fps, listing.count, listing.cut))
+    with pytest.raises(SeekUncertain):
+        Timeline(container.PacketIndex(tuple(packets), listing.fps, listing.count, listing.cut))
 
 
 def test_a_stream_joined_in_the_middle_of_a_group_is_decoded_from_its_start(tmp_path):
@@ -248,9 +263,9 @@ def test_a_stream_joined_in_the_middle_of_a_group_is_decoded_from_its_start(tmp_
             if packet.size and keys > 1:
                 packet.stream = stream
                 out.mux(packet)
-    with pytest.raises(Unsure, match="starts with"):
-        sought(path, listed(path), {20}, np.asarray)
-    assert np.array_equal(decode(path, listed(path), {20}, np.asarray)[20], plain(path)[20])
+    with pytest.raises(SeekUncertain, match="starts with"):
+        decode_by_seeking(path, index_packets(path), {20}, np.asarray)
+    assert np.array_equal(decode_frames(path, index_packets(path), {20}, np.asarray)[20], plain(path)[20])
 
 
 @pytest.mark.parametrize(
@@ -270,25 +285,25 @@ def test_seconds_are_those_at_which_the_frames_are_shown(files, name):
     path = files(name)
     with av.open(str(path)) as file:
         times = [float(frame.pts * frame.time_base) for frame in file.decode(video=0)]
-    for wanted, span in ((8, Bounds()), (4, Bounds(1.0, 3.0)), (16, Bounds(0.0, 0.5))):
-        indices = frame_indices(listed(path).count, listed(path).fps, wanted, span)
-        assert sampled_at(path, wanted, span) == pytest.approx([times[n] - times[0] for n in indices], abs=1e-6)
+    for wanted, span in ((8, TimeSpan()), (4, TimeSpan(1.0, 3.0)), (16, TimeSpan(0.0, 0.5))):
+        indices = frame_indices(index_packets(path).count, index_packets(path).fps, wanted, span)
+        assert frame_times(path, wanted, span) == pytest.approx([times[n] - times[0] for n in indices], abs=1e-6)
 
 
 def test_seconds_of_a_folder_follow_its_rate_and_of_doubtful_packets_the_files(tmp_path, files):
     for n in range(1, 10):
         Image.new("RGB", (16, 16)).save(tmp_path / f"{n:05d}.jpg")
-    assert sampled_at(tmp_path, 3) == pytest.approx([2 / 3, 5 / 3, 7 / 3])  # frames 2, 5, 7 by the notebook's formula
-    listing = listed(files("mp4, closed groups with B-frames"))
+    assert frame_times(tmp_path, 3) == pytest.approx([2 / 3, 5 / 3, 7 / 3])  # frames 2, 5, 7 by the notebook's formula
+    listing = index_packets(files("mp4, closed groups with B-frames"))
     packets = [packet._replace(pts=None) for packet in listing.packets]
-    untold = container.Listing(tuple(packets), 10.0, 60, False, listing.tick)
+    untold = container.PacketIndex(tuple(packets), 10.0, 60, False, listing.tick)
     assert untold.seconds() == [n / 10 for n in range(60)]
     assert listing.seconds() == pytest.approx([n / 10 for n in range(60)])
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_whole_files_decode_as_many_frames_as_they_list(files, name):
-    assert len(set(decodable(files(name)))) == 1
+    assert len(set(count_decodable(files(name)))) == 1
     assert not ends_within_packet(files(name))
 
 
@@ -307,12 +322,12 @@ def test_headers_tell_the_length_and_decode_nothing(files, name, monkeypatch):
         with open_(*words, **named) as inner:
             yield Sealed(inner)
 
-    count, fps = listed(path).count, listed(path).fps
+    count, fps = index_packets(path).count, index_packets(path).fps
     monkeypatch.setattr(av, "open", sealed)
     if name == "webm, variable frame rate":  # its header has another rate than its frames
-        assert container.header_extent(path)[0] > count
+        assert container.read_header_length(path)[0] > count
     else:
-        assert container.header_extent(path) == (count, fps)
+        assert container.read_header_length(path) == (count, fps)
 
 
 def refusal(path: Path, read=lambda path: read_clip(path, 4, 16)) -> str:
@@ -357,10 +372,10 @@ def test_a_stream_that_grows_is_held_to_the_same_size(tmp_path, monkeypatch):
             if packet.size:
                 packet.pts, packet.dts, packet.stream = packet.pts + 6000, packet.dts + 6000, stream
                 out.mux(packet)
-    assert verdict(path, decode) == "equal"
+    assert verdict(path, decode_frames) == "equal"
     monkeypatch.setattr(container, "MOST_PIXELS", 48 * 48)
     assert refusal(path) == "broken video"
-    assert len(read_clip(path, 4, 16, Bounds(0, 4.0))) == 4
+    assert len(read_clip(path, 4, 16, TimeSpan(0, 4.0))) == 4
 
 
 def test_a_list_of_other_files_is_refused(tmp_path, files):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from qtablate.errors import BadMedia, DataError
 from qtablate.video import frames as module
-from qtablate.video.frames import Bounds, frame_indices, read_clip, read_image, resized
+from qtablate.video.frames import TimeSpan, frame_indices, read_clip, read_image, resize_center_crop
 
 SIDE = 8
 B_FRAMES = {"bf": "3", "g": "12", "x264-params": "b-adapt=0:scenecut=0"}
@@ -53,7 +53,7 @@ def encode(path: Path, frames: np.ndarray, codec="libx264", pix="yuv420p", optio
 def decoded(path: Path, side: int = SIDE) -> np.ndarray:
     """Every frame of the file, in order."""
     with av.open(str(path)) as container:
-        return np.stack([np.asarray(resized(frame.to_image(), side)) for frame in container.decode(video=0)])
+        return np.stack([np.asarray(resize_center_crop(frame.to_image(), side)) for frame in container.decode(video=0)])
 
 
 def numbers(frames: np.ndarray) -> list[int]:
@@ -82,7 +82,7 @@ def test_indices_follow_the_notebook_and_stay_in_the_clip():
         last, length = count - 1 + first, count / fps
         for span in [(None, None), (0.25 * length, None), (None, 0.5 * length), (0.1 * length, 0.83 * length)]:
             expected = notebook(count, fps, wanted, *span, first)
-            found = frame_indices(count, fps, wanted, Bounds(*span), first)
+            found = frame_indices(count, fps, wanted, TimeSpan(*span), first)
             assert found == [min(max(i, first), last) for i in expected], (count, fps, wanted, first, span)
             assert span != (None, None) or found == expected
             assert found == sorted(found)
@@ -91,14 +91,14 @@ def test_indices_follow_the_notebook_and_stay_in_the_clip():
 def test_indices_known_by_hand():
     assert frame_indices(16, 10.0, 4) == [1, 5, 9, 12]  # segments of 3.75: 1.875 + (0, 4, 8, 11)
     assert frame_indices(6, 3.0, 3, first=1) == [1, 3, 4]  # segments of 5/3 from 1: 1.83 + (0, 2, 3), cut to whole numbers
-    assert frame_indices(100, 10.0, 2, Bounds(2.0, 4.0)) == [25, 35]
-    assert frame_indices(100, 1.0, 2, Bounds(0.5, 5.0)) == [1, 3]  # 0.5 rounds to the even 0
+    assert frame_indices(100, 10.0, 2, TimeSpan(2.0, 4.0)) == [25, 35]
+    assert frame_indices(100, 1.0, 2, TimeSpan(0.5, 5.0)) == [1, 3]  # 0.5 rounds to the even 0
 
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_bounds_outside_the_clip_are_clamped_and_short_clips_repeat(first):
-    assert set(frame_indices(10, 10.0, 4, Bounds(50.0, 60.0), first)) == {9 + first}
-    assert set(frame_indices(10, 10.0, 4, Bounds(None, -3.0), first)) == {first}
+    assert set(frame_indices(10, 10.0, 4, TimeSpan(50.0, 60.0), first)) == {9 + first}
+    assert set(frame_indices(10, 10.0, 4, TimeSpan(None, -3.0), first)) == {first}
     short = frame_indices(3, 10.0, 16, first=first)
     assert (len(short), set(short)) == (16, {first, first + 1, first + 2})
     assert frame_indices(1, 10.0, 5, first=first) == [first] * 5
@@ -110,8 +110,8 @@ def test_resized_is_the_centre_of_a_bicubic_short_side_resize(size, large):
     whole = np.asarray(image.resize(large, Image.Resampling.BICUBIC))
     top, left = ((length - 8) / 2 for length in whole.shape[:2])
     centre = whole[round(top) : round(top) + 8, round(left) : round(left) + 8]
-    assert np.array_equal(np.asarray(resized(image, 8)), centre)
-    assert resized(image.convert("L"), 8).mode == "RGB"
+    assert np.array_equal(np.asarray(resize_center_crop(image, 8)), centre)
+    assert resize_center_crop(image.convert("L"), 8).mode == "RGB"
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -125,10 +125,10 @@ def test_read_clip_equals_decoding_everything_and_indexing(tmp_path, name):
     assert (stamps != sorted(stamps)) == (name in ("a.mp4", "a.mkv", "a.avi"))
     for wanted, *span in [(8,), (40,), (5, 0.7, 2.2), (3, 3.0), (34, None, 1.0), (1, 3.3, 9.0)]:
         indices = notebook(34, 10.0, wanted, *span)
-        frames = read_clip(path, wanted, SIDE, Bounds(*span))
+        frames = read_clip(path, wanted, SIDE, TimeSpan(*span))
         assert numbers(frames) == indices
         assert np.array_equal(frames, every[indices])
-    assert kind_of(path, 4, SIDE, Bounds(3.5, 9.0)) == "bounds past the end"
+    assert kind_of(path, 4, SIDE, TimeSpan(3.5, 9.0)) == "bounds past the end"
 
 
 @pytest.mark.parametrize(("size", "pix"), [((33, 47), "yuv444p"), ((70, 16), "yuv420p"), ((16, 70), "yuv420p")])
@@ -145,8 +145,8 @@ def test_frame_folder_counts_from_one_at_three_a_second(tmp_path):
         Image.new("RGB", (40, 30), (10 + 6 * n,) * 3).save(tmp_path / f"{n:05d}.jpg", quality=95)
     (tmp_path / "notes.txt").write_text("not a frame")
     assert numbers(read_clip(tmp_path, 8, SIDE)) == notebook(21, 3.0, 8, first=1)
-    assert numbers(read_clip(tmp_path, 4, SIDE, Bounds(2.0, 5.0))) == notebook(21, 3.0, 4, 2.0, 5.0, 1)
-    assert kind_of(tmp_path, 4, SIDE, Bounds(7.4, 9.0)) == "bounds past the end"
+    assert numbers(read_clip(tmp_path, 4, SIDE, TimeSpan(2.0, 5.0))) == notebook(21, 3.0, 4, 2.0, 5.0, 1)
+    assert kind_of(tmp_path, 4, SIDE, TimeSpan(7.4, 9.0)) == "bounds past the end"
     (tmp_path / "00010.jpg").write_bytes(b"")
     with pytest.raises(BadMedia, match=r"broken image: .*00010\.jpg"):
         read_clip(tmp_path, 21, SIDE)
@@ -178,7 +178,7 @@ def test_an_mp4_cut_in_the_middle_is_noticed(tmp_path):
     content, early = path.read_bytes(), decoded(path)[notebook(30, 10.0, 4, 0, 0.8)]
     path.write_bytes(content[: starts[18]])
     assert kind_of(path) == "truncated video"
-    assert np.array_equal(read_clip(path, 4, SIDE, Bounds(0, 0.8)), early)  # what is whole is still read
+    assert np.array_equal(read_clip(path, 4, SIDE, TimeSpan(0, 0.8)), early)  # what is whole is still read
     path.write_bytes(content[: (starts[18] + starts[19]) // 2])
     assert kind_of(path) == "broken video"  # the decoder refuses the packet that was cut
 
@@ -215,7 +215,7 @@ def test_a_file_that_lost_its_last_frames_is_noticed(tmp_path, name, codec, left
         starts = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
     early = decoded(path)[notebook(60, 10.0, 4, 0, 2.0)]
     path.write_bytes(path.read_bytes()[: starts[left]])
-    assert np.array_equal(read_clip(path, 4, SIDE, Bounds(0, 2.0)), early)
+    assert np.array_equal(read_clip(path, 4, SIDE, TimeSpan(0, 2.0)), early)
     assert kind_of(path, 600, SIDE) == "truncated video"  # wants every frame
 
 
@@ -237,7 +237,7 @@ def test_an_avi_with_held_frames_is_whole(tmp_path):
 def test_an_end_too_large_to_count_is_no_crash(tmp_path, end):
     path = encode(tmp_path / "a.mp4", grays(10))
     try:
-        frames = read_clip(path, 4, SIDE, Bounds.of({"end": end}))
+        frames = read_clip(path, 4, SIDE, TimeSpan.of({"end": end}))
     except BadMedia:
         return  # to refuse it by name is as good as to clamp it
     assert np.array_equal(frames, read_clip(path, 4, SIDE))

@@ -29,8 +29,8 @@ from qtablate.model.cache import unsettled
 from qtablate.store import Store
 from qtablate.sweep.sweep import Sweep, feature_jobs, plan, recipe_for, refuse_bad, settled
 from qtablate.video import isolated
-from qtablate.video.frames import Bounds, Clip, read_clip
-from qtablate.video.isolated import CRASHED, SECONDS, TOO_LONG, patiently
+from qtablate.video.frames import Clip, TimeSpan, read_clip
+from qtablate.video.isolated import DECODE_TIMEOUT, DECODER_CRASHED, SECONDS, run_isolated
 
 PATH = Path("clip.mp4")
 HANGING = """
@@ -57,27 +57,27 @@ def clip(path: Path, seed: int) -> Path:
 
 def test_frames_are_those_that_are_read_here(tmp_path):
     path = clip(tmp_path / "a.mp4", 0)
-    assert np.array_equal(Clip(path, VIDEO, Bounds(0.5, 1.5)).read(4, 16), read_clip(path, 4, 16, Bounds(0.5, 1.5)))
+    assert np.array_equal(Clip(path, VIDEO, TimeSpan(0.5, 1.5)).read(4, 16), read_clip(path, 4, 16, TimeSpan(0.5, 1.5)))
 
 
 def test_what_never_ends_is_left_and_the_next_one_gets_its_own_answer(monkeypatch):
-    assert patiently(PATH, os.getpid) != os.getpid()
+    assert run_isolated(PATH, os.getpid) != os.getpid()
     monkeypatch.setenv("QTABLATE_CLIP_SECONDS", "0.5")
     began = time.monotonic()
     with pytest.raises(BadMedia, match="clip") as raised:
-        patiently(PATH, time.sleep, 3600)
-    assert raised.value.kind == TOO_LONG
+        run_isolated(PATH, time.sleep, 3600)
+    assert raised.value.kind == DECODE_TIMEOUT
     assert time.monotonic() - began < 30
-    assert patiently(PATH, abs, -3) == 3
+    assert run_isolated(PATH, abs, -3) == 3
 
 
 def test_an_answer_that_nobody_waited_for_is_nobody_elses(monkeypatch):
-    patiently(PATH, abs, 0)
+    run_isolated(PATH, abs, 0)
     reader = isolated._reader
     monkeypatch.setattr(reader, "_ours", Interrupted(reader._ours))
     with pytest.raises(KeyboardInterrupt):
-        patiently(PATH, abs, -1)
-    assert patiently(PATH, abs, -2) == 2
+        run_isolated(PATH, abs, -1)
+    assert run_isolated(PATH, abs, -2) == 2
 
 
 class Interrupted:
@@ -92,19 +92,19 @@ class Interrupted:
 
 def test_a_crash_is_one_bad_clip_and_a_kill_says_nothing_about_it():
     with pytest.raises(BadMedia, match="SIGSEGV") as raised:
-        patiently(PATH, ctypes.string_at, 0)
-    assert raised.value.kind == CRASHED
+        run_isolated(PATH, ctypes.string_at, 0)
+    assert raised.value.kind == DECODER_CRASHED
     with pytest.raises(DataError, match="run again"):
-        patiently(PATH, signal.raise_signal, signal.SIGKILL)
-    assert patiently(PATH, abs, -3) == 3
+        run_isolated(PATH, signal.raise_signal, signal.SIGKILL)
+    assert run_isolated(PATH, abs, -3) == 3
 
 
 def test_errors_come_as_they_were():
     with pytest.raises(BadMedia) as raised:
-        patiently(PATH, read_clip, Path("none.mp4"), 4, 16)
+        run_isolated(PATH, read_clip, Path("none.mp4"), 4, 16)
     assert (raised.value.kind, raised.value.detail) == ("missing video", "none.mp4")
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        patiently(PATH, divmod, 1, 0)
+        run_isolated(PATH, divmod, 1, 0)
 
 
 def test_a_reader_without_a_parent_ends(tmp_path):
@@ -112,8 +112,8 @@ def test_a_reader_without_a_parent_ends(tmp_path):
     (tmp_path / "own.py").write_text("import ctypes\ndef deaf(): ctypes.PyDLL(None).sleep(3600)\n")
     script = (
         "import os, threading, time, pathlib, own\nfrom qtablate.video import isolated\nisolated._GRACE = 0\n"
-        "isolated.patiently(pathlib.Path('a'), abs, 1)\nprint(isolated._reader._process.pid, flush=True)\n"
-        "threading.Timer(0.3, os._exit, (0,)).start()\nisolated.patiently(pathlib.Path('a'), own.deaf)\n"
+        "isolated.run_isolated(pathlib.Path('a'), abs, 1)\nprint(isolated._reader._process.pid, flush=True)\n"
+        "threading.Timer(0.3, os._exit, (0,)).start()\nisolated.run_isolated(pathlib.Path('a'), own.deaf)\n"
     )
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     env = os.environ | {"PYTHONPATH": path, "QTABLATE_CLIP_SECONDS": "1"}
@@ -131,8 +131,8 @@ def test_a_reader_ends_with_its_owner_in_the_middle_of_a_clip(tmp_path):
     )
     script = (
         "import pathlib, own\nfrom qtablate.video import isolated\n"
-        "isolated.patiently(pathlib.Path('a'), abs, 1)\nprint(isolated._reader._process.pid, flush=True)\n"
-        "isolated.patiently(pathlib.Path('a'), own.deaf)\n"
+        "isolated.run_isolated(pathlib.Path('a'), abs, 1)\nprint(isolated._reader._process.pid, flush=True)\n"
+        "isolated.run_isolated(pathlib.Path('a'), own.deaf)\n"
     )
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     env = os.environ | {"PYTHONPATH": path, "TOLD": "1"}
@@ -145,24 +145,24 @@ def test_a_reader_ends_with_its_owner_in_the_middle_of_a_clip(tmp_path):
 
 def test_a_reader_hears_no_signal_of_its_group():
     """Ctrl-C in a terminal reaches it, and would print the traceback of whatever it imports or reads."""
-    patiently(PATH, abs, 1)
+    run_isolated(PATH, abs, 1)
     for signum in SIGNALS:
         os.kill(isolated._reader._process.pid, signum)
-    assert patiently(PATH, os.getpid) == isolated._reader._process.pid
+    assert run_isolated(PATH, os.getpid) == isolated._reader._process.pid
     assert isolated._reader.mine()
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("3", 3.0), ("1e9", 1e6), ("", SECONDS)])
 def test_the_limit_is_the_users(monkeypatch, value, seconds):
     monkeypatch.setenv("QTABLATE_CLIP_SECONDS", value)
-    assert isolated.patience() == seconds
+    assert isolated.decode_timeout() == seconds
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "a minute"])
 def test_a_limit_that_is_none_is_refused(monkeypatch, value):
     monkeypatch.setenv("QTABLATE_CLIP_SECONDS", value)
     with pytest.raises(QtablateError, match=f"QTABLATE_CLIP_SECONDS: expected a number of seconds, more than 0, got '{value}'"):
-        isolated.patience()
+        isolated.decode_timeout()
 
 
 class Folder:
@@ -240,7 +240,7 @@ def test_a_clip_that_hangs_is_left_out_by_name_and_changes_nothing_else(folder, 
     folder.qtablate("hung", "sweep", *asked, *grid, "--out", f"{tmp_path}/r")
     sweep = json.loads((tmp_path / "r" / "sweep.json").read_text())
     [problem], [first] = sweep["problems"], [cell["key"] for cell in sweep["cells"]]
-    assert (problem["of"], problem["kind"], problem["subject"]) == ("item", TOO_LONG, "asked-0002")
+    assert (problem["of"], problem["kind"], problem["subject"]) == ("item", DECODE_TIMEOUT, "asked-0002")
     assert (problem["detail"], sweep["items"]) == (f"{tmp_path}/video/2.mp4: not read in 2 s", 4)
     assert "qtablate cache --retry" in (tmp_path / "r" / "report.md").read_text()
     others = dataclasses.replace(whole.benchmark, folder=tmp_path / "hung" / "features").read()
@@ -266,5 +266,5 @@ def test_each_clip_that_is_decoded_is_told_of(folder):
 
 def test_a_training_clip_that_hangs_counts_as_bad(folder):
     folder.hang("6.mp4")
-    with pytest.raises(DataError, match=f"1 of 3 training samples cannot be used.*6.mp4: {TOO_LONG}"):
+    with pytest.raises(DataError, match=f"1 of 3 training samples cannot be used.*6.mp4: {DECODE_TIMEOUT}"):
         folder.sweep("cache", "r")
