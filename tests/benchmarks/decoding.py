@@ -42,7 +42,7 @@ HEAD = f"""# Decoding by seeking
 `python tests/benchmarks/decoding.py {{out}}`: {WANTED} frames at {SIDE} pixels; median of {REPEATS} (min..max).
 PyAV {{av}}, FFmpeg {{ffmpeg}}. *sequential*: a plain loop from the start to the last wanted frame.
 *seeking*: what `read_clip` does, that is to list all packets, to decode from the keyframe before each wanted frame and,
-where *sought* says no, to decode from the start after all.
+where *seeking exact* says no, to decode from the start after all.
 
 ## Is it exact?
 
@@ -131,7 +131,7 @@ def least(path: Path, wanted: Collection[int]) -> tuple[int, int]:
 
 def head(first: str) -> list[str]:
     return [
-        f"| {first} | equal | sought | seconds sequential | seconds seeking | ratio |",
+        f"| {first} | equal | seeking exact | seconds sequential | seconds seeking | ratio |",
         "|---|---|---|---:|---:|---:|",
     ]
 

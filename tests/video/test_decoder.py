@@ -347,12 +347,12 @@ def test_pipes_and_devices_are_refused_unread(tmp_path):
 
 def test_frames_too_large_and_files_too_long_are_refused(files, monkeypatch):
     path = files("mp4, closed groups with B-frames")
-    monkeypatch.setattr(container, "MOST_PACKETS", 59)
+    monkeypatch.setattr(container, "MAX_PACKETS", 59)
     assert refusal(path) == "video too long"
-    monkeypatch.setattr(container, "MOST_PACKETS", 60)
-    monkeypatch.setattr(container, "MOST_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(container, "MAX_PACKETS", 60)
+    monkeypatch.setattr(container, "MAX_FRAME_PIXELS", 64 * 48 - 1)
     assert refusal(path) == "video too large"
-    monkeypatch.setattr(container, "MOST_PIXELS", 64 * 48)
+    monkeypatch.setattr(container, "MAX_FRAME_PIXELS", 64 * 48)
     assert len(read_clip(path, 4, 16)) == 4
 
 
@@ -373,7 +373,7 @@ def test_a_stream_that_grows_is_held_to_the_same_size(tmp_path, monkeypatch):
                 packet.pts, packet.dts, packet.stream = packet.pts + 6000, packet.dts + 6000, stream
                 out.mux(packet)
     assert verdict(path, decode_frames) == "equal"
-    monkeypatch.setattr(container, "MOST_PIXELS", 48 * 48)
+    monkeypatch.setattr(container, "MAX_FRAME_PIXELS", 48 * 48)
     assert refusal(path) == "broken video"
     assert len(read_clip(path, 4, 16, TimeSpan(0, 4.0))) == 4
 
