@@ -141,10 +141,6 @@ class Cell:
             else (self.recipe.budget_size * self.condition.effective_batch_size)
         )
 
-    def optimizer_steps(self, samples: int) -> int:
-        micro_batches = -(-samples // self.condition.micro_batch_size)
-        return -(-micro_batches // self.condition.accumulate_grad_batches)
-
 
 @dataclass(frozen=True, slots=True)
 class Grid:

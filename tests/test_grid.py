@@ -1,7 +1,6 @@
 """Axes become conditions and cells; what cannot run is refused; a key names all that decides a result."""
 
 import dataclasses
-import math
 
 import pytest
 
@@ -86,14 +85,6 @@ def test_cells_come_seed_by_seed_with_every_condition():
     assert [cell.seed for cell in cells] == [3] * 4 + [1] * 4
     assert [cell.condition for cell in cells[:4]] == [cell.condition for cell in cells[4:]]
     assert len({cell.key for cell in cells}) == 8
-
-
-@pytest.mark.parametrize("samples", [1, 7, 8, 31, 32, 33, 100, 960])
-@pytest.mark.parametrize(("micro", "accum"), [(1, 1), (8, 1), (8, 4), (3, 5)])
-def test_optimizer_steps_count_windows(samples, micro, accum):
-    condition = dataclasses.replace(CONDITION, micro_batch_size=micro, accumulate_grad_batches=accum)
-    cell = dataclasses.replace(CELL, condition=condition, recipe=dataclasses.replace(RECIPE, samples=samples))
-    assert cell.optimizer_steps(samples) == math.ceil(math.ceil(samples / micro) / accum)
 
 
 OTHER = {

@@ -38,9 +38,9 @@ from qtablate.datatypes import Sample
 from qtablate.errors import DataError, ModelError
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
-from qtablate.train.accumulate import Rules, accumulate, clear, refuse_batch_statistics
-from qtablate.train.batches import MicroBatch, loss_sum, micro_batch
-from qtablate.train.loop import dropping
+from qtablate.train.accumulate import AccumulationRules, accumulate, clear_gradients, validate_no_batch_statistics
+from qtablate.train.batches import MicroBatch, loss_sum, make_micro_batch
+from qtablate.train.trainable import dropout_layers
 
 COPY_BYTES = 400_000_000
 """A copy of the model in another precision is made up to this size."""
@@ -75,7 +75,7 @@ class Subject:
     def take(self) -> Gradients:
         """The gradients that stand in `.grad`, which is clear then."""
         found = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in self.parameters.items()}
-        clear(list(self.parameters.values()))
+        clear_gradients(list(self.parameters.values()))
         return found
 
 
@@ -106,18 +106,18 @@ def audit(
         DataError: a window holds no supervised token, or no gradient.
     """
     model = subject.model.train()
-    dropped = dropping(model)
+    dropped = dropout_layers(model)
     for layer in dropped.values():
         _switch_off(layer)
     padded = bool(encoder.reader and encoder.reader.padded_left)
     try:
-        refuse_batch_statistics(model)
+        validate_no_batch_statistics(model)
     except ModelError as error:
         return Measured((), str(error), tuple(dropped), padded, {})
     references, missing = _references(subject, precision)
 
     def build(some: Sequence[Sample]) -> MicroBatch:
-        return micro_batch(some, lookup, encoder, model.tokens_of, longest)
+        return make_micro_batch(some, lookup, encoder, model.tokens_of, longest)
 
     windows = []
     for accumulation in accumulations:
@@ -125,7 +125,7 @@ def audit(
         micros = [build(own[start : start + micro_batch_size]) for start in range(0, len(own), micro_batch_size)]
         window = _measure(subject, references, micros, build(own), precision, max_grad_norm)
         if trainer:
-            gradients = _window(subject, micros, Rules())
+            gradients = _window(subject, micros, AccumulationRules())
             through = through_trainer(model, subject.parameters, subject.loss, micros)
             compared = tuple(_compare(what, found, WINDOW, gradients) for what, found in through.items())
             window = replace(window, comparisons=window.comparisons + compared)
@@ -148,13 +148,13 @@ def _measure(
     kept: list[int] = []
     whole = _whole(subject, one, kept)
     saved_whole = kept.pop()
-    window = _window(subject, micros, Rules(), kept)
+    window = _window(subject, micros, AccumulationRules(), kept)
     norm, extra = _norm(whole), whole.get(EXTRA)
     if norm == 0:
         raise DataError(f"the gradient of the first {len(one.samples)} samples is zero: there is nothing to compare")
     limit = max_grad_norm or norm / 2
     (again, batch_peak), batch_seconds = _timed(subject, lambda: _whole(subject, one))
-    (clipped, peak), seconds = _timed(subject, lambda: _window(subject, micros, Rules(max_grad_norm=limit)))
+    (clipped, peak), seconds = _timed(subject, lambda: _window(subject, micros, AccumulationRules(max_grad_norm=limit)))
 
     batches = {BATCH: whole, **{at(BATCH, dtype): _whole(reference, one) for dtype, reference in references.items()}}
     right = at(BATCH, "fp32") if "fp32" in references else BATCH
@@ -171,12 +171,12 @@ def _measure(
             found.append(_compare(WINDOW, window, name, other, bound if name == right else None))
             found.append(_compare(BATCH, whole, name, other))
     if "fp64" in references:
-        exact = _window(references["fp64"], micros, Rules())
+        exact = _window(references["fp64"], micros, AccumulationRules())
         found.append(_compare(at(WINDOW, "fp64"), exact, at(BATCH, "fp64"), batches[at(BATCH, "fp64")], ALLOWED["fp64"]))
     faults = (
-        (Rules(loss_norm="micro_mean"), window),
-        (Rules(loss_norm="none"), window),
-        (Rules(clip_per="micro_batch", max_grad_norm=limit), clipped),
+        (AccumulationRules(loss_norm="micro_mean"), window),
+        (AccumulationRules(loss_norm="none"), window),
+        (AccumulationRules(clip_per="micro_batch", max_grad_norm=limit), clipped),
     )
     for name, (rules, proper) in zip(FAULTS, faults, strict=True):
         found.append(_compare(name, _window(subject, micros, rules), WINDOW, proper))
@@ -196,16 +196,18 @@ def _measure(
 
 def _whole(subject: Subject, one: MicroBatch, kept: list[int] | None = None) -> Gradients:
     """The gradient of one batch: no accumulation, its loss over its tokens."""
-    clear(list(subject.parameters.values()))
+    clear_gradients(list(subject.parameters.values()))
     loss = _counted(subject, kept)(one)
     (loss * subject.scale / one.supervised_tokens).backward()
     return {name: gradient / subject.scale for name, gradient in subject.take().items()}
 
 
-def _window(subject: Subject, micros: Sequence[MicroBatch], rules: Rules, kept: list[int] | None = None) -> Gradients:
+def _window(
+    subject: Subject, micros: Sequence[MicroBatch], rules: AccumulationRules, kept: list[int] | None = None
+) -> Gradients:
     """The gradient that `accumulate` leaves."""
     trained = list(subject.parameters.values())
-    clear(trained)
+    clear_gradients(trained)
     scaler = GradScaler(subject.model.device.type, subject.scale, enabled=subject.scale != 1)
     optimizer = torch.optim.SGD(trained, lr=0.0)  # for its parameters alone
     accumulate(micros, _counted(subject, kept), trained, rules, scaler=scaler, optimizer=optimizer)

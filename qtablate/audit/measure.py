@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from qtablate.audit.records import Audit, Rates, Schedule
+from qtablate.cell.sample_order import sample_order
 from qtablate.data.sources import Sources, open_training
 from qtablate.datatypes import Frames, Sample, TrainingData, with_seconds
 from qtablate.errors import BadMedia, DataError, GridError
@@ -14,8 +15,8 @@ from qtablate.execute.local import gpus
 from qtablate.grid import Cell, Fingerprints, Grid, Recipe, check
 from qtablate.model.load import read_config
 from qtablate.sweep.sweep import refuse_misfit
-from qtablate.train.sample_order import drawn
-from qtablate.train.schedule import learning_rate
+from qtablate.train.sample_order import draw_samples
+from qtablate.train.schedule import learning_rate, optimizer_steps
 
 RIGHT, COUNTED = "optimizer steps", "schedule_at micro_batch"
 EARLY, LATE = "advanced every micro-batch", "as long as the micro-batches"
@@ -49,7 +50,7 @@ def audit(sources: Sources, grid: Grid, recipe: Recipe, trainer: bool = False) -
     features = encoded(ready.model, shown)
     scale = FP16_SCALE if recipe.precision == "fp16" else 1.0
     measured = measure(
-        Subject(ready.model, ready.parameters, autocast=ready.place.autocast, scale=scale),
+        Subject(ready.model, ready.parameters, autocast=ready.compute.autocast, scale=scale),
         samples,
         features.__getitem__,
         ready.encoder,
@@ -88,7 +89,7 @@ def first_samples(training: TrainingData, cell: Cell, count: int) -> tuple[list[
     found: list[Sample] = []
     shown: dict[str, Frames] = {}
     broken: dict[str, str] = {}
-    for sample in drawn(cell, training.samples, training.weights, cell.recipe.samples):
+    for sample in draw_samples(sample_order(cell), training.samples, training.weights, cell.recipe.samples):
         if sample.clip not in shown and sample.clip not in broken:
             try:
                 shown[sample.clip] = training.frames(sample.clip)
@@ -104,8 +105,8 @@ def first_samples(training: TrainingData, cell: Cell, count: int) -> tuple[list[
 
 def schedule(recipe: Recipe, micro_batch_size: int, accumulation: int) -> Schedule:
     """Learning rates at the optimizer steps of a whole cell, the right ones and those of a schedule at micro-batches."""
-    micro_batches = -(-recipe.samples // micro_batch_size)
-    steps = -(-micro_batches // accumulation)
+    micro_batches = optimizer_steps(recipe.samples, micro_batch_size, 1)
+    steps = optimizer_steps(recipe.samples, micro_batch_size, accumulation)
     # of the nth optimizer step: how far the schedule is, and how long it is
     ways = {RIGHT: (1, steps), COUNTED: (accumulation, micro_batches), EARLY: (accumulation, steps), LATE: (1, micro_batches)}
     rates = {

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from qtablate.cell.jobs import CellJob, FeatureJob, Probed, ProbeJob
+from qtablate.cell.sample_order import sample_order, training_samples
 from qtablate.controls import BLIND, FULL, SHUFFLED
 from qtablate.data.sources import Sources, open_benchmark, open_training
 from qtablate.datatypes import VIDEO, Clips, Frames, Item, Sample, with_seconds
@@ -25,7 +26,7 @@ from qtablate.errors import DataError, QtablateError
 from qtablate.evaluate import tokens
 from qtablate.evaluate.controls import Features, apply_control
 from qtablate.evaluate.score import GENERATE, LIKELIHOOD, Scores, fits, score
-from qtablate.execute.events import Member, Notice, Progress
+from qtablate.execute.events import Notice, Progress
 from qtablate.grid import Cell
 from qtablate.model.adapter import new_adapter, silence
 from qtablate.model.encode import Encoder
@@ -39,12 +40,14 @@ from qtablate.records import Figures, QueryDiversity, TaskScore, of_cell
 from qtablate.statistics.clustered import ClusteredMean, clustered_mean
 from qtablate.store import Store
 from qtablate.train import checkpoint
-from qtablate.train.accumulate import Rules
+from qtablate.train.accumulate import AccumulationRules
 from qtablate.train.batches import supervised_tokens
-from qtablate.train.device import LOADED, Place, place
-from qtablate.train.distributed import ALONE, Ranks, together
-from qtablate.train.loop import Plan, Step, Training, choose_trainable, drops_out
-from qtablate.train.sample_order import drawn, seen_by
+from qtablate.train.device import LOAD_DTYPES, ComputeContext, compute_context, deterministic
+from qtablate.train.distributed import SINGLE_PROCESS, ProcessGroup, process_group
+from qtablate.train.loop import Step, Training, TrainPlan
+from qtablate.train.rank_info import RankInfo
+from qtablate.train.sample_order import draw_samples
+from qtablate.train.trainable import choose_trainable, has_dropout
 
 Report = Callable[[Progress | Notice], None]
 
@@ -95,10 +98,10 @@ def one_thread() -> None:
 def compute_features(job: FeatureJob, report: Report) -> None:
     """Compute chunks of frozen features."""
     one_thread()
-    model, _ = load(job.sources.model, LOADED[job.files.precision])
+    model, _ = load(job.sources.model, LOAD_DTYPES[job.files.precision])
     model.eval()
     model.language_model = None  # not asked here; a large one would fill the device for nothing
-    place(model, job.files.precision)
+    compute_context(model, job.files.precision)
     config = read_config(job.sources.model)
     if job.which == "training":
         clips: Clips = open_training(job.sources, config, job.samples, job.image_share)
@@ -132,7 +135,7 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     training = open_training(job.sources, config, recipe.samples, recipe.image_share)
     items = open_benchmark(job.sources, config).items[:64]
     size = -(-cell.condition.micro_batch_size // job.ranks)
-    samples = drawn(cell, training.samples, training.weights, cell.samples or recipe.samples, 3 * size)
+    samples = draw_samples(sample_order(cell), training.samples, training.weights, cell.samples or recipe.samples, 3 * size)
     controls = (FULL, *recipe.controls)
     parts = 1 + -(-len(samples) // size) + len(controls)
     report(Progress("probe", 0, parts))
@@ -158,10 +161,10 @@ def probe(job: ProbeJob, report: Report) -> Probed:
     an_item = (time.perf_counter() - began) / len(items)
     timed = [step.seconds for step in steps[1:]] or [steps[0].seconds]
     tokens = sum(step.supervised_tokens for step in steps) / len(samples)
-    return Probed(sum(timed) / len(timed), an_item, ready.place.peak_memory_mb(), *counted(ready), tokens)
+    return Probed(sum(timed) / len(timed), an_item, ready.compute.peak_memory_mb(), *counted(ready), tokens)
 
 
-def run_cell(job: CellJob, report: Report, member: Member | None = None) -> None:
+def run_cell(job: CellJob, report: Report, rank_info: RankInfo | None = None) -> None:
     """Run a cell and write its files; a failure is written too, and raised.
 
     Of several ranks the first writes, and when they have trained together it goes on alone: the others end. Their failure
@@ -169,14 +172,13 @@ def run_cell(job: CellJob, report: Report, member: Member | None = None) -> None
     """
     store, cell = Store(job.store), job.cell
     made_on = host()
-    if member is None or member.rank == 0:
+    if rank_info is None or rank_info.rank == 0:
         store.write_record(of_cell(cell, "running", host=made_on))
     try:
-        one_thread()
-        torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())  # on a CPU, bit for bit
-        figures = _run(job, store, report, member)
+        with deterministic():
+            figures = _run(job, store, report, rank_info)
     except Exception as error:
-        if member is None:
+        if rank_info is None:
             text = str(error) if isinstance(error, QtablateError) else f"{type(error).__name__}: {error}"
             failed = of_cell(cell, "failed", error=text, traceback=traceback.format_exc(), host=made_on)
             store.write_record(failed)
@@ -193,7 +195,7 @@ def host() -> str:
     return f"{platform.machine()} {device}, python {platform.python_version()}"
 
 
-def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> Figures | None:
+def _run(job: CellJob, store: Store, report: Report, rank_info: RankInfo | None) -> Figures | None:
     """None for a rank behind the first."""
     cell, recipe = job.cell, job.cell.recipe
     torch.manual_seed(cell.seed)  # dropout, where a model has any
@@ -207,10 +209,10 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
     job.benchmark.verify()
     features = job.training.read()
     there = with_seconds([sample for sample in training.samples if sample.clip in features], job.training.seconds())
-    samples = seen_by(cell, there, training.weights, lambda sample: supervised_tokens(sample, encoder, recipe.longest))
+    samples = training_samples(cell, there, training.weights, lambda sample: supervised_tokens(sample, encoder, recipe.longest))
     kept = store.cell_file(cell.key, CHECKPOINT)
-    with together(member, ready.place.device, cell.seed) as ranks:
-        run = training_of(ready, samples, features.__getitem__, plan_of(cell), ranks)
+    with process_group(rank_info, ready.compute.device, cell.seed) as group:
+        run = training_of(ready, samples, features.__getitem__, plan_of(cell), group)
         try:
             steps = checkpoint.resume(kept, run)
         except checkpoint.Unusable as error:
@@ -220,12 +222,12 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
         for step in run:
             steps.append(step)
             report(Progress("train", len(steps), run.steps, step.loss))
-            if job.save_every is not None and ranks.rank == 0 and time.monotonic() - saved >= job.save_every:
+            if job.save_every is not None and group.rank == 0 and time.monotonic() - saved >= job.save_every:
                 keep(run, steps)
                 saved = time.monotonic()
-        if ranks.rank == 0 and len(steps) > resumed:  # so that evaluation alone is tried again where it fails
+        if group.rank == 0 and len(steps) > resumed:  # so that evaluation alone is tried again where it fails
             keep(run, steps)
-    if ranks.rank:
+    if group.rank:
         return None
     if all(step.grad_norm is None for step in steps) and any(step.loss is not None for step in steps):
         raise QtablateError(
@@ -269,7 +271,7 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
     store.write_rows(store.cell_file(cell.key, "answers.csv"), rows, ANSWER_COLUMNS)
 
     began = time.perf_counter()
-    with ready.place.autocast():
+    with ready.compute.autocast():
         query_diversity = _look(model, encoder, items, plain, started, store, cell.key, report) if recipe.diagnose else None
     diagnose_seconds = time.perf_counter() - began
 
@@ -284,7 +286,7 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
         overflows=sum(step.loss is not None and step.grad_norm is None for step in steps),
         peak_learning_rate=cell.learning_rate,
         truncated_samples=sum(step.truncated_samples for step in steps),
-        dropout=drops_out(model),
+        dropout=has_dropout(model),
         train_loss=sum(step.loss * step.supervised_tokens for step in last if step.loss is not None) / supervised
         if supervised
         else None,
@@ -297,7 +299,7 @@ def _run(job: CellJob, store: Store, report: Report, member: Member | None) -> F
         eval_seconds=seconds.pop(FULL),
         control_seconds=sum(seconds.values()),
         diagnose_seconds=diagnose_seconds,
-        peak_memory_mb=ready.place.peak_memory_mb(),
+        peak_memory_mb=ready.compute.peak_memory_mb(),
         unscored=tuple(unscored),
         **summarise(answers),
     )
@@ -380,13 +382,13 @@ class Ready:
     parameters: dict[str, torch.nn.Parameter]
     """What is trained."""
     surgery: str
-    place: Place
+    compute: ComputeContext
 
 
 def prepare(cell: Cell, sources: Sources) -> Ready:
     """Load the base, start its fresh parts, its extra queries and its LoRA from the cell's seed, freeze the rest."""
     recipe = cell.recipe
-    model, encoder = load(sources.model, LOADED[recipe.precision])
+    model, encoder = load(sources.model, LOAD_DTYPES[recipe.precision])
     start_anew(model, cell.seed)
     surgery = resize_extra(
         model, cell.condition.extra_num_query_tokens, cell.condition.extra_init.replace("none", "normal"), cell.seed
@@ -398,7 +400,7 @@ def prepare(cell: Cell, sources: Sources) -> Ready:
     parameters = choose_trainable(model, recipe.train_language_model, bool(recipe.lora_rank))
     for parameter in parameters.values():
         parameter.data = parameter.data.float()  # a language model that is trained was loaded in the frozen parts' precision
-    return Ready(model, encoder, parameters, str(surgery), place(model, recipe.precision, recipe.checkpointing))
+    return Ready(model, encoder, parameters, str(surgery), compute_context(model, recipe.precision, recipe.checkpointing))
 
 
 def counted(ready: Ready) -> tuple[int, int]:
@@ -407,12 +409,12 @@ def counted(ready: Ready) -> tuple[int, int]:
     return trainable, sum(p.numel() for p in ready.model.parameters()) - trainable
 
 
-def plan_of(cell: Cell) -> Plan:
+def plan_of(cell: Cell) -> TrainPlan:
     recipe, condition = cell.recipe, cell.condition
-    rules = Rules(
+    rules = AccumulationRules(
         cast(Any, condition.loss_norm), cast(Any, condition.clip_per), cast(Any, condition.lr_step_per), recipe.max_grad_norm
     )
-    return Plan(
+    return TrainPlan(
         condition.micro_batch_size,
         condition.accumulate_grad_batches,
         cell.learning_rate,
@@ -428,10 +430,13 @@ def plan_of(cell: Cell) -> Plan:
 
 
 def training_of(
-    ready: Ready, samples: Sequence[Sample], lookup: Callable[[str], Tensor], plan: Plan, ranks: Ranks = ALONE
+    ready: Ready,
+    samples: Sequence[Sample],
+    lookup: Callable[[str], Tensor],
+    plan: TrainPlan,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Training:
-    where = ready.place
-    return Training(ready.model, ready.parameters, samples, lookup, ready.encoder, plan, where.autocast, where.scaler, ranks)
+    return Training(ready.model, ready.parameters, samples, lookup, ready.encoder, plan, ready.compute, group)
 
 
 def ask(
@@ -446,7 +451,7 @@ def ask(
     asked, seen = apply_control(control, items, features, lambda medium: blank_features(ready.model, medium))
     real = {item.id: item for item in items}
     found: dict[tuple[str, str], Scores] = {}
-    with ready.place.autocast():
+    with ready.compute.autocast():
         for group in score(ready.model, ready.encoder, asked, seen.__getitem__, how):
             found |= {(one.how, one.item.id): replace(one, item=real[one.item.id]) for one in group}
             report(len(found) // len(how))

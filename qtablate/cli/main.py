@@ -175,7 +175,7 @@ def sweep(
     """Train and evaluate every cell of a grid; finished cells are never run again."""
     from qtablate.axes import BY_OPTION
     from qtablate.data.sources import Sources
-    from qtablate.execute.local import at_once
+    from qtablate.execute.local import default_workers
     from qtablate.grid import BUDGETS, HOLDS, PRECISIONS, Grid, factors, labels, numbers, words
     from qtablate.model.cache import default_cache
     from qtablate.store import Store
@@ -249,7 +249,7 @@ def sweep(
         grid,
         recipe,
         default_cache() / "features",
-        jobs or at_once(ranks),
+        jobs or default_workers(ranks),
         max_bad,
         60 * sweeps.save_within(save_every, cell_timeout) or None,
         ranks,

@@ -1,7 +1,6 @@
-"""What executors say of jobs, and to those who share one. Light: imported by the command line too."""
+"""What jobs report, and the events that executors yield. Light: the command line imports it too."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 
@@ -10,15 +9,17 @@ class Progress:
     """How far a job is."""
 
     phase: str
-    """`features`, `train`, `evaluate` or `tokens`."""
+    """`features`, `train`, `evaluate`, `tokens` or `probe`."""
     done: int
+    """Units of the phase (steps, items, clips ...) that are finished."""
     total: int
     loss: float | None = None
+    """Training loss of the last window."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A line from a job to the user: it is never dropped, as one of many `Progress` reports may be."""
+    """A line from a job to the user. It is never dropped, while `Progress` reports that follow closely are."""
 
     text: str
 
@@ -28,23 +29,13 @@ class Event:
     """Something that happened to a job."""
 
     key: str
+    """Of the job."""
     kind: str
-    """`started`, `progress`, `notice`, `silent` (nothing was heard from a running job for long), `done` or `failed`."""
+    """`started`, `progress`, `notice`, `silent` (a running job has reported nothing for long), `done` or `failed`."""
     progress: Progress | None = None
     result: Any = None
-    """What a `done` job returned."""
+    """Return value of a `done` job."""
     error: str = ""
     traceback: str = ""
     text: str = ""
-    """Of a `notice` and of a `silent` job: what to tell the user."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One of the processes that run a job together."""
-
-    rank: int
-    world: int
-    """How many they are."""
-    meeting: Path
-    """A file, new with the job, through which they find one another."""
+    """Of a `notice` and of a `silent` job: the line for the user."""

@@ -35,7 +35,7 @@ from qtablate.nano.muon import Muon
 from qtablate.nano.tokenizer import build, world_words
 from qtablate.prompts.segments import NANO_FORM
 from qtablate.seeds import Rng
-from qtablate.train.batches import micro_batch, text_loss_sum, visual_tokens
+from qtablate.train.batches import make_micro_batch, text_loss_sum, visual_tokens
 from qtablate.world.benchmark import ITEMS_PER_TASK, WorldBench, WorldTraining
 from qtablate.world.levels import CURRICULUM, LEVELS
 from qtablate.world.scenarios import random_scene, static_scene
@@ -246,7 +246,7 @@ def train_language(
     for step in range(steps):
         rng = Rng("pretrain", "language", seed, step)
         n = rng.choice(QUERIES)
-        micro = micro_batch(pool.samples(rng, clips), pool.features.__getitem__, encoder, n, 1024)
+        micro = make_micro_batch(pool.samples(rng, clips), pool.features.__getitem__, encoder, n, 1024)
         tokens = visual_tokens(model, micro.features, table[:, :n])
         loss = text_loss_sum(model, micro.text, tokens) / micro.supervised_tokens
         optimizers.step(loss, one_cycle(step, steps))

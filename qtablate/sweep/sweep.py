@@ -35,6 +35,7 @@ from qtablate.report.frames import refuse_loss, write_tables
 from qtablate.store import Store
 from qtablate.sweep.forecast import SECONDS, Estimate, Forecast, Load, forecast, makespan, probe_order
 from qtablate.table import Table
+from qtablate.train.schedule import optimizer_steps
 from qtablate.versions import deciding, versions
 from qtablate.video.isolated import RETRYABLE, decode_timeout
 
@@ -405,9 +406,10 @@ def _plan_note(sweep: Sweep, expected: Forecast) -> str:
 
 def _steps(cell: Cell, found: Estimate | None) -> str:
     """As planned; where supervised tokens are held, about as many as the samples that were looked at make it."""
+    sizes = cell.condition.micro_batch_size, cell.condition.accumulate_grad_batches
     if cell.samples:
-        return str(cell.optimizer_steps(cell.samples))
-    return f"about {cell.optimizer_steps(found.samples)}" if found else ""
+        return str(optimizer_steps(cell.samples, *sizes))
+    return f"about {optimizer_steps(found.samples, *sizes)}" if found else ""
 
 
 def _figures(found: Estimate | None) -> tuple[str, ...]:
@@ -567,7 +569,7 @@ def execute(sweep: Sweep, cell_timeout: float | None = None) -> Generator[Event,
         (key, CellJob(cell, sweep.sources, sweep.store.root, sweep.training, sweep.benchmark, sweep.save_every))
         for key, cell in cells.items()
     ]
-    for event in run_jobs("qtablate.cell.run:run_cell", jobs, sweep.workers, sweep.ranks, limit=cell_timeout):
+    for event in run_jobs("qtablate.cell.run:run_cell", jobs, sweep.workers, sweep.ranks, timeout=cell_timeout):
         if event.kind == "failed" and sweep.store.finished(event.key):
             event = Event(event.key, "done")  # it was ended, or died, after its last word to the disk
         elif event.kind == "failed":

@@ -1,9 +1,9 @@
 """Gradient accumulation: the three rules, in one place.
 
 A window is the `accumulate_grad_batches` micro-batches that share one optimizer step.
-1. Its loss is the sum of its token losses over its supervised tokens, so that its gradient is that of one batch of
-   the same samples (Hugging Face transformers got this wrong until October 2024, pull requests 34191 and 34198).
-2. The gradient is clipped once, accumulated and, where a loss was scaled (fp16), unscaled.
+1. Its loss is the sum of its token losses divided by its supervised tokens, so that its gradient is that of one batch of the
+   same samples (Hugging Face transformers got this wrong until October 2024, pull requests 34191 and 34198).
+2. The gradient is clipped once, when it is whole and, where a loss was scaled (fp16), unscaled.
 3. Optimizer and learning-rate schedule step once.
 The incorrect form of each rule has a name, so that its damage can be measured; it is never the default.
 """
@@ -18,114 +18,127 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from qtablate.errors import ModelError
-from qtablate.train.distributed import ALONE, Ranks
-from qtablate.train.noise import Noise, NoiseMeter
+from qtablate.train.distributed import SINGLE_PROCESS, ProcessGroup
+from qtablate.train.noise import NoiseEstimate, NoiseMeter
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AccumulationRules:
+    """How a window's micro-batches become one optimizer step; the defaults are the correct rules."""
+
     loss_norm: Literal["tokens", "micro_mean", "none"] = "tokens"
-    """`micro_mean` divides each micro-batch's own mean by A; `none` does not divide the mean at all."""
+    """What a micro-batch's summed loss is divided by: `tokens`: the window's supervised tokens. Incorrect: `micro_mean`: its
+    own tokens times the number of micro-batches; `none`: its own tokens alone."""
     clip_per: Literal["window", "micro_batch"] = "window"
+    """When the gradient is clipped. Incorrect: `micro_batch`: after each backward pass."""
     lr_step_per: Literal["window", "micro_batch"] = "window"
+    """When the schedule steps. Incorrect: `micro_batch`: as often as there are micro-batches."""
     max_grad_norm: float | None = None
-    """None: no clipping, as in the original (max_grad_norm -1)."""
+    """None: no clipping, as in VideoChat2 (max_grad_norm -1)."""
 
 
 class MicroBatch(Protocol):
+    """What accumulation needs to know of a micro-batch."""
+
     @property
-    def supervised_tokens(self) -> int: ...
+    def supervised_tokens(self) -> int:
+        """Number of tokens that the loss is summed over, known before the forward pass."""
+        ...
 
 
 M = TypeVar("M", bound=MicroBatch)
 
 
 @dataclass(frozen=True, slots=True)
-class Gradient:
-    """What one window left in `.grad`."""
+class WindowGradient:
+    """Figures of the gradient that a window left in `.grad`."""
 
     loss: float
-    """Summed token loss / supervised tokens of the window, whatever the rules: it does not depend on A."""
+    """Summed token loss / supervised tokens of the window, whatever the rules: it does not depend on the accumulation."""
     tokens: int
+    """Supervised tokens of the window."""
     norm: float
     """Total norm before clipping at the window."""
     scale: float
-    """What clipping at the window multiplied the gradient by; 1 where it did nothing."""
-    noise: Noise | None = None
-    """How the micro-batches' gradients differ, where that was asked for and can be told."""
+    """Factor that clipping at the window multiplied the gradient by; 1 where it did nothing."""
+    noise: NoiseEstimate | None = None
+    """How the micro-batches' gradients differ, where a meter measured it."""
 
     @property
     def finite(self) -> bool:
+        """Whether loss and gradient are finite."""
         return math.isfinite(self.loss + self.norm)
 
 
-def optimizer_steps(micro_batches: int, size: int) -> int:
-    """The last window may be shorter; it is divided by what it really holds."""
-    return math.ceil(micro_batches / size)
-
-
-UNSCALED = GradScaler(enabled=False)
+NO_SCALING = GradScaler(enabled=False)
+"""The scaler of losses that are not scaled: all of its methods do nothing."""
 
 
 def accumulate(
     window: Sequence[M],
     loss_sum: Callable[[M], Tensor],
     parameters: Sequence[nn.Parameter],
-    rules: Rules,
+    rules: AccumulationRules,
     *,
-    scaler: GradScaler = UNSCALED,
+    scaler: GradScaler = NO_SCALING,
     optimizer: torch.optim.Optimizer | None = None,
     meter: NoiseMeter | None = None,
-    ranks: Ranks = ALONE,
-) -> Gradient | None:
-    """Leave the window's gradient in the parameters' `.grad` (which must be clear) and clip it.
+    group: ProcessGroup = SINGLE_PROCESS,
+) -> WindowGradient | None:
+    """Leave the window's gradient in the parameters' `.grad`, which must be clear, and clip it.
 
     Args:
-        window: micro-batches, this rank's share of each; each knows its supervised tokens before its forward pass.
+        window: micro-batches, this rank's share of each.
         loss_sum: the summed token loss of a micro-batch, with a graph.
+        parameters: what is trained.
+        rules: of accumulation.
         scaler: of fp16 losses. It unscales once, when the window is whole; the caller then steps and updates it once.
         optimizer: whose gradients the scaler unscales; needed where it is enabled.
-        meter: looks at each micro-batch's own gradient, where the rules are the right ones and there is one rank.
-        ranks: who holds the other shares. Gradient and result are those of all shares, the same on every rank.
+        meter: measures each micro-batch's own gradient; valid where the rules are correct and there is one rank.
+        group: the ranks that hold the other shares. Gradient and result are those of all shares, equal on every rank.
 
     Returns:
         None, with gradients untouched, when the window holds no supervised token. With an enabled scaler the norm may not
         be finite: then the scaler skips the optimizer's step, and the schedule must not step either.
     """
-    held = [int(tokens) for tokens in ranks.total([micro_batch.supervised_tokens for micro_batch in window])]
-    tokens = sum(held)
+    counts = [int(count) for count in group.all_reduce_sums([micro_batch.supervised_tokens for micro_batch in window])]
+    tokens = sum(counts)
     if tokens == 0:
         return None
     total = 0.0
-    for micro_batch, of_all_ranks in zip(window, held, strict=True):
-        if of_all_ranks == 0:
+    for micro_batch, count in zip(window, counts, strict=True):
+        if count == 0:
             continue
         if micro_batch.supervised_tokens:
             loss = loss_sum(micro_batch)
             total += float(loss.detach())
-            divisor = {"tokens": tokens, "micro_mean": of_all_ranks * len(window), "none": of_all_ranks}[rules.loss_norm]
+            divisor = {"tokens": tokens, "micro_mean": count * len(window), "none": count}[rules.loss_norm]
             scaler.scale(loss / divisor).backward()
         if rules.clip_per == "micro_batch" and rules.max_grad_norm is not None:
-            ranks.add_up(parameters)  # what is clipped has to be whole
+            group.all_reduce_gradients(parameters)  # the norm is that of all shares
             nn.utils.clip_grad_norm_(parameters, rules.max_grad_norm * scaler.get_scale())
-            if ranks.rank:
-                clear(parameters)  # the first rank has it, and it is added up again
+            if group.rank:
+                clear_gradients(parameters)  # the first rank keeps the sum, and gradients are summed again below
         if meter:
-            meter.look(micro_batch.supervised_tokens, tokens)
-    ranks.add_up(parameters)
-    [total] = ranks.total([total])
+            meter.observe(micro_batch.supervised_tokens, tokens)
+    group.all_reduce_gradients(parameters)
+    [total] = group.all_reduce_sums([total])
     if scaler.is_enabled():
         assert optimizer is not None
         scaler.scale(parameters[0].new_zeros(()))  # it must have scaled once, and a rank without tokens has not
         scaler.unscale_(optimizer)
     limit = math.inf if rules.max_grad_norm is None or rules.clip_per == "micro_batch" else rules.max_grad_norm
     norm = float(nn.utils.clip_grad_norm_(parameters, limit))
-    noise = meter.told(norm, scaler.get_scale()) if meter else None
-    return Gradient(total / tokens, tokens, norm, min(1.0, limit / (norm + 1e-6)), noise)
+    noise = meter.estimate(norm, scaler.get_scale()) if meter else None
+    return WindowGradient(total / tokens, tokens, norm, min(1.0, limit / (norm + 1e-6)), noise)
 
 
-def refuse_batch_statistics(model: nn.Module) -> None:
-    """Raise when a layer in training mode mixes samples: its statistics would depend on the micro-batch size."""
+def validate_no_batch_statistics(model: nn.Module) -> None:
+    """Check that no layer in training mode normalizes over samples: its statistics would depend on the micro-batch size.
+
+    Raises:
+        ModelError: names the layer.
+    """
     for name, layer in model.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and (layer.training or not layer.track_running_stats):
             raise ModelError(
@@ -134,12 +147,13 @@ def refuse_batch_statistics(model: nn.Module) -> None:
             )
 
 
-def clear(parameters: Sequence[nn.Parameter]) -> None:
+def clear_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Remove the parameters' gradients."""
     for parameter in parameters:
         parameter.grad = None
 
 
 def token_loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
-    """Summed token loss: (n, V) logits against the (n,) tokens that they should tell, in at least fp32."""
+    """Return the summed cross-entropy of (n, V) logits against (n,) tokens, computed in fp32 or better."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return nn.functional.cross_entropy(logits, labels, reduction="sum")

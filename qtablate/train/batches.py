@@ -25,7 +25,7 @@ class MicroBatch:
         return int((self.text.labels[:, 1:] != IGNORE).sum())
 
 
-def by_shape(features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def stack_by_shape(features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Stack features of equal shape: [(rows, stacked)]. Images and videos have different numbers of patches."""
     groups: dict[torch.Size, list[int]] = {}
     for row, one in enumerate(features):
@@ -33,7 +33,7 @@ def by_shape(features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     return [(torch.tensor(rows), torch.stack([features[row] for row in rows])) for rows in groups.values()]
 
 
-def micro_batch(
+def make_micro_batch(
     samples: Sequence[Sample],
     lookup: Callable[[str], Tensor],
     encoder: Encoder,
@@ -44,7 +44,7 @@ def micro_batch(
     share of a micro-batch may hold no sample."""
     features = [lookup(sample.clip) for sample in samples]
     counts = [tokens if isinstance(tokens, int) else tokens(one) for one in features]
-    return MicroBatch(samples, batch(encoder, samples, counts, longest), by_shape(features))
+    return MicroBatch(samples, batch(encoder, samples, counts, longest), stack_by_shape(features))
 
 
 def supervised_tokens(sample: Sample, encoder: Encoder, longest: int) -> int:

@@ -1,26 +1,39 @@
-"""The training loop of one cell. Reads from top to bottom; what is frozen is said by `choose_trainable`."""
+"""The training loop of one cell. Reads from top to bottom; choose_trainable (trainable.py) says what is frozen."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.amp import GradScaler
 
 from qtablate.datatypes import IMAGE, Sample
 from qtablate.errors import QtablateError
 from qtablate.model.encode import Encoder
 from qtablate.model.family import Family
 from qtablate.model.similarity import cosine, effective_rank
-from qtablate.model.videochat2 import DropPath
-from qtablate.train.accumulate import UNSCALED, Gradient, Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics
-from qtablate.train.batches import MicroBatch, loss_sum, micro_batch
-from qtablate.train.distributed import ALONE, Ranks
-from qtablate.train.noise import LARGEST, NoiseMeter
-from qtablate.train.schedule import learning_rate
+from qtablate.train.accumulate import (
+    NO_SCALING,
+    AccumulationRules,
+    WindowGradient,
+    accumulate,
+    clear_gradients,
+    validate_no_batch_statistics,
+)
+from qtablate.train.batches import MicroBatch, loss_sum, make_micro_batch
+from qtablate.train.device import ComputeContext
+from qtablate.train.distributed import SINGLE_PROCESS, ProcessGroup
+from qtablate.train.noise import MAX_PARAMETERS, NoiseMeter
+from qtablate.train.schedule import learning_rate, optimizer_steps
+from qtablate.train.trainable import build_optimizer
+
+CPU_FP32 = ComputeContext(torch.device("cpu"), nullcontext, NO_SCALING)
+"""The context of a model that is not moved and computes in its own precision."""
+
+MAX_OVERFLOWS = 40
+"""Windows in a row without a finite gradient until a run is given up: a GradScaler comes from 2^16 to 2^-24 meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,113 +46,74 @@ class Step:
     """In this window; zero when it was skipped because it held none."""
     loss: float | None
     grad_norm: float | None
-    """Missing where the gradient was not finite, and no step was taken (fp16)."""
+    """None where the gradient was not finite, and no step was taken (fp16)."""
     extra_grad_norm: float | None
     """Of the extra query tokens' own gradient, before clipping, as grad_norm is."""
     extra_update: float | None
-    """How far this step moved the extra query tokens, relative to their norm before it; missing from zero."""
+    """Distance that this step moved the extra query tokens, relative to their norm before it; None from zero."""
     query_update: float | None
     """The same of the base queries."""
     extra_cosine: float | None
-    """Mean over pairs of extra query tokens, behind this step."""
+    """Mean cosine over pairs of extra query tokens, after this step."""
     extra_rank: float | None
-    """Their effective rank, behind this step."""
+    """Effective rank of the extra query tokens, after this step."""
     grad_signal: float | None
     """Estimate of the squared norm of the mean gradient (train/noise.py)."""
     grad_noise: float | None
     """Estimate of the variance (trace) of one sample's gradient."""
     lr: float
     image_ratio: float
+    """Share of images among the samples."""
     seconds: float
+    """Of training, without measuring the noise."""
     truncated_samples: int
-    """Conversations that were longer than `longest` tokens and lost their end."""
-
-
-OVERFLOWS = 40
-"""Windows in a row without a finite gradient before a run is given up: a GradScaler comes from 2^16 to 2^-24 meanwhile."""
+    """Conversations that were longer than `max_text_tokens` and lost their end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainPlan:
     """How a run trains: everything but the model and the data."""
 
     micro_batch_size: int
     accumulate_grad_batches: int
     learning_rate: float
-    warm_up: float
+    """At its peak."""
+    warmup_ratio: float
+    """Share of the optimizer steps."""
     min_lr_ratio: float
+    """The last learning rate as a share of the peak."""
     weight_decay: float
     betas: tuple[float, float]
-    longest: int
-    rules: Rules
+    """Of AdamW."""
+    max_text_tokens: int
+    """Text tokens of a sequence at most, beside the visual ones."""
+    rules: AccumulationRules
     extra_lr: float = 1.0
     """The extra query tokens' learning rate as a multiple of the others'."""
     mixed_micro_batches: bool = True
-    """Whether each holds every medium there is: those of one medium scatter more than their samples do, so that the
-    gradient's noise cannot be told from them."""
+    """Whether each micro-batch holds every medium there is. Gradients of micro-batches of one medium scatter more than those
+    of their samples do, so the gradient's noise cannot be estimated from them."""
 
+    @property
+    def window(self) -> int:
+        """Samples of a whole window."""
+        return self.micro_batch_size * self.accumulate_grad_batches
 
-def choose_trainable(model: Family, language_model: bool, adapter: bool = False) -> dict[str, nn.Parameter]:
-    """Freeze the vision encoder and, unless asked, the language model and its adapter; train Q-Former, queries and projection.
-
-    Where the Q-Former reads no text, its text path (embeddings and the feed-forwards beside the queries' own) has no input,
-    so it would only inflate the count of trainable parameters.
-    """
-    out: dict[str, nn.Parameter] = {}
-    silent = not getattr(model.config, "qformer_text", False)
-    unused = (
-        "embeddings.word_embeddings",
-        "embeddings.position_embeddings",
-        ".intermediate.",
-        ".output.dense",
-        ".output.LayerNorm",
-    )
-    for name, parameter in model.named_parameters():
-        part, _, rest = name.partition(".")
-        text_path = part == "qformer" and "attention." not in rest and any(mark in rest for mark in unused)
-        trained = part in (*model.bridge, "query_tokens", "extra_query_tokens") and not (text_path and silent)
-        trained |= part == "language_model" and (adapter if ".lora_" in rest else language_model)
-        parameter.requires_grad_(trained)
-        if trained:
-            out[name] = parameter
-    return out
-
-
-def drops_out(model: nn.Module) -> bool:
-    """Whether training draws random masks: they depend on how a batch is split, so that no two splits coincide."""
-    return bool(dropping(model))
-
-
-def dropping(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers that draw random masks, by name."""
-    running = {name: layer for name, layer in model.named_modules() if not name.startswith("vision.")}  # that one is cached
-    return {name: one for name, one in running.items() if _masks(one) or getattr(one, "attention_dropout", 0) > 0}
-
-
-def _masks(layer: nn.Module) -> bool:
-    return isinstance(layer, (nn.modules.dropout._DropoutNd, DropPath)) and layer.p > 0
-
-
-def optimizer_for(parameters: Mapping[str, nn.Parameter], plan: Plan) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only: not on biases, norms and other one-dimensional parameters, nor on queries. A group's
-    `factor` is what its learning rate is a multiple of the schedule's by."""
-    groups: list[dict[str, Any]] = [
-        {"params": [], "weight_decay": plan.weight_decay, "factor": 1.0},
-        {"params": [], "weight_decay": 0.0, "factor": 1.0},
-        {"params": [], "weight_decay": 0.0, "factor": plan.extra_lr},
-    ]
-    for name, parameter in parameters.items():
-        decayed = parameter.dim() == 2 and "query_tokens" not in name
-        groups[2 if name == "extra_query_tokens" else 0 if decayed else 1]["params"].append(parameter)
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=plan.learning_rate, betas=plan.betas)
+    @property
+    def measures_noise(self) -> bool:
+        """Whether the micro-batches' gradients estimate the gradient noise."""
+        correct = self.rules.loss_norm == "tokens" and self.rules.clip_per == "window"
+        return correct and self.mixed_micro_batches and self.accumulate_grad_batches > 1
 
 
 class Training:
-    """Trains on the samples in their order, once. Iterating gives what each window did, right after it; between two of them
-    `state` holds all that a later `restore` of a Training of the same arguments needs to go on bit for bit.
+    """Trains on the samples in their order, once. Iterating yields what each window did, right after it.
 
-    Several ranks are given the same arguments, iterate in step and give equal rows but for their times; the state of the
-    first restores all. The gradient's noise is not measured then: their gradients meet once a window only."""
+    Between two windows `state` holds all that a later `restore` of a Training of the same arguments needs to go on bit for bit.
+
+    Several ranks are given the same arguments, iterate in step and yield equal rows but for their times; the state of the
+    first restores all. The gradient's noise is not measured then: their gradients meet once per window only.
+    """
 
     def __init__(
         self,
@@ -148,34 +122,45 @@ class Training:
         samples: Sequence[Sample],
         lookup: Callable[[str], Tensor],
         encoder: Encoder,
-        plan: Plan,
-        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        scaler: GradScaler = UNSCALED,
-        ranks: Ranks = ALONE,
+        plan: TrainPlan,
+        compute: ComputeContext = CPU_FP32,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.model, self.parameters, self.samples, self.plan, self._ranks = model, parameters, samples, plan, ranks
-        self._lookup, self._encoder, self._autocast, self._scaler = lookup, encoder, autocast, scaler
+        """Prepare a run; nothing is computed yet.
+
+        Args:
+            model: what is trained.
+            parameters: those that are trained, by name (choose_trainable).
+            samples: in the order of training, all windows together.
+            lookup: gives a clip's frozen features (N, D).
+            encoder: of texts.
+            plan: how to train.
+            compute: autocast and loss scaling.
+            group: the ranks that train together.
+        """
+        self.model, self.parameters, self.samples, self.plan = model, parameters, samples, plan
+        self._lookup, self._encoder, self._compute, self._group = lookup, encoder, compute, group
+        self._scaler = compute.scaler
         self._trained = list(parameters.values())
         self._extra = parameters.get("extra_query_tokens")
-        self._optimizer = optimizer_for(parameters, plan)
-        micro_batches = -(-len(samples) // plan.micro_batch_size)
-        self.steps = optimizer_steps(micro_batches, plan.accumulate_grad_batches)
-        self._schedule_steps = self.steps if plan.rules.lr_step_per == "window" else micro_batches
+        self._optimizer = build_optimizer(parameters, plan.learning_rate, plan.weight_decay, plan.betas, plan.extra_lr)
+        self.steps = optimizer_steps(len(samples), plan.micro_batch_size, plan.accumulate_grad_batches)
+        per_window = plan.rules.lr_step_per == "window"
+        self._schedule_steps = self.steps if per_window else optimizer_steps(len(samples), plan.micro_batch_size, 1)
         self._step = self._seen = self._scheduled = 0
         self._overflows = 0  # in a row
-        right = plan.rules.loss_norm == "tokens" and plan.rules.clip_per == "window" and plan.mixed_micro_batches
-        size = sum(parameter.numel() for parameter in self._trained)
-        self._measures_noise = right and plan.accumulate_grad_batches > 1 and size <= LARGEST and ranks.world == 1
+        small = sum(parameter.numel() for parameter in self._trained) <= MAX_PARAMETERS
+        self._measures_noise = plan.measures_noise and small and group.world_size == 1
 
     def __iter__(self) -> Iterator[Step]:
         self.model.train()
-        refuse_batch_statistics(self.model)
-        self._ranks.refuse_unequal(self.parameters, step=self._step, samples=len(self.samples))
+        validate_no_batch_statistics(self.model)
+        self._group.validate_equal_start(self.parameters, step=self._step, samples=len(self.samples))
         while self._step < self.steps:
-            yield self._window()
+            yield self._train_window()
 
     def state(self) -> dict[str, Any]:
-        """Tensors, numbers and plain containers, so that it loads with weights_only=True."""
+        """Return the run's state: tensors, numbers and plain containers, so that it loads with weights_only=True."""
         cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
         return {
             "step": self._step,
@@ -189,6 +174,7 @@ class Training:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state that `state` returned."""
         self._step, self._seen, self._scheduled = state["step"], state["seen"], state["scheduled"]
         with torch.no_grad():
             for name, parameter in self.parameters.items():
@@ -200,20 +186,16 @@ class Training:
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all(state["random_cuda"])
 
-    def _window(self) -> Step:
+    def _train_window(self) -> Step:
+        """Train on the next window: its micro-batches, one gradient, one optimizer step."""
         began = time.perf_counter()
-        plan, extra = self.plan, self._extra
-        size = plan.micro_batch_size * plan.accumulate_grad_batches
-        samples = self.samples[self._step * size : (self._step + 1) * size]
-        window = [
-            micro_batch(self._ranks.share(some), self._lookup, self._encoder, self.model.tokens_of, plan.longest)
-            for some in _split(samples, plan.micro_batch_size)
-        ]
-        lr = learning_rate(self._scheduled, self._schedule_steps, plan.learning_rate, plan.warm_up, plan.min_lr_ratio)
-        clear(self._trained)
-        base = self.parameters.get("query_tokens")
-        before = [one.detach().clone() if one is not None else None for one in (base, extra)]
-        self._ranks.draw_apart(self._step)
+        plan, extra, base = self.plan, self._extra, self.parameters.get("query_tokens")
+        samples = self.samples[self._step * plan.window : (self._step + 1) * plan.window]
+        window = [self._micro_batch(chunk) for chunk in _chunks(samples, plan.micro_batch_size)]
+        lr = learning_rate(self._scheduled, self._schedule_steps, plan.learning_rate, plan.warmup_ratio, plan.min_lr_ratio)
+        clear_gradients(self._trained)
+        extra_before, base_before = _copy(extra), _copy(base)
+        self._group.seed_dropout(self._step)
         meter = NoiseMeter(self._trained) if self._measures_noise else None
         gradient = accumulate(
             window,
@@ -223,16 +205,16 @@ class Training:
             scaler=self._scaler,
             optimizer=self._optimizer,
             meter=meter,
-            ranks=self._ranks,
+            group=self._group,
         )
-        [cut] = self._ranks.total([sum(micro.text.cut for micro in window)])
+        [truncated] = self._group.all_reduce_sums([sum(micro_batch.text.cut for micro_batch in window)])
         extra_norm = _extra_norm(extra, gradient)
-        stepped = gradient is not None and self._take(gradient, lr)
+        stepped = gradient is not None and self._optimizer_step(gradient, lr)
         if stepped:
             self._scheduled += 1 if plan.rules.lr_step_per == "window" else len(window)
         self._step += 1
         self._seen += len(samples)
-        seconds = time.perf_counter() - began - (meter.seconds if meter else 0.0)  # of training, not of looking at it
+        seconds = time.perf_counter() - began - (meter.seconds if meter else 0.0)
         noise = gradient.noise if gradient else None
         return Step(
             step=self._step - 1,
@@ -241,24 +223,33 @@ class Training:
             loss=gradient.loss if gradient else None,
             grad_norm=gradient.norm if gradient and stepped else None,
             extra_grad_norm=extra_norm if stepped else None,
-            extra_update=_update(before[1], extra) if stepped else None,
-            query_update=_update(before[0], base) if stepped else None,
+            extra_update=_relative_update(extra_before, extra) if stepped else None,
+            query_update=_relative_update(base_before, base) if stepped else None,
             extra_cosine=cosine(extra.detach()[0].cpu()) if extra is not None else None,
-            extra_rank=_rank(extra),
+            extra_rank=effective_rank(extra.detach()[0].cpu()) if extra is not None and bool(extra.any()) else None,
             grad_signal=noise.signal if noise else None,
             grad_noise=noise.variance * len(samples) / gradient.tokens if noise and gradient else None,
             lr=lr,
             image_ratio=sum(sample.medium == IMAGE for sample in samples) / len(samples),
             seconds=seconds,
-            truncated_samples=int(cut),
+            truncated_samples=int(truncated),
         )
 
-    def _loss(self, micro: MicroBatch) -> Tensor:
-        with self._autocast():
-            return loss_sum(self.model, micro)
+    def _micro_batch(self, samples: Sequence[Sample]) -> MicroBatch:
+        """Build this rank's share of a micro-batch."""
+        share = self._group.local_share(samples)
+        return make_micro_batch(share, self._lookup, self._encoder, self.model.tokens_of, self.plan.max_text_tokens)
 
-    def _take(self, gradient: Gradient, lr: float) -> bool:
-        """The optimizer's step; False where fp16 overflowed: then nothing but the scale changes."""
+    def _loss(self, micro_batch: MicroBatch) -> Tensor:
+        with self._compute.autocast():
+            return loss_sum(self.model, micro_batch)
+
+    def _optimizer_step(self, gradient: WindowGradient, lr: float) -> bool:
+        """Step the optimizer; False where fp16 overflowed: then nothing but the scale changes.
+
+        Raises:
+            QtablateError: the gradient is not finite and nothing scales it, or too many in a row were not.
+        """
         if not gradient.finite and not self._scaler.is_enabled():
             raise QtablateError(
                 f"training diverged: loss or gradient not finite at step {self._step}; lower --lr or clip gradients"
@@ -271,30 +262,31 @@ class Training:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._overflows = 0 if gradient.finite else self._overflows + 1
-        if self._overflows == OVERFLOWS:
+        if self._overflows == MAX_OVERFLOWS:
             raise QtablateError(
-                f"training diverged: {OVERFLOWS} windows in a row, until step {self._step}, had gradients that are not finite "
-                "in fp16, whatever losses were scaled by; lower --lr, clip gradients or use --precision bf16"
+                f"training diverged: {MAX_OVERFLOWS} windows in a row, until step {self._step}, had gradients that are not "
+                "finite in fp16, whatever losses were scaled by; lower --lr, clip gradients or use --precision bf16"
             )
         return gradient.finite
 
 
-def _split(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
     for start in range(0, len(samples), size):
         yield samples[start : start + size]
 
 
-def _extra_norm(extra: nn.Parameter | None, gradient: Gradient | None) -> float | None:
+def _copy(parameter: nn.Parameter | None) -> Tensor | None:
+    return parameter.detach().clone() if parameter is not None else None
+
+
+def _extra_norm(extra: nn.Parameter | None, gradient: WindowGradient | None) -> float | None:
+    """Return the norm of the extra query tokens' gradient before clipping."""
     if extra is None or gradient is None or extra.grad is None or not gradient.finite:
         return None
     return float(extra.grad.norm()) / gradient.scale
 
 
-def _rank(extra: nn.Parameter | None) -> float | None:
-    return effective_rank(extra.detach()[0].cpu()) if extra is not None and bool(extra.any()) else None
-
-
-def _update(before: Tensor | None, after: Tensor | None) -> float | None:
+def _relative_update(before: Tensor | None, after: Tensor | None) -> float | None:
     if before is None or after is None or not before.any():
         return None
     return float((after.detach() - before).norm() / before.norm())

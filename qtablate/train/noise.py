@@ -1,10 +1,10 @@
 """The gradient noise scale, from the micro-batch gradients that accumulation has anyway.
 
 McCandlish et al. 2018 (arXiv 1812.06162, appendix A.1): where B samples have the mean gradient G and each sample's gradient
-scatters around it with covariance C, a batch's squared gradient norm is |G|^2 + tr(C) / B on average. Two sizes of batch, here
-the micro-batches and their window, tell both; tr(C) / |G|^2 is the batch from which a larger one gains little. Token-normalised
-losses weight a micro-batch by its supervised tokens, so tokens stand for the sizes: a sum over t tokens has the mean t G and
-a variance in proportion to t.
+scatters around it with covariance C, a batch's squared gradient norm is |G|^2 + tr(C) / B on average. Two batch sizes, here
+those of the micro-batches and of their window, determine both terms; tr(C) / |G|^2 is the batch size beyond which a larger one
+gains little. A token-normalized loss weights a micro-batch by its supervised tokens, so tokens are the unit of size: a sum over
+t tokens has the mean t G and a variance in proportion to t.
 """
 
 import math
@@ -15,49 +15,60 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-LARGEST = 500_000_000
-"""Trained parameters up to which it is measured: a second copy of their gradients is kept meanwhile."""
+MAX_PARAMETERS = 500_000_000
+"""Trained parameters up to which the noise is measured: that keeps a second copy of their gradients."""
 
 
 @dataclass(frozen=True, slots=True)
-class Noise:
+class NoiseEstimate:
     """Unbiased estimates from one window; either may be negative by chance. Average each over windows before dividing."""
 
     signal: float
-    """|G|^2, of the mean gradient a token."""
+    """|G|^2, of the mean gradient per token."""
     variance: float
-    """tr(C) of one token's gradient: noise / signal is a number of supervised tokens."""
+    """tr(C) of one token's gradient: variance / signal is a number of supervised tokens."""
 
 
-def estimate(micro: Sequence[tuple[int, float]], window: float) -> Noise | None:
-    """From (supervised tokens, squared norm of the summed gradient) of each micro-batch and the squared norm of their sum.
+def estimate_noise(micro_batches: Sequence[tuple[int, float]], window: float) -> NoiseEstimate | None:
+    """Solve for signal and variance; None for fewer than two micro-batches.
 
-    Solves E sum |g_i|^2 = sum t_i^2 |G|^2 + T S and E |sum g_i|^2 = T^2 |G|^2 + T S. None for fewer than two micro-batches.
+    E sum |g_i|^2 = sum t_i^2 |G|^2 + T S and E |sum g_i|^2 = T^2 |G|^2 + T S, where T is the sum of t_i and S the variance.
+
+    Args:
+        micro_batches: (supervised tokens t_i, squared norm of the summed gradient g_i) of each.
+        window: squared norm of the sum of all g_i.
     """
-    if len(micro) < 2:
+    if len(micro_batches) < 2:
         return None
-    tokens, squares = sum(t for t, _ in micro), sum(t * t for t, _ in micro)
-    parts = math.fsum(square for _, square in micro)
-    signal = (window - parts) / (tokens**2 - squares)
-    return Noise(signal, (parts - squares * signal) / tokens)
+    tokens, squares = sum(t for t, _ in micro_batches), sum(t * t for t, _ in micro_batches)
+    norms = math.fsum(norm for _, norm in micro_batches)
+    signal = (window - norms) / (tokens**2 - squares)
+    return NoiseEstimate(signal, (norms - squares * signal) / tokens)
 
 
 class NoiseMeter:
-    """Takes each micro-batch's own gradient as what it added to `.grad`. Made anew for each window; holds a copy of the
-    gradients until its end."""
+    """Measures each micro-batch's own gradient as the change of `.grad`.
+
+    Made anew for each window; holds a copy of the gradients until its end.
+    """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = parameters
         self._before: dict[int, Tensor] = {}
-        self._seen: list[tuple[int, Tensor]] = []
-        self._tokens = 0
+        self._measured: list[tuple[int, Tensor]] = []
+        self._window_tokens = 0
         self.seconds = 0.0
-        """That it took."""
+        """Time that measuring took."""
 
-    def look(self, tokens: int, of: int) -> None:
-        """After a backward pass of a loss that is divided by the `of` tokens of the whole window."""
+    def observe(self, tokens: int, window_tokens: int) -> None:
+        """Measure a micro-batch, after its backward pass.
+
+        Args:
+            tokens: its supervised tokens.
+            window_tokens: those of the whole window, which its loss was divided by.
+        """
         began = time.perf_counter()
-        self._tokens = of
+        self._window_tokens = window_tokens
         square = torch.zeros((), dtype=torch.float64)
         for number, parameter in enumerate(self._parameters):
             if parameter.grad is None:
@@ -65,12 +76,17 @@ class NoiseMeter:
             added = parameter.grad - self._before[number] if number in self._before else parameter.grad
             square = square.to(added.device) + added.double().square().sum()
             self._before[number] = parameter.grad.detach().clone()
-        self._seen.append((tokens, square))
+        self._measured.append((tokens, square))
         self.seconds += time.perf_counter() - began
 
-    def told(self, norm: float, scale: float) -> Noise | None:
-        """`norm` of the window's gradient, unscaled; `scale` of the losses that were seen."""
-        micro = [(tokens, float(square) * (self._tokens / scale) ** 2) for tokens, square in self._seen]
-        if not math.isfinite(norm + sum(square for _, square in micro)):
+    def estimate(self, norm: float, scale: float) -> NoiseEstimate | None:
+        """Return the window's estimate; None where a gradient is not finite.
+
+        Args:
+            norm: of the window's gradient, unscaled.
+            scale: what the losses were multiplied by (fp16).
+        """
+        micro_batches = [(tokens, float(square) * (self._window_tokens / scale) ** 2) for tokens, square in self._measured]
+        if not math.isfinite(norm + sum(square for _, square in micro_batches)):
             return None
-        return estimate(micro, (norm * self._tokens) ** 2)
+        return estimate_noise(micro_batches, (norm * self._window_tokens) ** 2)

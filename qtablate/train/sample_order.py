@@ -1,89 +1,136 @@
-"""Which samples a run sees and in which order: decided by sample, so that micro-batch and window sizes change nothing."""
+"""Which samples a run trains on and in which order: decided by sample, so that micro-batch and window sizes change nothing."""
 
 import bisect
 import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
 
 from qtablate.datatypes import IMAGE, VIDEO, Sample
 from qtablate.errors import DataError
-from qtablate.grid import Cell, exact
 from qtablate.seeds import Rng
 
+EQUAL_WEIGHTS: Mapping[str, float] = MappingProxyType({})
+"""No weights: every sample is drawn equally often, whatever its source."""
 
-def media(budget: int, image_share: float, mixing: str, block: int, seed: int) -> list[str]:
-    """The medium of each of `budget` samples.
 
-    `mixed`: images stand evenly among the videos, so that each micro-batch of at least 1 / image_share samples holds
-    both. `random`: blocks of `block` samples of one medium, in random order (as the reference's MetaLoader does with
-    micro-batches). `interleaved`: such blocks, evenly: any A blocks in a row hold the stated share, to within one block, and
-    exactly where A times the share is a whole number. All hold the same number of images when `budget` is a whole number of
-    blocks and that of images too.
+@dataclass(frozen=True, slots=True)
+class SampleOrder:
+    """What decides the order of a run's samples, beside the samples themselves."""
+
+    seed: int
+    mixing: str
+    """`mixed`: images stand evenly among the videos, so that each micro-batch of at least 1 / image_ratio samples holds both.
+    `random`: blocks of one medium, in random order (as VideoChat2's MetaLoader does with micro-batches). `interleaved`: such
+    blocks, evenly: any A blocks in a row hold the stated share, to within one block, and exactly where A times the share is a
+    whole number."""
+    image_ratio: float
+    """Share of images among the samples."""
+    block: int
+    """Samples of one medium in a row, where mixing is `random` or `interleaved`."""
+
+
+def media_order(order: SampleOrder, count: int) -> list[str]:
+    """Return the medium of each of `count` samples.
+
+    Every mixing holds the same number of images when `count` is a whole number of blocks and that of images too.
     """
-    share = exact(image_share)
-    if mixing == "mixed":
-        return _evenly(budget, share)
-    blocks = math.ceil(budget / block)
-    labels = _evenly(blocks, share)
-    if mixing == "random":
-        of_images = round(blocks * share)
-        labels = Rng(seed, "media").shuffled([IMAGE] * of_images + [VIDEO] * (blocks - of_images))
-    return [label for label in labels for _ in range(block)][:budget]
+    ratio = Fraction(repr(order.image_ratio))  # the fraction that was meant: 0.29 of 100 is 29, which a float makes 28
+    if order.mixing == "mixed":
+        return _evenly(count, ratio)
+    blocks = math.ceil(count / order.block)
+    labels = _evenly(blocks, ratio)
+    if order.mixing == "random":
+        images = round(blocks * ratio)
+        labels = Rng(order.seed, "media").shuffled([IMAGE] * images + [VIDEO] * (blocks - images))
+    return [label for label in labels for _ in range(order.block)][:count]
 
 
-def _evenly(count: int, share: Fraction) -> list[str]:
-    return [IMAGE if math.floor((n + 1) * share) > math.floor(n * share) else VIDEO for n in range(count)]
+def _evenly(count: int, ratio: Fraction) -> list[str]:
+    return [IMAGE if math.floor((n + 1) * ratio) > math.floor(n * ratio) else VIDEO for n in range(count)]
 
 
-def drawn(
-    cell: Cell, samples: Sequence[Sample], weights: Mapping[str, float], of: int, first: int | None = None
+def draw_samples(
+    order: SampleOrder,
+    samples: Sequence[Sample],
+    weights: Mapping[str, float],
+    count: int,
+    first: int | None = None,
 ) -> list[Sample]:
-    """The order of a cell that trains on `of` samples, or its first ones."""
-    plan = media(of, cell.recipe.image_share, cell.condition.mixing, cell.media_block, cell.seed)
-    return order(samples, plan[:first], cell.seed, weights)
+    """Return the samples of a run in order.
+
+    Args:
+        order: what decides the order.
+        samples: all training samples.
+        weights: how often each source is drawn from (see order_samples).
+        count: samples that the run trains on.
+        first: return only so many of them; None: all.
+    """
+    return order_samples(samples, media_order(order, count)[:first], order.seed, weights)
 
 
-def seen_by(
-    cell: Cell, samples: Sequence[Sample], weights: Mapping[str, float], supervised: Callable[[Sample], int]
+def draw_token_budget(
+    order: SampleOrder,
+    samples: Sequence[Sample],
+    weights: Mapping[str, float],
+    tokens: int,
+    supervised_tokens: Callable[[Sample], int],
+    window: int,
+    count: int,
 ) -> list[Sample]:
-    """What a cell trains on, in its order. `supervised` counts a sample's supervised tokens; it is asked where tokens are held:
-    then the first samples that reach the budget together. Raises DataError where none can."""
-    recipe = cell.recipe
-    budget = cell.samples or recipe.samples
+    """Return the first samples in order that together reach a number of supervised tokens.
+
+    Args:
+        order: what decides the order.
+        samples: all training samples.
+        weights: how often each source is drawn from (see order_samples).
+        tokens: the budget.
+        supervised_tokens: counts those of a sample.
+        window: samples of a whole window; the budget must reach that far.
+        count: samples that the order is made for at first; doubled until they are enough.
+
+    Raises:
+        DataError: no sample holds a supervised token, or one window is never whole.
+    """
     while True:
-        found = drawn(cell, samples, weights, budget)
-        if recipe.budget != "tokens":
-            return found
-        counts = {sample: supervised(sample) for sample in dict.fromkeys(found)}
-        reached = list(itertools.accumulate(counts[sample] for sample in found))
-        if reached[-1] == 0:
+        drawn = draw_samples(order, samples, weights, count)
+        counts = {sample: supervised_tokens(sample) for sample in dict.fromkeys(drawn)}
+        cumulative = list(itertools.accumulate(counts[sample] for sample in drawn))
+        if cumulative[-1] == 0:
             raise DataError("the training data holds no supervised token: no budget of them can be reached")
-        if reached[-1] >= recipe.budget_size:
-            enough = bisect.bisect_left(reached, recipe.budget_size) + 1
-            if enough < cell.condition.effective_batch_size:
+        if cumulative[-1] >= tokens:
+            needed = bisect.bisect_left(cumulative, tokens) + 1
+            if needed < window:
                 raise DataError(
-                    f"--budget tokens {recipe.budget_size} is reached by {enough} samples, less than one window of "
-                    f"{cell.condition.effective_batch_size}: no optimizer step would be whole; raise it"
+                    f"--budget tokens {tokens} is reached by {needed} samples, less than one window of {window}: no optimizer "
+                    "step would be whole; raise it"
                 )
-            return found[:enough]
-        budget *= 2
+            return drawn[:needed]
+        count *= 2
 
 
-def order(
-    samples: Sequence[Sample], plan: Sequence[str], seed: int, weights: Mapping[str, float] = MappingProxyType({})
+def order_samples(
+    samples: Sequence[Sample], media: Sequence[str], seed: int, weights: Mapping[str, float] = EQUAL_WEIGHTS
 ) -> list[Sample]:
-    """Samples for a plan of media: each medium in its own random order, over again when all were seen.
+    """Return a sample for each place of a sequence of media.
 
-    Where sources have weights, each medium is drawn from its sources in these shares, whichever is furthest behind first;
-    a source without a weight counts as many as it has samples of that medium.
+    Each medium is visited in its own random order, over again in a new one when all of it was visited. A sample with
+    `shuffle_pairs` has its questions and answers in another order at each visit.
 
-    A sample that says so (`shuffle_pairs`) tells its questions and answers in another order at each visit.
+    Args:
+        samples: all training samples.
+        media: the medium of each place.
+        seed: of all random orders.
+        weights: by source. Each medium is drawn from its sources in these shares, whichever is furthest behind first; a source
+            without a weight counts as many as it has samples of that medium. Empty: sources are not told apart.
+
+    Raises:
+        DataError: there is no sample of a medium.
     """
-    pools: dict[str, dict[str, list[Sample]]] = {medium: {} for medium in plan}
+    pools: dict[str, dict[str, list[Sample]]] = {medium: {} for medium in media}
     for sample in samples:
         if sample.medium in pools:
             pools[sample.medium].setdefault(sample.source if weights else "", []).append(sample)
@@ -91,23 +138,23 @@ def order(
     epochs: Counter[tuple[str, str]] = Counter()
     taken: Counter[tuple[str, str]] = Counter()
     out = []
-    for medium in plan:
+    for medium in media:
         pool = pools[medium]
         if not pool:
             raise DataError(f"the training data holds no usable {medium}: every clip of that medium was left out")
-        share = {source: weights.get(source, float(len(some))) for source, some in pool.items()}
-        source = min(share, key=lambda one: (taken[medium, one] + 1) / share[one])
-        key = (medium, source)
+        shares = {source: weights.get(source, float(len(members))) for source, members in pool.items()}
+        key = medium, min(shares, key=lambda source: (taken[medium, source] + 1) / shares[source])
+        source = key[1]
         taken[key] += 1
         if not queues[key]:
             stream = (medium, source) if source else (medium,)
             queues[key] = Rng(seed, "order", *stream, epochs[key]).shuffled(pool[source])[::-1]
             epochs[key] += 1
-        out.append(_visited(queues[key].pop(), seed, epochs[key]))
+        out.append(_with_pairs_shuffled(queues[key].pop(), seed, epochs[key]))
     return out
 
 
-def _visited(sample: Sample, seed: int, visit: int) -> Sample:
+def _with_pairs_shuffled(sample: Sample, seed: int, visit: int) -> Sample:
     if not sample.shuffle_pairs:
         return sample
     return replace(sample, pairs=tuple(Rng(seed, "pairs", sample.id, visit).shuffled(sample.pairs)))

@@ -1,18 +1,25 @@
-"""The learning rate as a function of the optimizer step alone."""
+"""The number of optimizer steps of a run, and the learning rate as a function of the optimizer step alone."""
 
 import math
 
 
-def learning_rate(step: int, steps: int, peak: float, warm_up: float, floor: float) -> float:
-    """Linear warm-up over the first `warm_up` of the steps, then a cosine from `peak` to `peak * floor`.
+def optimizer_steps(samples: int, micro_batch_size: int, accumulate_grad_batches: int) -> int:
+    """Return the number of windows that the samples fill; the last micro-batch and the last window may be shorter."""
+    return math.ceil(math.ceil(samples / micro_batch_size) / accumulate_grad_batches)
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup_ratio: float, min_lr_ratio: float) -> float:
+    """Return the rate of a step: a linear warm-up, then a cosine from `peak` to `peak * min_lr_ratio`.
 
     Args:
         step: 0 .. steps - 1, counted in optimizer steps.
-        warm_up: share of all steps, at least one step when it is above zero.
-        floor: the last rate as a share of the peak (VideoChat2's min_lr_multi is 0.25).
+        steps: optimizer steps of the run.
+        peak: the highest rate.
+        warmup_ratio: share of all steps; at least one step when it is above zero.
+        min_lr_ratio: the last rate as a share of the peak (VideoChat2's min_lr_multi is 0.25).
     """
-    ramp = max(1, round(warm_up * steps)) if warm_up > 0 else 0
+    ramp = max(1, round(warmup_ratio * steps)) if warmup_ratio > 0 else 0
     if step < ramp:
         return peak * (step + 1) / ramp
     done = (step - ramp) / max(1, steps - ramp - 1)
-    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    return peak * (min_lr_ratio + (1 - min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))

@@ -12,9 +12,10 @@ from qtablate.data.sources import Sources
 from qtablate.datatypes import IMAGE, VIDEO, Sample
 from qtablate.errors import BadMedia, DataError
 from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe
-from qtablate.train.accumulate import Rules
-from qtablate.train.loop import Plan, Training, choose_trainable
-from qtablate.train.sample_order import media, order
+from qtablate.train.accumulate import AccumulationRules
+from qtablate.train.loop import Training, TrainPlan
+from qtablate.train.sample_order import SampleOrder, draw_samples
+from qtablate.train.trainable import choose_trainable
 
 
 def recipe(samples: int, warm_up: float = 0.0) -> Recipe:
@@ -41,7 +42,7 @@ class Data:
 
 
 def test_samples_are_the_first_that_a_cell_sees():
-    seen = order(Data().samples, media(32, 0.25, "mixed", 4, 7), 7)
+    seen = draw_samples(SampleOrder(7, "mixed", 0.25, 4), Data().samples, {}, 32)
     found, shown, left_out = first_samples(Data(), cell(32), 12)
     assert found == seen[:12]
     assert shown == {sample.clip: sample.clip.upper() for sample in seen[:12]}
@@ -49,7 +50,7 @@ def test_samples_are_the_first_that_a_cell_sees():
 
 
 def test_clips_that_cannot_be_shown_are_named_and_passed_over():
-    seen = order(Data().samples, media(32, 0.25, "mixed", 4, 7), 7)
+    seen = draw_samples(SampleOrder(7, "mixed", 0.25, 4), Data().samples, {}, 32)
     found, _, left_out = first_samples(Data((seen[2].clip,)), cell(32), 12)
     assert found == [*seen[:2], *seen[3:13]]
     assert left_out == (f"{seen[2].clip}: broken video: torn",)
@@ -82,7 +83,7 @@ def test_schedules_by_hand():
 @pytest.mark.parametrize(("name", "at"), [(RIGHT, "window"), (COUNTED, "micro_batch")])
 def test_schedules_are_those_of_training(name, at, tiny, encoder):
     samples = [Sample(str(n), VIDEO, str(n), (("what moves?", "red"),)) for n in range(11)]
-    plan = Plan(2, 2, 1.0, 0.3, 0.25, 0.0, (0.9, 0.999), 256, Rules(lr_step_per=at))
+    plan = TrainPlan(2, 2, 1.0, 0.3, 0.25, 0.0, (0.9, 0.999), 256, AccumulationRules(lr_step_per=at))
     torch.nn.init.zeros_(tiny.projection.weight)
     steps = Training(tiny, choose_trainable(tiny, False), samples, lambda clip: torch.zeros(16, 24), encoder, plan)
     rates = [step.lr for step in steps]

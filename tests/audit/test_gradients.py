@@ -18,9 +18,9 @@ from qtablate.errors import DataError
 from qtablate.model import convert
 from qtablate.model.load import load
 from qtablate.train.accumulate import accumulate
-from qtablate.train.batches import micro_batch
-from qtablate.train.device import LOADED, place
-from qtablate.train.loop import choose_trainable, drops_out
+from qtablate.train.batches import make_micro_batch
+from qtablate.train.device import LOAD_DTYPES, compute_context
+from qtablate.train.trainable import choose_trainable, has_dropout
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PATCHES = {VIDEO: 16, IMAGE: 4}
@@ -80,7 +80,7 @@ def test_windows_equal_one_batch_and_micro_mean_does_not(tiny, encoder):  # prop
 
 def test_tokens_are_counted_by_micro_batch(tiny, encoder, no_copies):
     [window] = measured(tiny, encoder, (8,)).windows
-    alone = [micro_batch([one], features, encoder, 5, 256).supervised_tokens for one in ragged()]
+    alone = [make_micro_batch([one], features, encoder, 5, 256).supervised_tokens for one in ragged()]
     assert window.tokens == tuple(sum(alone[at : at + SIZE]) for at in range(0, 24, SIZE))
 
 
@@ -130,7 +130,7 @@ def test_dropout_is_named_and_switched_off(tiny, encoder, monkeypatch):
     found = measured(tiny, encoder)
     assert found.dropout == ("qformer.encoder.layer.0.attention.output.dropout", "language_model.model.layers.0.self_attn")
     assert all(window.passed for window in found.windows)
-    assert not drops_out(tiny)
+    assert not has_dropout(tiny)
     monkeypatch.setattr(audits, "_switch_off", lambda layer: None)
     [window] = measured(unaware, encoder).windows
     assert not window.passed
@@ -192,8 +192,8 @@ def test_a_model_too_large_for_a_copy_is_judged_by_one_batch_alone(tiny, encoder
 
 
 def test_bf16_is_judged_against_fp32(tiny_directory):  # 9
-    model, encoder = load(str(tiny_directory), LOADED["bf16"])
-    spot = place(model, "bf16")
+    model, encoder = load(str(tiny_directory), LOAD_DTYPES["bf16"])
+    spot = compute_context(model, "bf16")
     subject = Subject(model, choose_trainable(model, language_model=False), autocast=spot.autocast)
     found = measured(model, encoder, (1, 4), precision="bf16", subject=subject)
     for window in found.windows:
@@ -204,9 +204,9 @@ def test_bf16_is_judged_against_fp32(tiny_directory):  # 9
 
 
 def test_fp16_is_scaled_and_judged_against_fp32(tiny_directory):
-    model, encoder = load(str(tiny_directory), LOADED["fp16"])
+    model, encoder = load(str(tiny_directory), LOAD_DTYPES["fp16"])
     subject = Subject(
-        model, choose_trainable(model, language_model=False), autocast=place(model, "fp16").autocast, scale=FP16_SCALE
+        model, choose_trainable(model, language_model=False), autocast=compute_context(model, "fp16").autocast, scale=FP16_SCALE
     )
     found = measured(model, encoder, (1, 4), precision="fp16", subject=subject)
     for window in found.windows:

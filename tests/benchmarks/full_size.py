@@ -19,8 +19,8 @@ from transformers import InstructBlipQFormerConfig, MistralConfig, VideoMAEConfi
 from qtablate.model.adapter import new_adapter
 from qtablate.model.videochat2 import VideoChat2Config, VideoChat2Model
 from qtablate.train.accumulate import token_loss_sum
-from qtablate.train.device import place
-from qtablate.train.loop import choose_trainable
+from qtablate.train.device import compute_context
+from qtablate.train.trainable import choose_trainable
 
 TEXT, SUPERVISED, LORA = 128, 32, 16  # tokens of a conversation, of which are supervised; the original's rank
 FRAMES, SIDE = 8, 224
@@ -172,7 +172,7 @@ def _checkpointed(model: VideoChat2Model) -> None:
 def _measured(extra: int, batch: int, checkpointing: bool) -> tuple[str, str]:
     """(GiB at the peak, seconds of a step) on a GPU, after one step that is not counted."""
     model, trained = built(extra, "cuda")
-    spot = place(model, "bf16", checkpointing)
+    spot = compute_context(model, "bf16", checkpointing)
     model.train()
     optimizer = torch.optim.AdamW(trained.values(), lr=1e-6)
     for _ in range(2):

@@ -12,7 +12,7 @@ import pytest
 
 from qtablate.cli import main as cli
 from qtablate.data.export import write_mp4
-from qtablate.train.accumulate import Rules
+from qtablate.train.accumulate import AccumulationRules
 
 
 def run(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
@@ -240,7 +240,7 @@ def test_the_plan_of_a_dry_run_is_its_result_and_how_it_is_made_is_told_beside_i
     words = ["sweep", "--dry-run", "--samples", "64", "--items", "1", "--tokens", "0,4", "--accum", "1", "--seeds", "1"]
     code, out, err = run(monkeypatch, capsys, *words)
     assert code == 0
-    assert out.startswith("Plan of ")
+    assert out.startswith("TrainPlan of ")
     assert "Frozen: " in out
     assert err.splitlines() == [
         "Timing a few micro-batches of 2 conditions, one at a time",
@@ -409,7 +409,7 @@ def test_audit_of_a_planted_fault_has_exit_code_1(monkeypatch, capsys):
     from qtablate.audit import gradients as audits
 
     right = audits.accumulate
-    planted = Rules(loss_norm="micro_mean")
+    planted = AccumulationRules(loss_norm="micro_mean")
     monkeypatch.setattr(
         audits, "accumulate", lambda window, loss, some, rules, **named: right(window, loss, some, planted, **named)
     )

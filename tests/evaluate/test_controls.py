@@ -12,7 +12,7 @@ from qtablate.datatypes import Item
 from qtablate.evaluate.controls import apply_control
 from qtablate.evaluate.score import Scores
 from qtablate.report.frames import CELL_COLUMNS
-from qtablate.train.device import place
+from qtablate.train.device import compute_context
 
 
 def item(number: int, clip: str, task: str = "a", media: str = "", medium: str = "video") -> Item:
@@ -77,7 +77,7 @@ def test_a_single_file_has_no_other():
 def test_an_answer_is_the_real_items(tiny, encoder):
     """Scores come in the items' order and name the item, not what it was shown."""
     real = {one.clip: torch.randn(8, 24, generator=torch.Generator().manual_seed(n)) for n, one in enumerate(ITEMS)}
-    ready = Ready(tiny, encoder, {}, "", place(tiny, "fp32"))
+    ready = Ready(tiny, encoder, {}, "", compute_context(tiny, "fp32"))
     for control in (FULL, BLIND, MISMATCHED_CLIP):
         given = ask(ready, ITEMS, control, lambda _: real, lambda _: None)["likelihood"]
         assert [one.item for one in given] == ITEMS

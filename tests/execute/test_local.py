@@ -13,10 +13,11 @@ import pytest
 from launch import alive, running, wait_until
 
 from qtablate.cli.progress import Board
-from qtablate.execute import worker_group as teams
+from qtablate.execute import worker, worker_group
 from qtablate.execute.events import Event, Progress
-from qtablate.execute.local import at_once, cores, gpus, run_jobs
-from qtablate.execute.worker_group import Team
+from qtablate.execute.local import cores, default_workers, gpus, run_jobs
+from qtablate.execute.worker import FinalStatus
+from qtablate.execute.worker_group import WorkerGroup
 from qtablate.interrupts import SIGNALS
 
 MODULE = """
@@ -39,8 +40,8 @@ class Unpickled:
     def __reduce__(self):
         raise ValueError("not to be pickled")
 
-def work(job, report, member=None):
-    job = job if member is None or member.rank == 1 else {"die": "wait", "raise": "wait"}.get(job, job)
+def work(job, report, rank_info=None):
+    job = job if rank_info is None or rank_info.rank == 1 else {"die": "wait", "raise": "wait"}.get(job, job)
     if job == "raise":
         raise ValueError("no such thing")
     if job == "die":
@@ -85,12 +86,12 @@ def work(job, report, member=None):
         while True:
             time.sleep(0.05)
             report(Progress(os.environ.get("LOCAL_RANK", "train"), 1, 1))
-    report(Progress("train", 1, 2, member.rank if member else 0.5))
+    report(Progress("train", 1, 2, rank_info.rank if rank_info else 0.5))
     device = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if member:
-        own = member.meeting.with_name(str(member.rank))
+    if rank_info:
+        own = rank_info.rendezvous_file.with_name(str(rank_info.rank))
         own.write_text(f"{os.getpid()} {device}")
-        others = [own.with_name(str(rank)) for rank in range(member.world)]
+        others = [own.with_name(str(rank)) for rank in range(rank_info.world_size)]
         while not all(one.exists() and one.read_text() for one in others):
             time.sleep(0.01)
         return [one.read_text().split() for one in others], str(own.parent)
@@ -126,7 +127,7 @@ def test_failures_are_told_and_the_others_go_on(work):
     assert events["leave"].error == "the process ended with exit code 3"
 
 
-def test_at_most_so_many_workers_at_once(work):
+def test_at_most_so_many_workers_default_workers(work):
     running = most = 0
     for event in run_jobs(work, [(str(n), str(n)) for n in range(5)], workers=2):
         running += {"started": 1, "done": -1}.get(event.kind, 0)
@@ -136,7 +137,7 @@ def test_at_most_so_many_workers_at_once(work):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_closing_ends_the_running_jobs(work, ranks):
-    events = run_jobs(work, [("wait", "wait")], workers=1, ranks=ranks)
+    events = run_jobs(work, [("wait", "wait")], workers=1, processes_per_job=ranks)
     assert next(events).kind == "started"
     assert next(events).kind == "progress"
     began = time.monotonic()
@@ -192,17 +193,17 @@ def test_a_signal_to_the_whole_group_while_the_fork_server_imports_leaves_no_tra
 
 def test_each_job_has_a_gpu_of_its_own_where_there_are_any(work, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    assert (gpus(), at_once()) == (["4", "7"], 2)
+    assert (gpus(), default_workers()) == (["4", "7"], 2)
     events = list(run_jobs(work, [(name, name) for name in "abcd"], workers=2))
     given = [event.result[3] for event in events if event.kind == "done"]
     assert set(given) == {"4", "7"}  # the slot that is free first takes the next job
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert (gpus(), at_once()) == ([], cores())
+    assert (gpus(), default_workers()) == ([], cores())
 
 
 def test_a_job_of_several_processes_has_a_gpu_for_each_and_the_first_speaks(work, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7,1")
-    assert [at_once(ranks) for ranks in (1, 2, 3, 8)] == [3, 1, 1, 1]
+    assert [default_workers(ranks) for ranks in (1, 2, 3, 8)] == [3, 1, 1, 1]
     events = list(run_jobs(work, [(name, name) for name in "abc"], 2, 2))
     done = [event.result for event in events if event.kind == "done"]
     assert len(done) == 3
@@ -214,11 +215,15 @@ def test_a_job_of_several_processes_has_a_gpu_for_each_and_the_first_speaks(work
 
 
 def test_of_several_that_failed_the_first_is_blamed_and_before_it_one_that_died():
-    team = Team("key", 0, [None, None, None])
-    team._said = {0: ("failed", (3.0, "lost", "")), 1: ("failed", (2.0, "cause", "its trace")), 2: ("ended", None)}
-    assert (team._failure().error, team._failure().traceback) == ("rank 1 of 3: cause", "its trace")
-    team._said[2] = ("died", 3)
-    assert team._failure().error == "rank 2 of 3: the process ended with exit code 3"
+    group = WorkerGroup("key", 0, [None, None, None])
+    group._final = {
+        0: FinalStatus("failed", error="lost", failed_at=3.0),
+        1: FinalStatus("failed", error="cause", traceback="its trace", failed_at=2.0),
+        2: FinalStatus("ended"),
+    }
+    assert (group._failure().error, group._failure().traceback) == ("rank 1 of 3: cause", "its trace")
+    group._final[2] = FinalStatus("died", exit_code=3)
+    assert group._failure().error == "rank 2 of 3: the process ended with exit code 3"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +241,7 @@ def test_one_that_is_lost_ends_the_others_of_its_job_and_no_other_job(work, job,
 
 def test_gpus_are_counted_by_their_driver(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("qtablate.execute.local._DRIVER", str(tmp_path))
+    monkeypatch.setattr("qtablate.execute.local._NVIDIA_DRIVER", str(tmp_path))
     assert gpus() == []
     for name in ("0000:01:00.0", "0000:02:00.0"):
         (tmp_path / name).mkdir()
@@ -259,7 +264,7 @@ def test_a_notice_is_never_dropped_and_is_a_line(work):
 
 
 def test_whatever_a_job_raises_or_returns_it_fails_alone_and_by_name(work, monkeypatch, capfd):
-    monkeypatch.setattr(teams, "_PATIENCE", 1.0)
+    monkeypatch.setattr(worker_group, "_GRACE", 1.0)
     expected = {
         "exit": "SystemExit: 0",
         "interrupt": "KeyboardInterrupt: ",
@@ -306,7 +311,7 @@ def test_a_killed_fork_server_is_started_again_and_its_jobs_go_on(work, tmp_path
             server = forkserver._forkserver
             os.kill(server._forkserver_pid, signal.SIGKILL)
             if when == "while":  # it dies after it was looked at
-                monkeypatch.setattr(teams, "start_server", Once(teams.start_server))
+                monkeypatch.setattr(worker, "start_fork_server", Once(worker.start_fork_server))
                 monkeypatch.setattr(server, "ensure_running", Once(server.ensure_running))
             (tmp_path / "go").touch()
     assert {key: event.error for key, event in over(found).items()} == dict.fromkeys("abc", "")
@@ -325,7 +330,7 @@ class Once:
 
 
 def test_what_outlives_its_fork_server_is_ended_too(work, monkeypatch):
-    monkeypatch.setattr(teams, "_PATIENCE", 1.0)
+    monkeypatch.setattr(worker_group, "_GRACE", 1.0)
     events = run_jobs(work, [("a", "sleep")], 1)
     assert [next(events).kind, next(events).kind] == ["started", "progress"]
     [process] = [str(one.pid) for one in multiprocessing.active_children()]
@@ -352,7 +357,7 @@ def test_jobs_of_a_sweep_whose_caller_ignores_signals_are_ended_all_the_same(wor
         assert wait_until(lambda: len(alive(parent.pid)) >= 4 or parent.poll() is not None, 60)  # the job runs, or is over
         began = time.monotonic()
         assert parent.wait(60) == 0
-        assert time.monotonic() - began < teams._PATIENCE
+        assert time.monotonic() - began < worker_group._GRACE
         assert parent.stdout.read() == ""
 
 
@@ -360,9 +365,9 @@ def test_a_message_that_was_cut_short_is_a_process_that_died():
     ours, theirs = multiprocessing.Pipe(duplex=False)
     os.write(theirs.fileno(), b"\x00\x00\x10\x00" + b"begins")
     theirs.close()
-    team = Team("key", 0, [None])
-    team._connections, team._processes = [ours], [Dead()]
-    [event] = team.drain()
+    group = WorkerGroup("key", 0, [None])
+    group._connections, group._processes = [ours], [Dead()]
+    [event] = group.poll()
     assert (event.kind, event.error) == ("failed", "the process was killed by SIGKILL (out of memory?)")
 
 
@@ -379,7 +384,7 @@ class Dead:
 def test_a_job_that_says_nothing_is_named_once_until_it_is_heard_again(work, tmp_path):
     kinds: list[str] = []
     board = Board("Cells", {"a": "tokens 32, accum 1, seed 1"}, 1)
-    for event in run_jobs(work, [("a", tmp_path / "go")], 1, silence=1.0):
+    for event in run_jobs(work, [("a", tmp_path / "go")], 1, silent_after=1.0):
         board.take(event)
         kinds.append(event.kind)
         if event.kind == "silent":
@@ -394,18 +399,18 @@ def test_a_job_that_says_nothing_is_named_once_until_it_is_heard_again(work, tmp
         ["silent", "silent"],
     )  # while it starts, on a slow machine
     assert board.silent == {}
-    team = Team("a", 0, [None])
-    said = [list(team.watch(now, 60.0, None)) for now in (59.0, 61.0, 62.0, 1000.0)]
+    group = WorkerGroup("a", 0, [None])
+    said = [list(group.check_limits(now, 60.0, None)) for now in (59.0, 61.0, 62.0, 1000.0)]
     assert said == [[], [Event("a", "silent", text="nothing heard for 1 min")], [], []]
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    team._connections = [ours]
-    theirs.send(("progress", Progress("train", 2, 9)))
-    assert [event.kind for event in team.drain(1000.0)] == ["progress"]
-    assert [[event.kind for event in team.watch(now, 60.0, None)] for now in (1059.0, 1061.0)] == [[], ["silent"]]
+    group._connections = [ours]
+    theirs.send(Progress("train", 2, 9))
+    assert [event.kind for event in group.poll(1000.0)] == ["progress"]
+    assert [[event.kind for event in group.check_limits(now, 60.0, None)] for now in (1059.0, 1061.0)] == [[], ["silent"]]
 
 
 def test_a_job_that_takes_too_long_is_ended_and_the_others_go_on(work):
-    events = over(run_jobs(work, [("a", "sleep"), ("b", "fine"), ("c", "wait"), ("d", "fine")], 2, limit=3.0))
+    events = over(run_jobs(work, [("a", "sleep"), ("b", "fine"), ("c", "wait"), ("d", "fine")], 2, timeout=3.0))
     assert {key: event.kind for key, event in events.items()} == {"a": "failed", "b": "done", "c": "failed", "d": "done"}
     assert {events[key].error for key in "ac"} == {
         "it took more than 3 s (--cell-timeout) and was ended; with a higher limit the same command goes on at its last "
@@ -416,7 +421,7 @@ def test_a_job_that_takes_too_long_is_ended_and_the_others_go_on(work):
 
 def test_time_in_which_the_sweep_itself_was_suspended_counts_for_nothing(work, monkeypatch):
     """Ctrl-Z suspends its jobs, too."""
-    events = run_jobs(work, [("a", "wait")], 1, silence=60.0, limit=50.0)
+    events = run_jobs(work, [("a", "wait")], 1, silent_after=60.0, timeout=50.0)
     assert next(events).kind == "started"
     now = time.monotonic
     monkeypatch.setattr("qtablate.execute.local.time.monotonic", lambda: now() + 3600)

@@ -11,8 +11,8 @@ from qtablate.datatypes import VIDEO, Sample
 from qtablate.errors import ModelError
 from qtablate.model.adapter import DROPOUT, TARGETS, adapter_weights, new_adapter, silence, targets, write_adapter
 from qtablate.model.load import ADAPTER, load
-from qtablate.train.batches import loss_sum, micro_batch
-from qtablate.train.loop import choose_trainable, drops_out
+from qtablate.train.batches import loss_sum, make_micro_batch
+from qtablate.train.trainable import choose_trainable, has_dropout
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*checkpointing.* is deprecated:FutureWarning")  # peft's own models use it
 
@@ -21,7 +21,7 @@ FEATURES = {s.clip: torch.randn(16, 24, generator=torch.Generator().manual_seed(
 
 
 def loss(model, encoder) -> torch.Tensor:
-    return loss_sum(model, micro_batch(SAMPLES, FEATURES.__getitem__, encoder, model.tokens_of, 256))
+    return loss_sum(model, make_micro_batch(SAMPLES, FEATURES.__getitem__, encoder, model.tokens_of, 256))
 
 
 def test_a_new_adapter_changes_nothing_and_learns(tiny, encoder):
@@ -48,9 +48,9 @@ def test_it_is_not_trained_where_it_is_not_asked_for(tiny):
 
 
 def test_masks_of_its_dropout_are_noticed(tiny):
-    assert not drops_out(tiny)
+    assert not has_dropout(tiny)
     new_adapter(tiny, 4, seed=1)
-    assert drops_out(tiny)
+    assert has_dropout(tiny)
     assert DROPOUT == 0.1  # the original's
 
 
@@ -175,4 +175,4 @@ def test_an_adapter_that_is_not_trained_has_no_dropout(tiny):
     tiny.train()
     first, second = (tiny.language_model(inputs_embeds=embeds).logits for _ in range(2))
     assert torch.equal(first, second)
-    assert not drops_out(tiny)
+    assert not has_dropout(tiny)

@@ -28,8 +28,8 @@ from qtablate.model.assemble import Bridge, assemble
 from qtablate.model.initialise import initialise
 from qtablate.model.load import load, read_config, start_anew
 from qtablate.model.query_resize import resize_extra
-from qtablate.train.batches import loss_sum, micro_batch
-from qtablate.train.loop import choose_trainable
+from qtablate.train.batches import loss_sum, make_micro_batch
+from qtablate.train.trainable import choose_trainable
 
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 SHOWN = {"image_size": 16, "patch_size": 8}
@@ -84,7 +84,7 @@ def test_a_tower_of_each_kind(name, llm, tmp_path):
     ]
     shown = {"v": features[0].clone(), "i": still[0].clone()}
     trained = choose_trainable(model, language_model=False)
-    loss_sum(model, micro_batch(samples, shown.__getitem__, encoder, model.tokens_of, 64)).backward()
+    loss_sum(model, make_micro_batch(samples, shown.__getitem__, encoder, model.tokens_of, 64)).backward()
     without = {name for name, parameter in trained.items() if parameter.grad is None}
     assert without == ({"frame_positions.weight"} if name == "videomae" else set())
     items = [

@@ -20,9 +20,9 @@ from qtablate.model.encode import batch
 from qtablate.model.initialise import initialise, normal
 from qtablate.model.load import fingerprint, load, read_config, visual_tokens
 from qtablate.model.query_resize import resize_extra
-from qtablate.train.batches import by_shape, text_loss_sum
+from qtablate.train.batches import stack_by_shape, text_loss_sum
 from qtablate.train.batches import visual_tokens as tokens_of_rows
-from qtablate.train.loop import choose_trainable
+from qtablate.train.trainable import choose_trainable
 
 BERT = Path(__file__).parent.parent / "golden" / "bert-base-uncased"
 FRAMES, SIDE, WIDTH = 4, 16, 24
@@ -108,7 +108,7 @@ def test_forward_is_transformers_own(directory):
     )
     mine = batch(encoder, [sample], [FRAMES * 3], 64)
     count = int((labels != -100).sum())
-    rows = tokens_of_rows(model, by_shape([features[0]]), text=mine.read)
+    rows = tokens_of_rows(model, stack_by_shape([features[0]]), text=mine.read)
     assert float(text_loss_sum(model, mine, rows).detach()) / count == pytest.approx(float(own.loss.detach()), abs=1e-5)
 
     [[found]] = score(model, encoder, [item], lambda _: features[0].detach())

@@ -10,7 +10,7 @@ import torch
 from qtablate.errors import ModelError
 from qtablate.model.load import fingerprint, load, read_config, start_anew
 from qtablate.model.videochat2 import DropPath, VideoChat2Model, position_table
-from qtablate.train.loop import drops_out
+from qtablate.train.trainable import has_dropout
 
 
 def pixels(frames: int = 4, side: int = 16) -> torch.Tensor:
@@ -141,7 +141,7 @@ def test_drop_path_stands_before_every_residual_norm_and_rises_over_the_layers(t
         f"encoder.layer.2.{place}.dropout.1": pytest.approx(0.3) for place in (*places, "crossattention.output")
     }
     assert model.state_dict().keys() == without.state_dict().keys()
-    assert (drops_out(model), drops_out(without)) == (True, False)
+    assert (has_dropout(model), has_dropout(without)) == (True, False)
 
 
 def test_drop_path_leaves_whole_samples_out_and_keeps_the_mean():

@@ -227,11 +227,11 @@ def test_a_cell_that_takes_too_long_is_a_failed_cell_and_its_checkpoint_stays(tm
     slow, quick = (cell.key for cell in planned.cells)
     kept = planned.store.cell_file(slow, "checkpoint.pt")
 
-    def run_jobs(function, jobs, workers, ranks, limit):
+    def run_jobs(function, jobs, workers, processes_per_job, timeout):
         for key, job in jobs:
             planned.store.write_record(of_cell(job.cell, "running"))
             kept.touch()
-            late = Event(key, "failed", error=f"it took more than {limit:g} s")
+            late = Event(key, "failed", error=f"it took more than {timeout:g} s")
             yield late if key == slow else Event(key, "done")
 
     monkeypatch.setattr(sweeps, "run_jobs", run_jobs)

@@ -1,4 +1,4 @@
-"""What test_ranks.py runs in two processes, and without a member in one."""
+"""What test_ranks.py runs in two processes, and without a rank_info in one."""
 
 import os
 import signal
@@ -14,18 +14,20 @@ from torch import distributed, nn
 from torch.amp import GradScaler
 
 from qtablate.datatypes import IMAGE, VIDEO, Sample
-from qtablate.execute.events import Member, Progress
+from qtablate.execute.events import Progress
 from qtablate.model.load import load
 from qtablate.train import distributed as ranks_module
-from qtablate.train.accumulate import Rules, accumulate, clear
-from qtablate.train.distributed import Ranks, together
-from qtablate.train.loop import Plan, Training, choose_trainable
+from qtablate.train.accumulate import AccumulationRules, accumulate, clear_gradients
+from qtablate.train.distributed import ProcessGroup, process_group
+from qtablate.train.loop import Training, TrainPlan
+from qtablate.train.rank_info import RankInfo
+from qtablate.train.trainable import choose_trainable
 
 CPU = torch.device("cpu")
 WAIT = timedelta(seconds=30)
 MICRO, WINDOW = 5, 10  # an odd micro-batch: shares of two and three samples
-RULES = Rules(max_grad_norm=0.5)
-PLAN = Plan(MICRO, 2, 1e-3, 0.25, 0.25, 0.02, (0.9, 0.999), 40, RULES)
+RULES = AccumulationRules(max_grad_norm=0.5)
+PLAN = TrainPlan(MICRO, 2, 1e-3, 0.25, 0.25, 0.02, (0.9, 0.999), 40, RULES)
 
 
 def samples() -> list[Sample]:
@@ -47,21 +49,21 @@ def features(dtype: torch.dtype) -> dict[str, torch.Tensor]:
     return {s.clip: torch.randn(patches[s.medium], 24, generator=generator).to(dtype) for s in samples()}
 
 
-class OwnMean(Ranks):
+class OwnMean(ProcessGroup):
     """The incorrect one, DistributedDataParallel's default: each rank's own mean loss, averaged over ranks."""
 
     __slots__ = ()
 
-    def total(self, values: Sequence[float]) -> list[float]:
-        return [value * self.world for value in values]
+    def all_reduce_sums(self, values: Sequence[float]) -> list[float]:
+        return [value * self.world_size for value in values]
 
 
-class Apart(Ranks):
+class Apart(ProcessGroup):
     """The incorrect one: gradients never meet."""
 
     __slots__ = ()
 
-    def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         pass
 
 
@@ -69,8 +71,8 @@ class Apart(Ranks):
 class Job:
     directory: Path
     double: bool = True
-    rules: Rules = RULES
-    kind: type[Ranks] = Ranks
+    rules: AccumulationRules = RULES
+    kind: type[ProcessGroup] = ProcessGroup
     windows: int = 4
     dropout: float = 0.0
     resume: Path | None = None
@@ -95,7 +97,7 @@ def counted() -> Iterator[list[int]]:
         ranks_module.distributed.all_reduce = whole
 
 
-def train(job: Job, report, member: Member | None = None) -> dict[str, object]:
+def train(job: Job, report, rank_info: RankInfo | None = None) -> dict[str, object]:
     """Rows, gradients a window and parameters at the end, as plain numbers."""
     torch.set_num_threads(1)
     model, encoder = load(str(job.directory))
@@ -106,13 +108,13 @@ def train(job: Job, report, member: Member | None = None) -> dict[str, object]:
         if isinstance(layer, nn.Dropout):
             layer.p = job.dropout
     parameters = choose_trainable(model, False)
-    if job.fault == "unequal" and member and member.rank == 1:
+    if job.fault == "unequal" and rank_info and rank_info.rank == 1:
         parameters["projection.bias"].data[0] += 1e-6
     timeout = timedelta(seconds=2) if job.fault == "hang" else WAIT
-    with together(member, CPU, 7, timeout) as found, counted() as sizes:
-        ranks = job.kind(*(getattr(found, field.name) for field in fields(Ranks)))
+    with process_group(rank_info, CPU, 7, timeout) as found, counted() as sizes:
+        ranks = job.kind(*(getattr(found, field.name) for field in fields(ProcessGroup)))
         shown = features(dtype).__getitem__
-        run = Training(model, parameters, samples(), shown, encoder, replace(PLAN, rules=job.rules), ranks=ranks)
+        run = Training(model, parameters, samples(), shown, encoder, replace(PLAN, rules=job.rules), group=ranks)
         if job.resume and job.resume.exists():
             run.restore(torch.load(job.resume, weights_only=True))
         rows, gradients, reduced = [], [], []
@@ -132,8 +134,8 @@ def train(job: Job, report, member: Member | None = None) -> dict[str, object]:
                 raise ValueError("no such thing")
             if len(rows) == job.windows:
                 break
-        if job.kind is Ranks:
-            ranks.refuse_unequal(parameters, step=len(rows))  # they are equal to the last bit
+        if job.kind is ProcessGroup:
+            ranks.validate_equal_start(parameters, step=len(rows))  # they are equal to the last bit
         size = sum(one.numel() for one in parameters.values())
         return {
             "rows": rows,
@@ -150,7 +152,7 @@ class Part:
     supervised_tokens: int
 
 
-def overflow(kind: type[Ranks], report, member: Member) -> dict[str, object]:
+def overflow(kind: type[ProcessGroup], report, rank_info: RankInfo) -> dict[str, object]:
     """Three windows of fp16's scaled losses: the second rank has no token, then one of its losses is infinite, then all is
     well. What the weight of the first rank was behind each, and its scale."""
     weight, unused = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
@@ -162,35 +164,35 @@ def overflow(kind: type[Ranks], report, member: Member) -> dict[str, object]:
         ((Part(1.0, 2), Part(1.0, 1)), (Part(1.0, 1), Part(3.0, 2))),
     )
     seen = []
-    with together(member, CPU, 0, WAIT) as found:
-        ranks = kind(*(getattr(found, field.name) for field in fields(Ranks)))
-        for window in windows if kind is Ranks else windows[1:]:
-            clear([weight, unused])
+    with process_group(rank_info, CPU, 0, WAIT) as found:
+        ranks = kind(*(getattr(found, field.name) for field in fields(ProcessGroup)))
+        for window in windows if kind is ProcessGroup else windows[1:]:
+            clear_gradients([weight, unused])
             given = accumulate(
                 window[ranks.rank],
                 lambda part: (weight * part.factor).sum() * part.supervised_tokens,
                 [weight, unused],
-                Rules(),
+                AccumulationRules(),
                 scaler=scaler,
                 optimizer=optimizer,
-                ranks=ranks,
+                group=ranks,
             )
             held = [one.grad is not None for one in (weight, unused)]
             scaler.step(optimizer)
             scaler.update()
             seen.append({"weight": weight.tolist(), "scale": scaler.get_scale(), "tokens": given.tokens, "held": held})
-            if kind is Ranks:
-                ranks.refuse_unequal({"weight": weight}, scale=int(scaler.get_scale()))
+            if kind is ProcessGroup:
+                ranks.validate_equal_start({"weight": weight}, scale=int(scaler.get_scale()))
     return {"windows": seen}
 
 
-def masks(seed: int, report, member: Member) -> list[float]:
+def masks(seed: int, report, rank_info: RankInfo) -> list[float]:
     """The first number that each rank draws in a window, twice in the same one."""
     drawn = []
-    with together(member, CPU, seed, WAIT) as ranks:
+    with process_group(rank_info, CPU, seed, WAIT) as ranks:
         for step in (3, 3, 4):
             torch.manual_seed(seed)
-            ranks.draw_apart(step)
+            ranks.seed_dropout(step)
             own = torch.rand(1).item()
-            drawn += ranks.total([own if ranks.rank == rank else 0.0 for rank in range(ranks.world)])
+            drawn += ranks.all_reduce_sums([own if ranks.rank == rank else 0.0 for rank in range(ranks.world_size)])
     return drawn

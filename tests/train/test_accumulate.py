@@ -12,10 +12,12 @@ from torch import nn
 
 from qtablate.datatypes import IMAGE, VIDEO, Sample
 from qtablate.errors import ModelError
-from qtablate.train.accumulate import Rules, accumulate, clear, optimizer_steps, refuse_batch_statistics
-from qtablate.train.batches import MicroBatch, loss_sum, micro_batch
-from qtablate.train.loop import Plan, Training, choose_trainable
-from qtablate.train.schedule import learning_rate
+from qtablate.train.accumulate import AccumulationRules as Rules
+from qtablate.train.accumulate import accumulate, clear_gradients, validate_no_batch_statistics
+from qtablate.train.batches import MicroBatch, loss_sum, make_micro_batch
+from qtablate.train.loop import Training, TrainPlan
+from qtablate.train.schedule import learning_rate, optimizer_steps
+from qtablate.train.trainable import choose_trainable
 
 N = 24
 RIGHT = Rules()
@@ -41,13 +43,13 @@ def features(tiny) -> dict[str, torch.Tensor]:
 
 def micro_batches(samples: Sequence[Sample], features, encoder, size: int) -> list[MicroBatch]:
     lookup = features.__getitem__
-    return [micro_batch(samples[at : at + size], lookup, encoder, 5, 256) for at in range(0, len(samples), size)]
+    return [make_micro_batch(samples[at : at + size], lookup, encoder, 5, 256) for at in range(0, len(samples), size)]
 
 
 def gradient(model, encoder, features, size: int, rules: Rules = RIGHT, samples=None) -> tuple[torch.Tensor, object]:
     """All gradients of one window of the samples, split into micro-batches of `size`."""
     parameters = list(choose_trainable(model, language_model=True).values())
-    clear(parameters)
+    clear_gradients(parameters)
     window = micro_batches(samples or ragged(), features, encoder, size)
     result = accumulate(window, lambda micro: loss_sum(model, micro), parameters, rules)
     return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]), result
@@ -72,7 +74,7 @@ def test_full_batch_gradient_equals_a_plain_loop(tiny, encoder, features):
     model = tiny.double()
     shown = {name: value.double() for name, value in features.items()}
     parameters = list(choose_trainable(model, language_model=True).values())
-    clear(parameters)
+    clear_gradients(parameters)
     total, tokens = torch.zeros((), dtype=torch.float64), 0
     for sample in ragged():
         form = encoder.form
@@ -117,7 +119,7 @@ def test_micro_mean_is_right_when_all_are_equally_long(tiny, encoder, features):
 
 def test_short_last_window_divides_by_what_it_holds(tiny, encoder, features):  # 3
     steps = run(tiny, encoder, features, 5, 2)  # 5 micro-batches, the last of 4 samples, alone in its window
-    assert len(steps) == optimizer_steps(5, 2) == 3
+    assert len(steps) == optimizer_steps(24, 5, 2) == 3
     assert [step.samples_seen for step in steps] == [10, 20, 24]
     [batch] = micro_batches(ragged()[20:], features, encoder, 5)
     assert steps[-1].supervised_tokens == batch.supervised_tokens
@@ -155,7 +157,7 @@ def test_clipping_happens_once_on_the_accumulated_gradient(tiny, encoder, featur
 
 
 def run(model, encoder, features, size: int, accumulation: int, rules: Rules = RIGHT, samples=None):
-    plan = Plan(size, accumulation, 1e-3, 0.25, 0.25, 0.02, (0.9, 0.999), 256, rules)
+    plan = TrainPlan(size, accumulation, 1e-3, 0.25, 0.25, 0.02, (0.9, 0.999), 256, rules)
     parameters = choose_trainable(model, language_model=False)
     return list(Training(model, parameters, samples or ragged(), features.__getitem__, encoder, plan))
 
@@ -204,8 +206,8 @@ def test_logged_loss_is_token_weighted_and_independent_of_a(tiny, encoder, featu
 def test_batch_norm_in_training_mode_is_refused_by_name():  # 14
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     with pytest.raises(ModelError, match="layer '1' is a BatchNorm1d"):
-        refuse_batch_statistics(model)
-    refuse_batch_statistics(model.eval())
+        validate_no_batch_statistics(model)
+    validate_no_batch_statistics(model.eval())
 
 
 def test_equal_effective_batch_gives_equal_runs(tiny, encoder, features):

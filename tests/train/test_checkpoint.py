@@ -9,12 +9,13 @@ import torch
 
 from qtablate.datatypes import VIDEO, Sample
 from qtablate.train import checkpoint
-from qtablate.train.accumulate import Rules
-from qtablate.train.loop import Plan, Training, choose_trainable
+from qtablate.train.accumulate import AccumulationRules
+from qtablate.train.loop import Training, TrainPlan
+from qtablate.train.trainable import choose_trainable
 
 SAMPLES = [Sample(str(n), VIDEO, "clip", (("what moves?", "red left"),)) for n in range(12)]
 FEATURES = {"clip": torch.randn(16, 24, generator=torch.Generator().manual_seed(7))}
-PLAN = Plan(1, 2, 1e-2, 0.25, 0.25, 0.02, (0.9, 0.999), 256, Rules())
+PLAN = TrainPlan(1, 2, 1e-2, 0.25, 0.25, 0.02, (0.9, 0.999), 256, AccumulationRules())
 
 
 @pytest.fixture

@@ -1,7 +1,11 @@
 """Precision and recomputation: what they may change, and what not."""
 
 import copy
+import resource
+import sys
 from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +15,12 @@ from qtablate.datatypes import VIDEO, Sample
 from qtablate.errors import QtablateError
 from qtablate.model.adapter import new_adapter
 from qtablate.model.load import load
-from qtablate.train.accumulate import Rules, accumulate, clear
-from qtablate.train.batches import loss_sum, micro_batch
-from qtablate.train.device import LOADED, place
-from qtablate.train.loop import OVERFLOWS, Plan, Training, choose_trainable
+from qtablate.train.accumulate import AccumulationRules, accumulate, clear_gradients
+from qtablate.train.batches import loss_sum, make_micro_batch
+from qtablate.train.device import LOAD_DTYPES, compute_context, deterministic
+from qtablate.train.loop import CPU_FP32, MAX_OVERFLOWS, Training, TrainPlan
 from qtablate.train.schedule import learning_rate
+from qtablate.train.trainable import choose_trainable
 
 SAMPLES = [
     Sample(str(n), VIDEO, f"clip{n}", (("what moves?", "red left" if n % 3 else "red red right left ."),)) for n in range(8)
@@ -23,18 +28,24 @@ SAMPLES = [
 FEATURES = {s.clip: torch.randn(16, 24, generator=torch.Generator().manual_seed(n)) for n, s in enumerate(SAMPLES)}
 
 
+def window_of(model, encoder, size: int):
+    lookup = FEATURES.__getitem__
+    return [make_micro_batch(SAMPLES[at : at + size], lookup, encoder, model.tokens_of, 256) for at in range(0, 8, size)]
+
+
 def gradient(model, encoder, size: int, autocast=nullcontext, adapter: bool = False) -> torch.Tensor:
     parameters = list(choose_trainable(model, False, adapter).values())
-    clear(parameters)
+    clear_gradients(parameters)
     window = [
-        micro_batch(SAMPLES[at : at + size], FEATURES.__getitem__, encoder, model.tokens_of, 256) for at in range(0, 8, size)
+        make_micro_batch(SAMPLES[at : at + size], FEATURES.__getitem__, encoder, model.tokens_of, 256)
+        for at in range(0, 8, size)
     ]
 
     def loss(micro):
         with autocast():
             return loss_sum(model, micro)
 
-    accumulate(window, loss, parameters, Rules())
+    accumulate(window, loss, parameters, AccumulationRules())
     return torch.cat([p.grad.flatten() for p in parameters])
 
 
@@ -50,9 +61,9 @@ def test_bf16_gradients_are_fp32_buffers_near_the_fp32_ones_and_not_further_with
         if name.startswith("language_model"):
             parameter.data = parameter.data.bfloat16().float()
     whole = gradient(model, encoder, 8)
-    half, _ = load(str(tiny_directory), LOADED["bf16"])
-    spot = place(half, "bf16")
-    split = [gradient(half, encoder, size, spot.autocast) for size in (8, 4, 1)]
+    half, _ = load(str(tiny_directory), LOAD_DTYPES["bf16"])
+    compute = compute_context(half, "bf16")
+    split = [gradient(half, encoder, size, compute.autocast) for size in (8, 4, 1)]
     assert {one.dtype for one in split} == {torch.float32}
     apart = [relative(one, whole) for one in split]
     assert min(apart) > 1e-3  # it is bf16
@@ -69,7 +80,7 @@ def test_bf16_gradients_are_fp32_buffers_near_the_fp32_ones_and_not_further_with
 
 
 def test_what_is_trained_keeps_its_fp32_values_when_the_rest_is_loaded_in_bf16(tiny, tiny_directory):
-    half, _ = load(str(tiny_directory), LOADED["bf16"])
+    half, _ = load(str(tiny_directory), LOAD_DTYPES["bf16"])
     for name, parameter in choose_trainable(half, False).items():
         assert torch.equal(parameter, tiny.get_parameter(name)), name
 
@@ -87,7 +98,7 @@ def test_gradients_with_recomputed_activations_are_the_same(tiny, encoder):
                 layer.p = 0.0
     tiny.train()
     kept = gradient(tiny, encoder, 4, adapter=True)
-    place(other, "fp32", checkpointing=True)
+    compute_context(other, "fp32", gradient_checkpointing=True)
     other.train()
     calls = []
     other.language_model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -97,33 +108,33 @@ def test_gradients_with_recomputed_activations_are_the_same(tiny, encoder):
 
 
 def test_training_in_bf16_goes_down_with_fp32_parameters_and_moments(tiny_directory):
-    half, encoder = load(str(tiny_directory), LOADED["bf16"])
-    spot = place(half, "bf16")
+    half, encoder = load(str(tiny_directory), LOAD_DTYPES["bf16"])
+    compute = compute_context(half, "bf16")
     parameters = choose_trainable(half, False)
-    plan = Plan(4, 2, 1e-2, 0.0, 1.0, 0.02, (0.9, 0.999), 256, Rules())
-    steps = list(Training(half, parameters, SAMPLES * 8, FEATURES.__getitem__, encoder, plan, spot.autocast))
+    plan = TrainPlan(4, 2, 1e-2, 0.0, 1.0, 0.02, (0.9, 0.999), 256, AccumulationRules())
+    steps = list(Training(half, parameters, SAMPLES * 8, FEATURES.__getitem__, encoder, plan, compute))
     assert steps[-1].loss < 0.8 * steps[0].loss
     assert {p.dtype for p in parameters.values()} == {torch.float32}
-    assert spot.peak_memory_mb() > 10
+    assert compute.peak_memory_mb() > 10
 
 
 @pytest.mark.parametrize("kind", ["nan", "inf"])
 def test_fp16_scales_losses_and_steps_once_a_window(tiny_directory, monkeypatch, kind):
     """Property 6 of accumulation: one unscale and one update a window; a gradient that is not finite in any micro-batch
     skips the optimizer's step and the schedule's, and nothing but the scale changes."""
-    half, encoder = load(str(tiny_directory), LOADED["fp16"])
+    half, encoder = load(str(tiny_directory), LOAD_DTYPES["fp16"])
     parameters = choose_trainable(half, False)
     for parameter in parameters.values():
         parameter.data = parameter.data.float()
-    spot = place(half, "fp16")
-    assert spot.scaler.is_enabled()
+    compute = compute_context(half, "fp16")
+    assert compute.scaler.is_enabled()
     scaler = GradScaler("cpu", init_scale=2.0**8)
     calls = []
     for name in ("unscale_", "update"):
         whole = getattr(scaler, name)
         monkeypatch.setattr(scaler, name, lambda *given, whole=whole, name=name: calls.append(name) or whole(*given))
-    plan = Plan(2, 2, 1e-2, 0.5, 0.25, 0.02, (0.9, 0.999), 256, Rules(max_grad_norm=1.0))
-    training = Training(half, parameters, SAMPLES * 3, FEATURES.__getitem__, encoder, plan, spot.autocast, scaler)
+    plan = TrainPlan(2, 2, 1e-2, 0.5, 0.25, 0.02, (0.9, 0.999), 256, AccumulationRules(max_grad_norm=1.0))
+    training = Training(half, parameters, SAMPLES * 3, FEATURES.__getitem__, encoder, plan, replace(compute, scaler=scaler))
     spoiled = {"at": 2, "seen": 0}
     right = training._loss
 
@@ -152,16 +163,18 @@ def test_fp16_scales_losses_and_steps_once_a_window(tiny_directory, monkeypatch,
 
 
 def test_a_run_whose_every_gradient_overflows_is_given_up(tiny_directory, monkeypatch):
-    half, encoder = load(str(tiny_directory), LOADED["fp16"])
+    half, encoder = load(str(tiny_directory), LOAD_DTYPES["fp16"])
     parameters = choose_trainable(half, False)
     for parameter in parameters.values():
         parameter.data = parameter.data.float()
-    plan = Plan(1, 2, 1e-2, 0.5, 0.25, 0.02, (0.9, 0.999), 256, Rules(max_grad_norm=1.0))
+    plan = TrainPlan(1, 2, 1e-2, 0.5, 0.25, 0.02, (0.9, 0.999), 256, AccumulationRules(max_grad_norm=1.0))
     samples = SAMPLES * 12
-    training = Training(half, parameters, samples, FEATURES.__getitem__, encoder, plan, scaler=GradScaler("cpu"))
+    training = Training(
+        half, parameters, samples, FEATURES.__getitem__, encoder, plan, replace(CPU_FP32, scaler=GradScaler("cpu"))
+    )
     bias = parameters["projection.bias"]
     monkeypatch.setattr(training, "_loss", lambda micro: float("inf") * bias.sum())
-    with pytest.raises(QtablateError, match=rf"diverged: {OVERFLOWS} windows in a row, until step {OVERFLOWS - 1}"):
+    with pytest.raises(QtablateError, match=rf"diverged: {MAX_OVERFLOWS} windows in a row, until step {MAX_OVERFLOWS - 1}"):
         list(training)
 
 
@@ -171,24 +184,64 @@ def test_fp16_gradients_are_near_the_fp32_ones_and_not_further_with_more_accumul
         if name.startswith("language_model"):
             parameter.data = parameter.data.half().float()
     whole = gradient(model, encoder, 8)
-    half, _ = load(str(tiny_directory), LOADED["fp16"])
-    spot = place(half, "fp16")
+    half, _ = load(str(tiny_directory), LOAD_DTYPES["fp16"])
+    compute = compute_context(half, "fp16")
     scaler = GradScaler("cpu", init_scale=2.0**8)
     apart = []
     for size in (8, 4, 1):
         parameters = list(choose_trainable(half, False).values())
-        clear(parameters)
+        clear_gradients(parameters)
         window = [
-            micro_batch(SAMPLES[at : at + size], FEATURES.__getitem__, encoder, half.tokens_of, 256) for at in range(0, 8, size)
+            make_micro_batch(SAMPLES[at : at + size], FEATURES.__getitem__, encoder, half.tokens_of, 256)
+            for at in range(0, 8, size)
         ]
 
         def loss(micro):
-            with spot.autocast():
+            with compute.autocast():
                 return loss_sum(half, micro)
 
         optimizer = torch.optim.SGD(parameters, lr=0.0)
-        accumulate(window, loss, parameters, Rules(), scaler=scaler, optimizer=optimizer)
+        accumulate(window, loss, parameters, AccumulationRules(), scaler=scaler, optimizer=optimizer)
         apart.append(relative(torch.cat([p.grad.flatten() for p in parameters]), whole))
         scaler.update()
     assert min(apart) > 1e-4  # it is fp16
     assert max(apart) < 2e-2
+
+
+@pytest.mark.parametrize(("platform", "kilobytes"), [("linux", 1), ("darwin", 2**10)])
+def test_peak_memory_is_in_the_platforms_unit(monkeypatch, platform, kilobytes):
+    """ru_maxrss is in bytes on macOS and in KiB elsewhere."""
+    monkeypatch.setattr(sys, "platform", platform)
+    usage = SimpleNamespace(ru_maxrss=300 * 2**10 * kilobytes)
+    monkeypatch.setattr(resource, "getrusage", lambda _: usage)
+    assert CPU_FP32.peak_memory_mb() == 300
+
+
+@pytest.fixture
+def settings():
+    """The present settings, restored however a test leaves them."""
+
+    def present() -> tuple[int, bool, bool]:
+        return (
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+
+    threads, enabled, warned_only = present()
+    yield present
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(enabled, warn_only=warned_only)
+
+
+@pytest.mark.parametrize("before", [(2, False, False), (1, True, True), (2, True, False)])
+@pytest.mark.parametrize("fails", [False, True])
+def test_deterministic_restores_the_former_settings(settings, before, fails):
+    threads, enabled, warned_only = before
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(enabled, warn_only=warned_only)
+    with pytest.raises(KeyError) if fails else nullcontext(), deterministic(warn_only=False):
+        assert settings() == (1, True, False)
+        if fails:
+            raise KeyError
+    assert settings() == before

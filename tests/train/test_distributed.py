@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from qtablate.execute.local import run_jobs
-from qtablate.train.accumulate import Rules
-from qtablate.train.distributed import Ranks
+from qtablate.train.accumulate import AccumulationRules as Rules
+from qtablate.train.distributed import ProcessGroup
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +83,9 @@ def test_the_window_with_a_rank_without_tokens_is_such_a_window(jobs):
     some = jobs.samples()
     for start, told in ((0, [True, True]), (10, [True, False])):
         window = [some[at : at + 5] for at in (start, start + 5)]
-        ranks = [Ranks(rank, 2, jobs.CPU, 0) for rank in range(2)]
-        assert [any(s.pairs for micro in window for s in rank.share(micro)) for rank in ranks] == told
-    assert [len(rank.share(some[30:])) for rank in ranks] == [0, 1]
+        ranks = [ProcessGroup(rank, 2, jobs.CPU, 0) for rank in range(2)]
+        assert [any(s.pairs for micro in window for s in rank.local_share(micro)) for rank in ranks] == told
+    assert [len(rank.local_share(some[30:])) for rank in ranks] == [0, 1]
 
 
 def test_each_ranks_own_mean_is_another_gradient(jobs, job):
@@ -97,7 +97,11 @@ def test_each_ranks_own_mean_is_another_gradient(jobs, job):
 
 @pytest.mark.parametrize(
     "rules",
-    [Rules(loss_norm="micro_mean"), Rules(loss_norm="none"), Rules(clip_per="micro_batch", max_grad_norm=0.5)],
+    [
+        Rules(loss_norm="micro_mean"),
+        Rules(loss_norm="none"),
+        Rules(clip_per="micro_batch", max_grad_norm=0.5),
+    ],
     ids=["micro_mean", "none", "clip_per"],
 )
 def test_incorrect_rules_are_as_incorrect_on_two_processes(jobs, job, rules):
@@ -110,7 +114,7 @@ def test_incorrect_rules_are_as_incorrect_on_two_processes(jobs, job, rules):
 
 
 def test_a_gradient_that_is_not_finite_on_one_rank_skips_the_step_on_both(jobs):
-    first, second, third = result("overflow", jobs.Ranks)["windows"]
+    first, second, third = result("overflow", jobs.ProcessGroup)["windows"]
     assert first == {"weight": [0.0] * 3, "scale": 4.0, "tokens": 3, "held": [True, False]}
     assert second == {"weight": [0.0] * 3, "scale": 2.0, "tokens": 5, "held": [True, False]}
     assert third["weight"] == pytest.approx([-(2 + 1 + 1 + 6) / 6] * 3)  # sums over ranks and micro-batches, over all tokens
@@ -164,6 +168,6 @@ def test_a_lost_rank_ends_the_other(job, fault, error):
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
 def test_shares_are_contiguous_and_even(jobs, world):
     for size in range(12):
-        shares = [Ranks(rank, world, jobs.CPU, 0).share(range(size)) for rank in range(world)]
+        shares = [ProcessGroup(rank, world, jobs.CPU, 0).local_share(range(size)) for rank in range(world)]
         assert [one for share in shares for one in share] == list(range(size))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from qtablate.datatypes import VIDEO, Sample
-from qtablate.train.accumulate import Rules, clear
-from qtablate.train.batches import by_shape, loss_sum, micro_batch, visual_tokens
-from qtablate.train.loop import Plan, Training, choose_trainable, drops_out, optimizer_for
+from qtablate.train.accumulate import AccumulationRules, clear_gradients
+from qtablate.train.batches import loss_sum, make_micro_batch, stack_by_shape, visual_tokens
+from qtablate.train.loop import Training, TrainPlan
+from qtablate.train.trainable import build_optimizer, choose_trainable, has_dropout
 
 SAMPLES = [Sample(str(n), VIDEO, f"clip{n}", (("what moves?", "red left"),)) for n in range(4)]
 FEATURES = {s.clip: torch.randn(16, 24, generator=torch.Generator().manual_seed(n)) for n, s in enumerate(SAMPLES)}
-PLAN = Plan(2, 1, 1e-2, 0.0, 1.0, 0.02, (0.9, 0.999), 256, Rules())
+PLAN = TrainPlan(2, 1, 1e-2, 0.0, 1.0, 0.02, (0.9, 0.999), 256, AccumulationRules())
 
 
 @pytest.mark.parametrize("language_model", [False, True])
@@ -22,10 +23,10 @@ def test_exactly_the_trainable_parameters_get_a_gradient(tiny, encoder, language
     tiny.requires_grad_(True)
     for parameter in tiny.parameters():
         parameter.requires_grad_(True)
-    loss_sum(tiny, micro_batch(SAMPLES, FEATURES.__getitem__, encoder, 5, 256)).backward()
+    loss_sum(tiny, make_micro_batch(SAMPLES, FEATURES.__getitem__, encoder, 5, 256)).backward()
     parts = ("qformer", "query_tokens", "extra_query_tokens", "projection", *(["language_model"] if language_model else []))
     influential = {n for n, p in tiny.named_parameters() if p.grad is not None and n.partition(".")[0] in parts}
-    clear(list(tiny.parameters()))
+    clear_gradients(list(tiny.parameters()))
     chosen = choose_trainable(tiny, language_model)
     assert set(chosen) == influential
     assert {n for n, p in tiny.named_parameters() if p.requires_grad} == set(chosen)
@@ -41,7 +42,7 @@ def test_training_moves_what_is_trained_and_nothing_else(tiny, encoder):
 
 
 def test_decay_is_on_matrices_only(tiny):
-    optimizer = optimizer_for(choose_trainable(tiny, True), PLAN)
+    optimizer = build_optimizer(choose_trainable(tiny, True), 1e-2, 0.02, (0.9, 0.999), 1.0)
     decayed, others, extra = optimizer.param_groups
     assert extra["params"] == [tiny.extra_query_tokens]
     assert extra["weight_decay"] == 0
@@ -62,7 +63,7 @@ def test_losses_fall(tiny, encoder):
 def test_visual_tokens_keep_the_order_of_their_rows(tiny):
     """Media of different sizes are computed apart and put back."""
     mixed = [torch.randn(16, 24), torch.randn(4, 24), torch.randn(16, 24), torch.randn(4, 24)]
-    together = torch.stack(visual_tokens(tiny, by_shape(mixed)))
+    together = torch.stack(visual_tokens(tiny, stack_by_shape(mixed)))
     alone = torch.cat([tiny.visual_tokens(one[None]) for one in mixed])
     assert torch.allclose(together, alone, atol=1e-6)
     assert not torch.allclose(together, alone[[0, 2, 1, 3]], atol=1e-3)
@@ -73,7 +74,7 @@ def test_the_extra_tokens_norm_is_taken_before_clipping_as_the_whole_is(tiny, en
     parameters = choose_trainable(tiny, False)
     [free] = Training(tiny, parameters, SAMPLES[:2], FEATURES.__getitem__, encoder, PLAN)
     tiny.load_state_dict(state)
-    clipped = replace(PLAN, rules=Rules(max_grad_norm=1e-3))
+    clipped = replace(PLAN, rules=AccumulationRules(max_grad_norm=1e-3))
     [held] = Training(tiny, parameters, SAMPLES[:2], FEATURES.__getitem__, encoder, clipped)
     assert held.grad_norm == pytest.approx(free.grad_norm)
     assert held.extra_grad_norm == pytest.approx(free.extra_grad_norm, rel=1e-4)
@@ -81,21 +82,21 @@ def test_the_extra_tokens_norm_is_taken_before_clipping_as_the_whole_is(tiny, en
 
 
 def test_conversations_that_lose_their_end_are_counted(tiny, encoder):
-    short = replace(PLAN, longest=9)
+    short = replace(PLAN, max_text_tokens=9)
     [whole, _] = Training(tiny, choose_trainable(tiny, False), SAMPLES, FEATURES.__getitem__, encoder, PLAN)
     [cut, _] = Training(tiny, choose_trainable(tiny, False), SAMPLES, FEATURES.__getitem__, encoder, short)
     assert (whole.truncated_samples, cut.truncated_samples) == (0, 2)
 
 
 def test_random_masks_are_noticed_wherever_they_are(tiny):
-    assert not drops_out(tiny)
+    assert not has_dropout(tiny)
     tiny.language_model.model.layers[0].self_attn.attention_dropout = 0.1
-    assert drops_out(tiny)
+    assert has_dropout(tiny)
     tiny.language_model.model.layers[0].self_attn.attention_dropout = 0.0
     tiny.vision.encoder.layer[0].output.dropout.p = 0.1  # frozen, its features are cached
-    assert not drops_out(tiny)
+    assert not has_dropout(tiny)
     tiny.qformer.encoder.layer[0].attention.output.dropout.p = 0.1
-    assert drops_out(tiny)
+    assert has_dropout(tiny)
 
 
 def test_the_extra_tokens_learning_rate_is_a_multiple_of_the_others(tiny, encoder):
@@ -136,7 +137,7 @@ def test_resuming_at_a_window_is_bit_for_bit_the_uninterrupted_run(tiny, encoder
             layer.p = 0.1
     start = copy.deepcopy(tiny.state_dict())
     features = {"clip": torch.randn(16, 24, generator=torch.Generator().manual_seed(7))}
-    plan = Plan(2, 3, 1e-2, 0.25, 0.25, 0.02, (0.9, 0.999), 256, Rules())
+    plan = TrainPlan(2, 3, 1e-2, 0.25, 0.25, 0.02, (0.9, 0.999), 256, AccumulationRules())
 
     def training() -> Training:
         tiny.load_state_dict(start)

@@ -8,11 +8,13 @@ from operator import attrgetter
 
 import pytest
 
+from qtablate.cell.sample_order import sample_order, training_samples
 from qtablate.datatypes import IMAGE, VIDEO, Sample
 from qtablate.errors import DataError
 from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe
 from qtablate.prompts.segments import IGNORE, formats
-from qtablate.train.sample_order import media, order, seen_by
+from qtablate.train.sample_order import SampleOrder, media_order
+from qtablate.train.sample_order import order_samples as order
 
 
 def samples(videos: int, images: int) -> list[Sample]:
@@ -30,11 +32,15 @@ def cells(mixing: str, hold: str, accum: Sequence[int], batches: Sequence[int], 
 def windows(cell: Cell, of: Sequence[Sample] = (), tell: Callable[[Sample], str] = attrgetter("id")) -> list[list[list[str]]]:
     """Windows of micro-batches of ids, cut as a loop would cut them."""
     recipe, condition = cell.recipe, cell.condition
-    plan = media(recipe.samples, recipe.image_share, condition.mixing, cell.media_block, cell.seed)
+    plan = media_order(sample_order(cell), recipe.samples)
     ids = [tell(sample) for sample in order(of or samples(50, 20), plan, cell.seed)]
     size, accum = condition.micro_batch_size, condition.accumulate_grad_batches
     micro = [ids[start : start + size] for start in range(0, len(ids), size)]
     return [micro[start : start + accum] for start in range(0, len(micro), accum)]
+
+
+def media(count: int, image_ratio: float, mixing: str, block: int, seed: int) -> list[str]:
+    return media_order(SampleOrder(seed, mixing, image_ratio, block), count)
 
 
 def flat(window: list[list[str]]) -> list[str]:
@@ -180,7 +186,7 @@ def test_aligned_blocks_give_every_window_the_stated_share_to_within_a_block(acc
 def budgeted(size, recipe, samples, count, mixing="mixed", accum=1, micro=4):
     condition = Condition(0, accum, micro, mixing, "none")
     cell = Cell(condition, 3, micro, dataclasses.replace(recipe, **size), Fingerprints("m", "t", "b"))
-    return seen_by(cell, samples, {}, count)
+    return training_samples(cell, samples, {}, count)
 
 
 def test_a_budget_of_tokens_ends_with_the_sample_that_reaches_it():

@@ -1,10 +1,10 @@
-"""The learning rate against torch's own schedulers and at its corners."""
+"""Optimizer steps by walking the samples; the learning rate against torch's own schedulers and at its corners."""
 
 import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, SequentialLR
 
-from qtablate.train.schedule import learning_rate
+from qtablate.train.schedule import learning_rate, optimizer_steps
 
 
 def rates(steps: int, peak: float, warm_up: float, floor: float) -> list[float]:
@@ -66,3 +66,9 @@ def test_a_run_of_one_step_trains_at_the_peak():
 
 def test_warm_up_of_everything_only_rises():
     assert rates(4, 1.0, 1.0, 0.25) == [0.25, 0.5, 0.75, 1.0]
+
+
+@pytest.mark.parametrize("samples", [1, 7, 8, 31, 32, 33, 100, 960])
+@pytest.mark.parametrize(("micro", "accum"), [(1, 1), (8, 1), (8, 4), (3, 5)])
+def test_optimizer_steps_count_windows(samples, micro, accum):
+    assert optimizer_steps(samples, micro, accum) == len(range(0, len(range(0, samples, micro)), accum))
