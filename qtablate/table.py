@@ -1,4 +1,4 @@
-"""Tables for eyes: rich for a terminal, Markdown for a file. Both show the same cells of text."""
+"""Tables of text for a terminal (rich) and for a Markdown file, and the formats of the figures in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,74 +13,79 @@ from rich.text import Text
 from qtablate.statistics.clustered import MIN_CLIPS
 
 TOO_FEW = "too few"
-"""What stands in place of an uncertainty that says nothing."""
+"""Text in place of an uncertainty that says nothing."""
 WIDEST = 1.0
-"""Half of an interval, as a share, from which on it says nothing: no difference of two accuracies can be larger."""
+"""Largest half-width of an interval of a difference that is shown, as a share: no difference of two accuracies is larger."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as text."""
+    """A table as text, with its title and a note."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     left: int = 0
-    """How many columns from the left hold words rather than figures."""
+    """Number of columns from the left that hold words rather than figures."""
     optional: tuple[str, ...] = ()
-    """Columns that a narrow terminal may lack, the first to go first."""
+    """Columns that are left out on a narrow terminal, the first one first."""
     tall: bool = False
-    """Cells of many lines: all of a row begin at its top, and an empty line parts the rows."""
+    """Whether cells have many lines: all cells of a row then begin at its top, and an empty line separates rows."""
 
     def rich(self, width: int = 160) -> RenderableType:
-        """For a terminal of so many columns: headers break at spaces, figures never do, optional columns go."""
-        shown, gone = list(range(len(self.columns))), []
+        """Return the table for a terminal of `width` columns.
+
+        Heads of columns break at spaces, figures never do, and optional columns are left out until the table fits.
+        """
+        shown, left_out = list(range(len(self.columns))), []
         for name in self.optional:
             if self._width(shown) > width:
                 shown.remove(self.columns.index(name))
-                gone.append(name)
+                left_out.append(name)
         table = rich_table.Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-        for number in shown:
-            words = number < self.left
+        for place in shown:
+            words = place < self.left
             table.add_column(
-                self.columns[number].replace(" ", "\n"),
+                self.columns[place].replace(" ", "\n"),
                 justify="left" if words else "right",
                 vertical="top" if self.tall else "bottom",
                 no_wrap=not words,
                 overflow="fold",
             )
-        for place, row in enumerate(self.rows):
-            gap = "\n" * (self.tall and place < len(self.rows) - 1)
-            table.add_row(*(Text(row[number] + gap) for number in shown))
-        missing = f"(No room for: {', '.join(gone)}.)" if gone else ""
+        for number, row in enumerate(self.rows):
+            gap = "\n" * (self.tall and number < len(self.rows) - 1)
+            table.add_row(*(Text(row[place] + gap) for place in shown))
+        missing = f"(Not shown: {', '.join(left_out)}.)" if left_out else ""
         note = " ".join(part for part in (self.note, missing) if part)
         return Group(Text(self.title, style="bold"), table, Text(note, style="dim"))
 
     def _width(self, shown: Sequence[int]) -> int:
-        longest = [
+        """Return the width of these columns, with the space between them."""
+        widths = [
             max(
-                len(word)
-                for text in (self.columns[n].replace(" ", "\n"), *(row[n] for row in self.rows))
-                for word in text.split("\n")
+                len(line)
+                for text in (self.columns[place].replace(" ", "\n"), *(row[place] for row in self.rows))
+                for line in text.split("\n")
             )
-            for n in shown
+            for place in shown
         ]
-        return sum(longest) + 3 * len(longest)
+        return sum(widths) + 3 * len(widths)
 
     def markdown(self) -> str:
-        lines = [f"## {self.title}", "", _line(self.columns)]
-        lines.append(_line(["---" if number < self.left else "---:" for number in range(len(self.columns))]))
-        lines += [_line(row) for row in self.rows]
+        """Return the table with its title as a heading of the second level."""
+        lines = [f"## {self.title}", "", _markdown_row(self.columns)]
+        lines.append(_markdown_row(["---" if place < self.left else "---:" for place in range(len(self.columns))]))
+        lines += [_markdown_row(row) for row in self.rows]
         return "\n".join([*lines, *(["", self.note] if self.note else [])])
 
 
-def _line(cells: Sequence[str]) -> str:
+def _markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def percent(value: Any, stderr: Any = None, digits: int = 1) -> str:
-    """A share in percent, with its standard error where there is one; empty when missing."""
+    """Format a share in percent, with its standard error where there is one; empty when missing."""
     if pd.isna(value):
         return ""
     text = f"{100 * float(value):z.{digits}f}"
@@ -88,8 +93,13 @@ def percent(value: Any, stderr: Any = None, digits: int = 1) -> str:
 
 
 def with_error(value: Any, stderr: Any, clips: Any) -> str:
-    """A share of the items of so many clips in percent, with its standard error. `too few` stands in its place below
-    MIN_CLIPS clips, and nothing where all clips scored alike, which tells no spread."""
+    """Format a share in percent with its standard error, as far as that says something.
+
+    Args:
+        value: share of the items.
+        stderr: its standard error; 0 where all clips scored alike, so that their spread is unknown: it is not shown.
+        clips: number of clips of the items; below MIN_CLIPS, `too few` replaces the standard error.
+    """
     if pd.isna(value):
         return ""
     if clips < MIN_CLIPS:
@@ -97,16 +107,16 @@ def with_error(value: Any, stderr: Any, clips: Any) -> str:
     return percent(value, stderr if stderr else None)
 
 
-def says_nothing(half: Any) -> bool:
-    """Whether half of an interval of differences, or a detectable difference, is missing or larger than any there can be."""
-    return bool(pd.isna(half)) or float(half) > WIDEST
+def is_uninformative(half_width: Any) -> bool:
+    """Whether half an interval of differences, or a minimum detectable effect, is missing or larger than any difference."""
+    return bool(pd.isna(half_width)) or float(half_width) > WIDEST
 
 
 def number(value: Any, digits: int = 0) -> str:
-    """A figure with thousands set apart; empty when missing, and never a negative zero."""
+    """Format a figure with commas between thousands; empty when missing, and never a negative zero."""
     return "" if pd.isna(value) else f"{float(value):z,.{digits}f}"
 
 
 def points(value: Any, sign: bool = True) -> str:
-    """A share as percentage points."""
+    """Format a share as percentage points; empty when missing."""
     return "" if pd.isna(value) else f"{100 * float(value):{'+' if sign else ''}z.1f}"

@@ -16,6 +16,7 @@ from launch import qtablate, tables
 from qtablate import load
 from qtablate.errors import QtablateError, StoreError
 from qtablate.records import Record
+from qtablate.report import folder as results_folder
 from qtablate.report import frames
 from qtablate.report.build import report
 from qtablate.store import DAMAGED, Store
@@ -191,7 +192,7 @@ def test_committed_results_are_shown_as_they_are(committed, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
     built = report(Store(tmp_path / "r"))
     assert built.remark.endswith("Nothing was written.")
-    assert {"Conditions", "What the data support"} <= {sheet.title for sheet in built.tables}
+    assert {"Conditions", "Contrasts"} <= {sheet.title for sheet in built.tables}
     assert all("nan" not in text for sheet in built.tables for row in sheet.rows for text in row)
     assert {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()} == before
 
@@ -246,8 +247,8 @@ def test_another_versions_folder_is_shown_from_its_tables(folder):
 def test_a_sweep_of_other_cells_does_not_replace_tables_whose_cells_are_gone(folder):
     shutil.rmtree(folder / "cells")
     with pytest.raises(StoreError, match=r"holds tables of 2 finished cells that are no longer under cells/ .*another --out"):
-        frames.refuse_loss(Store(folder), {"another"})
-    frames.refuse_loss(Store(folder), set(keys(folder)))  # they are run again, and their tables kept until then
+        results_folder.validate_overwrite(Store(folder), {"another"})
+    results_folder.validate_overwrite(Store(folder), set(keys(folder)))  # they are run again, and their tables kept until then
 
 
 @pytest.mark.parametrize("name", ["cells.csv", "summary.csv", "tasks.csv", "contrasts.csv", "report.md"])
@@ -292,7 +293,7 @@ def test_cells_of_other_versions_are_told_apart(folder):
         )
     )
     built = report(store)
-    [sheet] = [one for one in built.tables if one.title == "Made by"]
+    [sheet] = [one for one in built.tables if one.title == "Software"]
     assert [row[0] for row in sheet.rows] == ["1", "1"]
     assert sum("torch 2.12.0" in row[1] for row in sheet.rows) == 1
     said = (folder / "report.md").read_text()
@@ -304,7 +305,7 @@ def test_a_read_only_folder_is_shown_and_said_not_to_be_written(folder, monkeypa
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     built = report(Store(folder))
-    assert built.remark == f"Not written: no permission to write in {folder}."
+    assert built.remark == f"Nothing was written: no permission to write in {folder}."
     assert built.tables
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 

@@ -18,8 +18,8 @@ README = (ROOT / "README.md").read_text()
 def test_readme_table_is_that_of_the_committed_results():
     block = README.partition("<!-- results/nano-world -->\n")[2].partition("\n<!-- end -->")[0]
     file = ROOT / "results" / "reference" / "nano-world" / "summary.csv"
-    sheet = summary_table(pd.read_csv(file, keep_default_na=False, na_values=[""]), "4800 samples a cell")
-    assert block == "\n".join(sheet.markdown().splitlines()[2:])
+    table = summary_table(pd.read_csv(file, keep_default_na=False, na_values=[""]), "4800 samples per cell")
+    assert block == "\n".join(table.markdown().splitlines()[2:])
 
 
 def test_readme_audit_is_that_of_the_committed_output():

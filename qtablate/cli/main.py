@@ -295,16 +295,16 @@ def report(
 
     if results and other:
         from qtablate.report.compare import compare
-        from qtablate.report.results import AT
+        from qtablate.report.results import COST_MODEL
         from qtablate.report.tables import comparison_table
 
-        if baseline or at != AT:
+        if baseline or at != COST_MODEL:
             raise QtablateError("--baseline and --at say what is compared within one folder: leave them out with two folders")
         screen = console()
         screen.print(comparison_table(compare(Store(results), Store(other), margin / 100)).rich(screen.width))
         return
     store = Store(results) if results else newest(RESULTS)
-    _show_report(console(), store, baseline=levels("--baseline", baseline), margin=margin / 100, at=at)
+    _show_report(console(), store, baseline=levels("--baseline", baseline), margin=margin / 100, cost_model=at)
 
 
 @app.command(short_help="Make a model directory of VideoChat2's own files.")
@@ -709,8 +709,8 @@ def _show_report(screen: Console, store: "Store", **asked: Any) -> None:
     from qtablate.report.build import report as build
 
     built = build(store, **asked)
-    for sheet in built.tables:
-        screen.print(sheet.rich(screen.width))
+    for table in built.tables:
+        screen.print(table.rich(screen.width))
         screen.print()
     _say(screen, built.remark or "Written: " + ", ".join(str(path) for path in built.files))
 

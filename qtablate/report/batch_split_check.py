@@ -1,11 +1,11 @@
-"""The free correctness gate: conditions that differ only in how one effective batch is split must coincide.
+"""Check that conditions which split one effective batch in different ways give the same run: a correctness test for free.
 
-Same seed, same samples, same effective batch: only the arithmetic is split, so the loss curves agree to rounding and
-the answers agree but for near-ties (accumulation.md, "hold effective batch").
+With the same seed, samples and effective batch only the arithmetic is split, so that the losses agree to rounding, and the
+answers agree but for near-ties (train/accumulate.py).
 """
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,83 +13,92 @@ import numpy as np
 import pandas as pd
 
 from qtablate.axes import SPLIT
-from qtablate.report.frames import AXES
+from qtablate.controls import FULL
+from qtablate.report.folder import AXES
+from qtablate.report.frames import records_of
 from qtablate.store import Store
 
-LOSS_TOLERANCE = 1e-4  # relative, at every step
-NEAR_TIE = 0.01  # nats between the two best options
+LOSS_TOLERANCE = 1e-4
+"""Largest relative difference of the losses at any step of two runs that coincide."""
+NEAR_TIE = 0.01
+"""Difference of the scores of the two best options, in nats, below which rounding may decide between them."""
 EARLY = 0.1
-"""Share of the steps that are the first ones, and three at least: dividing by micro-batches instead of tokens shows at the
-second step, by 2e-3 in results/accumulation, where rounding alone is 1e-7."""
+"""Share of the steps that count as early, three steps at least. Dividing by micro-batches instead of tokens shows at the second
+step, by 2e-3 in results/accumulation, where rounding alone is 1e-7."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class SplitPair:
     """Two finished cells that must coincide."""
 
-    levels: Mapping[Any, Any]
-    """Of the first, by axis."""
+    levels: Mapping[str, Any]
+    """Of the first cell, by axis."""
     seed: int
     split: tuple[int, int]
-    """accumulate_grad_batches of the two."""
+    """accumulate_grad_batches of the two cells."""
     steps: int
     early_difference: float
-    """Largest relative difference of the loss at the first steps: another rule shows there, before rounding has grown."""
+    """Largest relative difference of the losses at the early steps. Other arithmetic shows there, before rounding has grown."""
     loss_difference: float
-    """At any step."""
+    """Largest relative difference of the losses at any step."""
     answers: int
     answers_differing: int
     near_ties: int
-    """Of the differing ones, how many were near-ties in the first cell."""
+    """Number of the differing answers that were near-ties in the first cell."""
     dropout: bool
-    """Random masks depend on the split: the two cannot coincide, and that they do not says nothing."""
+    """Whether training drew random masks. They depend on the split, so that the two cells cannot coincide."""
 
     @property
     def passed(self) -> bool:
+        """Whether the two cells coincide."""
         return self.loss_difference <= LOSS_TOLERANCE and self.answers_differing == self.near_ties
 
     @property
     def drifted(self) -> bool:
-        """One run at first, apart later: rounding that a training without stability makes grow, no other arithmetic."""
+        """Whether the cells coincide early and differ later: the same arithmetic, rounding amplified by unstable training."""
         return not self.passed and self.early_difference <= LOSS_TOLERANCE
 
 
-def pairs(store: Store, cells: pd.DataFrame) -> list[Pair]:
-    """Every pair of finished cells of one seed that share all but the split of their effective batch and break no rule."""
-    right = (cells["mixing"] == "mixed") & (cells["incorrect"] == "")
-    done = cells[(cells["status"] == "ok") & right]
-    out = []
+def split_pairs(store: Store, cells: pd.DataFrame) -> list[SplitPair]:
+    """Compare the finished cells of one seed that differ only in the split of their effective batch and break no rule.
+
+    Args:
+        store: the results folder.
+        cells: its frame of cells.
+    """
+    done = cells[(cells["status"] == "ok") & (cells["mixing"] == "mixed") & (cells["incorrect"] == "")]
     same = [*(axis for axis in AXES if axis not in SPLIT), "effective_batch_size", "seed"]
+    pairs = []
     for _, group in done.groupby(same, sort=False):
-        first, *others = group.to_dict("records")
-        out += [_compare(store, first, other) for other in others]
-    return out
+        first, *others = records_of(group)
+        pairs += [_compare(store, first, other) for other in others]
+    return pairs
 
 
-def _compare(store: Store, one: dict[Hashable, Any], two: dict[Hashable, Any]) -> Pair:
-    keys = [str(cell["key"]) for cell in (one, two)]
+def _compare(store: Store, first: Mapping[str, Any], second: Mapping[str, Any]) -> SplitPair:
+    """Compare two cells, given by their rows of the frame of cells."""
+    keys = [str(cell["key"]) for cell in (first, second)]
     losses = [pd.read_csv(store.cell_file(key, "train.csv"))["loss"].to_numpy() for key in keys]
-    a, b = (pd.read_csv(store.cell_file(key, "answers.csv")).query("control == 'full'").set_index("item") for key in keys)
+    a, b = (pd.read_csv(store.cell_file(key, "answers.csv")).query(f"control == '{FULL}'").set_index("item") for key in keys)
     differing = a.index[a["predicted"] != b["predicted"].reindex(a.index)]
-    ties = sum(_margin(str(scores)) < NEAR_TIE for scores in a.loc[differing, "scores"])
-    apart = np.abs(losses[1] - losses[0]) / losses[0]
-    first = max(3, math.ceil(EARLY * len(apart)))
-    return Pair(
-        one,
-        int(one["seed"]),
-        (int(one["accumulate_grad_batches"]), int(two["accumulate_grad_batches"])),
-        len(apart),
-        float(np.nanmax(apart[:first])),
-        float(np.nanmax(apart)),
-        len(a),
-        len(differing),
-        int(ties),
-        bool(one["dropout"]),
+    difference = np.abs(losses[1] - losses[0]) / losses[0]
+    early = max(3, math.ceil(EARLY * len(difference)))
+    return SplitPair(
+        levels=first,
+        seed=int(first["seed"]),
+        split=(int(first["accumulate_grad_batches"]), int(second["accumulate_grad_batches"])),
+        steps=len(difference),
+        early_difference=float(np.nanmax(difference[:early])),
+        loss_difference=float(np.nanmax(difference)),
+        answers=len(a),
+        answers_differing=len(differing),
+        near_ties=sum(_score_gap(str(scores)) < NEAR_TIE for scores in a.loc[differing, "scores"]),
+        dropout=bool(first["dropout"]),
     )
 
 
-def _margin(scores: str) -> float:
-    """Between the two best; endless where there are no scores, as with generated answers."""
+def _score_gap(scores: str) -> float:
+    """Return the difference of the two best options' scores in nats; infinite without scores, as for generated answers."""
     if ";" not in scores:
         return math.inf
     best, second = sorted(map(float, scores.split(";")), reverse=True)[:2]

@@ -1,9 +1,10 @@
-"""Two results folders against each other: another model, benchmark, recipe or version, condition by condition.
+"""Compare two results folders condition by condition: another model, benchmark, recipe or version.
 
-Where both asked the same items, the difference is taken item by item and seed by seed; elsewhere the two are independent.
+Where both scored the same items, the difference is taken item by item and seed by seed; elsewhere the two are independent.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,11 @@ import pandas as pd
 
 from qtablate.axes import effective
 from qtablate.errors import QtablateError
-from qtablate.report.contrasts import IDENTICAL, NOT_COMPARABLE, Answers, Condition, judge, measured, noise_of, read
-from qtablate.report.frames import AXES, budget, cells, checked
+from qtablate.report.answers import Answers, Condition, read_answers
+from qtablate.report.effects import estimate_columns, seed_variance_of
+from qtablate.report.folder import AXES, budget_text, read_complete_sweep
+from qtablate.report.frames import cell_frame
+from qtablate.report.verdicts import IDENTICAL, NOT_COMPARABLE, judge
 from qtablate.statistics.estimate import Estimate, Floats, estimate
 from qtablate.store import Store
 
@@ -40,104 +44,132 @@ COLUMNS = (
     "n_clusters",
     "uncertainty",
 )
-_MADE_OF = ("sources", "recipe", "fingerprints", "versions")
-"""Parts of sweep.json in which two sweeps may differ."""
+_COMPARED_PARTS = ("sources", "recipe", "fingerprints", "versions")
+"""Parts of sweep.json that are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
+    """Two results folders, compared."""
+
     first: str
-    """Name of the folder that was named first; where both have one name, its path."""
+    """Name of the first folder; its path where both have one name."""
     second: str
-    table: pd.DataFrame
-    """A row a condition that both have finished: second minus first."""
+    frame: pd.DataFrame
+    """A row per condition that both have finished: second minus first."""
     differing: tuple[str, ...]
-    """What differs between the two, such as `recipe.samples: 4800 -> 960`."""
+    """Settings that differ, such as `recipe.samples: 4800 -> 960`."""
     only: tuple[int, int]
-    """How many conditions the first has alone, and the second."""
+    """Number of conditions that only the first has, and only the second."""
     budgets: tuple[str, str]
-    """What each holds, in words. Where they differ nothing is comparable."""
+    """Budget of a cell of each, as text. Where they differ nothing is comparable."""
     same_items: bool
-    """Whether both asked the same items, so that differences are taken item by item."""
+    """Whether both scored the same items, so that differences are taken item by item."""
     same_results: bool
-    """Whether both are one folder, or hold the same cells with the same answers: nothing is compared."""
+    """Whether both are one folder, or hold the same cells with the same answers: no verdict is given."""
 
 
 def compare(first: Store, second: Store, margin: float) -> Comparison:
-    """Raises StoreError for a folder that is no sweep's, QtablateError where no condition is finished in both."""
-    sweeps = [checked(store) for store in (first, second)]
+    """Compare two folders.
+
+    Args:
+        first: one folder.
+        second: the other; differences are second minus first.
+        margin: difference of accuracies, as a share, below which the two are equivalent.
+
+    Raises:
+        StoreError: a folder is not a sweep's, or its cells are gone.
+        QtablateError: no condition is finished in both.
+    """
+    stores = (first, second)
+    sweeps = [read_complete_sweep(store) for store in stores]
     if sweeps[0]["grid"]["hold"] != sweeps[1]["grid"]["hold"]:
         raise QtablateError(
-            f"{first.root} holds the {sweeps[0]['grid']['hold']} and {second.root} the {sweeps[1]['grid']['hold']}: "
+            f"{first.root} fixes the {sweeps[0]['grid']['hold']} and {second.root} the {sweeps[1]['grid']['hold']}: "
             "their conditions are not the same ones"
         )
-    tables = [cells(store) for store in (first, second)]
-    given = [read(store, table, sweep) for store, table, sweep in zip((first, second), tables, sweeps, strict=True)]
-    both = [one for one in given[0].conditions if one in given[1].conditions]
-    if not both:
+    cells = [cell_frame(store) for store in stores]
+    answers = [read_answers(store, frame, sweep) for store, frame, sweep in zip(stores, cells, sweeps, strict=True)]
+    common = [condition for condition in answers[0].conditions if condition in answers[1].conditions]
+    if not common:
         raise QtablateError(f"{first.root} and {second.root} have no finished condition in common")
-    same = sweeps[0]["fingerprints"]["benchmark"] == sweeps[1]["fingerprints"]["benchmark"] and _aligned(*given)
-    rows = [_row(given, one, _common(given, one) if same else [], margin) for one in both]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    judge(table, [list(table.index)])
-    identical = np.array([same and _identical(given, one) for one in both], dtype=np.bool_)
-    table.loc[identical, "verdict"] = IDENTICAL
-    keys = [set(some.loc[some["status"] == "ok", "key"]) for some in tables]
-    one_and_the_same = bool(identical.all()) and (first.root.resolve() == second.root.resolve() or keys[0] == keys[1])
-    if one_and_the_same:
-        table[["ci_low", "ci_high", "p", "p_holm", "p_tost"]] = math.nan
-    budgets = (budget(sweeps[0]), budget(sweeps[1]))
-    batches = [sweep["grid"]["lr_batch"] for sweep in sweeps]
-    apart = (table["lr_scaling"] != "none") & (batches[0] != batches[1]) | (budgets[0] != budgets[1])
-    table.loc[apart, ["p_holm", "p_tost", "ci_low", "ci_high"]] = math.nan
-    table.loc[apart, "verdict"] = NOT_COMPARABLE
-    alone = (len(given[0].conditions) - len(both), len(given[1].conditions) - len(both))
-    names = [store.root.resolve().name for store in (first, second)]
-    if names[0] == names[1]:
-        names = [str(store.root) for store in (first, second)]
-    return Comparison(names[0], names[1], table, _differing(*sweeps), alone, budgets, same, one_and_the_same)
-
-
-def _aligned(one: Answers, two: Answers) -> bool:
-    return list(one.items) == list(two.items)
-
-
-def _answers(given: Answers, condition: Condition, seeds: list[int]) -> Floats:
-    return np.stack([given.right[condition, seed] for seed in seeds], axis=1)
-
-
-def _common(given: list[Answers], condition: Condition) -> list[int]:
-    """Seeds with which both have finished a condition."""
-    seeds = [one.seeds_of(condition) for one in given]
-    return [seed for seed in seeds[0] if seed in seeds[1]]
-
-
-def _paired(given: list[Answers], condition: Condition, seeds: list[int]) -> Estimate:
-    """By item and by seed."""
-    return estimate(_answers(given[1], condition, seeds) - _answers(given[0], condition, seeds), given[0].clips)
-
-
-def _identical(given: list[Answers], condition: Condition) -> bool:
-    """Whether the same seeds have the same items right. Both asked the same items."""
-    seeds = [one.seeds_of(condition) for one in given]
-    return sorted(seeds[0]) == sorted(seeds[1]) and bool(
-        (_answers(given[0], condition, seeds[0]) == _answers(given[1], condition, seeds[0])).all()
+    same_items = sweeps[0]["fingerprints"]["benchmark"] == sweeps[1]["fingerprints"]["benchmark"]
+    same_items = same_items and list(answers[0].items) == list(answers[1].items)
+    rows = [_row(answers, condition, _common_seeds(answers, condition) if same_items else [], margin) for condition in common]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    judge(frame, [list(frame.index)])
+    identical = np.array([same_items and _identical(answers, condition) for condition in common], dtype=np.bool_)
+    frame.loc[identical, "verdict"] = IDENTICAL
+    keys = [set(each.loc[each["status"] == "ok", "key"]) for each in cells]
+    same_results = bool(identical.all()) and (first.root.resolve() == second.root.resolve() or keys[0] == keys[1])
+    if same_results:
+        frame[["ci_low", "ci_high", "p", "p_holm", "p_tost"]] = math.nan
+    _mark_not_comparable(frame, sweeps)
+    return Comparison(
+        *_folder_names(stores),
+        frame,
+        _differing(*sweeps),
+        (len(answers[0].conditions) - len(common), len(answers[1].conditions) - len(common)),
+        (budget_text(sweeps[0]), budget_text(sweeps[1])),
+        same_items,
+        same_results,
     )
 
 
-def _apart(given: list[Answers], condition: Condition) -> Estimate:
-    """Of two independent means (Welch)."""
+def _mark_not_comparable(frame: pd.DataFrame, sweeps: Sequence[dict[str, Any]]) -> None:
+    """Take back the verdicts of conditions with different budgets or scaled learning rates, in place."""
+    batches = [sweep["grid"]["lr_batch"] for sweep in sweeps]
+    other_budget = budget_text(sweeps[0]) != budget_text(sweeps[1])
+    rows = (frame["lr_scaling"] != "none") & (batches[0] != batches[1]) | other_budget
+    frame.loc[rows, ["p_holm", "p_tost", "ci_low", "ci_high"]] = math.nan
+    frame.loc[rows, "verdict"] = NOT_COMPARABLE
+
+
+def _folder_names(stores: Sequence[Store]) -> tuple[str, str]:
+    """Return the names of two folders, or their paths where both have one name."""
+    first, second = (store.root.resolve().name for store in stores)
+    return (str(stores[0].root), str(stores[1].root)) if first == second else (first, second)
+
+
+def _correct(answers: Answers, condition: Condition, seeds: list[int]) -> Floats:
+    """Return which answers are correct: (items, seeds)."""
+    return np.stack([answers.correct[condition, seed] for seed in seeds], axis=1)
+
+
+def _common_seeds(answers: Sequence[Answers], condition: Condition) -> list[int]:
+    """Return the seeds with which both folders have finished a condition."""
+    first, second = (each.seeds_of(condition) for each in answers)
+    return [seed for seed in first if seed in second]
+
+
+def _paired_difference(answers: Sequence[Answers], condition: Condition, seeds: list[int]) -> Estimate:
+    """Estimate the difference item by item and seed by seed."""
+    first, second = (_correct(each, condition, seeds) for each in answers)
+    return estimate(second - first, answers[0].clips)
+
+
+def _identical(answers: Sequence[Answers], condition: Condition) -> bool:
+    """Whether the same seeds have the same items correct. Both folders scored the same items."""
+    first, second = (each.seeds_of(condition) for each in answers)
+    if sorted(first) != sorted(second):
+        return False
+    return bool((_correct(answers[0], condition, first) == _correct(answers[1], condition, first)).all())
+
+
+def _unpaired_difference(answers: Sequence[Answers], condition: Condition) -> Estimate:
+    """Estimate the difference of two independent means (Welch)."""
     arms = []
-    for one in given:
-        noise = noise_of(one, np.ones(len(one.clips), np.bool_))
-        arms.append(estimate(_answers(one, condition, one.seeds_of(condition)), one.clips, noise, weights=1.0))
+    for each in answers:
+        noise = seed_variance_of(each, np.ones(len(each.clips), np.bool_))
+        correct = _correct(each, condition, each.seeds_of(condition))
+        arms.append(estimate(correct, each.clips, noise, weights=1.0))
     variances = [arm.stderr**2 for arm in arms]
-    whole = sum(variances)
-    below = sum(v**2 / arm.dof for v, arm in zip(variances, arms, strict=True) if v)
+    total = sum(variances)
+    below = sum(variance**2 / arm.dof for variance, arm in zip(variances, arms, strict=True) if variance)
     return Estimate(
         arms[1].value - arms[0].value,
-        math.sqrt(whole),
-        whole**2 / below if below else arms[0].dof,
+        math.sqrt(total),
+        total**2 / below if below else arms[0].dof,
         min(arm.seeds for arm in arms),
         min(arm.items for arm in arms),
         min(arm.clips for arm in arms),
@@ -145,31 +177,39 @@ def _apart(given: list[Answers], condition: Condition) -> Estimate:
     )
 
 
-def _row(given: list[Answers], condition: Condition, common: list[int], margin: float) -> dict[str, Any]:
-    """`common`: the seeds to pair by; without any, each side's mean over its own seeds."""
-    value = _paired(given, condition, common) if common else _apart(given, condition)
-    means = [float(_answers(one, condition, one.seeds_of(condition)).mean()) for one in given]
-    named = dict(zip(given[0].axes, condition, strict=True))
+def _row(answers: Sequence[Answers], condition: Condition, common: list[int], margin: float) -> dict[str, Any]:
+    """Return a condition's row.
+
+    Args:
+        answers: of both folders.
+        condition: finished in both.
+        common: the seeds to pair by; where empty, each folder's mean is over its own seeds.
+        margin: as a share.
+    """
+    value = _paired_difference(answers, condition, common) if common else _unpaired_difference(answers, condition)
+    first, second = (float(_correct(each, condition, each.seeds_of(condition)).mean()) for each in answers)
+    levels = answers[0].levels(condition)
     return {
-        **{axis: named.get(axis) for axis in AXES},
-        "effective_batch_size": effective(named),
-        "accuracy_first": means[0],
-        "accuracy_second": means[1],
-        **measured(value, margin),
+        **{axis: levels.get(axis) for axis in AXES},
+        "effective_batch_size": effective(levels),
+        "accuracy_first": first,
+        "accuracy_second": second,
+        **estimate_columns(value, margin),
         "paired": bool(common),
         "seeds": value.seeds,
-        "seeds_first": len(given[0].seeds_of(condition)),
-        "seeds_second": len(given[1].seeds_of(condition)),
+        "seeds_first": len(answers[0].seeds_of(condition)),
+        "seeds_second": len(answers[1].seeds_of(condition)),
     }
 
 
-def _differing(one: dict[str, Any], two: dict[str, Any]) -> tuple[str, ...]:
-    scaled = any(set(sweep["grid"].get("lr_scaling", ())) - {"none"} for sweep in (one, two))
-    batches = [sweep["grid"]["lr_batch"] for sweep in (one, two)]
+def _differing(first: dict[str, Any], second: dict[str, Any]) -> tuple[str, ...]:
+    """List the settings that differ between two sweeps."""
+    scaled = any(set(sweep["grid"].get("lr_scaling", ())) - {"none"} for sweep in (first, second))
+    batches = [sweep["grid"]["lr_batch"] for sweep in (first, second)]
     rate = (f"grid.lr_batch: {batches[0]} -> {batches[1]}",) if scaled and batches[0] != batches[1] else ()
     return rate + tuple(
-        f"{part}.{name}: {one[part].get(name)} -> {two[part].get(name)}"
-        for part in _MADE_OF
-        for name in dict.fromkeys((*one[part], *two[part]))
-        if one[part].get(name) != two[part].get(name)
+        f"{part}.{name}: {first[part].get(name)} -> {second[part].get(name)}"
+        for part in _COMPARED_PARTS
+        for name in dict.fromkeys((*first[part], *second[part]))
+        if first[part].get(name) != second[part].get(name)
     )

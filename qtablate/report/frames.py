@@ -1,6 +1,6 @@
-"""From the files of a results folder to tidy tables. Reads files only: works on any folder, finished or not, without torch."""
+"""Tidy pandas frames of the cells of a results folder: cells, tasks, answers, and the summary over seeds."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +9,23 @@ import pandas as pd
 
 from qtablate import axes
 from qtablate.controls import BLIND, CONTROLS, FULL, SHUFFLED
-from qtablate.errors import StoreError
-from qtablate.grid import BUDGET_WORDS, RECORD_SCHEMA
+from qtablate.records import Record
+from qtablate.report.csv_files import write_table
+from qtablate.report.folder import AXES, finished_before, missing_cells
 from qtablate.statistics.clustered import clustered_mean
-from qtablate.store import DAMAGED, Store
+from qtablate.store import Store
 from qtablate.versions import in_words
 
-AXES = tuple(axis.name for axis in axes.AXES)
-"""What names a condition."""
-HELD = {"samples": "samples_seen", "steps": "steps", "tokens": "supervised_tokens"}
-"""The column of what a budget holds."""
-
 GAINS = {"visual_gain": BLIND, "temporal_gain": SHUFFLED}
-"""What is gained over which control."""
+"""A gain is the accuracy minus the accuracy under this control."""
 
+_AXES_AND_BATCH = tuple(
+    column for axis in AXES for column in ((axis, "effective_batch_size") if axis == "micro_batch_size" else (axis,))
+)
 CELL_COLUMNS = (
     "key",
     "status",
-    *AXES[:3],
-    "effective_batch_size",
-    *AXES[3:],
+    *_AXES_AND_BATCH,
     "incorrect",
     "seed",
     "steps",
@@ -110,118 +107,35 @@ SUMMARY_COLUMNS = (
     "peak_memory_mb",
 )
 
-
-TEXT_COLUMNS = (
-    "incorrect",
-    "error",
-    "software",
-    "host",
-    "extra_state",
-    "vs_critical_batch",
-    "equivalent_to_best",
-    "fixed_levels",
-    "other_axis",
-    "uncertainty",
-    "verdict",
-    "extra_state",
-    "predicted_letters",
-    "gold_letters",
+_SUMMARY_CONSTANTS = ("visual_tokens", "n_items", "chance", "peak_learning_rate")
+"""Figures that all seeds of a condition share."""
+_SUMMARY_MEANS = (
+    "steps",
+    "samples_seen",
+    "supervised_tokens",
+    "skipped_windows",
+    "overflows",
+    "train_loss",
+    "accuracy",
+    "accuracy_macro",
+    "accuracy_per_token",
+    *(f"{control}_accuracy" for control in CONTROLS),
+    *GAINS,
+    "train_seconds",
+    "eval_seconds",
+    "control_seconds",
+    "peak_memory_mb",
 )
-"""Columns in which nothing is an empty text, not a missing figure."""
-_SWEEP = {
-    "schema": int,
-    "grid": dict,
-    "recipe": dict,
-    "sources": dict,
-    "fingerprints": dict,
-    "items": int,
-    "cells": list,
-    "problems": list,
-    "versions": dict,
-}
-"""What sweep.json has to hold, and as what."""
+"""Figures that the summary averages over the seeds."""
 
 
-def read_sweep(store: Store) -> dict[str, Any]:
-    """sweep.json, with all that the tables need of it. Raises StoreError."""
-    sweep = store.read_sweep()
-    for name, kind in _SWEEP.items():
-        if not isinstance(sweep.get(name), kind):
-            raise StoreError(
-                f"{store.sweep_file}: '{name}' should be of type {kind.__name__}, is {type(sweep.get(name)).__name__}: "
-                "run the sweep again, finished cells are kept"
-            )
-    named = ("key", "seed", *(AXES if sweep["schema"] == RECORD_SCHEMA else ()))
-    if not all(isinstance(cell, dict) and cell.keys() >= set(named) for cell in sweep["cells"]):
-        raise StoreError(
-            f"{store.sweep_file}: each of 'cells' should name {', '.join(named)}: run the sweep again, finished cells are kept"
-        )
-    return sweep
+def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame as dicts by column name."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def checked(store: Store) -> dict[str, Any]:
-    """sweep.json of a folder whose cells' files are all there. Raises StoreError for another version's, and where finished
-    cells are gone."""
-    sweep = read_sweep(store)
-    if why := tables_only(store, sweep):
-        raise StoreError(f"{store.root} can only be read from its tables ({why}): run its sweep again")
-    return sweep
-
-
-def tables_only(store: Store, sweep: Mapping[str, Any]) -> str:
-    """Why a folder is to be read from its tables alone; empty where the files of its cells are all there.
-
-    Tables that rest on more cells than are left must neither be replaced nor be mixed with what is left.
-    """
-    before = finished_before(store)
-    if sweep["schema"] != RECORD_SCHEMA:
-        return f"another version of qtablate wrote it: record schema {sweep['schema']}, this one reads {RECORD_SCHEMA}"
-    gone = vanished(store, before & {str(cell["key"]) for cell in sweep["cells"]})
-    return f"{len(gone)} of its {len(before)} finished cells are no longer under cells/ as they were" if gone else ""
-
-
-def finished_before(store: Store) -> set[str]:
-    """Keys of the cells that cells.csv calls finished; none where there is no such table."""
-    try:
-        table = pd.read_csv(store.table_file("cells.csv"), usecols=["key", "status"], dtype=str)
-    except (OSError, ValueError):
-        return set()
-    return set(table.loc[table["status"] == "ok", "key"])
-
-
-def vanished(store: Store, keys: Iterable[str]) -> set[str]:
-    """Of some cells that were finished, those that have gone or are being run again. Damaged ones count too where none of the
-    cells is what it was, as in a copy without their answers."""
-    now = {key: store.state(key).status for key in keys}
-    lost = {key for key, status in now.items() if status not in ("ok", DAMAGED)}
-    return lost if "ok" in now.values() else set(now)
-
-
-def read_table(store: Store, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    """A table as it was written, empty where it is not there; columns that it lacks are missing values. Raises StoreError for
-    a file that is no table."""
-    path = store.table_file(f"{name}.csv")
-    try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    except FileNotFoundError:
-        return pd.DataFrame(columns=list(columns))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read ({error}): run the sweep again") from None
-    table = table.reindex(columns=[*columns, *(one for one in table.columns if one not in columns)])
-    for column in set(TEXT_COLUMNS) & set(table.columns):
-        table[column] = table[column].astype(object).where(table[column].notna(), "")
-    return table
-
-
-def budget(sweep: Mapping[str, Any]) -> str:
-    """The budget that a sweep holds, in words."""
-    recipe = sweep["recipe"]
-    held = recipe.get("budget", "samples")  # earlier versions knew no other
-    return f"{recipe['samples' if held == 'samples' else 'budget_size']} {BUDGET_WORDS[held]}"
-
-
-def cells(store: Store) -> pd.DataFrame:
-    """A row a cell of the sweep, in its order; what a cell has not measured is missing."""
+def cell_frame(store: Store) -> pd.DataFrame:
+    """Return a row per cell of the sweep, in its order; what a cell has not measured is missing."""
     rows = []
     running = store.busy()
     for entry in store.read_sweep()["cells"]:
@@ -234,23 +148,28 @@ def cells(store: Store) -> pd.DataFrame:
         row["error"] = record.error if record else state.damage
         row["software"] = in_words(record.versions) if record else ""
         row["host"] = record.host if record else ""
-        if record and record.figures:
-            f = record.figures
-            row |= {name: f[name] for name in f if name in CELL_COLUMNS and name != "accuracy"}
-            row |= {
-                "accuracy": f["accuracy"]["value"],
-                "accuracy_stderr": f["accuracy"]["stderr"],
-                "accuracy_per_token": f["accuracy_per_token"]["value"],
-                "n_items": f["accuracy"]["n"],
-                **{f"{gain}{part}": f[gain][name] for gain in GAINS for part, name in (("", "value"), ("_stderr", "stderr"))},
-                **{f"{control}_accuracy": one["value"] for control, one in f["controls"].items()},
-            }
-        rows.append(row)
+        rows.append(row | _figures(record))
     return pd.DataFrame(rows, columns=list(CELL_COLUMNS))
 
 
-def tasks(store: Store) -> pd.DataFrame:
-    """A row a finished cell and task."""
+def _figures(record: Record | None) -> dict[str, Any]:
+    """Return the figures of a finished cell by column; empty for another cell."""
+    if not record or not record.figures:
+        return {}
+    figures = record.figures
+    return {
+        **{name: figures[name] for name in figures if name in CELL_COLUMNS and name != "accuracy"},
+        "accuracy": figures["accuracy"]["value"],
+        "accuracy_stderr": figures["accuracy"]["stderr"],
+        "accuracy_per_token": figures["accuracy_per_token"]["value"],
+        "n_items": figures["accuracy"]["n"],
+        **{f"{gain}{part}": figures[gain][name] for gain in GAINS for part, name in (("", "value"), ("_stderr", "stderr"))},
+        **{f"{control}_accuracy": score["value"] for control, score in figures["controls"].items()},
+    }
+
+
+def task_frame(store: Store) -> pd.DataFrame:
+    """Return a row per finished cell and task."""
     rows = []
     for entry in store.read_sweep()["cells"]:
         record = store.read_finished(entry["key"])
@@ -263,99 +182,61 @@ def tasks(store: Store) -> pd.DataFrame:
                 "accuracy": task["accuracy"]["value"],
                 "accuracy_stderr": task["accuracy"]["stderr"],
                 "accuracy_per_token": task["per_token"]["value"],
-                **{f"{control}_accuracy": one["value"] for control, one in task["controls"].items()},
+                **{f"{control}_accuracy": score["value"] for control, score in task["controls"].items()},
                 "chance": task["chance"],
             }
             rows.append(row)
     return pd.DataFrame(rows, columns=list(TASK_COLUMNS))
 
 
-def answers(store: Store, keys: Sequence[str]) -> pd.DataFrame:
-    """A row a cell, control and item, of the cells named."""
+def answer_frame(store: Store, keys: Sequence[str]) -> pd.DataFrame:
+    """Return a row per cell, control and item, of the cells `keys`."""
     frames = [pd.read_csv(store.cell_file(key, "answers.csv")).assign(key=key) for key in keys]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def summary(store: Store, cell_table: pd.DataFrame) -> pd.DataFrame:
-    """A row a condition, over its finished seeds.
+def summary_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per condition, over its finished seeds.
 
-    Two uncertainties, not mixed: `accuracy_seed_sd` is the spread between seeds (missing with one seed);
-    `accuracy_item_stderr` that of the items, clustered by clip, of the answers averaged over the seeds.
+    Two uncertainties are kept apart: `accuracy_seed_sd` is the standard deviation between seeds (missing with one seed);
+    `accuracy_item_stderr` is the standard error over items, clustered by clip, of the answers averaged over the seeds.
     """
     rows = []
-    for condition, group in cell_table.groupby(list(AXES), sort=False):
+    for condition, group in cells.groupby(list(AXES), sort=False):
         done = group[group["status"] == "ok"]
         row: dict[str, Any] = dict(zip(AXES, condition, strict=True))
         row |= {"seeds_done": len(done), "seeds_wanted": len(group)}
         row |= {name: group[name].iloc[0] for name in ("effective_batch_size", "incorrect")}
         if len(done):
-            for name in ("visual_tokens", "n_items", "chance", "peak_learning_rate"):
-                row[name] = done[name].iloc[0]
-            for name in (
-                "steps",
-                "samples_seen",
-                "supervised_tokens",
-                "skipped_windows",
-                "overflows",
-                "train_loss",
-                "accuracy",
-                "accuracy_macro",
-                "accuracy_per_token",
-                *(f"{control}_accuracy" for control in CONTROLS),
-                *GAINS,
-                "train_seconds",
-                "eval_seconds",
-                "control_seconds",
-                "peak_memory_mb",
-            ):
-                row[name] = done[name].astype(float).mean()
+            row |= {name: done[name].iloc[0] for name in _SUMMARY_CONSTANTS}
+            row |= {name: done[name].astype(float).mean() for name in _SUMMARY_MEANS}
             row["accuracy_seed_sd"] = done["accuracy"].astype(float).std(ddof=1) if len(done) > 1 else np.nan
-            given = answers(store, list(done["key"]))
-            table = given.pivot_table(index=["item", "cluster"], columns="control", values="correct")
-            media = list(table.index.get_level_values("cluster"))
-            row["n_clusters"] = len(set(media))
-            row["accuracy_item_stderr"] = clustered_mean(list(table[FULL]), media).stderr
-            for gain, control in GAINS.items():
-                if control in table:
-                    row[f"{gain}_item_stderr"] = clustered_mean(list(table[FULL] - table[control]), media).stderr
+            row |= _item_errors(answer_frame(store, list(done["key"])))
         rows.append(row)
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
+def _item_errors(answers: pd.DataFrame) -> dict[str, Any]:
+    """Return the number of clips, and the standard errors over items, of the answers of one condition."""
+    correct = answers.pivot_table(index=["item", "cluster"], columns="control", values="correct")
+    clusters = list(correct.index.get_level_values("cluster"))
+    errors: dict[str, Any] = {
+        "n_clusters": len(set(clusters)),
+        "accuracy_item_stderr": clustered_mean(list(correct[FULL]), clusters).stderr,
+    }
+    for gain, control in GAINS.items():
+        if control in correct:
+            errors[f"{gain}_item_stderr"] = clustered_mean(list(correct[FULL] - correct[control]), clusters).stderr
+    return errors
+
+
 def write_tables(store: Store) -> list[Path]:
-    """Write cells.csv, tasks.csv and summary.csv, and return their paths; nothing is written over tables that rest on
-    finished cells which are gone and to be run again."""
-    if vanished(store, finished_before(store) & {str(cell["key"]) for cell in store.read_sweep()["cells"]}):
+    """Write cells.csv, tasks.csv and summary.csv, and return their paths.
+
+    Nothing is written over tables of finished cells whose files are gone and that will run again.
+    """
+    if missing_cells(store, finished_before(store) & {str(cell["key"]) for cell in store.read_sweep()["cells"]}):
         return []
-    cell_table = cells(store)
-    out = []
-    for name, table in (("cells", cell_table), ("tasks", tasks(store)), ("summary", summary(store, cell_table))):
-        out.append(write_table(store, name, table))
-    return out
-
-
-def refuse_loss(store: Store, keys: Collection[str]) -> None:
-    """Stop a sweep of other cells from replacing tables whose own cells are gone. Raises StoreError."""
-    lost = {key for key in finished_before(store) - set(keys) if not store.finished(key)}
-    if lost:
-        raise StoreError(
-            f"{store.root} holds tables of {len(lost)} finished cells that are no longer under cells/ or that this version "
-            "cannot read, and that are not of this grid: this sweep would replace them. Use another --out, "
-            "or move or delete that folder"
-        )
-
-
-def write_table(store: Store, name: str, table: pd.DataFrame) -> Path:
-    path = store.table_file(f"{name}.csv")
-    store.write_rows(path, _plain(table), list(table.columns))
-    return path
-
-
-def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of Python values; missing is None, whole numbers stay whole."""
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return [{str(name): _whole(value) for name, value in row.items()} for row in rows]
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    cells = cell_frame(store)
+    tables = {"cells": cells, "tasks": task_frame(store), "summary": summary_frame(store, cells)}
+    return [write_table(store, name, frame) for name, frame in tables.items()]

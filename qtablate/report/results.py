@@ -1,4 +1,4 @@
-"""A results folder in Python: tidy pandas frames, from which every number of the report can be reached."""
+"""A results folder in Python: tidy pandas frames that hold every number of the report."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -8,150 +8,170 @@ from typing import Any
 import pandas as pd
 
 from qtablate.errors import StoreError
-from qtablate.report import contrasts, cost, frames, scorer_agreement, token_ablation, training
-from qtablate.report.contrasts import Answers
+from qtablate.report import cost, effects, folder, frames, query_diagnostics, scorer_agreement, token_ablation, training
+from qtablate.report.answers import Answers, read_answers
+from qtablate.report.contrasts import baselines, contrasts
+from qtablate.report.csv_files import read_table
+from qtablate.report.decoders import read_decoder
 from qtablate.store import Store
 
 MARGIN = 0.02
-"""Differences below this share are of no importance unless the user says otherwise."""
-AT = "7b"
+"""Default margin: differences of accuracies below this share do not matter."""
+COST_MODEL = "7b"
+"""Default language model of the costs, a key of decoders.DECODERS."""
 
 
 class Results:
-    """Frames of one folder, each made when it is first asked for. Shares are shares, not percent; missing is missing.
+    """Frames of one results folder, each made when it is first read. Shares are shares, not percent; missing is missing.
 
     A folder whose cells are gone, as after a copy without cells/, is read from its CSV tables as they were written.
     """
 
-    def __init__(self, folder: Path | str, baseline: Mapping[str, str], margin: float, at: str) -> None:
-        self._model = cost.decoder(at)
-        self.store = Store(Path(folder))
-        self.sweep: dict[str, Any] = frames.read_sweep(self.store)
+    def __init__(self, root: Path | str, baseline: Mapping[str, str], margin: float, cost_model: str) -> None:
+        """Open a results folder: see `load` for the arguments and errors."""
+        self._decoder = read_decoder(cost_model)
+        self.store = Store(Path(root))
+        """Access to the files of the folder."""
+        self.sweep: dict[str, Any] = folder.read_sweep(self.store)
         """sweep.json: grid, recipe, sources, fingerprints, versions, what was left out."""
         self._baseline, self._margin = dict(baseline), margin
-        self.tables_only = frames.tables_only(self.store, self.sweep)
+        self.tables_only = folder.tables_only(self.store, self.sweep)
         """Why the frames are the CSV tables as they were written; empty where they are made from the cells' files."""
-        if self.tables_only and (baseline or margin != MARGIN or at != AT):
+        if self.tables_only and (baseline or margin != MARGIN or cost_model != COST_MODEL):
             raise StoreError(
                 f"{self.store.root} can only be read from its tables ({self.tables_only}), to which no other --baseline, "
-                "--margin or --at can be applied: leave them out, or run its sweep again"
+                "--margin or --cost-model can be applied: leave them out, or run its sweep again"
             )
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """A row a cell, finished or not."""
-        return self._table("cells", frames.CELL_COLUMNS, lambda: frames.cells(self.store))
+        """A row per cell, finished or not."""
+        return self._frame("cells", frames.CELL_COLUMNS, lambda: frames.cell_frame(self.store))
 
     @cached_property
     def tasks(self) -> pd.DataFrame:
-        """A row a finished cell and task."""
-        return self._table("tasks", frames.TASK_COLUMNS, lambda: frames.tasks(self.store))
+        """A row per finished cell and task."""
+        return self._frame("tasks", frames.TASK_COLUMNS, lambda: frames.task_frame(self.store))
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """A row a condition, over its finished seeds."""
-        return self._table("summary", frames.SUMMARY_COLUMNS, lambda: frames.summary(self.store, self.cells))
+        """A row per condition, over its finished seeds."""
+        return self._frame("summary", frames.SUMMARY_COLUMNS, lambda: frames.summary_frame(self.store, self.cells))
 
     @cached_property
     def training(self) -> pd.DataFrame:
-        """A row a condition: what it saw, the mix of its windows, its gradient noise scale, its extra tokens' state."""
-        return self._table("training", training.COLUMNS, lambda: training.table(self.store, self.cells))
+        """A row per condition: what it saw, its image ratio, its gradient noise scale, the state of its extra tokens."""
+        return self._frame("training", training.COLUMNS, lambda: training.training_frame(self.store, self.cells))
 
     @cached_property
     def answers(self) -> pd.DataFrame:
-        """A row a finished cell, control and item. Raises StoreError where only tables are left."""
+        """A row per finished cell, control and item. Raises StoreError where only tables are left."""
         return self._joined(self._finished, "answers.csv")
 
     @cached_property
     def train(self) -> pd.DataFrame:
-        """A row a finished cell and optimizer step. Raises StoreError where only tables are left."""
+        """A row per finished cell and optimizer step. Raises StoreError where only tables are left."""
         return self._joined(self._finished, "train.csv")
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:
-        """A row a contrast and task, `all` tasks first."""
-        return self._table(
-            "contrasts",
-            contrasts.COLUMNS,
-            lambda: contrasts.table(
-                self._given, contrasts.contrasts(self._given, contrasts.baselines(self._given, self._baseline)), self._margin
-            ),
-        )
+        """A row per contrast and task, the rows of `all` tasks first."""
+
+        def make() -> pd.DataFrame:
+            base = baselines(self._answers, self._baseline)
+            return effects.contrast_frame(self._answers, contrasts(self._answers, base), self._margin)
+
+        return self._frame("contrasts", effects.COLUMNS, make)
 
     @cached_property
     def cost(self) -> pd.DataFrame:
-        """A row a finished condition."""
-        return self._table("cost", cost.COLUMNS, lambda: cost.costs(self.summary, self._given, self._model, self._margin))
+        """A row per finished condition: its cost, and whether it is worth it."""
+        return self._frame(
+            "cost", cost.COLUMNS, lambda: cost.cost_frame(self.summary, self._answers, self._decoder, self._margin)
+        )
 
     @cached_property
     def query_diagnostics(self) -> pd.DataFrame:
-        """A row a condition with extra tokens whose cells ran with --diagnose."""
-        return self._table(
-            "query_diagnostics", token_ablation.COLUMNS, lambda: token_ablation.table(self.store, self.cells, self._margin)
+        """A row per condition with extra tokens whose cells ran with --diagnose."""
+        return self._frame(
+            "query_diagnostics",
+            query_diagnostics.COLUMNS,
+            lambda: query_diagnostics.query_diagnostics_frame(self.store, self.cells, self._margin),
         )
 
     @cached_property
     def token_ablation(self) -> pd.DataFrame:
-        """A row a condition and part of its visual tokens: accuracy without the rest."""
-        return self._table("token_ablation", token_ablation.PART_COLUMNS, lambda: token_ablation.parts(self.store, self.cells))
+        """A row per condition and part of its visual tokens: accuracy without the others."""
+        return self._frame(
+            "token_ablation", token_ablation.COLUMNS, lambda: token_ablation.token_ablation_frame(self.store, self.cells)
+        )
 
     @cached_property
     def scorer_agreement(self) -> pd.DataFrame:
-        """A row a condition whose answers were read in several ways (--scorers)."""
-        return self._table("scorer_agreement", scorer_agreement.COLUMNS, lambda: scorer_agreement.table(self.store, self.cells))
+        """A row per condition whose answers several scorers have read (--scorers)."""
+        return self._frame(
+            "scorer_agreement",
+            scorer_agreement.COLUMNS,
+            lambda: scorer_agreement.scorer_agreement_frame(self.store, self.cells),
+        )
 
     @cached_property
     def attention(self) -> pd.DataFrame:
-        """A row a cell and visual token: attention to it, and where it looks. Raises StoreError where only tables are left."""
-        return self._joined(token_ablation.diagnosed(self.store, self.cells), "attention.csv")
+        """A row per cell and visual token: attention to it, and its cross-attention to places of the frames.
+
+        Raises StoreError where only tables are left.
+        """
+        return self._joined(token_ablation.diagnosed_cells(self.store, self.cells), "attention.csv")
 
     @cached_property
     def unscored(self) -> list[dict[str, str]]:
-        """Items that the model of some finished cell could not be asked: subject, kind and detail of each, once."""
-        found: dict[tuple[str, str], dict[str, str]] = {}
+        """Items that the model of some finished cell could not score: subject, kind and detail of each, once."""
+        unscored: dict[tuple[str, str], dict[str, str]] = {}
         for key in [] if self.tables_only else self._finished:
             record = self.store.read_record(key)
-            for one in (record.figures or {}).get("unscored", ()) if record else ():
-                found.setdefault((one["subject"], one["kind"]), one)
-        return list(found.values())
+            for problem in (record.figures or {}).get("unscored", ()) if record else ():
+                unscored.setdefault((problem["subject"], problem["kind"]), problem)
+        return list(unscored.values())
 
     @cached_property
-    def _given(self) -> Answers:
-        return contrasts.read(self.store, self.cells, self.sweep)
+    def _answers(self) -> Answers:
+        return read_answers(self.store, self.cells, self.sweep)
 
-    def _table(self, name: str, columns: Sequence[str], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Made from the cells' files; where these are gone, as it was written, and empty where it is not there."""
-        return frames.read_table(self.store, name, columns) if self.tables_only else make()
+    def _frame(self, name: str, columns: Sequence[str], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Make a frame from the cells' files; where these are gone, read it as it was written, empty where it was not."""
+        return read_table(self.store, name, columns) if self.tables_only else make()
 
     def _joined(self, keys: list[str], name: str) -> pd.DataFrame:
-        """A file of every cell, one below the other, behind what names the cell."""
+        """Concatenate a file of every cell, with the columns that name the cell first."""
         if self.tables_only:
             raise StoreError(f"{self.store.root} has no {name} of its cells ({self.tables_only}): run its sweep again")
         if not keys:
             return pd.DataFrame()
-        whole = pd.concat({key: pd.read_csv(self.store.cell_file(key, name)) for key in keys}, names=["key", "row"])
-        return self._names.merge(whole.reset_index("key").reset_index(drop=True), on="key")
+        rows = pd.concat({key: pd.read_csv(self.store.cell_file(key, name)) for key in keys}, names=["key", "row"])
+        names = self.cells[["key", "seed", *folder.AXES]]
+        return names.merge(rows.reset_index("key").reset_index(drop=True), on="key")
 
     @property
     def _finished(self) -> list[str]:
         return [str(key) for key in self.cells.loc[self.cells["status"] == "ok", "key"]]
 
-    @property
-    def _names(self) -> pd.DataFrame:
-        return self.cells[["key", "seed", *frames.AXES]]
 
-
-def load(folder: Path | str, baseline: Mapping[str, str] | None = None, margin: float = MARGIN, at: str = AT) -> Results:
+def load(
+    folder: Path | str,
+    baseline: Mapping[str, str] | None = None,
+    margin: float = MARGIN,
+    cost_model: str = COST_MODEL,
+) -> Results:
     """Read a results folder.
 
     Args:
         folder: what `qtablate sweep --out` wrote, finished or not.
-        baseline: levels that others are compared with, such as {"tokens": "32"}.
-        margin: the share below which a difference does not matter (the report's --margin is in points).
-        at: the language model that costs are told for (the report's --at).
+        baseline: levels that others are compared with, by option, such as {"tokens": "32"}.
+        margin: the share below which a difference does not matter (the report's --margin is in percentage points).
+        cost_model: the language model whose costs are computed (the report's --cost-model).
 
     Raises:
         StoreError: the folder is no sweep's; or only its tables are left, and another baseline, margin or model is asked for.
-        QtablateError: an unknown language model; or, when contrasts are asked for, a baseline that is not there.
+        QtablateError: an unknown language model; or, when contrasts are read, a baseline that is not there.
     """
-    return Results(folder, baseline or {}, margin, at)
+    return Results(folder, baseline or {}, margin, cost_model)

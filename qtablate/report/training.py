@@ -1,18 +1,16 @@
-"""How the cells trained, from their train.csv: what they saw, the mix of media in their windows, the gradient noise scale, and
-whether the extra query tokens take part."""
+"""How the cells trained, from their train.csv: what they saw, the gradient noise scale, the state of the extra query tokens."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from qtablate.report.frames import AXES
-from qtablate.report.labels import heads, levels_of, shown_axes
-from qtablate.report.token_ablation import COPIES, FROZEN, remedy
+from qtablate.report.extra_tokens import extra_state
+from qtablate.report.folder import AXES
 from qtablate.store import Store
-from qtablate.table import TOO_FEW, Table, number, percent
 
 COLUMNS = (
     *AXES,
@@ -39,14 +37,20 @@ COLUMNS = (
     "vs_critical_batch",
 )
 BLOCKS = 5
-"""Of consecutive steps that the second half of each run is cut into: neighbouring steps tell much the same."""
-UNKNOWN = 10
-"""Factor either way from which on the interval of a noise scale leaves its order of magnitude open."""
+"""Blocks of consecutive steps into which the second half of each run is cut: neighboring steps have similar gradients."""
+_LARGEST_LOG = 300.0
+"""Largest logarithm of the factor between a noise scale and the ends of its interval: exp of more overflows a float."""
 
 
-def table(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
-    """A row a condition, mean of its finished seeds. Shares and updates are of the second half of the steps, where the start is
-    forgotten; the mix of media of all of them."""
+def training_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per condition, mean of its finished seeds.
+
+    Updates and noise are those of the second half of the steps, when the start is forgotten; the image ratio is that of all.
+
+    Args:
+        store: the results folder.
+        cells: its frame of cells.
+    """
     rows = []
     for condition, group in cells[cells["status"] == "ok"].groupby(list(AXES), sort=False):
         runs = [pd.read_csv(store.cell_file(str(key), "train.csv")) for key in group["key"]]
@@ -62,46 +66,54 @@ def table(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
             row[name] = _mean([float(run[name].mean()) for run in late])
         for name in ("extra_cosine", "extra_rank"):
             row[name] = _mean([float(run[name].iloc[-1]) for run in runs])
-        row["extra_state"] = state(row["extra_update"], row["query_update"], row["extra_cosine"])
-        one_medium = row["mixing"] != "mixed" and 0 < row["image_ratio"] < 1
+        row["extra_state"] = trained_state(row["extra_update"], row["query_update"], row["extra_cosine"])
+        one_medium = row["mixing"] != "mixed" and 0 < row["image_ratio"] < 1  # micro-batches differ by more than their noise
         row |= noise_scale([] if one_medium else late)
-        row["vs_critical_batch"] = _beside(
+        row["vs_critical_batch"] = _vs_critical_batch(
             float(row["effective_batch_size"]), row["noise_scale_ci_low"], row["noise_scale_ci_high"]
         )
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def state(extra_update: float | None, query_update: float | None, extra_cosine: float | None) -> str:
-    """What extra tokens that are no use are called; empty for sound ones, and where there are none."""
+def trained_state(extra_update: float | None, query_update: float | None, extra_cosine: float | None) -> str:
+    """Return the state of the extra tokens: `frozen`, `copies`, or empty for sound ones and where there are none.
+
+    Args:
+        extra_update: length of a step of the extra tokens, relative to their norm; None where there are none.
+        query_update: that of the base tokens.
+        extra_cosine: mean cosine of pairs of extra tokens at the end.
+    """
     if extra_update is None:
         return ""
-    if query_update and extra_update < FROZEN * query_update:
-        return "frozen"
-    return "copies" if extra_cosine is not None and extra_cosine > COPIES else ""
+    return extra_state(extra_update / query_update if query_update else None, extra_cosine)
 
 
-def noise_scale(runs: list[pd.DataFrame]) -> dict[str, float | None]:
-    """Of some windows of the seeds' runs: mean variance over mean signal, in samples, with a 95 % interval by leaving out one
-    block of steps at a time (jackknife of the logarithm). Missing where no window tells, or where the signal drowns."""
+def noise_scale(runs: Sequence[pd.DataFrame]) -> dict[str, float | None]:
+    """Estimate the gradient noise scale, in samples, with a 95 % interval (McCandlish et al. 2018, arXiv 1812.06162).
+
+    It is the mean variance over the mean squared gradient. The interval is a jackknife of its logarithm that leaves out one
+    block of steps at a time. The figures are missing where no window measured it, or where noise hides the gradient.
+
+    Args:
+        runs: steps of each seed, with `grad_signal` and `grad_noise`.
+    """
     missing: dict[str, float | None] = dict.fromkeys(("noise_scale", "noise_scale_ci_low", "noise_scale_ci_high"), None)
-    missing["noise_blocks"] = 0
-    blocks = []
+    blocks: list[Any] = []
     for run in runs:
         known = run[["grad_signal", "grad_noise"]].dropna().to_numpy(np.float64)
-        blocks += (
-            [block.sum(axis=0) for block in np.array_split(known, min(BLOCKS, len(known))) if len(block)] if len(known) else []
-        )
+        if len(known):
+            blocks += [block.sum(axis=0) for block in np.array_split(known, min(BLOCKS, len(known)))]
     if len(blocks) < 2:
-        return missing
-    sums = np.array(blocks)
+        return {**missing, "noise_blocks": 0}
+    sums = np.array(blocks)  # (blocks, 2)
     signal, noise = sums.sum(axis=0)
     left_out = sums.sum(axis=0) - sums
     if signal <= 0 or noise <= 0 or (left_out <= 0).any():
         return {**missing, "noise_blocks": len(blocks)}
     logs = np.log(left_out[:, 1] / left_out[:, 0])
     spread = math.sqrt((len(logs) - 1) / len(logs) * float(((logs - logs.mean()) ** 2).sum()))
-    reach = min(float(stats.t.ppf(0.975, len(logs) - 1)) * spread, 300.0)  # beyond it a float ends
+    reach = min(float(stats.t.ppf(0.975, len(logs) - 1)) * spread, _LARGEST_LOG)
     scale = float(noise / signal)
     return {
         "noise_scale": scale,
@@ -111,109 +123,14 @@ def noise_scale(runs: list[pd.DataFrame]) -> dict[str, float | None]:
     }
 
 
-def _beside(batch: float, low: float | None, high: float | None) -> str:
+def _vs_critical_batch(batch: float, low: float | None, high: float | None) -> str:
+    """Say where a batch stands relative to the interval of the noise scale, the critical batch: `below`, `near` or `above`."""
     if low is None or high is None:
         return ""
     return "below" if batch < low else "above" if batch > high else "near"
 
 
 def _mean(values: list[float]) -> float | None:
+    """Average the values that are not missing."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else None
-
-
-def sheet(table: pd.DataFrame) -> Table | None:
-    """A row a condition: what it saw and how it trained."""
-    if table.empty:
-        return None
-    shown = shown_axes(table)
-    rows, warnings = [], []
-    for row in table.to_dict("records"):
-        named = levels_of({str(name): value for name, value in row.items()}, shown)
-        updates = ["" if pd.isna(row[name]) else f"{100 * row[name]:.2g}" for name in ("extra_update", "query_update")]
-        rows.append(
-            (
-                *named,
-                number(row["effective_batch_size"]),
-                number(row["samples_seen"]),
-                number(row["steps"]),
-                number(row["supervised_tokens"]),
-                "" if pd.isna(row["peak_learning_rate"]) else f"{row['peak_learning_rate']:.3g}",
-                percent(row["image_ratio"])
-                + ("" if pd.isna(row["image_ratio_sd"]) else f" sd {percent(row['image_ratio_sd'])}"),
-                _scale(row),
-                " / ".join(updates) if updates[0] else "",
-                number(row["extra_cosine"], 2),
-                number(row["extra_rank"], 1),
-                str(row["extra_state"]),
-            )
-        )
-        if row["extra_state"]:
-            warnings.append(f"{' / '.join(named)} ({' / '.join(heads(shown))}) {_mends(row)}")
-    columns = (
-        *heads(shown),
-        "batch",
-        "samples",
-        "steps",
-        "supervised tokens",
-        "peak rate",
-        "images %",
-        "gradient noise scale",
-        "moved extra/base %",
-        "cosine",
-        "rank",
-        "extra tokens are",
-    )
-    note = "samples, steps, supervised tokens: of a cell, mean of the seeds; images: of a window's samples, sd over windows"
-    if table["noise_scale"].notna().any():
-        note += (
-            "; gradient noise scale: in samples (McCandlish et al. 2018), over the second half of the steps, 95 % interval, "
-            "told where several micro-batches share a window; it speaks of optimizer steps, not of samples: below it a larger "
-            "batch makes fewer steps nearly enough, above it hardly. It says nothing of which batch is best for a fixed number "
-            "of samples, and ignores AdamW and the learning rate"
-        )
-        if any(_scale(row) == TOO_FEW for row in table.to_dict("records")):
-            note += f"; {TOO_FEW} steps: the interval is wider than a factor of {UNKNOWN} either way"
-    if table["extra_rank"].notna().any():
-        note += (
-            "; moved: by a step, relative to their norm, second half; cosine (mean over pairs) and effective rank: of the "
-            "extra tokens at the end"
-        )
-    skipped = int(table["skipped_windows"].sum() + table["overflows"].sum())
-    if skipped:
-        note += f"; windows without a step, for want of supervised tokens or of finite fp16 gradients: {skipped} a seed in all"
-    note += "." + "".join(f"\nWarning: {one}" for one in warnings)
-    used = [n for n, _ in enumerate(columns) if any(row[n] for row in rows)]
-    keep = {"batch", "samples", "steps", "supervised tokens"}
-    optional = (
-        "rank",
-        "cosine",
-        "moved extra/base %",
-        "peak rate",
-        "images %",
-        "extra tokens are",
-        "gradient noise scale",
-    )
-    names = tuple(columns[n] for n in used)
-    return Table(
-        "Training",
-        names,
-        tuple(tuple(row[n] for n in used) for row in rows),
-        note,
-        optional=tuple(name for name in optional if name in names and name not in keep),
-    )
-
-
-def _mends(row: dict[Any, Any]) -> str:
-    says = {
-        "copies": "have extra tokens that are copies of one another: they act as few.",
-        "frozen": "have frozen extra tokens: they hardly move while the base queries do.",
-    }
-    return f"{says[row['extra_state']]} {remedy(row['extra_state'], row['extra_init'], row['extra_lr'])}"
-
-
-def _scale(row: dict[Any, Any]) -> str:
-    scale, low, high = (row[f"noise_scale{part}"] for part in ("", "_ci_low", "_ci_high"))
-    if pd.isna(scale):
-        return ""
-    return TOO_FEW if high > UNKNOWN**2 * low else f"{number(scale)} ({number(low)} to {number(high)})"

@@ -31,7 +31,8 @@ from qtablate.model.features import FeatureFiles
 from qtablate.model.load import base_scores, fingerprint, read_config, visual_tokens
 from qtablate.model.rows import Surgery
 from qtablate.records import of_cell
-from qtablate.report.frames import refuse_loss, write_tables
+from qtablate.report.folder import validate_overwrite
+from qtablate.report.frames import write_tables
 from qtablate.store import Store
 from qtablate.sweep.forecast import SECONDS, Estimate, Forecast, Load, forecast, makespan, probe_order
 from qtablate.table import Table
@@ -582,7 +583,7 @@ def execute(sweep: Sweep, cell_timeout: float | None = None) -> Generator[Event,
 def write_sweep_file(sweep: Sweep) -> None:
     """sweep.json, then every table that the cells on disk allow. Raises StoreError where that would replace the only trace of
     other finished cells, or cannot be written."""
-    refuse_loss(sweep.store, {cell.key for cell in sweep.cells})
+    validate_overwrite(sweep.store, {cell.key for cell in sweep.cells})
     problems, items = _left_out(sweep)
     sweep.store.write_sweep(
         {

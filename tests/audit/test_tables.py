@@ -171,7 +171,7 @@ def test_figures_are_whole_at_any_width(width):
             console.print(sheet.rich(width))
         shown = capture.get()
         assert max(map(len, shown.splitlines())) <= width
-        gone = " ".join(shown.split()).partition("(No room for: ")[2].partition(".)")[0].split(", ")
+        gone = " ".join(shown.split()).partition("(Not shown: ")[2].partition(".)")[0].split(", ")
         kept = [n for n, name in enumerate(sheet.columns) if name not in gone]
         assert len(kept) > 5
         for row in sheet.rows:

@@ -22,10 +22,13 @@ import pandas as pd
 from learner import markdown
 
 import qtablate
-from qtablate.report import batch_split_check, tables, training
+from qtablate.report import tables
+from qtablate.report.answers import read_answers
+from qtablate.report.batch_split_check import split_pairs
 from qtablate.report.build import report
-from qtablate.report.contrasts import ALL, SIMPLE, Contrast, read, table
-from qtablate.report.frames import budget
+from qtablate.report.contrasts import SIMPLE, Contrast
+from qtablate.report.effects import ALL, contrast_frame
+from qtablate.report.folder import budget_text
 from qtablate.report.results import Results
 from qtablate.store import Store
 
@@ -46,13 +49,13 @@ MARGIN = 0.02
 
 def from_the_smallest(results: Results) -> str:
     """Every condition against micro-batches of 8 without accumulation, on the same samples."""
-    given = read(results.store, results.cells, results.sweep)
+    given = read_answers(results.store, results.cells, results.sweep)
     place = {axis: number for number, axis in enumerate(given.axes)}
     batch, accum, rate = place["micro_batch_size"], place["accumulate_grad_batches"], place["lr_scaling"]
     start = next(one for one in given.conditions if (one[batch], one[accum]) == (8, 1))
     others = [one for one in given.conditions if one != start]
     wanted = [Contrast(SIMPLE, "condition", n, "8 x 1", {one: 1.0, start: -1.0}) for n, one in enumerate(others)]
-    found = table(given, wanted, MARGIN, tasks=False)
+    found = contrast_frame(given, wanted, MARGIN, per_task=False)
     rows = [
         {
             "micro-batch": others[row["level"]][batch],
@@ -72,10 +75,10 @@ def from_the_smallest(results: Results) -> str:
 def section(folder: Path) -> str:
     results = qtablate.load(folder)
     sheets = [
-        tables.summary_table(results.summary, f"{budget(results.sweep)} a cell"),
-        training.sheet(results.training),
+        tables.summary_table(results.summary, f"{budget_text(results.sweep)} per cell"),
+        tables.training_table(results.training),
         tables.contrast_table(results.contrasts),
-        tables.batch_split_table(batch_split_check.pairs(results.store, results.cells), results.cells),
+        tables.batch_split_table(split_pairs(results.store, results.cells), results.cells),
     ]
     parts = [sheet.markdown().replace("## ", "### ", 1) for sheet in sheets if sheet]
     if folder.name == "batches":
@@ -90,15 +93,15 @@ def answered(folder: Path) -> str:
     said = [
         line
         for axis in dict.fromkeys(found["axis"])
-        for line in tables.in_words(found[(found["axis"] == axis) & (found["kind"] == SIMPLE)])
+        for line in tables.contrast_sentences(found[(found["axis"] == axis) & (found["kind"] == SIMPLE)])
     ]
-    sheet = training.sheet(results.training)
-    batch_split_table = tables.batch_split_table(batch_split_check.pairs(results.store, results.cells), results.cells)
+    sheet = tables.training_table(results.training)
+    batch_split_table = tables.batch_split_table(split_pairs(results.store, results.cells), results.cells)
     lines = [f"- {line}" for line in said] + [f"- {line}" for line in sheet.note.splitlines()[1:]]
     if batch_split_table:
-        lines.append(f"- Equal effective batches: {batch_split_table.note.rpartition('. ')[2]}")
+        lines.append(f"- Batch split check: {batch_split_table.note.rpartition('. ')[2]}")
     seeds = sorted({int(n) for n in results.summary["seeds_done"]})
-    head = f"{budget(results.sweep)} a cell, {' to '.join(map(str, seeds))} seeds, {results.sweep['items']} items."
+    head = f"{budget_text(results.sweep)} per cell, {' to '.join(map(str, seeds))} seeds, {results.sweep['items']} items."
     return "\n".join([f"## {folder.name}", "", QUESTIONS[folder.name], "", head, "", *lines])
 
 

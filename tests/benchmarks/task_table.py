@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from learner import markdown
 
-from qtablate.report.frames import answers, cells
+from qtablate.report.frames import answer_frame, cell_frame
 from qtablate.statistics.clustered import clustered_mean
 from qtablate.store import Store
 
@@ -23,10 +23,10 @@ TEXT_ONLY = Path(__file__).parents[2] / "results" / "nano" / "text_only.csv"
 
 def task_table(store: Store, text_only: pd.DataFrame) -> pd.DataFrame:
     """All figures in percent."""
-    table = cells(store)
+    table = cell_frame(store)
     table = table[(table["status"] == "ok") & table["extra_init"].isin(["normal", "none"])]
     keys = {tokens: list(table.loc[table["extra_num_query_tokens"] == tokens, "key"]) for tokens in TOKENS}
-    given = {tokens: answers(store, some) for tokens, some in keys.items()}
+    given = {tokens: answer_frame(store, some) for tokens, some in keys.items()}
     base = store.read_sweep().get("base") or {}
     readers = text_only[text_only["texts"] == "as asked"].set_index("task")
     rows = []

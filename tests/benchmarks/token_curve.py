@@ -13,7 +13,8 @@ import pandas as pd
 from learner import markdown
 
 import qtablate
-from qtablate.report.contrasts import ALL, SIMPLE
+from qtablate.report.contrasts import SIMPLE
+from qtablate.report.effects import ALL
 
 AXIS = "extra_num_query_tokens"
 
@@ -26,8 +27,8 @@ def curve(folder: Path) -> pd.DataFrame:
     rows = []
     for row in results.summary.sort_values(["extra_init", AXIS]).to_dict("records"):
         mine = found[found["level"] == row[AXIS]]
-        if found["at"].str.contains("extra_init").any():
-            mine = mine[mine["at"].str.contains(f"extra_init={row['extra_init']}")]
+        if found["fixed_levels"].str.contains("extra_init").any():
+            mine = mine[mine["fixed_levels"].str.contains(f"extra_init={row['extra_init']}")]
         points = mine.to_dict("records")[0] if len(mine) else dict.fromkeys(("difference", "ci_low", "ci_high", "p_holm"))
         rows.append(
             {

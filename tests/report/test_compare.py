@@ -15,7 +15,7 @@ from qtablate.errors import QtablateError, StoreError
 from qtablate.grid import RECORD_SCHEMA, Condition
 from qtablate.records import Figures, Record, TaskScore
 from qtablate.report.compare import compare
-from qtablate.report.frames import AXES
+from qtablate.report.folder import AXES
 from qtablate.report.tables import comparison_table
 from qtablate.statistics.clustered import ClusteredMean
 from qtablate.store import Store
@@ -122,16 +122,16 @@ def write(
 def test_a_folder_against_itself_differs_nowhere(tmp_path):
     one = write(tmp_path / "one", {0: 0.5, 8: 0.6})
     found = compare(one, one, 0.02)
-    assert found.table["difference"].tolist() == [0, 0]
-    assert set(found.table["verdict"]) == {"identical"}
+    assert found.frame["difference"].tolist() == [0, 0]
+    assert set(found.frame["verdict"]) == {"identical"}
     assert found.differing == ()
-    assert "nothing differs" in comparison_table(found).note
+    assert "no setting and no answer differs" in comparison_table(found).note
 
 
 def test_a_better_one_is_better_and_what_differs_is_named(tmp_path):
     one, two = write(tmp_path / "one", {0: 0.5, 8: 0.6}), write(tmp_path / "two", {0: 0.5, 8: 0.8, 16: 0.8}, warm_up=0.1)
     found = compare(one, two, 0.02)
-    rows = found.table.set_index("extra_num_query_tokens")
+    rows = found.frame.set_index("extra_num_query_tokens")
     assert rows["verdict"].to_dict() == {0: "identical", 8: "better"}
     assert rows.loc[8, "difference"] == pytest.approx(rows.loc[8, "accuracy_second"] - rows.loc[8, "accuracy_first"])
     assert set(rows["paired"]) == {True}
@@ -140,35 +140,35 @@ def test_a_better_one_is_better_and_what_differs_is_named(tmp_path):
     sheet = comparison_table(found)
     assert sheet.title == "one (first) and two (second): second minus first"
     assert "recipe.warm_up: 0.2 -> 0.1" in sheet.note
-    assert "0 conditions of the first alone and 1 of the second" in sheet.note
+    assert "0 conditions that only the first has and 1 that only the second has" in sheet.note
 
 
 def test_sweeps_that_hold_other_budgets_are_not_comparable(tmp_path):
     one, two = write(tmp_path / "one", {0: 0.5, 8: 0.5}), write(tmp_path / "two", {0: 0.5, 8: 0.9}, samples=128)
     found = compare(one, two, 0.02)
-    assert set(found.table["verdict"]) == {"not comparable"}
-    assert "the first holds 64 samples a cell, the second 128 samples" in comparison_table(found).note
+    assert set(found.frame["verdict"]) == {"not comparable"}
+    assert "the budget of the first is 64 samples per cell, that of the second 128 samples" in comparison_table(found).note
 
 
 def test_rates_that_are_scaled_from_other_batches_are_not_comparable(tmp_path):
     one, two = (write(tmp_path / f"{batch}", {8: 0.5}, scaling="sqrt", lr_batch=batch) for batch in (8, 64))
     found = compare(one, two, 0.02)
-    assert set(found.table["verdict"]) == {"not comparable"}
-    assert found.table["ci_low"].isna().all()
+    assert set(found.frame["verdict"]) == {"not comparable"}
+    assert found.frame["ci_low"].isna().all()
     assert found.differing == ("grid.lr_batch: 8 -> 64",)
     plain = [write(tmp_path / f"plain{batch}", {8: 0.5}, lr_batch=batch) for batch in (8, 64)]  # where nothing is scaled
     found = compare(*plain, 0.02)
-    assert set(found.table["verdict"]) == {"identical"}
+    assert set(found.frame["verdict"]) == {"identical"}
     assert found.differing == ()
-    assert found.table["effective_batch_size"].tolist() == [16]
+    assert found.frame["effective_batch_size"].tolist() == [16]
 
 
 def test_other_items_are_two_independent_means(tmp_path):
     """Wider than paired ones, and Welch's interval where clips have one item and seeds are one."""
     one = write(tmp_path / "one", {0: 0.5}, seeds=(1,))
     two = write(tmp_path / "two", {0: 0.5}, seeds=(1,), shift=0.1, benchmark="another")
-    paired = compare(one, write(tmp_path / "same", {0: 0.5}, seeds=(1,), shift=0.1), 0.02).table.iloc[0]
-    apart = compare(one, two, 0.02).table.iloc[0]
+    paired = compare(one, write(tmp_path / "same", {0: 0.5}, seeds=(1,), shift=0.1), 0.02).frame.iloc[0]
+    apart = compare(one, two, 0.02).frame.iloc[0]
     assert apart["difference"] == pytest.approx(paired["difference"])
     assert apart["stderr"] > 1.5 * paired["stderr"]
     assert not apart["paired"]
@@ -178,7 +178,7 @@ def test_other_items_are_two_independent_means(tmp_path):
         arms.append(answers[answers["control"] == "full"].groupby("cluster")["correct"].mean())
     welch = stats.ttest_ind(arms[1], arms[0], equal_var=False)
     assert apart["p"] == pytest.approx(welch.pvalue, rel=1e-6)
-    assert "not the same items" in comparison_table(compare(one, two, 0.02)).note
+    assert "did not score the same items" in comparison_table(compare(one, two, 0.02)).note
 
 
 def test_what_cannot_be_compared(tmp_path):

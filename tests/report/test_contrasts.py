@@ -10,20 +10,10 @@ import pytest
 from qtablate.axes import settled
 from qtablate.errors import QtablateError
 from qtablate.report import tables
-from qtablate.report.contrasts import (
-    ALL,
-    INTERACTION,
-    MAIN,
-    SIMPLE,
-    Answers,
-    Contrast,
-    axes_of,
-    baselines,
-    contrasts,
-    noise_of,
-    table,
-    verdict,
-)
+from qtablate.report.answers import Answers, axes_of
+from qtablate.report.contrasts import INTERACTION, MAIN, SIMPLE, Contrast, baselines, contrasts
+from qtablate.report.effects import ALL, contrast_frame, seed_variance_of
+from qtablate.report.verdicts import verdict
 
 AXES = axes_of("micro-batch")
 ITEMS = 200
@@ -53,12 +43,12 @@ GRID = {condition(tokens, accum): 0.0 for tokens in (0, 32, 64) for accum in (1,
 
 def made(answers, margin=0.02, **asked):
     wanted = contrasts(answers, baselines(answers, asked))
-    return wanted, table(answers, wanted, margin)
+    return wanted, contrast_frame(answers, wanted, margin)
 
 
 def test_a_grid_of_two_axes_has_simple_and_averaged_contrasts_and_interactions():
     wanted, _ = made(given(GRID))
-    names = {(one.kind, one.axis, one.level, one.at, one.other_level) for one in wanted}
+    names = {(one.kind, one.axis, one.level, one.fixed_levels, one.other_level) for one in wanted}
     t, a = "extra_num_query_tokens", "accumulate_grad_batches"
     assert names == {
         *((SIMPLE, t, level, ((a, (accum,)),), None) for level in (32, 64) for accum in (1, 4)),
@@ -77,7 +67,7 @@ def test_a_grid_of_two_axes_has_simple_and_averaged_contrasts_and_interactions()
 def test_differences_are_those_of_the_answers():
     answers = given({one: 0.05 * number for number, one in enumerate(GRID)})
     _, rows = made(answers)
-    mean = {one: np.mean([right for (c, _), right in answers.right.items() if c == one]) for one in GRID}
+    mean = {one: np.mean([right for (c, _), right in answers.correct.items() if c == one]) for one in GRID}
     row = rows[(rows["kind"] == SIMPLE) & (rows["level"] == 64) & (rows["fixed_levels"] == "accumulate_grad_batches=4")].iloc[0]
     assert row["difference"] == pytest.approx(mean[condition(64, 4)] - mean[condition(0, 4)])
     row = rows[(rows["kind"] == INTERACTION) & (rows["level"] == 32)].iloc[0]
@@ -88,7 +78,7 @@ def test_differences_are_those_of_the_answers():
     assert row["difference"] == pytest.approx(fours - ones)
     a_task = rows[(rows["task"] == "b") & (rows["kind"] == MAIN) & (rows["level"] == 32)].iloc[0]
     which = answers.tasks == "b"
-    part = {one: np.mean([right[which] for (c, _), right in answers.right.items() if c == one]) for one in GRID}
+    part = {one: np.mean([right[which] for (c, _), right in answers.correct.items() if c == one]) for one in GRID}
     assert a_task["difference"] == pytest.approx(np.mean([part[condition(32, a)] - part[condition(0, a)] for a in (1, 4)]))
     assert a_task["n_items"] == ITEMS / 2
 
@@ -121,12 +111,12 @@ def test_zeros_and_normal_have_one_baseline_without_extra_tokens():
     effects = {condition(0): 0.0} | {condition(t, init=i): 0.1 for t in (32, 64) for i in ("normal", "zeros")}
     wanted, rows = made(given(effects))
     tokens = [one for one in wanted if one.axis == "extra_num_query_tokens" and one.kind == SIMPLE]
-    assert {(one.level, one.at) for one in tokens} == {
+    assert {(one.level, one.fixed_levels) for one in tokens} == {
         (level, (("extra_init", (init,)),)) for level in (32, 64) for init in ("normal", "zeros")
     }
     assert all(condition(0) in one.weights for one in tokens)
     inits = [one for one in wanted if one.axis == "extra_init" and one.kind == SIMPLE]
-    assert [(one.level, one.baseline, one.at) for one in inits] == [
+    assert [(one.level, one.baseline, one.fixed_levels) for one in inits] == [
         ("zeros", "normal", (("extra_num_query_tokens", (level,)),)) for level in (32, 64)
     ]
     assert not [one for one in wanted if one.kind == INTERACTION]  # 0 tokens with zeros is not another condition
@@ -225,19 +215,19 @@ def test_each_axis_has_a_family_of_its_own():
 def test_every_verdict_has_its_words():
     _, rows = made(given({condition(0): 0.0, condition(32): 0.15, condition(64): -0.15, condition(96): 0.0}, items=1000))
     rows.loc[(rows["task"] == ALL) & (rows["level"] == 96), "verdict"] = "undecided"
-    more, less, open_ = tables.in_words(rows)
-    assert more.startswith("extra tokens 32 - 0: more, +")
-    assert less.startswith("extra tokens 64 - 0: less, -")
+    more, less, open_ = tables.contrast_sentences(rows)
+    assert more.startswith("extra tokens 32 - 0: better, +")
+    assert less.startswith("extra tokens 64 - 0: worse, -")
     assert open_.startswith("extra tokens 96 - 0: undecided, ")
-    assert open_.endswith("points could have been seen.")
+    assert open_.endswith("points would have been detectable.")
     rows.loc[(rows["task"] == ALL) & (rows["level"] == 96), "verdict"] = "equivalent"
-    assert "the same within 2.0 points" in tables.in_words(rows)[2]
-    assert tables.contrast_table(rows).note.endswith(" ".join(tables.in_words(rows)))
+    assert "equivalent within 2.0 points" in tables.contrast_sentences(rows)[2]
+    assert tables.contrast_table(rows).note.endswith(" ".join(tables.contrast_sentences(rows)))
 
 
 def test_words_are_those_of_averages_where_there_are_any_and_of_interactions():
     _, rows = made(given(GRID, items=1000))
-    said = tables.in_words(rows)
+    said = tables.contrast_sentences(rows)
     assert len(said) == 2 + 1 + 2  # tokens and accumulation averaged, and the interactions
     assert "mean of accum 1+4" in said[0]
 
@@ -261,7 +251,7 @@ def ruled(accum, norm="tokens", scaling="none", batch=8):
 def test_an_incorrect_rule_is_compared_with_the_right_one_and_in_nothing_else():
     answers = given({ruled(1): 0.0, ruled(4): 0.0, ruled(4, "micro_mean"): -0.1, ruled(4, "none"): -0.2})
     wanted, rows = made(answers)
-    found = {(one.axis, one.level, one.at) for one in wanted}
+    found = {(one.axis, one.level, one.fixed_levels) for one in wanted}
     a = "accumulate_grad_batches"
     assert found == {
         *(("loss_norm", norm, ((a, (4,)),)) for norm in ("micro_mean", "none")),
@@ -281,7 +271,7 @@ def test_a_level_that_is_called_none_is_a_level():
     """`none` stands for no initial value, but for a learning rate that is not scaled too."""
     effects = {ruled(1): 0.0, ruled(4): 0.0, ruled(4, scaling="sqrt"): 0.1, ruled(4, scaling="linear"): 0.1}
     answers = given(effects)
-    answers = replace(answers, lr_batch=8)
+    answers = replace(answers, reference_batch=8)
     wanted, _ = made(answers)
     simple = {(one.axis, one.level, one.baseline) for one in wanted if one.kind == SIMPLE}
     assert simple == {
@@ -296,7 +286,7 @@ def test_a_level_that_is_called_none_is_a_level():
 def test_conditions_with_more_of_what_is_held_are_not_comparable():
     one, two = condition(0), condition(32)
     for amounts, comparable in (((600, 600), True), ((600, 597), True), ((600, 500), False)):
-        answers = replace(given({one: 0.0, two: 0.3}), held=dict(zip((one, two), amounts, strict=True)))
+        answers = replace(given({one: 0.0, two: 0.3}), budgets=dict(zip((one, two), amounts, strict=True)))
         _, rows = made(answers)
         assert set(rows["verdict"] == "not comparable") == {not comparable}
         said = tables.contrast_table(rows).note
@@ -311,7 +301,7 @@ def levelled(tokens, accum, *, batch=8, extra_lr=1.0, scaling="none", norm="toke
 
 
 def laid_out(conditions, lr_batch=8):
-    return replace(given(dict.fromkeys(conditions, 0.0)), lr_batch=lr_batch)
+    return replace(given(dict.fromkeys(conditions, 0.0)), reference_batch=lr_batch)
 
 
 ONE_LEVEL = {
@@ -380,7 +370,7 @@ def test_a_restless_incorrect_condition_makes_no_other_less_sure():
     wild = np.random.default_rng(8)
     shares = {1: 0.1, 2: 0.9, 3: 0.5}
     incorrect = {(ruled(4, "none"), seed): (wild.uniform(size=ITEMS) < share).astype(float) for seed, share in shares.items()}
-    beside = replace(plain, right={**plain.right, **incorrect})
+    beside = replace(plain, correct={**plain.correct, **incorrect})
     asked = "axis == 'accumulate_grad_batches' and task == 'all'"
     both = [made(answers)[1].query(asked)["stderr"].tolist() for answers in (plain, beside)]
     assert both[0] == both[1]
@@ -394,8 +384,8 @@ def test_conditions_that_are_one_run_count_once():
     assert answers.run_of(ruled(1, batch=32)) == answers.run_of(ruled(4)) != answers.run_of(ruled(1))
     assert answers.run_of(ruled(4, "none")) == ruled(4, "none")
     everything = np.ones(ITEMS, dtype=bool)
-    assert noise_of(answers, everything).dof == 2  # of 2 runs and 3 seeds; 4 if there were 3 runs
+    assert seed_variance_of(answers, everything).dof == 2  # of 2 runs and 3 seeds; 4 if there were 3 runs
     apart = {ruled(1): -1.0, ruled(4): 0.5, ruled(1, batch=32): 0.5}
-    rows = table(answers, [Contrast(MAIN, "batch", 32, 8, apart)], 0.02, tasks=False)
-    noise = noise_of(answers, everything).variance
+    rows = contrast_frame(answers, [Contrast(MAIN, "batch", 32, 8, apart)], 0.02, per_task=False)
+    noise = seed_variance_of(answers, everything).variance
     assert float(rows["stderr"].iloc[0]) ** 2 >= 2 * noise / 3  # not 1.5, as of three runs

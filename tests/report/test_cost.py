@@ -12,8 +12,10 @@ from transformers import LlamaConfig, LlamaModel
 
 from qtablate.errors import QtablateError
 from qtablate.grid import Condition
-from qtablate.report.contrasts import Answers, axes_of
-from qtablate.report.cost import DECODERS, Decoder, advice, costs, decoder, front
+from qtablate.report.advice import advice
+from qtablate.report.answers import Answers, axes_of
+from qtablate.report.cost import cost_frame, pareto
+from qtablate.report.decoders import DECODERS, Decoder, read_decoder
 
 TINY = Decoder("tiny", 2, 32, 4, 2, 48, 8)
 
@@ -64,24 +66,24 @@ def test_a_config_json_is_a_model(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"text_config": config}))
     for name in (folder, folder / "config.json"):
-        found = decoder(str(name))
+        found = read_decoder(str(name))
         assert (found.name, found.prefill_flops(5)) == ("mine", TINY.prefill_flops(5))
     del config["hidden_size"]
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(QtablateError, match="no 'hidden_size'"):
-        decoder(str(folder))
+        read_decoder(str(folder))
     for text in ("[]", "{", '{"hidden_size": "x"}'):
         (folder / "config.json").write_text(text)
-        with pytest.raises(QtablateError, match="--at"):
-            decoder(str(folder))
+        with pytest.raises(QtablateError, match="--cost-model"):
+            read_decoder(str(folder))
     with pytest.raises(QtablateError, match="neither one of 7b, 13b"):
-        decoder("8b")
+        read_decoder("8b")
 
 
 def test_nothing_beats_what_is_on_the_front():
-    assert front([1, 2, 3, 3], [0.5, 0.4, 0.6, 0.7]) == [True, False, False, True]
-    assert front([1, 1], [0.5, 0.5]) == [True, True]
-    assert front([], []) == []
+    assert pareto([1, 2, 3, 3], [0.5, 0.4, 0.6, 0.7]) == [True, False, False, True]
+    assert pareto([1, 1], [0.5, 0.5]) == [True, True]
+    assert pareto([], []) == []
 
 
 def condition(tokens):
@@ -125,7 +127,7 @@ def given(effects, items=4000):
 
 def test_the_cheapest_that_is_as_good_is_advised():
     conditions = summary({0: 0.5, 8: 0.695, 64: 0.7})
-    table = costs(conditions, given({0: 0.0, 8: 0.195, 64: 0.2}), DECODERS["7b"], 0.02)
+    table = cost_frame(conditions, given({0: 0.0, 8: 0.195, 64: 0.2}), DECODERS["7b"], 0.02)
     assert list(table["equivalent_to_best"]) == ["", "equivalent", "best"]
     assert list(table["pareto_by_tokens"]) == [True, True, True]
     assert list(table["prefill_gflops_added"] > 0) == [True] * 3
@@ -142,8 +144,8 @@ def test_an_incorrect_condition_is_neither_best_nor_on_a_front():
     third = table.tail(1).assign(**asdict(wrong), incorrect="loss_norm=micro_mean", accuracy=0.9)
     table = pd.concat([table, third], ignore_index=True)
     answers = given({0: 0.0, 64: 0.1})
-    answers = replace(answers, right={**answers.right, **{(astuple(wrong), seed): np.ones(4000) for seed in (0, 1)}})
-    found = costs(table, answers, DECODERS["7b"], 0.02)
+    answers = replace(answers, correct={**answers.correct, **{(astuple(wrong), seed): np.ones(4000) for seed in (0, 1)}})
+    found = cost_frame(table, answers, DECODERS["7b"], 0.02)
     assert list(found["equivalent_to_best"]) == ["", "best", ""]
     assert list(found["pareto_by_tokens"]) == [True, True, False]
     assert "incorrect" not in advice(found, table, 0.02)
@@ -151,7 +153,7 @@ def test_an_incorrect_condition_is_neither_best_nor_on_a_front():
 
 def test_where_nothing_cheaper_is_surely_as_good_it_is_said():
     conditions = summary({0: 0.5, 8: 0.6, 64: 0.7})
-    table = costs(conditions, given({0: 0.0, 8: 0.1, 64: 0.2}), DECODERS["7b"], 0.02)
+    table = cost_frame(conditions, given({0: 0.0, 8: 0.1, 64: 0.2}), DECODERS["7b"], 0.02)
     assert list(table["equivalent_to_best"]) == ["", "", "best"]
     assert "No cheaper condition is surely within 2 points" in advice(table, conditions, 0.02)
 
@@ -159,10 +161,10 @@ def test_where_nothing_cheaper_is_surely_as_good_it_is_said():
 def test_what_is_undecided_beside_the_best_is_named():
     """0.05 points of 4,000 items, at a margin as small."""
     conditions = summary({0: 0.5, 8: 0.6995, 64: 0.7})
-    table = costs(conditions, given({0: 0.0, 8: 0.1995, 64: 0.2}), DECODERS["7b"], 0.0005)
+    table = cost_frame(conditions, given({0: 0.0, 8: 0.1995, 64: 0.2}), DECODERS["7b"], 0.0005)
     assert list(table["equivalent_to_best"]) == ["", "undecided", "best"]
     said = advice(table, conditions, 0.0005)
-    assert "Best here: extra tokens 64, accum 1 (70.0 %). Undecided beside it: extra tokens 8, accum 1 (70.0 %)." in said
+    assert "Best here: extra tokens 64, accum 1 (70.0 %). Undecided against the best: extra tokens 8, accum 1 (70.0 %)." in said
 
 
 def test_split_batches_of_two_sizes_are_not_taken_for_one_another():
@@ -177,12 +179,12 @@ def test_split_batches_of_two_sizes_are_not_taken_for_one_another():
         for seed in (0, 1)
     }
     answers = Answers(axes, right, np.arange(4000), np.array(["a"] * 4000), np.arange(4000).astype(str))
-    assert list(costs(rows, answers, DECODERS["7b"], 0.02)["equivalent_to_best"]) == ["", "best"]
+    assert list(cost_frame(rows, answers, DECODERS["7b"], 0.02)["equivalent_to_best"]) == ["", "best"]
 
 
 def test_no_finished_condition_costs_nothing_and_advises_nothing():
     empty = Answers(axes_of("micro-batch"), {}, np.zeros(0, np.int64), np.zeros(0, np.str_), np.zeros(0, np.str_))
     conditions = summary({0: 0.5}).assign(seeds_done=0)
-    table = costs(conditions, empty, DECODERS["7b"], 0.02)
+    table = cost_frame(conditions, empty, DECODERS["7b"], 0.02)
     assert table.empty
     assert advice(table, conditions, 0.02) == ""

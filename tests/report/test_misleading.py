@@ -161,7 +161,7 @@ def shown(sheet, width):
         return console.export_text()
 
 
-def sheets_of(store):
+def tables_of(store):
     return {sheet.title: sheet for sheet in report(store).tables}
 
 
@@ -208,7 +208,7 @@ def test_no_number_that_says_nothing_and_no_hole_in_a_sentence(case, tmp_path):
 
 def test_what_is_decided_and_above_chance_is_still_advised(tmp_path):
     store = folder(tmp_path / "r", {(0, 1): drawn(0.4), (4, 1): drawn(0.9)}, seeds=(1, 2, 3), items=400, clips=400)
-    assert "Best here: extra tokens 4, accum 1" in sheets_of(store)["Cost"].note
+    assert "Best here: extra tokens 4, accum 1" in tables_of(store)["Cost"].note
 
 
 @pytest.mark.parametrize(
@@ -216,19 +216,19 @@ def test_what_is_decided_and_above_chance_is_still_advised(tmp_path):
     [
         (
             {"right": drawn(0.1)},
-            "No condition scores above chance (25.0 %) and its blind control by 2 standard errors: no advice.",
+            "No condition is above chance (25.0 %) and its blind control by 2 standard errors: no advice.",
         ),
-        ({"right": drawn(0.1), "blind": None}, "No condition scores above chance (25.0 %) by 2 standard errors: no advice."),
-        ({"right": drawn(0.9), "blind": drawn(0.9)}, "No condition scores above chance (25.0 %) and its blind control"),
+        ({"right": drawn(0.1), "blind": None}, "No condition is above chance (25.0 %) by 2 standard errors: no advice."),
+        ({"right": drawn(0.9), "blind": drawn(0.9)}, "No condition is above chance (25.0 %) and its blind control"),
         ({"clips": 3}, "Too few clips to call a condition best (3, fewer than 10): no advice."),
         (
             {"other": drawn(0.6)},
-            "Highest: extra tokens 4, accum 1 (67.5 %), but no other condition is surely worse than it or "
+            "Highest accuracy: extra tokens 4, accum 1 (67.5 %), but no other condition is surely worse than it or "
             "within 2 points of it: no advice.",
         ),
         (
             {"failed": (((0, 1), 1), ((0, 1), 2))},
-            "One condition alone, extra tokens 4, accum 1 (67.5 %), is compared with none",
+            "There is no other condition to compare extra tokens 4, accum 1 (67.5 %) with: no advice.",
         ),
     ],
 )
@@ -236,7 +236,7 @@ def test_no_condition_is_best_without_support(given, said, tmp_path):
     given = dict(given)
     right = given.pop("right", drawn(0.65))
     store = folder(tmp_path / "r", {(0, 1): given.pop("other", right), (4, 1): right}, **given)
-    sheet = sheets_of(store)["Cost"]
+    sheet = tables_of(store)["Cost"]
     assert said in sheet.note
     assert "best" not in {row[-1] for row in sheet.rows}
 
@@ -248,10 +248,10 @@ def test_too_few_stands_in_place_of_an_uncertainty_and_the_csv_keeps_its_number(
         for tokens in (0, 4)
     }
     store = folder(tmp_path / "r", {(tokens, 1): random[tokens] for tokens in (0, 4)}, items=6, clips=6, tasks=("a", "b", "c"))
-    found = sheets_of(store)
-    tasks = found["A task at a time"]
+    found = tables_of(store)
+    tasks = found["Contrasts per task"]
     assert all(row[-1].endswith("(too few)") for row in tasks.rows)
-    assert "too few: clips or seeds for an interval of less than ±100.0 points" in tasks.note
+    assert "too few: too few clips or seeds for an interval narrower than ±100.0 points" in tasks.note
     conditions = found["Conditions"]
     for name in ("accuracy %", "visual gain"):
         assert all(row[conditions.columns.index(name)].endswith("(too few)") for row in conditions.rows)
@@ -263,7 +263,7 @@ def test_too_few_stands_in_place_of_an_uncertainty_and_the_csv_keeps_its_number(
 
 def test_a_noise_scale_of_unknown_size_is_too_few(tmp_path):
     store = folder(tmp_path / "r", {(0, 2): drawn(0.6)}, seeds=(1,), steps=4, noise=((1.0, 1e-3), (1e-3, 1.0)))
-    sheet = sheets_of(store)["Training"]
+    sheet = tables_of(store)["Training"]
     assert "too few" in sheet.rows[0]
     assert "too few steps: the interval is wider than a factor of 10 either way" in sheet.note
 
@@ -271,13 +271,12 @@ def test_a_noise_scale_of_unknown_size_is_too_few(tmp_path):
 def test_the_noise_scale_speaks_of_steps_and_calls_no_batch_too_small(tmp_path):
     """batch 32 "below the critical batch" where batch 8 scored more on as many samples."""
     store = folder(tmp_path / "r", {(0, 2): drawn(0.6)}, steps=40, noise=((1.0, 120.0), (1.1, 120.0)))
-    sheet = sheets_of(store)["Training"]
+    sheet = tables_of(store)["Training"]
     assert "gradient noise scale" in sheet.columns
     assert not {"critical batch", "batch is"} & set(sheet.columns)
     assert "speaks of optimizer steps, not of samples" in sheet.note
     assert (
-        "says nothing of which batch is best for a fixed number of samples, and ignores AdamW and the learning rate"
-        in sheet.note
+        "does not say which batch is best for a fixed number of samples, and ignores AdamW and the learning rate" in sheet.note
     )
     assert "vs_critical_batch" in (tmp_path / "r" / "training.csv").read_text()
 
@@ -291,7 +290,7 @@ def test_a_folder_beside_itself_is_the_same_results_and_no_verdict_is_made(tmp_p
     copy = folder(tmp_path / "copy", {(0, 1): drawn(0.5), (4, 1): drawn(0.6)}, items=6, clips=6)
     sheet = comparison_table(compare(store, copy, 0.02))
     assert sheet.title == "r and copy: the same results"
-    assert "nothing differs in what they are made of, nor in one answer" in sheet.note
+    assert "no setting and no answer differs" in sheet.note
 
 
 def test_other_cells_with_identical_answers_are_identical_beside_those_that_differ(tmp_path):
@@ -300,15 +299,15 @@ def test_other_cells_with_identical_answers_are_identical_beside_those_that_diff
     sheet = comparison_table(compare(one, two, 0.02))
     assert sheet.title == "one (first) and two (second): second minus first"
     assert [row[sheet.columns.index("verdict")] for row in sheet.rows] == ["identical", "undecided"]
-    assert "identical: the same items are correct at every seed; other items may still tell them apart" in sheet.note
-    assert "better means that the second is" in sheet.note
+    assert "Identical: the same items are correct at every seed; other items may still show a difference" in sheet.note
+    assert "better means that the second is better" in sheet.note
 
 
 def test_means_of_different_seeds_are_called_so(tmp_path):
     conditions = {(0, 1): drawn(0.5), (4, 1): drawn(0.6)}
-    note = "Means of different seeds, of 2, 1 row by row"
-    assert note in sheets_of(folder(tmp_path / "part", conditions, failed=(((4, 1), 1),)))["Conditions"].note
-    assert "Means of different seeds" not in sheets_of(folder(tmp_path / "whole", conditions))["Conditions"].note
+    note = "The means are over different seeds (2, 1, row by row)"
+    assert note in tables_of(folder(tmp_path / "part", conditions, failed=(((4, 1), 1),)))["Conditions"].note
+    assert "over different seeds" not in tables_of(folder(tmp_path / "whole", conditions))["Conditions"].note
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path):
@@ -320,20 +319,20 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
 def test_points_of_the_common_seeds_are_called_so(tmp_path):
     one = folder(tmp_path / "one", {(0, 1): drawn(0.5)}, seeds=(1, 2, 3))
     two = folder(tmp_path / "two", {(0, 1): drawn(0.6)}, seeds=(2, 3, 4))
-    assert "points are those of the seeds that both have" in comparison_table(compare(one, two, 0.02)).note
+    assert "Points are those of the seeds in common" in comparison_table(compare(one, two, 0.02)).note
     apart = folder(tmp_path / "apart", {(0, 1): drawn(0.6)}, seeds=(7, 8))
     found = compare(one, apart, 0.02)
-    assert set(found.table["paired"]) == {False}
-    assert "two independent means where no seed is common" in comparison_table(found).note
+    assert set(found.frame["paired"]) == {False}
+    assert "Paired by item and seed where a seed is common, else two independent means" in comparison_table(found).note
 
 
 def test_one_seed_of_two_folders_is_said(tmp_path):
     one, two = (folder(tmp_path / name, {(0, 1): drawn(share)}, seeds=(1,)) for name, share in (("one", 0.4), ("two", 0.6)))
-    assert "ONE SEED: the intervals hold item uncertainty only" in comparison_table(compare(one, two, 0.02)).note
+    assert "ONE SEED: the intervals hold the uncertainty of the items only" in comparison_table(compare(one, two, 0.02)).note
 
 
 def test_items_to_decide_are_told_as_the_option_counts_them(tmp_path):
-    """--items is a task's; the sum alone, of 20 tasks, is none of its values."""
+    """--items-per-task counts those of one task; the sum alone, of 20 tasks, is none of its values."""
     tasks = tuple(f"t{n:02d}" for n in range(20))
     draws = {n: np.random.default_rng(n).uniform(size=400) for n in (0, 8)}
     conditions = {
@@ -341,11 +340,11 @@ def test_items_to_decide_are_told_as_the_option_counts_them(tmp_path):
         for tokens in (0, 4)
     }
     found = report(folder(tmp_path / "r", conditions, seeds=(1, 2, 3), items=400, clips=400, tasks=tasks))
-    [sheet] = [sheet for sheet in found.tables if sheet.title == "What the data support"]
+    [sheet] = [sheet for sheet in found.tables if sheet.title == "Contrasts"]
     decide = sheet.rows[0][-1]
-    items, option = map(int, re.search(r"items (\d+) \(--items (\d+) a task\)", decide).groups())
+    items, option = map(int, re.search(r"items (\d+) \(--items-per-task (\d+)\)", decide).groups())
     assert option == math.ceil(items / 20)
-    assert "items in all and as --items, which counts those of one task" in sheet.note
+    assert "items: in all, and as --items-per-task" in sheet.note
 
 
 @pytest.mark.parametrize("extra", [(), ("mine",)])
@@ -353,7 +352,7 @@ def test_items_to_decide_are_told_as_the_option_counts_them(tmp_path):
 def test_published_averages_want_all_20_tasks_and_no_other(count, extra, tmp_path):
     tasks = (*list(MEDIA_ROOTS)[:count], *extra)
     store = folder(tmp_path / "r", {(0, 1): drawn(0.5)}, items=80, clips=80, tasks=tasks, bench="mvbench:x")
-    titles = [title for title in sheets_of(store) if title.startswith("Published")]
+    titles = [title for title in tables_of(store) if title.startswith("Published")]
     wanted = ["Published on MVBench: not comparable with 80 of 4,000 items"] if count == 20 and not extra else []
     assert titles == wanted
 
@@ -362,7 +361,7 @@ def test_published_averages_beside_all_items_are_comparable(tmp_path):
     store = folder(
         tmp_path / "r", {(0, 1): drawn(0.5)}, seeds=(1,), items=4000, clips=4000, tasks=tuple(MEDIA_ROOTS), bench="mvbench:x"
     )
-    assert "not comparable" not in sheets_of(store)["Published on MVBench"].note
+    assert "not comparable" not in tables_of(store)["Published on MVBench"].note
 
 
 def test_what_was_left_out_of_training_is_not_called_left_out_of_the_score(tmp_path):
@@ -371,5 +370,5 @@ def test_what_was_left_out_of_training_is_not_called_left_out_of_the_score(tmp_p
         for n, of in enumerate(["item", "sample", "sample"])
     ]
     store = folder(tmp_path / "r", {(0, 1): drawn(0.5)}, problems=problems)
-    note = sheets_of(store)["Left out"].note
-    assert "left out: 1 of the items, from every score above and 2 of the samples, from training" in note
+    note = tables_of(store)["Left out"].note
+    assert "Left out: 1 of the items, from every score above and 2 of the samples, from training" in note

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from qtablate.grid import Condition
 from qtablate.prompts.mvbench import MEDIA_ROOTS
-from qtablate.report import batch_split_check, tables
+from qtablate.report import tables
+from qtablate.report.batch_split_check import split_pairs
 from qtablate.report.frames import SUMMARY_COLUMNS
 from qtablate.store import Store
 from qtablate.table import Table, number, percent, points, with_error
@@ -52,7 +53,7 @@ def test_optional_columns_go_where_there_is_no_room_and_it_is_said():
     text = drawn(SHEET, 28)
     assert "150" not in text
     assert "12.3 ±1.0" in text
-    assert "(No room for: n.)" in text
+    assert "(Not shown: n.)" in text
     assert max(map(len, text.splitlines())) <= 28
 
 
@@ -83,7 +84,7 @@ def test_the_gate_counts_no_pairs_where_none_can_be_judged(tmp_path):
     written(tmp_path, "a", [1.0], [0])
     written(tmp_path, "b", [1.3], [1])
     rows = pd.DataFrame([cell("a", 1, 8) | {"dropout": True}, cell("b", 2, 4) | {"dropout": True}])
-    assert "0 of 0" not in tables.batch_split_table(batch_split_check.pairs(Store(tmp_path), rows), rows).note
+    assert "0 of 0" not in tables.batch_split_table(split_pairs(Store(tmp_path), rows), rows).note
 
 
 def test_summary_of_an_unfinished_sweep_says_so():
@@ -93,7 +94,7 @@ def test_summary_of_an_unfinished_sweep_says_so():
         "seeds_wanted": 3,
     }
     sheet = tables.summary_table(pd.DataFrame([row]), "960 samples a cell")
-    assert sheet.note == "no cell has finished"
+    assert sheet.note == "No cell has finished."
     assert sheet.rows[0][-1] == "0/3"
 
 
@@ -135,7 +136,7 @@ def test_gate_passes_equal_runs_and_fails_others(tmp_path):
     written(tmp_path, "c", [1.0, 0.6], [0, 1, 0])
     written(tmp_path, "d", [1.0, 0.5], [0, 1, 1])
     rows = [cell("a", 1, 8), cell("b", 2, 4), cell("c", 4, 2), cell("d", 8, 1), cell("e", 1, 4), cell("f", 2, 4, "failed")]
-    found = {pair.split: pair for pair in batch_split_check.pairs(store, pd.DataFrame(rows))}
+    found = {pair.split: pair for pair in split_pairs(store, pd.DataFrame(rows))}
     assert set(found) == {(1, 2), (1, 4), (1, 8)}
     assert found[1, 2].passed
     assert found[1, 2].loss_difference == pytest.approx(2e-5)
@@ -151,7 +152,7 @@ def test_a_run_that_parts_late_drifts_and_one_that_parts_at_once_does_not_coinci
     written(tmp_path, "b", [*same[:-1], 0.6], [0, 1, 1])
     written(tmp_path, "c", [1.0, 0.902, *same[2:]], [0, 1, 0])  # by as much as an incorrect norm, and back again
     rows = pd.DataFrame([cell("a", 1, 8), cell("b", 2, 4), cell("c", 4, 2)])
-    pairs = batch_split_check.pairs(Store(tmp_path), rows)
+    pairs = split_pairs(Store(tmp_path), rows)
     assert [(pair.passed, pair.drifted) for pair in pairs] == [(False, True), (False, False)]
     sheet = tables.batch_split_table(pairs, rows)
     assert [row[-1] for row in sheet.rows] == ["drifts", "NO"]
@@ -161,7 +162,7 @@ def test_a_run_that_parts_late_drifts_and_one_that_parts_at_once_does_not_coinci
 def test_gate_lets_near_ties_differ(tmp_path):
     written(tmp_path, "a", [1.0], [0, 1], scores="-1.0001;-1.0002")
     written(tmp_path, "b", [1.0], [0, 0], scores="-1.0002;-1.0001")
-    [pair] = batch_split_check.pairs(Store(tmp_path), pd.DataFrame([cell("a", 1, 8), cell("b", 2, 4)]))
+    [pair] = split_pairs(Store(tmp_path), pd.DataFrame([cell("a", 1, 8), cell("b", 2, 4)]))
     assert (pair.answers_differing, pair.near_ties, pair.passed) == (1, 1, True)
 
 
@@ -169,7 +170,7 @@ def test_gate_does_not_judge_what_draws_random_masks(tmp_path):
     written(tmp_path, "a", [1.0], [0])
     written(tmp_path, "b", [1.3], [1])
     rows = [cell("a", 1, 8) | {"dropout": True}, cell("b", 2, 4) | {"dropout": True}]
-    sheet = tables.batch_split_table(batch_split_check.pairs(Store(tmp_path), pd.DataFrame(rows)), pd.DataFrame(rows))
+    sheet = tables.batch_split_table(split_pairs(Store(tmp_path), pd.DataFrame(rows)), pd.DataFrame(rows))
     assert sheet is not None
     assert sheet.rows[0][-1] == "dropout"
     assert "cannot be checked" in sheet.note

@@ -7,7 +7,11 @@ import pytest
 
 from qtablate.grid import Condition
 from qtablate.records import Record
-from qtablate.report import plots, tables, token_ablation, training
+from qtablate.report import plots, tables
+from qtablate.report.extra_tokens import extra_state
+from qtablate.report.extra_tokens import remedy as remedy_of
+from qtablate.report.query_diagnostics import query_diagnostics_frame
+from qtablate.report.tables.training import warning
 from qtablate.store import Store
 
 LIKENESS = {"query_rank": 7.0, "query_cosine": 0.0, "output_rank": 5.0, "output_cosine": 0.2, "moved": 1.0, "moved_base": 2.0}
@@ -44,7 +48,7 @@ def folder(tmp_path):
 
 
 def test_a_condition_is_the_mean_of_its_seeds(folder):
-    [row] = token_ablation.table(*folder, margin=0.02).to_dict("records")
+    [row] = query_diagnostics_frame(*folder, margin=0.02).to_dict("records")
     assert (row["extra_num_query_tokens"], row["seeds"]) == (4, 2)
     assert row["output_rank"] == 3.0
     assert row["moved_relative"] == 0.5
@@ -57,7 +61,7 @@ def test_a_condition_is_the_mean_of_its_seeds(folder):
 
 def test_how_few_do_depends_on_the_margin(folder):
     for margin, enough in ((0.25, 0), (0.1, 1), (0.001, 4)):
-        assert token_ablation.table(*folder, margin=margin)["min_sufficient_tokens"].iloc[0] == enough
+        assert query_diagnostics_frame(*folder, margin=margin)["min_sufficient_tokens"].iloc[0] == enough
 
 
 @pytest.mark.parametrize(
@@ -72,11 +76,11 @@ def test_how_few_do_depends_on_the_margin(folder):
     ],
 )
 def test_tokens_that_are_no_use_are_named(moved, queries, outputs, name):
-    assert token_ablation.named(moved, queries, outputs) == name
+    assert extra_state(moved, queries, outputs) == name
 
 
 def test_the_sheet_says_it_in_words(folder):
-    sheet = tables.diagnostics_table(token_ablation.table(*folder, margin=0.02), 0.02)
+    sheet = tables.diagnostics_table(query_diagnostics_frame(*folder, margin=0.02), 0.02)
     assert "4 extra tokens (accum 1, normal) behave like 3." in sheet.note
     assert sheet.rows[0][-2:] == ("2", "")
 
@@ -92,36 +96,36 @@ def test_the_sheet_says_it_in_words(folder):
     ],
 )
 def test_one_remedy_for_what_tokens_hold_and_for_how_they_trained(folder, name, init, rate):
-    """`--extra-init normal mends that` of tokens that began normal."""
-    table = token_ablation.table(*folder, margin=0.02).assign(extra_state=name, extra_init=init, extra_lr=rate)
-    note, remedy = tables.diagnostics_table(table, 0.02).note, token_ablation.remedy(name, init, rate)
+    """`Use --extra-init normal` for tokens that began normal."""
+    table = query_diagnostics_frame(*folder, margin=0.02).assign(extra_state=name, extra_init=init, extra_lr=rate)
+    note, remedy = tables.diagnostics_table(table, 0.02).note, remedy_of(name, init, rate)
     assert note.endswith(remedy)
     assert ("--extra-init normal" in note) == (init != "normal" and rate == 1.0)
     if name:
-        assert training._mends({"extra_state": name, "extra_init": init, "extra_lr": rate}).endswith(remedy)
+        assert warning({"extra_state": name, "extra_init": init, "extra_lr": rate}).endswith(remedy)
 
 
 def test_a_rank_that_is_not_known_leaves_no_hole(folder):
     for name in ("", "copies"):
-        table = token_ablation.table(*folder, margin=0.02).assign(extra_state=name, output_rank=float("nan"))
+        table = query_diagnostics_frame(*folder, margin=0.02).assign(extra_state=name, output_rank=float("nan"))
         assert "behave like" not in tables.diagnostics_table(table, 0.02).note
 
 
 def test_a_folder_that_was_not_looked_at_has_no_sheet(folder):
     store, cells = folder
     rest = cells[cells["key"] == "d"]
-    assert token_ablation.table(store, rest, 0.02).empty
-    assert tables.diagnostics_table(token_ablation.table(store, rest, 0.02), 0.02) is None
-    assert plots.look_pictures(store, rest) == []
+    assert query_diagnostics_frame(store, rest, 0.02).empty
+    assert tables.diagnostics_table(query_diagnostics_frame(store, rest, 0.02), 0.02) is None
+    assert plots.attention_plots(store, rest) == []
 
 
 def test_pictures_are_one_a_condition_and_hold_every_place(folder):
     store, cells = folder
-    paths = plots.look_pictures(store, cells)
-    assert [path.name for path in paths] == ["looks-4-1.png", "looks-0-1.png"]
+    paths = plots.attention_plots(store, cells)
+    assert [path.name for path in paths] == ["attention-4-1.png", "attention-0-1.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     looks = pd.read_csv(store.cell_file("a", "attention.csv"))
-    assert plots.shares(looks).shape == (6, 3, 2, 2)
+    assert plots.attention_shares(looks).shape == (6, 3, 2, 2)
     assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(
         path.name for path in paths
     )  # nothing half written

@@ -10,6 +10,8 @@ import pytest
 from qtablate.cell.run import TRAIN_COLUMNS
 from qtablate.grid import Condition
 from qtablate.report import training
+from qtablate.report.tables import training_table
+from qtablate.report.tables.training import warning
 from qtablate.store import Store
 
 STEPS = 40
@@ -57,7 +59,7 @@ def test_where_no_window_tells_or_no_signal_is_left_there_is_none():
     [(0.01, 0.01, 0.1, ""), (0.0005, 0.01, 0.1, "frozen"), (0.01, 0.01, 0.97, "copies"), (None, 0.01, None, "")],
 )
 def test_extra_tokens_that_are_no_use_are_named(extra, base, cosine, said):
-    assert training.state(extra, base, cosine) == said
+    assert training.trained_state(extra, base, cosine) == said
 
 
 def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
@@ -80,7 +82,7 @@ def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
             rows.append({"key": key, "seed": seed, "effective_batch_size": 4 * micro, **condition, **shared})
             table = run(seed, image_ratio=mixes[mixing], extra_cosine=cosine)
             store.write_rows(store.cell_file(key, "train.csv"), table.to_dict("records"), TRAIN_COLUMNS)
-    found = training.table(store, pd.DataFrame(rows))
+    found = training.training_frame(store, pd.DataFrame(rows))
     assert found["seeds"].tolist() == [2, 2, 2]
     assert found["vs_critical_batch"].tolist() == [
         "below",
@@ -90,10 +92,10 @@ def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
     assert found["image_ratio"].tolist() == [0.25, 0.25, 0.25]
     assert found["image_ratio_sd"].tolist() == [0, 0, pytest.approx(math.sqrt(0.25 * 0.75))]
     assert found["extra_state"].tolist() == ["", "", "copies"]
-    sheet = training.sheet(found)
-    assert "They grew alike" in sheet.note  # from a start that is apart
+    sheet = training_table(found)
+    assert "They started apart and became alike" in sheet.note  # from a start that is apart
     assert sheet.note.count("Warning") == 1
-    assert "windows without a step, for want of supervised tokens" in sheet.note
+    assert "made no step: they had no supervised token" in sheet.note
     named = dict(zip(sheet.columns, sheet.rows[2], strict=True))
     assert (named["samples"], named["steps"], named["supervised tokens"], named["batch"]) == ("960", "30", "9,000", "32")
     assert named["images %"] == "25.0 sd 43.3"
@@ -102,19 +104,19 @@ def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
 @pytest.mark.parametrize(
     ("state", "init", "rate", "said"),
     [
-        ("copies", "zeros", 1.0, "--extra-init normal mends"),
-        ("copies", "normal", 1.0, "fewer may do"),
-        ("frozen", "zeros", 1.0, "--extra-init normal or a longer --warm-up"),
+        ("copies", "zeros", 1.0, "Use --extra-init normal."),
+        ("copies", "normal", 1.0, "fewer tokens may be enough"),
+        ("frozen", "zeros", 1.0, "--extra-init normal or a larger --warmup-ratio"),
         ("frozen", "normal", 1.0, "a larger --extra-lr"),
-        ("frozen", "zeros", 0.01, "--extra-lr 1 mends"),
+        ("frozen", "zeros", 0.01, "Use --extra-lr 1."),
     ],
 )
 def test_what_mends_useless_tokens_depends_on_what_was_done(state, init, rate, said):
-    assert said in training._mends({"extra_state": state, "extra_init": init, "extra_lr": rate})
+    assert said in warning({"extra_state": state, "extra_init": init, "extra_lr": rate})
 
 
 def test_nothing_finished_is_no_sheet(tmp_path):
-    empty = training.table(
+    empty = training.training_frame(
         Store(tmp_path), pd.DataFrame([{"key": "a", "status": "failed", **asdict(Condition(0, 1, 8, "mixed", "none"))}])
     )
-    assert training.sheet(empty) is None
+    assert training_table(empty) is None

@@ -185,7 +185,7 @@ def test_axes_of_accumulation_from_the_command_to_the_report(cache, tmp_path):
     assert float(found["16", "2", "sqrt", "tokens"]["peak_learning_rate"]) == pytest.approx(2 * 4e-3)
     said = (out / "report.md").read_text()
     assert "micro_mean (incorrect)" in said
-    gate = said.partition("## Equal effective batches")[2].splitlines()
+    gate = said.partition("## Batch split check")[2].splitlines()
     assert sum(line.endswith("| yes |") for line in gate) == 2  # at either scaling
     assert "| NO |" not in said
     training = said.partition("## Training")[2].partition("##")[0]
@@ -346,7 +346,7 @@ def test_several_scorers_and_a_task_whose_clips_are_gone(tmp_path):
     report = (tmp_path / "r" / "report.md").read_text()
     assert "| fine_grained_pose | 0 of 2 |" in report
     assert "2 items of 1 tasks are left out" in report
-    assert "## Ways of reading an answer" in report
+    assert "## Scorer agreement" in report
     [cell] = rows(tmp_path / "r" / "cells.csv")
     [choices] = rows(tmp_path / "r" / "scorer_agreement.csv")
     assert choices["letter"] == cell["accuracy"]  # the first decides the score

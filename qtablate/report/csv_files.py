@@ -1,0 +1,66 @@
+"""Read and write the tables of a results folder as CSV. A missing figure is an empty field."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from qtablate.errors import StoreError
+from qtablate.store import Store
+
+TEXT_COLUMNS = (
+    "incorrect",
+    "error",
+    "software",
+    "host",
+    "extra_state",
+    "vs_critical_batch",
+    "equivalent_to_best",
+    "fixed_levels",
+    "other_axis",
+    "uncertainty",
+    "verdict",
+    "predicted_letters",
+    "gold_letters",
+)
+"""Columns of text: an empty field is an empty text there, not a missing figure."""
+
+
+def read_table(store: Store, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a table as it was written; empty where there is no such file.
+
+    Args:
+        store: the results folder.
+        name: of the file, without `.csv`.
+        columns: the columns to return first; those that the file lacks hold missing values.
+
+    Raises:
+        StoreError: the file is not a table.
+    """
+    path = store.table_file(f"{name}.csv")
+    try:
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        return pd.DataFrame(columns=list(columns))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}): run the sweep again") from None
+    frame = frame.reindex(columns=[*columns, *(column for column in frame.columns if column not in columns)])
+    for column in set(TEXT_COLUMNS) & set(frame.columns):
+        frame[column] = frame[column].astype(object).where(frame[column].notna(), "")
+    return frame
+
+
+def write_table(store: Store, name: str, frame: pd.DataFrame) -> Path:
+    """Write a table as `name`.csv and return its path. Raises StoreError."""
+    path = store.table_file(f"{name}.csv")
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    store.write_rows(
+        path, [{str(column): _integral(value) for column, value in row.items()} for row in rows], list(frame.columns)
+    )
+    return path
+
+
+def _integral(value: Any) -> Any:
+    """Turn a float without a fraction into an int: `8`, not `8.0`."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,61 @@
+"""The table of costs."""
+
+import pandas as pd
+
+from qtablate.report.frames import records_of
+from qtablate.report.labels import axis_labels, level_labels, shown_axes
+from qtablate.table import Table, number, percent
+
+_COLUMNS = (
+    "visual tokens",
+    "prefill GFLOPs",
+    "added %",
+    "KV cache MB",
+    "step s",
+    "item ms",
+    "memory MB",
+    "accuracy %",
+    "Pareto",
+    "vs best",
+)
+_OPTIONAL = ("memory MB", "item ms", "added %", "step s", "KV cache MB", "prefill GFLOPs")
+
+
+def cost_table(costs: pd.DataFrame, text_tokens: int, advice: str) -> Table | None:
+    """Return a row per finished condition: its cost and whether it is worth it; None without any.
+
+    Args:
+        costs: a row per condition.
+        text_tokens: tokens of text that are read beside the visual ones.
+        advice: sentences at the end of the note.
+    """
+    if costs.empty:
+        return None
+    shown = shown_axes(costs)
+    rows = []
+    for row in records_of(costs):
+        fronts = [word for word, name in (("tokens", "pareto_by_tokens"), ("time", "pareto_by_time")) if row[name]]
+        text_only = row["prefill_gflops"] - row["prefill_gflops_added"]
+        rows.append(
+            (
+                *level_labels(row, shown),
+                number(row["visual_tokens"]),
+                number(row["prefill_gflops"]),
+                number(100 * row["prefill_gflops_added"] / text_only),
+                number(row["cache_mb"]),
+                number(row["step_seconds"], 3),
+                number(row["item_milliseconds"], 1),
+                number(row["peak_memory_mb"]),
+                percent(row["accuracy"]),
+                ", ".join(fronts),
+                str(row["equivalent_to_best"]),
+            )
+        )
+    note = (
+        f"Prefill and KV cache (bf16): by formula, for {costs['language_model'].iloc[0]} reading {text_tokens} tokens of text "
+        "and the visual tokens (--cost-model names another model). Added: relative to the text alone. Step, item, memory: "
+        "measured here. Pareto: no condition with as few visual tokens (tokens), or as little training time (time), has a "
+        "higher accuracy, uncertainty aside. Vs best: against the condition of the highest accuracy, equivalent (surely within "
+        "the margin) or undecided; empty where surely worse. " + advice
+    )
+    return Table("Cost", (*axis_labels(shown), *_COLUMNS), tuple(rows), note, optional=_OPTIONAL)
