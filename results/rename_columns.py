@@ -65,11 +65,17 @@ COLUMNS = {
     "letters_said": "predicted_letters",
     "letters_gold": "gold_letters",
 }
-OTHER_COLUMNS = {"nano/token_curve.csv": {"low": "ci_low", "high": "ci_high"}}
+OTHER_COLUMNS = {
+    "nano/token_curve.csv": {"low": "ci_low", "high": "ci_high"},
+    "audit/nano.csv": {"what": "gradient", "against": "reference", "figure": "metric", "allowed": "tolerance"},
+}
 """By path below the results: tables that studies made."""
 LEVELS = {
     "mixing": {"multi": "mixed", "single": "random", "aligned": "interleaved"},
     "control": {"none": "full", "other": "mismatched_clip"},
+    "gradient": {"one batch again": "one batch, repeated", "clip_at micro_batch": "clip_per micro_batch"},
+    "reference": {"schedule_at micro_batch": "lr_step_per micro_batch"},
+    "metric": {"farthest": "max_deviation"},
 }
 """Renamed values, by the new name of the column that holds them."""
 LEVEL_COLUMNS = {"level": "axis", "baseline": "axis", "other_level": "other_axis", "other_baseline": "other_axis"}

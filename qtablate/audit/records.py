@@ -1,161 +1,181 @@
-"""What an audit found: the records, what is allowed, and the verdict. Light: whoever reads them needs no torch."""
+"""Records of an audit: gradients, memory, time and learning rates of a setting. No torch is needed to read them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ALLOWED = {"fp64": 1e-12, "fp32": 1e-5, "bf16": 2e-2, "fp16": 2e-2}
-"""Largest relative difference between a window's gradient and that of one batch, by precision; bf16 and fp16
-against fp32."""
-AT_MOST = {"fp32": 1e-3, "bf16": 5e-2, "fp16": 5e-2}
-"""What is allowed at most where one batch itself rounds more than that; every broken rule is far beyond on ragged answers."""
-HIGHER = {"fp32": "fp64", "bf16": "fp32", "fp16": "fp32"}
-"""The precision that one batch's own rounding is measured against."""
+TOLERANCE = {"fp64": 1e-12, "fp32": 1e-5, "bf16": 2e-2, "fp16": 2e-2}
+"""Precision -> largest relative difference of a window's gradient from that of one batch; bf16 and fp16 against fp32."""
+MAX_TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2, "fp16": 5e-2}
+"""Upper bound of the tolerance where one batch itself rounds more than TOLERANCE. On answers of different lengths every
+incorrect rule differs by far more."""
+HIGHER_PRECISION = {"fp32": "fp64", "bf16": "fp32", "fp16": "fp32"}
+"""Precision -> the one against which the rounding of one batch is measured."""
 
-WINDOW, BATCH, AGAIN, CLIPPED = "window", "one batch", "one batch again", "clipped window"
-FAULTS = ("micro_mean", "none", "clip_at micro_batch")
-"""The incorrect forms of rules 1 and 2 (train/accumulate.py)."""
-MENDED, OWN_MEAN = "Trainer, loss / num_items_in_batch", "Trainer, the model's own mean"
-"""transformers' Trainer around a model that takes the window's number of tokens, and around one that does not."""
-
-
-def allowed(precision: str, rounding: float | None) -> float:
-    """The largest relative difference that is no fault. `rounding`: of one batch's gradient from that in a higher precision."""
-    return max(ALLOWED[precision], min(AT_MOST[precision], 1.1 * (rounding or 0.0)))
+WINDOW, BATCH, REPEAT, CLIPPED = "window", "one batch", "one batch, repeated", "clipped window"
+"""Names of gradients."""
+INCORRECT_RULES = ("micro_mean", "none", "clip_per micro_batch")
+"""Gradients of the incorrect forms of rules 1 and 2 (train/accumulate.py)."""
+TRAINER_TOKENS, TRAINER_MEAN = "Trainer, loss / num_items_in_batch", "Trainer, the model's own mean"
+"""Gradients of transformers' Trainer: around a model that receives the window's number of tokens, and around one that returns
+its mean loss."""
 
 
-def at(what: str, precision: str) -> str:
-    """Where it is computed in another precision than the audit's."""
-    return f"{what} in {precision}"
+def tolerance(precision: str, rounding: float | None) -> float:
+    """Return the largest relative difference that counts as rounding.
+
+    Args:
+        precision: The precision of the audit.
+        rounding: Relative difference of one batch's gradient from the same in a higher precision; None where not measured.
+    """
+    return max(TOLERANCE[precision], min(MAX_TOLERANCE[precision], 1.1 * (rounding or 0.0)))
+
+
+def in_precision(gradient: str, precision: str) -> str:
+    """Name a gradient that is computed in another precision than the audit's."""
+    return f"{gradient} in {precision}"
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Of a gradient a from a gradient b."""
+    """Difference of a gradient a from a gradient b."""
 
     relative: float
     """|a - b| / |b|"""
     cosine: float
+    """Cosine of the angle between a and b."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Two gradients of the same samples."""
 
-    what: str
-    against: str
-    every: Difference
-    """Over all that is trained."""
+    gradient: str
+    """Name of the gradient that is compared."""
+    reference: str
+    """Name of the gradient that it is compared with."""
+    total: Difference
+    """Over all trained parameters."""
     extra: Difference | None
-    """The extra query tokens' part; None where there are none."""
-    allowed: float | None = None
-    """The largest relative difference that is no fault; None where no verdict rests on it."""
+    """Over the extra query tokens; None without extra query tokens."""
+    tolerance: float | None = None
+    """Largest relative difference that passes; None for a comparison that cannot fail."""
 
     @property
     def passed(self) -> bool:
-        """What is not a number has not passed."""
-        return self.allowed is None or self.every.relative <= self.allowed
+        """Whether the difference is within the tolerance; NaN is not."""
+        return self.tolerance is None or self.total.relative <= self.tolerance
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of one forward pass, and on a GPU of forward and backward pass."""
+    """Memory of a forward pass and, on a GPU, of a forward and backward pass, in bytes."""
 
     saved: int
-    """Bytes kept for the backward pass, each storage once, parameters and buffers not counted."""
+    """Activations saved for the backward pass, each storage counted once, without parameters and buffers."""
     cuda_peak: int | None
-    """Bytes that are allocated at the peak beyond what was before: model, copies and earlier gradients not counted."""
+    """Peak of allocated memory above that before the pass, so without model, copies and gradients; None without a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One window of `len(tokens)` micro-batches, measured beside one batch of the same samples."""
+    """One accumulation window and one batch of the same samples."""
 
     samples: tuple[str, ...]
-    """Their ids, in order."""
+    """Sample ids in order."""
     tokens: tuple[int, ...]
     """Supervised tokens of each micro-batch."""
     norm: float
-    """Of one batch's gradient."""
+    """Norm of one batch's gradient."""
     extra_norm: float | None
-    clip: float
-    """max_grad_norm that clipping was compared at: the user's, or half the norm."""
+    """The extra query tokens' part of the norm; None without extra query tokens."""
+    clip_norm: float
+    """max_grad_norm at which clipping is compared: the setting's, or half the norm."""
     comparisons: tuple[Comparison, ...]
-    micro_batch: Memory
-    """Of the largest micro-batch; the peak is the whole window's."""
-    batch: Memory
-    seconds: float
-    """Forward and backward passes of the window, after a first run."""
+    window_memory: Memory
+    """`saved` is that of the largest micro-batch, `cuda_peak` that of the window."""
+    batch_memory: Memory
+    window_seconds: float
+    """Time of forward and backward passes of the window, after a first run that is not timed."""
     batch_seconds: float
+    """The same of one batch."""
 
     @property
     def accumulate_grad_batches(self) -> int:
+        """Number of micro-batches."""
         return len(self.tokens)
 
-    def of(self, what: str, against: str) -> Comparison | None:
-        return next((one for one in self.comparisons if (one.what, one.against) == (what, against)), None)
+    def comparison(self, gradient: str, reference: str) -> Comparison | None:
+        """Return the comparison of two gradients by name; None if they were not compared."""
+        return next((c for c in self.comparisons if (c.gradient, c.reference) == (gradient, reference)), None)
 
     @property
     def passed(self) -> bool:
-        return all(one.passed for one in self.comparisons)
+        """Whether all comparisons passed."""
+        return all(comparison.passed for comparison in self.comparisons)
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Windows of one model in one precision."""
+class Measurement:
+    """The windows of one model in one precision."""
 
     windows: tuple[Window, ...]
-    """Empty where the model was refused."""
-    refused: str
-    """Why no accumulation can equal a larger batch, the layer by name; empty where nothing speaks against it."""
+    """Empty for a rejected model."""
+    rejection: str
+    """Why no accumulation can equal a larger batch, with the layer's name; empty for a model that can be measured."""
     dropout: tuple[str, ...]
-    """Layers that draw random masks, by name. They were switched off."""
+    """Names of layers with dropout. Their dropout was disabled."""
     padded_left: bool
-    """Whether the Q-Former's text is padded on the left, so that a clip's tokens depend on the batch it is in."""
-    not_copied: Mapping[str, str]
-    """Why there is no reference in a precision, by precision."""
+    """Whether the Q-Former's text is padded on the left, so that a clip's visual tokens depend on the batch."""
+    missing_references: Mapping[str, str]
+    """Precision -> why there is no reference in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Learning rates at the optimizer steps of a run, relative to the peak."""
+    """Learning rates at the optimizer steps of a cell, as shares of the peak."""
 
     name: str
+    """How the schedule advances."""
     mean: float
     last: float
-    farthest: float
-    """Largest distance from the right sequence."""
+    max_deviation: float
+    """Largest absolute difference from the correct schedule at any step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
+    """Learning rates of a whole cell by the way its schedule advances."""
+
     accumulate_grad_batches: int
     steps: int
+    """Optimizer steps."""
     rates: tuple[Rates, ...]
-    """The right one first."""
+    """The correct schedule first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """One setting, and what was measured of it."""
+    """One setting and everything that was measured."""
 
     model: str
     train: str
     precision: str
-    batch_size: int
+    micro_batch_size: int
     seed: int
     max_grad_norm: float | None
     samples: int
-    """Of a sweep's cell, which the schedule is of."""
-    trained: int
-    """Parameters."""
-    surgery: str
-    left_out: tuple[str, ...]
-    """Clips that could not be shown, and why."""
-    measured: Measured
+    """Training samples of a cell, which the schedules are computed for."""
+    trained_parameters: int
+    query_resize: str
+    """Which query tokens were kept and which are new."""
+    skipped_clips: tuple[str, ...]
+    """Clips that could not be read, with the reason."""
+    measurement: Measurement
     schedules: tuple[Schedule, ...]
-    trainer: str = ""
-    """Its version, where it was compared with."""
+    trainer_version: str = ""
+    """Version of transformers; empty without a comparison with its Trainer."""
 
     @property
     def passed(self) -> bool:
-        return not self.measured.refused and all(window.passed for window in self.measured.windows)
+        """Whether the model was accepted and all windows passed."""
+        return not self.measurement.rejection and all(window.passed for window in self.measurement.windows)

@@ -1,4 +1,4 @@
-"""The same window through transformers' Trainer, for its gradient: what a user of it would train with."""
+"""The gradient of transformers' Trainer for the same window: what its users train with."""
 
 import io
 import tempfile
@@ -11,76 +11,85 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from qtablate.audit.records import MENDED, OWN_MEAN
+from qtablate.audit.records import TRAINER_MEAN, TRAINER_TOKENS
 from qtablate.model.load import quiet
 from qtablate.train.batches import MicroBatch
 
 VERSION = str(transformers.__version__)
 
 
-class TakesTokens(nn.Module):
-    """A model that divides by the window's tokens when it is told them: the form that was mended in October 2024
-    (transformers pull requests 34191 and 34198)."""
+class TokenLoss(nn.Module):
+    """A model whose loss is divided by the window's number of tokens, which Trainer passes to it.
+
+    Trainer does so since October 2024 (transformers pull requests 34191 and 34198).
+    """
 
     accepts_loss_kwargs = True
 
     def __init__(self, model: nn.Module, loss: Callable[[MicroBatch], Tensor], window: Sequence[MicroBatch]) -> None:
+        """Wrap a model and its summed token loss for the micro-batches of one window."""
         super().__init__()
         self.model, self.loss, self.window = model, loss, window
         self.seen: list[int] = []
 
     def forward(self, labels: Tensor, number: Tensor, num_items_in_batch: Tensor | None = None) -> dict[str, Tensor]:
-        """Loss of the micro-batch of that number, over the tokens of the window, else over its own."""
+        """Return the loss of the micro-batch with this number, per token of the window or else of the micro-batch."""
         micro = self.window[int(number)]
         self.seen.append(int(number))
         return {"loss": self.loss(micro) / (micro.supervised_tokens if num_items_in_batch is None else num_items_in_batch)}
 
 
-class OwnMean(TakesTokens):
-    """A model that returns its own mean, as one with a loss of its own does: Trainer divides it by the accumulation."""
+class MeanLoss(TokenLoss):
+    """A model that returns the mean loss of each micro-batch, which Trainer divides by the accumulation."""
 
     accepts_loss_kwargs = False
 
 
-MODELS: dict[str, type[TakesTokens]] = {MENDED: TakesTokens, OWN_MEAN: OwnMean}
+MODELS: dict[str, type[TokenLoss]] = {TRAINER_TOKENS: TokenLoss, TRAINER_MEAN: MeanLoss}
+"""Name of the gradient -> wrapper of the model."""
 
 
-class Recorder(torch.optim.Optimizer):
-    """Steps nowhere; takes the gradients as an optimizer would find them."""
+class GradientRecorder(torch.optim.Optimizer):
+    """An optimizer that records the gradients at each step and changes nothing."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Record the gradients of these parameters by name."""
         super().__init__(parameters.values(), {"lr": 0.0})
         self.named = parameters
         self.steps: list[dict[str, Tensor]] = []
 
     def step(self, closure: Any = None) -> Any:
+        """Record a copy of every gradient."""
         self.steps.append(
-            {name: torch.zeros_like(one) if one.grad is None else one.grad.detach().clone() for name, one in self.named.items()}
+            {name: torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for name, p in self.named.items()}
         )
 
 
-def through_trainer(
+def trainer_gradients(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], loss: Callable[[MicroBatch], Tensor], window: Sequence[MicroBatch]
 ) -> dict[str, dict[str, Tensor]]:
-    """The gradient that Trainer's optimizer finds after one window, by the kind of model. Weights stay as they are.
+    """Return the gradients that Trainer's optimizer receives after one window, by TRAINER_TOKENS and TRAINER_MEAN.
+
+    The weights do not change.
 
     Args:
-        parameters: what is trained, by name.
-        loss: summed token loss of a micro-batch, with a graph, in whatever precision is trained in.
-        window: micro-batches of one size.
+        model: The model.
+        parameters: The trained parameters by name.
+        loss: Returns the summed token loss of a micro-batch, with its graph, in the precision of training.
+        window: Micro-batches of one size.
     """
-    found = {}
-    for name, kind in MODELS.items():
-        recorder, wrapped = Recorder(parameters), kind(model, loss, window)
+    gradients = {}
+    for name, wrapper in MODELS.items():
+        recorder, wrapped = GradientRecorder(parameters), wrapper(model, loss, window)
         with silence(), tempfile.TemporaryDirectory() as folder:
             _trainer(wrapped, recorder, window, folder).train()
         if len(recorder.steps) != 1 or wrapped.seen != list(range(len(window))):
             raise RuntimeError(f"Trainer took {len(recorder.steps)} steps over micro-batches {wrapped.seen}")
-        found[name] = recorder.steps[0]
-    return found
+        gradients[name] = recorder.steps[0]
+    return gradients
 
 
-def _trainer(wrapped: TakesTokens, recorder: Recorder, window: Sequence[MicroBatch], folder: str) -> transformers.Trainer:
+def _trainer(wrapped: TokenLoss, recorder: GradientRecorder, window: Sequence[MicroBatch], folder: str) -> transformers.Trainer:
     size = len(window[0].samples)
     arguments = transformers.TrainingArguments(
         output_dir=folder,
@@ -116,7 +125,7 @@ def _trainer(wrapped: TakesTokens, recorder: Recorder, window: Sequence[MicroBat
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Nothing that Trainer says reaches the terminal."""
+    """Suppress the output and the warnings of Trainer in this block."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -425,8 +425,8 @@ def audit(
 ) -> None:
     """Measure whether a window's gradient is that of one batch, on your model and data. Exit code 1 if it is not."""
     from qtablate.audit.measure import audit as measure
-    from qtablate.audit.summary import headline, remarks, verdict
-    from qtablate.audit.tables import as_csv, sheets
+    from qtablate.audit.summary import headline, remarks, summary
+    from qtablate.audit.tables import as_csv, tables
     from qtablate.axes import BY_OPTION
     from qtablate.data.sources import Sources
     from qtablate.files import write_text
@@ -470,10 +470,10 @@ def audit(
         found = measure(sources, grid, recipe, bool(compared))
     _say(screen, headline(found))
     screen.print()
-    for sheet in sheets(found):
-        screen.print(sheet.rich(screen.width))
+    for table in tables(found):
+        screen.print(table.rich(screen.width))
         screen.print()
-    for line in (*remarks(found), verdict(found)):
+    for line in (*remarks(found), summary(found)):
         _say(screen, line)
     if csv:
         write_text(csv, as_csv(found))

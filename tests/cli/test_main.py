@@ -397,25 +397,25 @@ def test_audit_measures_nano_beside_trainer_and_writes_every_figure(monkeypatch,
     code, out, err = run(monkeypatch, capsys, *words)
     assert (code, err) == (0, "")
     assert out.startswith("nano in fp32, 237,216 trained parameters (extra query tokens: made rows 0-31")
-    assert "\nGood: at accumulation 1 and 2 a window's gradient is that of one batch of the same samples" in out
-    assert "its gradient is this one" in out
+    assert "\nPassed: at accumulation 1 and 2 the gradient of a window is that of one batch of the same samples" in out
+    assert "its gradient is the same" in out
     assert "train_runtime" not in out
     rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
     assert {row["accumulate_grad_batches"] for row in rows} == {"1", "2"}
-    assert all(float(row["value"]) <= float(row["allowed"]) for row in rows if row["allowed"])
+    assert all(float(row["value"]) <= float(row["tolerance"]) for row in rows if row["tolerance"])
 
 
 def test_audit_of_a_planted_fault_has_exit_code_1(monkeypatch, capsys):
-    from qtablate.audit import gradients as audits
+    from qtablate.audit import gradients
 
-    right = audits.accumulate
+    right = gradients.accumulate
     planted = AccumulationRules(loss_norm="micro_mean")
     monkeypatch.setattr(
-        audits, "accumulate", lambda window, loss, some, rules, **named: right(window, loss, some, planted, **named)
+        gradients, "accumulate", lambda window, loss, some, rules, **named: right(window, loss, some, planted, **named)
     )
     code, out, err = run(monkeypatch, capsys, "audit", "--accum", "2", "--samples", "16", "--tokens", "0")
     assert (code, err) == (1, "")
-    assert "\nBad: at accumulation 2 the window differs from one batch by 0." in out
+    assert "\nFailed: at accumulation 2 the window differs from one batch by 0." in out
     assert "extra difference" not in out
 
 
