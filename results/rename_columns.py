@@ -8,6 +8,7 @@ To rename something else, add an entry to a table below; to rewrite another kind
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ FILES = {
     "held.csv": "token_ablation.csv",
     "looks.csv": "attention.csv",
     "tokens.csv": "query_diagnostics.csv",
+    "looks-64-normal.png": "attention-64-normal.png",
 }
 TABLES = {
     "cells.csv",
@@ -28,7 +30,7 @@ TABLES = {
     "answers.csv",
     "train.csv",
     "scorers.csv",
-    *FILES.values(),
+    *(name for name in FILES.values() if name.endswith(".csv")),
 }
 """Tables of a sweep, under their new names. Other CSV files have columns of their own: see OTHER_COLUMNS."""
 AXES = {"clip_at": "clip_per", "schedule_at": "lr_step_per"}
@@ -81,10 +83,197 @@ LEVELS = {
 LEVEL_COLUMNS = {"level": "axis", "baseline": "axis", "other_level": "other_axis", "other_baseline": "other_axis"}
 """Columns of contrasts.csv that hold a level, each with the column that names its axis."""
 LABELS = {"(faulty)": "(incorrect)"}
+WORDS: tuple[tuple[str, str], ...] = (
+    # files, columns and options
+    *((rf"(?<![\w-]){re.escape(old)}", new) for old, new in FILES.items()),
+    ("`seeds_to_decide` and `items_to_decide`", "`seeds_needed` and `items_needed`"),
+    (r"(?<=[\s`])--image-share\b", "--image-ratio"),
+    (r"(?<=[\s`])--clip-at\b", "--clip-per"),
+    (r"(?<=[\s`])--schedule-at\b", "--lr-step-per"),
+    (r"(?<=[\s`])--warm-up\b", "--warmup-ratio"),
+    (r"(?<=[\s`])--items (?=\d)", "--items-per-task "),
+    # levels
+    (r"\(faulty\)", "(incorrect)"),
+    (r"--mixing multi,single,aligned", "--mixing mixed,random,interleaved"),
+    (
+        r"(?<=mixing )multi\b|(?<=mixing single - )multi\b|(?<=mixing aligned - )multi\b|(?<=[|] )multi(?= "
+        r"[|])|(?<=/)multi\b(?= [|])",
+        "mixed",
+    ),
+    (r"(?<=mixing )single\b|(?<=[|] )single(?= [|])|(?<=/)single\b(?= [|])", "random"),
+    (r"(?<=mixing )aligned\b|(?<=[|] )aligned(?= [|])|(?<=/)aligned\b(?= [|])", "interleaved"),
+    (r"(?<=\+)multi\b|\bmulti(?=\+)", "mixed"),
+    (r"(?<=\+)single\b|\bsingle(?=\+)", "random"),
+    (r"(?<=\+)aligned\b|\baligned(?=\+)", "interleaved"),
+    (r"\bclip at(?= micro_batch| window|/schedule| \|)", "clip per"),
+    (r"\bschedule at(?= micro_batch| window|\b\n| \|)", "lr step per"),
+    (r"(?<=\| )other(?= \|)|(?<=item's clip \()other(?=\))", "mismatched_clip"),
+    # titles
+    (r"(?m)^(#+) What the data support$", r"\1 Contrasts"),
+    (r"(?m)^(#+) A task at a time$", r"\1 Contrasts per task"),
+    (r"(?m)^(#+) Ways of reading an answer$", r"\1 Scorer agreement"),
+    (r"(?m)^(#+) What the extra tokens hold$", r"\1 Extra query tokens"),
+    (r"(?m)^(#+) Equal effective batches$", r"\1 Batch split check"),
+    (r"(?m)^(#+) Made by$", r"\1 Software"),
+    ("- Equal effective batches: Coincide", "- Batch split check: Coincide"),
+    # heads of columns
+    (r"(?<=\| comparison \| )where(?= \|)", "fixed levels"),
+    (r"(?<=\| verdict \| )detectable \| to decide(?= \|)", "MDE | needed"),
+    (r"(?<=\| )peak rate(?= \|)", "peak lr"),
+    (r"(?<=\| )batch is(?= \|)", "vs critical batch"),
+    (r"(?<=\| )moved extra/base %(?= \|)", "update extra/base %"),
+    (r"(?<=\| )extra tokens are(?= \|)", "extra state"),
+    (r"(?<=\| )upstream(?= \|)", "official check"),
+    (r"(?<=\| prefill GFLOPs \| )more %(?= \|)", "added %"),
+    (r"(?<=\| )front \| as good(?= \|)", "Pareto | vs best"),
+    (r"(?<=\| )first that do \| named(?= \|)", "min sufficient | state"),
+    (r"(?<=\| )first steps \| all steps(?= \|)", "early loss diff | loss diff"),
+    (r"(?<=\| minus 8 x 1 \| )low \| high(?= \|)|(?<=\| minus_none \| )low \| high(?= \|)", "ci_low | ci_high"),
+    # notes
+    (r"; held: (\w+ \w+) a cell,", r"; budget: \1 per cell,"),
+    (r"; hold (micro-batch|effective-batch);", r"; fixed: \1;"),
+    (
+        r"\baccuracy over ([^;]+), mean of the seeds; ± is the standard error over items, clustered by clip; seed sd "
+        r"is the spread "
+        r"between seeds; chance is ([\d.]+); visual gain = accuracy - blind, temporal gain = accuracy - that on "
+        r"shuffled frames\. "
+        r"Held: ([^.]+) a cell\.",
+        r"Accuracy over \1, mean over seeds. ±: standard error over items, clustered by clip. Seed sd: standard "
+        r"deviation between "
+        r"seeds. Chance: \2 %. Visual gain = accuracy - blind accuracy. Temporal gain = accuracy - accuracy on "
+        r"shuffled frames. "
+        r"Budget: \3 per cell.",
+    ),
+    (
+        r"\bsamples, steps, supervised tokens: of a cell, mean of the seeds; images: of a window's samples, sd over "
+        r"windows",
+        "Samples, steps, supervised tokens: per cell, mean over seeds. Images: % of the samples of a window, with the "
+        "standard "
+        "deviation over windows",
+    ),
+    (
+        r"; critical batch: the gradient noise scale in samples \(McCandlish et al\. 2018\) over the second half of "
+        r"the steps, 95 % "
+        r"interval; below it a larger batch makes a step nearly as much better as it is larger, above it hardly; told "
+        r"where several "
+        r"micro-batches share a window",
+        ". Critical batch: the gradient noise scale in samples (McCandlish et al. 2018) over the second half of the "
+        "steps, with a "
+        "95 % interval, measured where a window has several micro-batches. Below it, a larger batch improves a step "
+        "almost in "
+        "proportion to its size; above it, hardly",
+    ),
+    (
+        r"; moved: by a step, relative to their norm, second half; cosine \(mean over pairs\) and effective rank: of "
+        r"the extra tokens "
+        r"at the end\.",
+        ". Update: length of a step relative to the norm of the tokens, second half. Cosine (mean over pairs) and "
+        "effective rank: of "
+        "the extra tokens at the end.",
+    ),
+    (
+        r"Warning: ([^/]+?) / ([^/]+?) / (\w+) \((\w[\w ]*?) / (\w[\w ]*?) / (\w[\w ]*?)\) have frozen extra tokens: "
+        r"they hardly "
+        r"move while the base queries do\. --extra-init normal or a longer --warm-up mends that\.",
+        r"Warning: \4 \1, \5 \2, \6 \3: the extra tokens are frozen: they hardly move while the base queries do. Use "
+        r"--extra-init "
+        r"normal or a larger --warmup-ratio.",
+    ),
+    (
+        r"\bpaired by item and seed over ([^;]+); intervals by clips and seeds; p adjusted \(Holm\) over the "
+        r"contrasts of an axis of one "
+        r"kind, or over the interactions; equivalent: surely within ±([\d.]+) points \(--margin\); detectable: the "
+        r"true difference "
+        r"found in 80 % of all repetitions; to decide: what would make ([\d.]+) points detectable\.",
+        r"Differences of accuracy in points, paired by item and seed over \1. Intervals: two-way clustered by clip "
+        r"and seed. p: adjusted "
+        r"(Holm) over the contrasts of one axis and kind, or over the interactions. Equivalent: surely within ±\2 "
+        r"points (--margin). "
+        r"MDE (minimum detectable effect): the true difference that 80 % of all repetitions would find. Needed: what "
+        r"would make a "
+        r"difference of \3 points detectable.",
+    ),
+    (r": more, (?=\+)", ": better, "),
+    (r": less, (?=-)", ": worse, "),
+    (r": the same within ", ": equivalent within "),
+    ("points could have been seen", "points would have been detectable"),
+    (
+        r"\baccuracy % of the same items shown (.+?); mean of the seeds\. Seconds: scoring a cell as it is, and under "
+        r"all controls\.",
+        r"Accuracy in % on the same items with another input, mean over seeds: \1. eval s, controls s: seconds to "
+        r"score a cell without "
+        r"a control, and under all of them.",
+    ),
+    (
+        r"\baccuracy % by likelihood: of each option's text; letter: of its letter behind 'Best option:\('; generate: "
+        r"a greedy answer "
+        r"read strictly; upstream: the same answer by the original's own check, which an empty one passes; unparsed: "
+        r"generated answers "
+        r"that name no option, counted as wrong; differs: strict and upstream disagree; =: items on which two ways "
+        r"choose the same\. "
+        r"Letters chosen, %:",
+        "Accuracy in % by each scorer. likelihood: the likelihood of each option's text; letter: the likelihood of "
+        "each option's letter "
+        "after 'Best option:('; generate: a greedy answer, parsed strictly; official check: the same answer by "
+        "VideoChat2's own check, "
+        "which accepts an empty answer. unparsed: % of generated answers that name no option, counted as incorrect. "
+        "differs: % on which "
+        "the strict parser and VideoChat2's check disagree. a=b: % of items on which both scorers choose the same "
+        "option. Predicted "
+        "letters in %:",
+    ),
+    (
+        r"\bprefill and KV cache \(bf16\): ([\w-]+) reading (\d+) tokens of text and the visual ones, by formula "
+        r"\(--at names another "
+        r"model\), more: than the text alone; step, item and memory: measured here; front: nothing with as few visual "
+        r"tokens, or as "
+        r"little training time, scores higher\.",
+        r"Prefill and KV cache (bf16): by formula, for \1 reading \2 tokens of text and the visual tokens "
+        r"(--cost-model names another "
+        r"model). Added: relative to the text alone. Step, item, memory: measured here. Pareto: no condition with as "
+        r"few visual tokens "
+        r"(tokens), or as little training time (time), has a higher accuracy.",
+    ),
+    ("Cheapest that is surely within", "Cheapest condition that is surely within"),
+    (r"\baccuracy %, mean of the seeds; columns are (.+)", r"Accuracy in %, mean over seeds. Columns: \1."),
+    (
+        r"\bpoints against ([^;]+); ± is half of the 95 % interval; \* differs after Holm's adjustment over the (\d+) "
+        r"tasks, = "
+        r"equivalent",
+        r"Difference in points against \1. ±: half of the 95 % interval. *: differs after Holm's adjustment over \2 "
+        r"tasks. =: equivalent.",
+    ),
+    (
+        r"\bone effective batch split in two ways must give one run: relative loss difference at most ([\d.e-]+) at "
+        r"every step, and "
+        r"answers that differ only where the two best options are within ([\d.]+) nats",
+        r"Cells that split one effective batch in different ways must coincide: the relative difference of their "
+        r"losses is at most \1 at "
+        r"every step, and their answers differ only where the two best options are within \2 nats",
+    ),
+    (
+        r"; drifts: one run over the first (\d+) % of the steps, so that the arithmetic is one, and apart later: "
+        r"rounding grows where "
+        r"training is unstable, as at too high a learning rate\.",
+        r". drifts: the losses agree over the first \1 % of the steps, so the arithmetic is the same, and differ "
+        r"later: unstable "
+        r"training, as at too high a learning rate, amplifies rounding.",
+    ),
+    (
+        r'"ONE SEED: the intervals hold item uncertainty only, what another seed would\s+change is not in them"',
+        '"ONE SEED: the intervals hold the uncertainty of the items only,\nnot what another seed would change"',
+    ),
+    # prose
+    (r"\bfaulty (?=norms|rules)", "incorrect "),
+    (r"\ba faulty\b", "an incorrect"),
+    (r"\[Where the 64 look\]", "[Cross-attention of the 64]"),
+)
+"""Regular expressions and their replacements in Markdown files. Numbers are kept: a replacement names the groups "
+"that hold them."""
 
 
 def rename_files(folder: Path) -> None:
-    """Give CSV files their new names."""
+    """Give files their new names."""
     for old, new in FILES.items():
         for path in folder.rglob(old):
             path.rename(path.with_name(new))
@@ -148,7 +337,21 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
         path.write_bytes(new.encode())
 
 
-STEPS: tuple[Callable[[Path], None], ...] = (rename_files, rename_columns)
+def rename_words(folder: Path) -> None:
+    """Give files, columns, levels, options, titles and notes in Markdown files their new names."""
+    for path in folder.rglob("*.md"):
+        _rewrite(path, renamed_words)
+
+
+def renamed_words(text: str) -> str:
+    """A Markdown file's text with new words."""
+    for old, new in WORDS:
+        text = re.sub(old, new, text)
+    return text
+
+
+STEPS: tuple[Callable[[Path], None], ...] = (rename_files, rename_columns, rename_words)
+"""What the script does. Add a step here."""
 
 
 def main() -> None:

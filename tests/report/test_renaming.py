@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,26 @@ interaction,extra_init,none,multi,mixing,interleaved,mixed,,1,2,3,4,5,6
 """
 ANSWERS = "control,item,media,correct,scores\nnone,none,other,1,-1.5;-2\nother,i,c,0,-1;-3\n"
 NEW_ANSWERS = "control,item,cluster,correct,scores\nfull,none,other,1,-1.5;-2\nmismatched_clip,i,c,0,-1;-3\n"
+REPORT = """\
+## What the data support
+
+| comparison | where | points | p | verdict | detectable | to decide |
+| mixing single - multi |  | -0.1 | 1.000 | equivalent | 1.6 |  |
+| loss norm none (faulty) - tokens | mean of mixing multi+aligned | +0.0 | 1.000 | worse | 1.6 |  |
+
+In words: mixing single - multi: less, -0.1 points (-1.2 to +1.1).
+See choices.csv, `--clip-at window --warm-up 0.5`.
+"""
+NEW_REPORT = """\
+## Contrasts
+
+| comparison | fixed levels | points | p | verdict | MDE | needed |
+| mixing random - mixed |  | -0.1 | 1.000 | equivalent | 1.6 |  |
+| loss norm none (incorrect) - tokens | mean of mixing mixed+interleaved | +0.0 | 1.000 | worse | 1.6 |  |
+
+In words: mixing random - mixed: worse, -0.1 points (-1.2 to +1.1).
+See scorer_agreement.csv, `--clip-per window --warmup-ratio 0.5`.
+"""
 STUDY = "what,at,low,value\nwindow,none,1,0.0\n"
 
 
@@ -54,6 +75,7 @@ def folder(tmp_path):
     (sweep / "cells" / "a1" / "answers.csv").write_bytes(ANSWERS.replace("\n", "\r\n").encode())
     (sweep / "choices.csv").write_text("upstream,letters_said\n0.09710144928,A 19 B 81\n")
     (sweep / "study.csv").write_text(STUDY)
+    (sweep / "report.md").write_text(REPORT)
     return tmp_path
 
 
@@ -70,6 +92,7 @@ def test_files_columns_and_levels_have_their_new_names(script, folder):
         "sweep/cells/a1/answers.csv": NEW_ANSWERS.replace("\n", "\r\n"),
         "sweep/scorer_agreement.csv": "official_check,predicted_letters\n0.09710144928,A 19 B 81\n",
         "sweep/study.csv": STUDY,
+        "sweep/report.md": NEW_REPORT,
     }
 
 
@@ -89,6 +112,11 @@ def test_no_figure_changes(script, text):
         assert [value if is_figure(value) else None for value in old] == [value if is_figure(value) else None for value in new]
 
 
+def test_no_number_of_a_report_changes(script):
+    before, after = (re.findall(r"\d[\d.]*", text) for text in (REPORT, script.renamed_words(REPORT)))
+    assert before == after
+
+
 def test_a_second_run_changes_nothing(script, folder):
     assert run(script, folder) == run(script, folder)
 
@@ -99,3 +127,6 @@ def test_the_committed_results_have_only_new_names(script):
         if path.name in script.TABLES and not script.is_study(path, RESULTS):
             text = path.read_bytes().decode()
             assert script.renamed_table(text, script.COLUMNS) == text, path
+    for path in RESULTS.rglob("*.md"):
+        text = path.read_bytes().decode()
+        assert script.renamed_words(text) == text, path
