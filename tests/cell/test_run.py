@@ -120,7 +120,7 @@ def test_a_failed_evaluation_keeps_what_was_trained_and_is_tried_again_alone(fol
     assert store.cell_file(key, CHECKPOINT).is_file()
     phases: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "_window", broken)  # nothing is trained again
+        patch.setattr(Training, "_train_window", broken)  # nothing is trained again
         run_cell(job, lambda one: phases.append(one.phase))
     assert set(phases) == {"evaluate"}
     again = store.read_finished(key)
