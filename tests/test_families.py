@@ -223,7 +223,8 @@ def test_mistakes_of_convert_and_assemble(tmp_path):
 def test_what_is_loaded_of_a_split_directory(converted, tmp_path):
     """Weights in several files with an index, as large models are saved; a missing part is named."""
     from qtablate.errors import ModelError
-    from qtablate.model.load import fingerprint, load
+    from qtablate.model.directory import fingerprint
+    from qtablate.model.load import load
 
     whole = tmp_path / "whole"  # without the adapter, which stands in files of its own
     shutil.copytree(converted, whole, ignore=shutil.ignore_patterns("adapter"))

@@ -33,10 +33,10 @@ from qtablate.audit.target import Gradients, Target, references
 from qtablate.audit.trainer import trainer_gradients
 from qtablate.datatypes import Sample
 from qtablate.errors import DataError, ModelError
-from qtablate.model.encode import Encoder
+from qtablate.model.dropout import disable_dropout, dropout_layers
+from qtablate.model.encode import ConversationEncoder
 from qtablate.train.accumulate import AccumulationRules, accumulate, clear_gradients, validate_no_batch_statistics
 from qtablate.train.batches import MicroBatch, make_micro_batch
-from qtablate.train.trainable import dropout_layers
 
 EXTRA = "extra_query_tokens"
 
@@ -58,7 +58,7 @@ class Settings:
 
 
 def audit(
-    target: Target, samples: Sequence[Sample], lookup: Callable[[str], Tensor], encoder: Encoder, settings: Settings
+    target: Target, samples: Sequence[Sample], lookup: Callable[[str], Tensor], encoder: ConversationEncoder, settings: Settings
 ) -> Measurement:
     """Measure a window of each length against one batch of the same samples, the first ones.
 
@@ -77,8 +77,8 @@ def audit(
     model = target.model.train()
     dropout = dropout_layers(model)
     for layer in dropout.values():
-        _disable_dropout(layer)
-    padded_left = bool(encoder.reader and encoder.reader.padded_left)
+        disable_dropout(layer)
+    padded_left = bool(encoder.qformer_tokenizer and encoder.qformer_tokenizer.pad_left)
     try:
         validate_no_batch_statistics(model)
     except ModelError as error:
@@ -86,7 +86,7 @@ def audit(
     copies, missing = references(target, settings.precision)
 
     def build(part: Sequence[Sample]) -> MicroBatch:
-        return make_micro_batch(part, lookup, encoder, model.tokens_of, settings.max_text_tokens)
+        return make_micro_batch(part, lookup, encoder, model.count_visual_tokens, settings.max_text_tokens)
 
     windows, size = [], settings.micro_batch_size
     for accumulation in settings.accumulations:
@@ -223,12 +223,6 @@ def _loss_function(target: Target, saved: list[int] | None) -> Callable[[MicroBa
         return value
 
     return loss
-
-
-def _disable_dropout(layer: nn.Module) -> None:
-    for name in ("p", "attention_dropout"):
-        if hasattr(layer, name):
-            setattr(layer, name, 0.0)
 
 
 def _compare(name: str, a: Gradients, reference: str, b: Gradients, bound: float | None = None) -> Comparison:

@@ -13,7 +13,7 @@ from qtablate.datatypes import Frames, Sample, TrainingData, with_seconds
 from qtablate.errors import BadMedia, DataError, GridError
 from qtablate.execute.local import gpus
 from qtablate.grid import Cell, Fingerprints, Grid, Recipe, check
-from qtablate.model.load import read_config
+from qtablate.model.directory import read_config
 from qtablate.sweep.sweep import refuse_misfit
 from qtablate.train.sample_order import draw_samples
 from qtablate.train.schedule import learning_rate, optimizer_steps
@@ -50,7 +50,7 @@ def audit(sources: Sources, grid: Grid, recipe: Recipe, trainer: bool = False) -
     from qtablate.audit.target import FP16_SCALE, Target
     from qtablate.audit.trainer import VERSION
     from qtablate.cell.run import one_thread, prepare
-    from qtablate.model.features import encoded
+    from qtablate.model.features import encode_clips
 
     one_thread()
     cell = grid.cells(recipe, Fingerprints("", "", ""))[0]
@@ -58,7 +58,7 @@ def audit(sources: Sources, grid: Grid, recipe: Recipe, trainer: bool = False) -
     ready = prepare(cell, sources)
     if ready.encoder.tell_seconds:
         samples = with_seconds(samples, {clip: training.seconds(clip) for clip in frames})
-    features = encoded(ready.model, frames)
+    features = encode_clips(ready.model, frames)
     scale = FP16_SCALE if recipe.precision == "fp16" else 1.0
     size = cell.condition.micro_batch_size
     measurement = measure(

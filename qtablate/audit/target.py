@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from qtablate.model.family import Family
+from qtablate.model.video_lm import VideoLM
 from qtablate.train.accumulate import clear_gradients
 from qtablate.train.batches import MicroBatch, loss_sum
 
@@ -27,7 +27,7 @@ Gradients = Mapping[str, Tensor]
 class Target:
     """A model in one precision and the way its loss is computed."""
 
-    model: Family
+    model: VideoLM
     parameters: Mapping[str, nn.Parameter]
     """The trained parameters by name."""
     dtype: torch.dtype | None = None

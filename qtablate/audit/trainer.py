@@ -12,7 +12,7 @@ import transformers
 from torch import Tensor, nn
 
 from qtablate.audit.records import TRAINER_MEAN, TRAINER_TOKENS
-from qtablate.model.load import quiet
+from qtablate.model.load import quiet_transformers
 from qtablate.train.batches import MicroBatch
 
 VERSION = str(transformers.__version__)
@@ -129,4 +129,4 @@ def silence() -> Iterator[None]:
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-    quiet()
+    quiet_transformers()

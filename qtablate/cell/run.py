@@ -28,14 +28,16 @@ from qtablate.evaluate.controls import Features, apply_control
 from qtablate.evaluate.score import GENERATE, LIKELIHOOD, Scores, fits, score
 from qtablate.execute.events import Notice, Progress
 from qtablate.grid import Cell
-from qtablate.model.adapter import new_adapter, silence
-from qtablate.model.encode import Encoder
-from qtablate.model.family import Family
+from qtablate.model.adapter import disable_lora_dropout, new_adapter
+from qtablate.model.directory import read_config
+from qtablate.model.dropout import has_dropout
+from qtablate.model.encode import ConversationEncoder
 from qtablate.model.features import vision_dtype
-from qtablate.model.load import load, read_config, start_anew
-from qtablate.model.preprocess import CLIP_MEAN, normalised
-from qtablate.model.query_resize import resize_extra
-from qtablate.prompts.mvbench import upstream
+from qtablate.model.load import load, reinitialize
+from qtablate.model.preprocess import CLIP_MEAN, normalize_frames
+from qtablate.model.query_resize import resize_extra_queries
+from qtablate.model.video_lm import VideoLM
+from qtablate.prompts.mvbench import official_check
 from qtablate.records import Figures, QueryDiversity, TaskScore, of_cell
 from qtablate.statistics.clustered import ClusteredMean, clustered_mean
 from qtablate.store import Store
@@ -47,7 +49,7 @@ from qtablate.train.distributed import SINGLE_PROCESS, ProcessGroup, process_gro
 from qtablate.train.loop import Step, Training, TrainPlan
 from qtablate.train.rank_info import RankInfo
 from qtablate.train.sample_order import draw_samples
-from qtablate.train.trainable import choose_trainable, has_dropout
+from qtablate.train.trainable import choose_trainable
 
 Report = Callable[[Progress | Notice], None]
 
@@ -321,8 +323,8 @@ class _Keeper:
 
 
 def _look(
-    model: Family,
-    encoder: Encoder,
+    model: VideoLM,
+    encoder: ConversationEncoder,
     items: Sequence[Item],
     shown: Features,
     started: Tensor,
@@ -370,15 +372,15 @@ def _look(
     if not model.config.extra_num_query_tokens:
         return None
     clips = dict.fromkeys(item.clip for item in one_medium)
-    return tokens.likeness(model, started, torch.stack([shown[clip] for clip in clips]))
+    return tokens.query_diversity(model, started, torch.stack([shown[clip] for clip in clips]))
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
     """A model that can be trained and asked."""
 
-    model: Family
-    encoder: Encoder
+    model: VideoLM
+    encoder: ConversationEncoder
     parameters: dict[str, torch.nn.Parameter]
     """What is trained."""
     surgery: str
@@ -389,14 +391,14 @@ def prepare(cell: Cell, sources: Sources) -> Ready:
     """Load the base, start its fresh parts, its extra queries and its LoRA from the cell's seed, freeze the rest."""
     recipe = cell.recipe
     model, encoder = load(sources.model, LOAD_DTYPES[recipe.precision])
-    start_anew(model, cell.seed)
-    surgery = resize_extra(
+    reinitialize(model, cell.seed)
+    surgery = resize_extra_queries(
         model, cell.condition.extra_num_query_tokens, cell.condition.extra_init.replace("none", "normal"), cell.seed
     )
     if recipe.lora_rank:
         new_adapter(model, recipe.lora_rank, cell.seed)
     else:
-        silence(model)
+        disable_lora_dropout(model)
     parameters = choose_trainable(model, recipe.train_language_model, bool(recipe.lora_rank))
     for parameter in parameters.values():
         parameter.data = parameter.data.float()  # a language model that is trained was loaded in the frozen parts' precision
@@ -458,14 +460,14 @@ def ask(
     return {one: [found[one, item.id] for item in items] for one in how}
 
 
-def blank_features(model: Family, medium: str) -> Tensor:
+def blank_features(model: VideoLM, medium: str) -> Tensor:
     """Features of a clip in which every pixel has the mean color: no visual information, but no foreign input either."""
     frames = model.config.num_frames if medium == "video" else 1
     side = model.config.vision_config.image_size
     mean = np.round(255 * np.array(model.config.image_mean or CLIP_MEAN)).astype(np.uint8)
     clip = np.broadcast_to(mean, (frames, side, side, 3))
     with torch.inference_mode():
-        pixels = normalised([clip], model.config.image_mean, model.config.image_std)
+        pixels = normalize_frames([clip], model.config.image_mean, model.config.image_std)
         return model.vision_features(pixels.to(model.device, vision_dtype(model)))[0].cpu()
 
 
@@ -525,7 +527,7 @@ def _choice(ways: Sequence[Scores]) -> dict[str, object]:
     for one in ways:
         row[one.how] = one.predicted
         if one.how == GENERATE:
-            row |= {"official_check": int(upstream(one.text, item.answer)), "text": one.text}
+            row |= {"official_check": int(official_check(one.text, item.answer)), "text": one.text}
     return row
 
 

@@ -336,7 +336,7 @@ def convert(
     from qtablate.grid import words
     from qtablate.model import convert as conversion
 
-    settings = conversion.Settings(
+    settings = conversion.ConversionSettings(
         vision_heads,
         qformer_heads,
         image_size,
@@ -368,8 +368,8 @@ def assemble(
     """Build a model around a vision tower and a language model, with a new Q-Former between them."""
     from qtablate.model import assemble as assembly
 
-    bridge = assembly.Bridge(num_query_tokens, qformer_layers, qformer_width, num_frames, conversation, lr)
-    _written(out, assembly.assemble(vision, llm, out, bridge))
+    connector = assembly.ConnectorConfig(num_query_tokens, qformer_layers, qformer_width, num_frames, conversation, lr)
+    _written(out, assembly.assemble(vision, llm, out, connector))
 
 
 @app.command()
@@ -381,10 +381,10 @@ def cache(
     ] = False,
 ) -> None:
     """Show the cached visual features, or remove some. QTABLATE_CACHE names the folder, QTABLATE_CACHE_GB its limit."""
-    from qtablate.model.cache import chunks, default_cache, limit_bytes, prune, remove, unsettled
+    from qtablate.model.cache import chunks, default_cache, limit_bytes, prune, remove, retryable_chunks
 
     screen, folder = console(), default_cache() / "features"
-    asked = chunks(folder) if clear else unsettled(folder) if retry else []
+    asked = chunks(folder) if clear else retryable_chunks(folder) if retry else []
     gone = [one for one in asked if remove(folder, one.stem)]
     if limit is not None and not clear:
         gone = prune(folder, int(limit * 1e9))
@@ -431,7 +431,7 @@ def audit(
     from qtablate.data.sources import Sources
     from qtablate.files import write_text
     from qtablate.grid import PRECISIONS, Grid, numbers, words
-    from qtablate.model.load import read_config
+    from qtablate.model.directory import read_config
     from qtablate.sweep import sweep as sweeps
 
     _check_writable(csv)
@@ -608,7 +608,7 @@ def _run(screen: Console, planned: "Sweep", cell_timeout: float | None) -> "Swee
         planned = sweeps.settled(planned)
         to_run = planned.to_run()
         for files in (planned.training, planned.benchmark):
-            files.used()
+            files.mark_used()
         _show_plan(screen, planned, screen)
         board = Board("Cells", labels(to_run), planned.workers)
         _follow(screen, board, sweeps.execute(planned, cell_timeout), lambda key: _outcome(planned.store, key))

@@ -41,7 +41,7 @@ class InstructionFile:
     ) -> None:
         """`may_be_empty`: a file without a usable sample is no error; its `problems` say why. `named`: what the user named the
         file by, in front of messages about it. `shuffle_pairs`: each visit of a sample tells its pairs in another order.
-        `markers`: what no text may hold for the model that is trained (prompts.Format.markers)."""
+        `markers`: what no text may hold for the model that is trained (prompts.types.Format.reserved_strings)."""
         path, self._root = Path(file), Path(media_root or Path(file).parent)
         self._frames, self._side, self._markers = frames, side, markers
         entries = read_json(path, named, "a json list of conversations, or the word world")

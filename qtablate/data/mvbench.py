@@ -20,7 +20,7 @@ from qtablate.data.texts import validate_encodable, validate_no_markers, validat
 from qtablate.data.userfiles import DuplicateKeyDict, duplicate_keys, read_json, validate_no_conflict
 from qtablate.datatypes import IMAGE, VIDEO, Frames, Item, Problem
 from qtablate.errors import BadMedia, DataError
-from qtablate.prompts.mvbench import MEDIA_ROOTS, SYSTEM
+from qtablate.prompts.mvbench import MEDIA_ROOTS, SYSTEM_PROMPT
 from qtablate.seeds import Rng
 from qtablate.video.frames import Clip, TimeSpan
 from qtablate.video.paths import inside, is_frame, state
@@ -41,7 +41,7 @@ class MVBench:
         markers: Sequence[str] = (),
     ) -> None:
         """At most `items_a_task` of a task, drawn by `seed`; None: all. `markers`: what no text may hold for the model that is
-        asked (prompts.Format.markers)."""
+        asked (prompts.types.Format.reserved_strings)."""
         self.root, self._frames, self._side, self._markers = Path(directory), frames, side, markers
         found = [path for path in (self.root / "json").glob("*.json") if not (path.is_dir() or path.name.startswith("."))]
         files = sorted(found, key=lambda path: _rank(_task(path)))
@@ -59,7 +59,7 @@ class MVBench:
         self.oddities: list[Problem] = []
         """What is odd about items that are used all the same."""
         drawn = f"{items_a_task}/{seed}" if seed else items_a_task
-        digest = hashlib.sha256(f"{frames}/{side}/{drawn}/{SYSTEM}".encode())
+        digest = hashlib.sha256(f"{frames}/{side}/{drawn}/{SYSTEM_PROMPT}".encode())
         for file in files:
             items = list(self._read(file))
             digest.update(os.fsencode(file.name) + file.read_bytes())
@@ -134,7 +134,7 @@ class MVBench:
             answer,
             self._clips[clip].medium,
             media=media,
-            instruction=SYSTEM,
+            instruction=SYSTEM_PROMPT,
         )
 
     def _clip(self, task: str, entry: dict[str, Any]) -> tuple[str, str]:

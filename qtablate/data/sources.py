@@ -9,7 +9,7 @@ from qtablate.data.mixture import Mixture, Source
 from qtablate.data.userfiles import read_yaml
 from qtablate.datatypes import IMAGE, VIDEO, Benchmark, TrainingData
 from qtablate.errors import DataError
-from qtablate.prompts.segments import formats
+from qtablate.prompts.registry import FORMATS
 
 WORLD = "world"
 
@@ -61,8 +61,8 @@ def _shown(model: dict[str, Any]) -> tuple[int, int]:
 
 def _markers(model: dict[str, Any]) -> Sequence[str]:
     """What no text may hold that this model is told."""
-    form = formats().get(model.get("conversation", ""))
-    return form.markers if form else ()
+    form = FORMATS.get(model.get("conversation", ""))
+    return form.reserved_strings if form else ()
 
 
 def open_training(sources: Sources, model: dict[str, Any], samples: int, image_share: float) -> TrainingData:

@@ -21,7 +21,7 @@ def validate_encodable(kind: str, named: str, text: str) -> None:
 
 
 def validate_no_markers(named: str, text: str, markers: Sequence[str]) -> None:
-    """Raises BadMedia for a text that holds a marker of the model's conversations (prompts.Format.markers): where turns begin,
+    """Raises BadMedia for a text that holds a marker of the model's conversations (Format.reserved_strings): where turns begin,
     and so which tokens are supervised or scored, could not be told."""
     for marker in markers:
         if marker in text:

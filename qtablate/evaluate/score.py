@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from qtablate.datatypes import IMAGE, Item, Problem
-from qtablate.model.encode import Encoder
-from qtablate.model.family import Family
-from qtablate.prompts.mvbench import MOST_TOKENS, SCORERS, first_line, strict
-from qtablate.prompts.segments import Asked, begun_alike
+from qtablate.model.encode import ConversationEncoder
+from qtablate.model.video_lm import VideoLM
+from qtablate.prompts.mvbench import MAX_NEW_TOKENS, SCORERS, first_line, parse_answer
+from qtablate.prompts.types import EncodedQuestion, common_context_length
 
 LIKELIHOOD, _, GENERATE, CIRCULAR = SCORERS
 CLIPS_AT_ONCE = 128
@@ -44,7 +44,7 @@ class Scores:
     def predicted(self) -> int:
         """The likeliest option, the first of equals; -1 where a generated answer names none, or rotations disagree."""
         if self.how == GENERATE:
-            return strict(self.text, self.item.options)
+            return parse_answer(self.text, self.item.options)
         if self.rotated:
             return self.rotated[0] if len(set(self.rotated)) == 1 else -1
         return max(range(len(self.total)), key=lambda option: self.total[option])
@@ -86,8 +86,8 @@ class _View:
 
 
 def score(
-    model: Family,
-    encoder: Encoder,
+    model: VideoLM,
+    encoder: ConversationEncoder,
     items: Sequence[Item],
     features: Callable[[str], Tensor],
     how: Sequence[str] = (LIKELIHOOD,),
@@ -96,7 +96,7 @@ def score(
     model.eval()
     views: dict[tuple[str, str], _View] = {}
     for item in items:
-        read = encoder.reads(item)
+        read = encoder.qformer_text(item)
         views.setdefault((item.clip, read), _View(item.clip, read, [])).items.append(item)
     groups: dict[tuple[str, str, torch.Size], list[_View]] = {}
     for view in views.values():
@@ -104,7 +104,7 @@ def score(
         groups.setdefault((first.medium, first.instruction, features(view.clip).shape), []).append(view)
     clips, rows = at_once(model)
     for group in groups.values():
-        most = _fewer(clips, model.tokens_of(features(group[0].clip)))
+        most = _fewer(clips, model.count_visual_tokens(features(group[0].clip)))
         for start in range(0, len(group), most):
             some = group[start : start + most]
             with torch.inference_mode():
@@ -112,7 +112,7 @@ def score(
 
 
 def fits(
-    model: Family, encoder: Encoder, items: Sequence[Item], how: Sequence[str] = (LIKELIHOOD,)
+    model: VideoLM, encoder: ConversationEncoder, items: Sequence[Item], how: Sequence[str] = (LIKELIHOOD,)
 ) -> tuple[list[Item], list[Problem]]:
     """The items that every scorer can ask within the language model's places, and the others by name.
 
@@ -133,7 +133,7 @@ def fits(
         needed, text, answer = max(
             (visual + text + answer, text, answer)
             for text, answer in (
-                (len(asked.before) + len(asked.context), MOST_TOKENS if one == GENERATE else max(map(len, asked.options)))
+                (len(asked.prefix) + len(asked.context), MAX_NEW_TOKENS if one == GENERATE else max(map(len, asked.options)))
                 for one, asked in prompts
             )
         )
@@ -151,7 +151,7 @@ def _fewer(most: int, length: int) -> int:
     return max(1, most * _CACHE_TOKENS // max(length, _CACHE_TOKENS))
 
 
-def at_once(model: Family) -> tuple[int, int]:
+def at_once(model: VideoLM) -> tuple[int, int]:
     """(clips, rows) of at most _CACHE_TOKENS tokens whose keys and values are held together."""
     text = model.language_model.config
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
@@ -168,30 +168,30 @@ class _Ask:
     item: Item
     view: int
     how: str
-    asked: Asked
+    asked: EncodedQuestion
 
 
-def _prompts(encoder: Encoder, item: Item, view: int, how: Sequence[str]) -> Iterator[_Ask]:
+def _prompts(encoder: ConversationEncoder, item: Item, view: int, how: Sequence[str]) -> Iterator[_Ask]:
     for one in how:
         if one != CIRCULAR:
-            yield _Ask(item, view, one, encoder.asked(item, lettered=one != LIKELIHOOD))
+            yield _Ask(item, view, one, encoder.encode_item(item, with_letters=one != LIKELIHOOD))
         else:
             for first in range(len(item.options)):
                 turned = replace(item, options=item.options[first:] + item.options[:first])
-                yield _Ask(item, view, one, encoder.asked(turned, lettered=True))
+                yield _Ask(item, view, one, encoder.encode_item(turned, with_letters=True))
 
 
 def _score_views(
-    model: Family, encoder: Encoder, views: list[_View], features: Tensor, rows: int, how: Sequence[str]
+    model: VideoLM, encoder: ConversationEncoder, views: list[_View], features: Tensor, rows: int, how: Sequence[str]
 ) -> list[Scores]:
     prompts = [
         prompt for number, view in enumerate(views) for item in view.items for prompt in _prompts(encoder, item, number, how)
     ]
     contexts = [one.asked.context for one in prompts]
     # what is held for every clip of the group is bounded, however long the texts are
-    most = max(0, _CACHE_TOKENS - len(prompts[0].asked.before) - model.tokens_of(features[0]))
-    common = contexts[0][: min(begun_alike(contexts), most)]
-    prefix = _prefix(model, encoder, features, [view.items[0] for view in views], prompts[0].asked.before, common)
+    most = max(0, _CACHE_TOKENS - len(prompts[0].asked.prefix) - model.count_visual_tokens(features[0]))
+    common = contexts[0][: min(common_context_length(contexts), most)]
+    prefix = _prefix(model, encoder, features, [view.items[0] for view in views], prompts[0].asked.prefix, common)
     by_length: dict[tuple[bool, int], list[int]] = {}  # prompts of one length together: what is cached holds no padding
     for number, one in enumerate(prompts):
         by_length.setdefault((one.how == GENERATE, len(one.asked.context) - len(common)), []).append(number)
@@ -224,10 +224,10 @@ def _gathered(scores: list[Scores]) -> list[Scores]:
 
 
 def _prefix(
-    model: Family, encoder: Encoder, features: Tensor, items: list[Item], before: list[int], common: list[int]
+    model: VideoLM, encoder: ConversationEncoder, features: Tensor, items: list[Item], before: list[int], common: list[int]
 ) -> _Cache:
     """[before, visual tokens, what all questions begin with] of each clip."""
-    visual = model.visual_tokens(features.to(model.device), text=encoder.read(items))  # (clip, Q, D)
+    visual = model.visual_tokens(features.to(model.device), text=encoder.qformer_inputs(items))  # (clip, Q, D)
     first, last = (model.embed(torch.tensor([ids], dtype=torch.long)).expand(len(visual), -1, -1) for ids in (before, common))
     embeds = torch.cat([first, visual.to(first.dtype), last], dim=1)
     nowhere = torch.zeros(embeds.shape[:2], dtype=torch.bool)  # nothing is told yet
@@ -235,7 +235,7 @@ def _prefix(
     return _Cache.after(cache, embeds.shape[1])
 
 
-def _ask(model: Family, prefix: _Cache, questions: list[list[int]], clips: list[int], length: int) -> tuple[_Cache, Tensor]:
+def _ask(model: VideoLM, prefix: _Cache, questions: list[list[int]], clips: list[int], length: int) -> tuple[_Cache, Tensor]:
     """Questions of one length after their clips: the cache, and (row, vocabulary) log-probabilities of the next token."""
     ids = torch.tensor(questions)
     last = torch.zeros_like(ids, dtype=torch.bool)
@@ -244,13 +244,13 @@ def _ask(model: Family, prefix: _Cache, questions: list[list[int]], clips: list[
     return _Cache.after(cache, prefix.length + length), _log_probabilities(logits)
 
 
-def _generate(model: Family, encoder: Encoder, cache: _Cache, first: Tensor, prompts: list[_Ask]) -> list[Scores]:
+def _generate(model: VideoLM, encoder: ConversationEncoder, cache: _Cache, first: Tensor, prompts: list[_Ask]) -> list[Scores]:
     """Greedy answers, all prompts at once, until each has ended its first line or said enough."""
-    eos, stops = encoder.tokenizer.eos_token_id, ["\n", *encoder.form.stops]
+    eos, stops = encoder.tokenizer.eos_token_id, ["\n", *encoder.format.stop_strings]
     kept, told = cache.rows(range(len(prompts))), first
     said: list[list[int]] = [[] for _ in prompts]
     over = [False] * len(prompts)
-    for _ in range(MOST_TOKENS):
+    for _ in range(MAX_NEW_TOKENS):
         chosen = told.argmax(-1)
         for row, token in enumerate(chosen.tolist()):
             if over[row]:
@@ -259,7 +259,7 @@ def _generate(model: Family, encoder: Encoder, cache: _Cache, first: Tensor, pro
                 over[row] = True
                 continue
             said[row].append(token)
-            text = encoder.text(said[row])
+            text = encoder.decode(said[row])
             over[row] = any(stop in text.lstrip() for stop in stops)
         if all(over):
             break
@@ -267,14 +267,14 @@ def _generate(model: Family, encoder: Encoder, cache: _Cache, first: Tensor, pro
         told, _ = model.logits_at(model.embed(chosen[:, None]), everywhere, past_key_values=kept, use_cache=True)
     out = []
     for prompt, ids in zip(prompts, said, strict=True):
-        text = encoder.text(ids)
-        for stop in encoder.form.stops:
+        text = encoder.decode(ids)
+        for stop in encoder.format.stop_strings:
             text = text.split(stop)[0]
         out.append(Scores(prompt.item, (), (), GENERATE, first_line(text)))
     return out
 
 
-def _answer(model: Family, cache: _Cache, first: Tensor, prompts: list[_Ask], most: int) -> list[Scores]:
+def _answer(model: VideoLM, cache: _Cache, first: Tensor, prompts: list[_Ask], most: int) -> list[Scores]:
     """Scores of every option of the prompts, a row of the cache each."""
     options = [(row, ids) for row, one in enumerate(prompts) for ids in one.asked.options]
     begun = first[torch.tensor([row for row, _ in options]), torch.tensor([ids[0] for _, ids in options])]

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from qtablate.datatypes import Item
 from qtablate.evaluate.score import score
-from qtablate.model.encode import Encoder
-from qtablate.model.family import Family
+from qtablate.model.encode import ConversationEncoder
 from qtablate.model.similarity import cosine, effective_rank
+from qtablate.model.video_lm import VideoLM
 from qtablate.records import QueryDiversity
 from qtablate.statistics.clustered import ClusteredMean, clustered_mean
 
@@ -50,7 +50,7 @@ class Look:
     """Share of its cross-attention at each (frame, row, column)."""
 
 
-def likeness(model: Family, started: Tensor, features: Tensor) -> QueryDiversity:
+def query_diversity(model: VideoLM, started: Tensor, features: Tensor) -> QueryDiversity:
     """Of the extra tokens: their queries and what leaves the Q-Former for these clips (B, N, D). `started` (1, Q, D) is
     what all queries began with."""
     base = model.config.num_query_tokens
@@ -80,7 +80,7 @@ def sample(items: Sequence[Item], each: int = SAMPLE) -> list[Item]:
 
 
 @contextmanager
-def first_kept(model: Family, count: int) -> Iterator[None]:
+def first_kept(model: VideoLM, count: int) -> Iterator[None]:
     """The model with its first extra tokens alone."""
     whole, config = model.extra_query_tokens.data, model.config
     held = config.extra_num_query_tokens
@@ -92,7 +92,7 @@ def first_kept(model: Family, count: int) -> Iterator[None]:
 
 
 @contextmanager
-def replaced(model: Family, start: int, end: int, mean: Tensor) -> Iterator[None]:
+def replaced(model: VideoLM, start: int, end: int, mean: Tensor) -> Iterator[None]:
     """The model with some visual tokens the same for every clip: (Q, D) of their means."""
 
     def replace(module: torch.nn.Module, arguments: object, out: Tensor) -> Tensor:
@@ -116,8 +116,8 @@ def parts(base: int, extra: int) -> list[tuple[str, int, int]]:
 
 
 def curve(
-    model: Family,
-    encoder: Encoder,
+    model: VideoLM,
+    encoder: ConversationEncoder,
     items: Sequence[Item],
     features: Mapping[str, Tensor],
     report: Callable[[int, int], None],
@@ -161,7 +161,7 @@ def _recorded(*parts: torch.nn.Module) -> Iterator[None]:
             part.set_attn_implementation(name)  # type: ignore[operator]
 
 
-def looks(model: Family, encoder: Encoder, items: Sequence[Item], features: Mapping[str, Tensor]) -> list[Look]:
+def looks(model: VideoLM, encoder: ConversationEncoder, items: Sequence[Item], features: Mapping[str, Tensor]) -> list[Look]:
     """Attention to and from every visual token, over items of one medium with their gold answers."""
     queries = model.num_visual_tokens
     asking, telling = (torch.zeros(queries, dtype=torch.float64) for _ in range(2))
@@ -176,12 +176,12 @@ def looks(model: Family, encoder: Encoder, items: Sequence[Item], features: Mapp
             crossed = _in_places(crossed, model)
             maps = crossed if maps is None else maps + crossed
             visual = model.projection(seen.last_hidden_state)
-            asked = encoder.asked(item)
+            asked = encoder.encode_item(item)
             told = asked.options[item.answer]
-            first, *rest = (model.embed(torch.tensor([ids])) for ids in (asked.before, asked.context, told))
+            first, *rest = (model.embed(torch.tensor([ids])) for ids in (asked.prefix, asked.context, told))
             text = model.language_model(inputs_embeds=torch.cat([first, visual, *rest], 1), output_attentions=True)
             weights = torch.stack([one[0] for one in text.attentions]).double().mean((0, 1))  # (L, L)
-            start, answer = len(asked.before), len(told)
+            start, answer = len(asked.prefix), len(told)
             question = weights.shape[0] - answer - len(asked.context)
             asking += weights[question:-answer, start : start + queries].mean(0).cpu()
             telling += weights[-answer:, start : start + queries].mean(0).cpu()
@@ -193,7 +193,7 @@ def looks(model: Family, encoder: Encoder, items: Sequence[Item], features: Mapp
     return [Look(n, n >= base, from_question[n], from_answer[n], shares[n]) for n in range(queries)]
 
 
-def _in_places(attention: Tensor, model: Family) -> Tensor:
+def _in_places(attention: Tensor, model: VideoLM) -> Tensor:
     """(Q, N) over patches -> (Q, frames, rows, columns), patches summed to at most PLACES rows and columns."""
     vision = model.config.vision_config
     grid = vision.image_size // vision.patch_size

@@ -1,4 +1,4 @@
-"""The folder of cached features: what is in it, and what is taken out when it grows too large."""
+"""The cache of visual features: where it is, what is in it, and what is removed when it grows too large."""
 
 import json
 import os
@@ -8,36 +8,44 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from qtablate.environment import number
 from qtablate.video.isolated import RETRYABLE
 
 LIMIT_GB = 50.0
-_RECENT = 24 * 3600.0  # seconds: what was used since may be in use by another sweep
+"""Default size limit of the cache."""
+_RECENT = 24 * 3600.0  # seconds; a chunk used within it may be in use by another sweep
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One file of features and its note."""
+    """One file of features."""
 
     stem: str
     size: int
+    """Bytes."""
     used: float
-    """When a sweep last asked for it: the note's own time."""
+    """When a sweep last used it, in seconds since the epoch: the time of its note."""
 
 
 def default_cache() -> Path:
-    """QTABLATE_CACHE, or the user's cache folder."""
+    """Return the folder that QTABLATE_CACHE names, or the operating system's cache folder for this user."""
     own = os.environ.get("QTABLATE_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qtablate"
+    return Path(own) if own else user_cache_path("qtablate", appauthor=False)
 
 
 def limit_bytes() -> int:
-    """QTABLATE_CACHE_GB, or the default. Raises QtablateError for what is no number of at least 0."""
+    """Return the size limit in bytes: QTABLATE_CACHE_GB, or the default.
+
+    Raises:
+        QtablateError: QTABLATE_CACHE_GB is not a number of at least 0.
+    """
     return int(number("QTABLATE_CACHE_GB", LIMIT_GB, "GB") * 1e9)
 
 
 def chunks(folder: Path) -> list[Chunk]:
-    """Whole and broken ones alike, the longest unused first."""
+    """List all chunks, complete or damaged, the least recently used first."""
     out = []
     for path in folder.glob("*.safetensors"):
         note = path.with_suffix(".json")
@@ -45,42 +53,50 @@ def chunks(folder: Path) -> list[Chunk]:
             out.append(Chunk(path.stem, path.stat().st_size, (note if note.exists() else path).stat().st_mtime))
         except FileNotFoundError:  # another sweep has just removed it
             continue
-    return sorted(out, key=lambda one: one.used)
+    return sorted(out, key=lambda chunk: chunk.used)
 
 
-def unsettled(folder: Path) -> list[Chunk]:
-    """Those without some clip for a reason that another try may settle: it took too long."""
+def retryable_chunks(folder: Path) -> list[Chunk]:
+    """List the chunks that lack a clip for a reason that another try may remove: decoding timed out."""
     out = []
     for chunk in chunks(folder):
-        with suppress(OSError, ValueError, LookupError, TypeError):  # no note, or a torn one
+        with suppress(OSError, ValueError, LookupError, TypeError):  # no note, or an incomplete one
             problems = json.loads((folder / f"{chunk.stem}.json").read_text())["problems"]
             out += [chunk] * any(kind in RETRYABLE for _, kind, _ in problems)
     return out
 
 
 def prune(folder: Path, limit: int, keep: Collection[str] = (), now: float | None = None) -> list[Chunk]:
-    """Remove the longest unused chunks until the folder holds at most `limit` bytes, but none of `keep` and none that was
-    used within a day. Leftovers of killed processes go too. Returns what was removed."""
+    """Remove the least recently used chunks until the folder holds at most `limit` bytes, and leftovers of killed processes.
+
+    Args:
+        limit: in bytes.
+        keep: stems of chunks that stay; so do all that were used within a day.
+        now: seconds since the epoch.
+
+    Returns:
+        The removed chunks.
+    """
     now = time.time() if now is None else now
-    for path in folder.glob(".*"):  # ours, and .tmp*, which safetensors writes before it renames
+    for path in folder.glob(".*"):  # temporary files of ours, and .tmp* of safetensors
         with suppress(OSError):  # another sweep has just removed it, or the folder is read-only
             if now - path.stat().st_mtime > _RECENT:
                 path.unlink(missing_ok=True)
-    there = chunks(folder)
-    total, removed = sum(one.size for one in there), []
-    for one in there:
+    cached = chunks(folder)
+    total, removed = sum(chunk.size for chunk in cached), []
+    for chunk in cached:
         if total <= limit:
             break
-        if one.stem in keep or now - one.used < _RECENT:
+        if chunk.stem in keep or now - chunk.used < _RECENT:
             continue
-        if remove(folder, one.stem):
-            total -= one.size
-            removed.append(one)
+        if remove(folder, chunk.stem):
+            total -= chunk.size
+            removed.append(chunk)
     return removed
 
 
 def remove(folder: Path, stem: str) -> bool:
-    """Remove a chunk, its note first: an array without one counts as missing. False where nothing may be removed."""
+    """Remove a chunk and tell whether that was possible; the note goes first, since an array without one counts as missing."""
     try:
         (folder / f"{stem}.json").unlink(missing_ok=True)
         (folder / f"{stem}.safetensors").unlink(missing_ok=True)

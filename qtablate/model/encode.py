@@ -1,7 +1,11 @@
-"""Conversations -> token ids, labels, the places of the visual tokens, and what the Q-Former reads."""
+"""Conversations -> token ids, labels, positions of the visual tokens, and the Q-Former's text.
+
+Shapes: B conversations, L text tokens (visual positions included where said).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,148 +13,188 @@ from transformers import PreTrainedTokenizerBase
 
 from qtablate.datatypes import Item, Sample
 from qtablate.errors import DataError
-from qtablate.prompts.segments import EOS, IGNORE, Asked, Format, Told
-from qtablate.prompts.videochat2 import noted, seconds_told
+from qtablate.prompts.types import EOS, IGNORE, EncodedConversation, EncodedQuestion, Format
+from qtablate.prompts.videochat2 import timestamp_sentence, with_timestamps
 
-Text = tuple[Tensor, Tensor]
-"""(B, L) ids and (B, L) mask of what the Q-Former reads."""
+
+class QFormerInputs(NamedTuple):
+    """The text that a Q-Former reads beside its queries."""
+
+    input_ids: Tensor
+    """(B, L) token ids."""
+    attention_mask: Tensor
+    """(B, L) 1 for text, 0 for padding."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """The Q-Former's own tokenizer (BERT's), where it reads text."""
+class QFormerTokenizer:
+    """The Q-Former's own tokenizer (BERT's), for models whose Q-Former reads text."""
 
     tokenizer: PreTrainedTokenizerBase
-    longest: int
-    padded_left: bool
-    """As the original pads: positions then count the padding, so a sample's visual tokens depend on its batch. On the
-    right they do not."""
+    max_tokens: int
+    pad_left: bool
+    """VideoChat2 pads on the left: positions then count the padding, so a sample's visual tokens depend on its batch.
+    Padding on the right avoids that."""
 
-    def read(self, texts: Sequence[str]) -> Text:
-        """A text that is too long loses its beginning, as in the original."""
+    def encode(self, texts: Sequence[str]) -> QFormerInputs:
+        """Tokenize and pad texts; a text that is too long loses its beginning, as in VideoChat2."""
         self.tokenizer.truncation_side = "left"
-        rows = [self.tokenizer(text, truncation=True, max_length=self.longest).input_ids for text in texts]
+        rows = [self.tokenizer(text, truncation=True, max_length=self.max_tokens).input_ids for text in texts]
         length = max(map(len, rows), default=0)
         ids = torch.full((len(rows), length), self.tokenizer.pad_token_id or 0)
         mask = torch.zeros_like(ids)
-        for row, own in enumerate(rows):
-            span = slice(length - len(own), length) if self.padded_left else slice(0, len(own))
-            ids[row, span], mask[row, span] = torch.tensor(own), 1
-        return ids, mask
+        for row, tokens in enumerate(rows):
+            span = slice(length - len(tokens), length) if self.pad_left else slice(0, len(tokens))
+            ids[row, span], mask[row, span] = torch.tensor(tokens), 1
+        return QFormerInputs(ids, mask)
 
 
-class Encoder:
-    """Tokenises texts and remembers them: a benchmark asks the same few questions thousands of times."""
+class ConversationEncoder:
+    """Encodes samples and items with a model's tokenizer and conversation format.
+
+    Tokenized texts are remembered: a benchmark repeats the same few questions thousands of times.
+
+    Args:
+        qformer_tokenizer: None where the Q-Former reads no text.
+        bos_as_value: compatibility flag: feed the bos token's number in place of its embedding (VideoChat2's training).
+        supervise_end: whether the end-of-text token is supervised (VideoChat2's stage 2 does not).
+        tell_seconds: whether conversations state when a video's frames were sampled.
+    """
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        form: Format,
-        reader: Reader | None = None,
+        format: Format,
+        qformer_tokenizer: QFormerTokenizer | None = None,
         bos_as_value: bool = False,
         supervise_end: bool = True,
         tell_seconds: bool = False,
     ) -> None:
-        self.tokenizer, self.form, self.reader = tokenizer, form, reader
+        self.tokenizer, self.format, self.qformer_tokenizer = tokenizer, format, qformer_tokenizer
         self.bos_as_value, self.supervise_end, self.tell_seconds = bos_as_value, supervise_end, tell_seconds
-        self._known: dict[str, list[int]] = {}
+        self._token_ids: dict[str, list[int]] = {}
 
-    def ids(self, text: str) -> list[int]:
+    def token_ids(self, text: str) -> list[int]:
+        """Tokenize a text without special tokens; EOS gives the tokenizer's end-of-text token."""
         if text == EOS:
-            return [self._special("eos")]
-        if text not in self._known:
-            self._known[text] = list(self.tokenizer(text, add_special_tokens=False).input_ids)
-        return self._known[text]
+            return [self._special_token("eos")]
+        if text not in self._token_ids:
+            self._token_ids[text] = list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return self._token_ids[text]
 
-    def text(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn token ids back into text."""
         return str(self.tokenizer.decode(list(ids)))
 
-    def told(self, sample: Sample) -> Told:
-        """Raises DataError naming a sample whose turns cannot be told apart."""
+    def encode_sample(self, sample: Sample) -> EncodedConversation:
+        """Encode a training sample.
+
+        Raises:
+            DataError: the sample's text cannot be split into turns; the message names the sample.
+        """
         try:
-            found = self._form(sample).told(sample.medium, sample.instruction, sample.pairs, self.ids)
+            conversation = self._format_for(sample).encode_conversation(
+                sample.medium, sample.instruction, sample.pairs, self.token_ids
+            )
         except ValueError as error:
             raise DataError(f"sample {sample.id} ({sample.clip}): {error}") from None
-        labels = found.labels
+        labels = conversation.labels
         if not self.supervise_end:
             labels = [IGNORE if label == self.tokenizer.eos_token_id else label for label in labels]
-        front, behind = self._bos()
-        return Told(front + found.before, behind + found.behind, [IGNORE] * len(behind) + labels)
+        start, after_visual = self._bos_ids()
+        return EncodedConversation(
+            start + conversation.prefix, after_visual + conversation.suffix, [IGNORE] * len(after_visual) + labels
+        )
 
-    def asked(self, item: Item, lettered: bool = False) -> Asked:
-        """With the options' texts to choose from, or listed and by their letters."""
-        form = self._form(item)
-        ask = form.lettered if lettered else form.asked
-        found = ask(item.medium, item.instruction, item.question, item.options, self.ids)
-        front, behind = self._bos()
-        return Asked(front + found.before, behind + found.context, found.options)
+    def encode_item(self, item: Item, with_letters: bool = False) -> EncodedQuestion:
+        """Encode a multiple-choice item; the answers are the options' texts, or their letters behind a listed question.
 
-    def read(self, conversations: Sequence[Sample | Item]) -> Text | None:
-        """What the Q-Former reads of each; None where it reads nothing."""
-        return self.reader.read([self.reads(one) for one in conversations]) if self.reader else None
+        Raises:
+            ValueError: the item's text cannot be split at the visual tokens.
+        """
+        format = self._format_for(item)
+        encode = format.encode_question_with_letters if with_letters else format.encode_question
+        question = encode(item.medium, item.instruction, item.question, item.options, self.token_ids)
+        start, after_visual = self._bos_ids()
+        return EncodedQuestion(start + question.prefix, after_visual + question.context, question.options)
 
-    def reads(self, one: Sample | Item) -> str:
-        """The Q-Former's text: the visual tokens of one clip are the same wherever this is."""
-        if not self.reader:
+    def qformer_inputs(self, conversations: Sequence[Sample | Item]) -> QFormerInputs | None:
+        """Tokenize what the Q-Former reads of each conversation; None where it reads no text."""
+        if self.qformer_tokenizer is None:
+            return None
+        return self.qformer_tokenizer.encode([self.qformer_text(conversation) for conversation in conversations])
+
+    def qformer_text(self, conversation: Sample | Item) -> str:
+        """Return the Q-Former's text: conversations with equal text and clip have the same visual tokens."""
+        if self.qformer_tokenizer is None:
             return ""
-        training = isinstance(one, Sample)
-        return self.form.qformer(one.instruction, one.pairs[0][0] if isinstance(one, Sample) else one.question, training)
+        training = isinstance(conversation, Sample)
+        question = conversation.pairs[0][0] if isinstance(conversation, Sample) else conversation.question
+        return self.format.qformer_text(conversation.instruction, question, training)
 
-    def _form(self, one: Sample | Item) -> Format:
-        return noted(self.form, seconds_told(one.seconds)) if self.tell_seconds and one.seconds else self.form
+    def _format_for(self, conversation: Sample | Item) -> Format:
+        if not (self.tell_seconds and conversation.seconds):
+            return self.format
+        return with_timestamps(self.format, timestamp_sentence(conversation.seconds))
 
-    def _bos(self) -> tuple[list[int], list[int]]:
-        bos = [self._special("bos")] if self.form.bos else []
-        return (bos, []) if self.form.bos == "front" else ([], bos)
+    def _bos_ids(self) -> tuple[list[int], list[int]]:
+        """Ids of the beginning-of-text token: (before everything, right behind the visual tokens)."""
+        bos = [self._special_token("bos")] if self.format.bos != "none" else []
+        return (bos, []) if self.format.bos == "start" else ([], bos)
 
-    def _special(self, name: str) -> int:
-        found = getattr(self.tokenizer, f"{name}_token_id")
-        if found is None:
+    def _special_token(self, name: str) -> int:
+        token = getattr(self.tokenizer, f"{name}_token_id")
+        if token is None:
             raise DataError(f"the tokenizer has no {name} token, and this model's conversations need one")
-        return int(found)
+        return int(token)
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Right-padded sequences: causal attention never looks at what stands behind, so no mask is needed."""
+class TextBatch:
+    """Right-padded token sequences of a micro-batch.
+
+    No attention mask is needed: causal attention never looks at the padding behind a position.
+    """
 
     input_ids: Tensor
-    """(B, L), zero at visual places and padding."""
+    """(B, L) token ids; 0 at visual positions and padding."""
     labels: Tensor
-    """(B, L), IGNORE where not supervised."""
-    visual_at: Tensor
-    """(B, L) bool: where the visual tokens go."""
-    read: Text | None
-    """What the Q-Former reads."""
-    first: float | None
-    """What stands in place of the first token's embedding, in every component: the original's training feeds the number
-    of its bos token there."""
-    cut: int
-    """Rows that were longer than allowed and lost their end."""
+    """(B, L) labels; IGNORE where not supervised."""
+    visual_mask: Tensor
+    """(B, L) bool: positions of the visual tokens."""
+    qformer_inputs: QFormerInputs | None
+    first_embedding_value: float | None
+    """Value of every component of the first token's embedding, where the model is trained as VideoChat2 was, which feeds the
+    number of the bos token there; None: the token's own embedding."""
+    truncated: int
+    """Number of rows that were too long and lost their end."""
 
 
-def batch(encoder: Encoder, samples: Sequence[Sample], visual: Sequence[int], longest: int) -> Batch:
-    """Conversations as one batch.
+def collate(
+    encoder: ConversationEncoder, samples: Sequence[Sample], visual_counts: Sequence[int], max_tokens: int
+) -> TextBatch:
+    """Encode samples and pad them to one batch.
 
     Args:
-        visual: how many visual tokens each sample has.
-        longest: tokens of text at most (the original's max_txt_len); what is beyond is cut off at the end.
+        visual_counts: number of visual tokens of each sample.
+        max_tokens: maximum number of text tokens (VideoChat2's max_txt_len); longer sequences are cut at the end.
     """
-    rows: list[tuple[list[int], list[int], int]] = []
-    cut = 0
-    for sample, count in zip(samples, visual, strict=True):
-        found, most = encoder.told(sample), longest + count
-        ids = found.before + [0] * count + found.behind
-        cut += len(ids) > most
-        labels = [IGNORE] * (len(found.before) + count) + found.labels
-        rows.append((ids[:most], labels[:most], len(found.before)))
+    rows: list[tuple[list[int], list[int], int]] = []  # ids, labels, start of the visual tokens
+    truncated = 0
+    for sample, count in zip(samples, visual_counts, strict=True):
+        conversation, limit = encoder.encode_sample(sample), max_tokens + count
+        ids = conversation.prefix + [0] * count + conversation.suffix
+        truncated += len(ids) > limit
+        labels = [IGNORE] * (len(conversation.prefix) + count) + conversation.labels
+        rows.append((ids[:limit], labels[:limit], len(conversation.prefix)))
     length = max((len(ids) for ids, _, _ in rows), default=0)
     input_ids = torch.zeros(len(rows), length, dtype=torch.long)
-    labels_out = torch.full((len(rows), length), IGNORE, dtype=torch.long)
-    visual_at = torch.zeros(len(rows), length, dtype=torch.bool)
-    for row, ((ids, labels, start), count) in enumerate(zip(rows, visual, strict=True)):
+    padded_labels = torch.full((len(rows), length), IGNORE, dtype=torch.long)
+    visual_mask = torch.zeros(len(rows), length, dtype=torch.bool)
+    for row, ((ids, labels, start), count) in enumerate(zip(rows, visual_counts, strict=True)):
         input_ids[row, : len(ids)] = torch.tensor(ids)
-        labels_out[row, : len(ids)] = torch.tensor(labels)
-        visual_at[row, start : min(start + count, len(ids))] = True
-    first = float(encoder.tokenizer.bos_token_id) if encoder.bos_as_value and encoder.form.bos == "front" else None
-    return Batch(input_ids, labels_out, visual_at, encoder.read(samples), first, cut)
+        padded_labels[row, : len(ids)] = torch.tensor(labels)
+        visual_mask[row, start : min(start + count, len(ids))] = True
+    as_value = encoder.bos_as_value and encoder.format.bos == "start"
+    first = float(encoder.tokenizer.bos_token_id) if as_value else None
+    return TextBatch(input_ids, padded_labels, visual_mask, encoder.qformer_inputs(samples), first, truncated)

@@ -1,4 +1,4 @@
-"""Writing model directories: whole or not at all."""
+"""Writing model directories: complete or not at all."""
 
 import os
 import shutil
@@ -7,15 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qtablate.errors import ModelError
-from qtablate.model.load import QFORMER_TOKENIZER, TOKENIZER_FILES, TOKENIZERS, reading, tokenizer
+from qtablate.model.directory import QFORMER_TOKENIZER, TOKENIZER_FILES, TOKENIZERS, unreadable_as_model_error
+from qtablate.model.load import load_tokenizer
 
 
 @contextmanager
 def new_directory(out: Path) -> Iterator[Path]:
-    """A folder to fill beside `out`; it takes that name when the block ends without an error. Raises ModelError when `out`
-    is there already and not empty."""
+    """Yield a temporary folder beside `out`, which is renamed to `out` when the block ends without an error.
+
+    Raises:
+        ModelError: `out` exists and is not an empty folder.
+    """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ModelError(f"{out} is there already; name a new folder, nothing is written over")
+        raise ModelError(f"{out} exists already; name a new folder, nothing is overwritten")
     partial = out.with_name(f".{out.name}.{os.getpid()}")
     partial.mkdir(parents=True)
     try:
@@ -27,35 +31,38 @@ def new_directory(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_tokenizer(source: Path, out: Path) -> None:
-    """Copy a tokenizer that has its tokenizer.json, so that nothing of it changes; make one of an older tokenizer's files.
+def save_tokenizer(source: Path, out: Path) -> None:
+    """Copy a tokenizer that has a tokenizer.json, so that nothing changes; convert an older tokenizer's files to one.
 
     Raises:
-        ModelError: there is none, or it cannot be read.
+        ModelError: the source holds no tokenizer, or one that cannot be read.
     """
-    found = [name for name in TOKENIZER_FILES if (source / name).is_file()]
-    if not set(TOKENIZERS) & set(found):
+    files = [name for name in TOKENIZER_FILES if (source / name).is_file()]
+    if not set(TOKENIZERS) & set(files):
         raise ModelError(f"{source} holds no tokenizer: expected one of {', '.join(TOKENIZERS)}")
-    read = tokenizer(source)
-    if "tokenizer.json" in found:
-        for name in found:
+    tokenizer = load_tokenizer(source)
+    if "tokenizer.json" in files:
+        for name in files:
             shutil.copyfile(source / name, out / name)
     else:
-        read.save_pretrained(out)
+        tokenizer.save_pretrained(out)
 
 
-def write_qformer_tokenizer(source: Path, out: Path) -> int:
-    """BERT's tokenizer with the original's [DEC] added as its beginning of a text. Returns how many tokens it has.
+def save_qformer_tokenizer(source: Path, out: Path) -> int:
+    """Save BERT's tokenizer with VideoChat2's [DEC] added as its beginning-of-text token.
+
+    Returns:
+        The number of its tokens.
 
     Raises:
-        ModelError: `source` holds none.
+        ModelError: the source holds no BERT tokenizer.
     """
     from transformers import BertTokenizer
 
     if not any((source / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
         raise ModelError(f"{source} holds no BERT tokenizer: expected vocab.txt or tokenizer.json")
-    with reading(f"--bert: {source}"):
-        words = BertTokenizer.from_pretrained(str(source), local_files_only=True)
-    words.add_special_tokens({"bos_token": "[DEC]"})
-    words.save_pretrained(out / QFORMER_TOKENIZER)
-    return len(words)
+    with unreadable_as_model_error(f"--bert: {source}"):
+        tokenizer = BertTokenizer.from_pretrained(str(source), local_files_only=True)
+    tokenizer.add_special_tokens({"bos_token": "[DEC]"})
+    tokenizer.save_pretrained(out / QFORMER_TOKENIZER)
+    return len(tokenizer)

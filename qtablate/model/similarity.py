@@ -1,12 +1,17 @@
-"""How alike rows of a table are."""
+"""Measures of how similar the rows of a matrix are."""
 
 import torch
 from torch import Tensor
 
 
 def effective_rank(rows: Tensor) -> float:
-    """exp(entropy) of the singular values' shares (Roy and Vetterli 2007): n for n orthogonal rows of one length, 1 for
-    copies of one. (..., n, D) -> mean over the leading dimensions; nan where all rows are zero."""
+    """Return exp(entropy) of the normalized singular values (Roy and Vetterli 2007), averaged over leading dimensions.
+
+    n for n orthogonal rows of one length, 1 for copies of one row; nan where all rows are zero.
+
+    Args:
+        rows: (..., n, D).
+    """
     values = torch.linalg.svdvals(rows.double())
     shares = values / values.sum(-1, keepdim=True)
     entropy = -torch.special.xlogy(shares, shares).sum(-1)
@@ -14,7 +19,11 @@ def effective_rank(rows: Tensor) -> float:
 
 
 def cosine(rows: Tensor) -> float | None:
-    """Mean cosine of all pairs of rows. (..., n, D) -> mean over the leading dimensions; None for a single row."""
+    """Return the mean cosine similarity over all pairs of rows and leading dimensions; None for a single row.
+
+    Args:
+        rows: (..., n, D).
+    """
     n = rows.shape[-2]
     if n < 2:
         return None

@@ -1,8 +1,8 @@
-"""The VideoChat2 container out of stock transformers modules.
+"""VideoChat2, composed of stock transformers modules.
 
 video -> VideoMAE-type encoder -> Q-Former with learnable queries -> linear projection -> causal language model.
 Sources: OpenGVLab/Ask-Anything video_chat2 (facts only); the Q-Former is transformers' InstructBLIP one.
-Shapes: B clips, T frames, N patch tokens, Q queries, L text tokens, D widths.
+Shapes as in video_lm.py: B clips, T frames, N patch tokens, Q queries, D widths, H and W pixels.
 """
 
 import math
@@ -19,13 +19,15 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
-from qtablate.model.family import Container
+from qtablate.model.dropout import add_drop_path
+from qtablate.model.encode import QFormerInputs
+from qtablate.model.video_lm import ComposedModel
 
-VISION_NORM_EPS = 1e-12  # vision_layernorm of the original; the config of VideoMAE has one eps for all its norms
+VISION_NORM_EPS = 1e-12  # of VideoChat2's vision_layernorm; VideoMAE's config has one eps for all its norms
 
 
 class VideoChat2Config(PreTrainedConfig):
-    """What the container is made of. `extra_num_query_tokens` = 0 means that the parameter does not exist."""
+    """Configuration of VideoChat2Model; the names of its fields are keys of config.json."""
 
     model_type = "videochat2"
     sub_configs_defaults: ClassVar[dict[str, Any]] = {
@@ -39,42 +41,46 @@ class VideoChat2Config(PreTrainedConfig):
     text_config: Any = None
     num_query_tokens: int = 32
     extra_num_query_tokens: int = 0
+    """0 means that the parameter does not exist."""
     position_frames: int = 4
-    """Frames of the sinusoid table that other lengths are interpolated from (always 4 in the original)."""
+    """Number of frames of the sinusoid table that other lengths are interpolated from (always 4 in VideoChat2)."""
     position_image_size: int | None = None
-    """Pixels a side that the table is made for (224 in the original); None: as vision_config says. Where clips are shown in
-    another size, the table is interpolated."""
+    """Image size in pixels that the table is made for (224 in VideoChat2); None: as in vision_config. For clips of another
+    size the table is interpolated."""
     num_frames: int = 8
-    """Frames sampled from a clip."""
+    """Number of frames sampled from a clip."""
     image_mean: list[float] | None = None
     image_std: list[float] | None = None
     conversation: str = "nano"
-    """Turn markers: a name in qtablate.prompts.segments.formats()."""
+    """Conversation format: a name in qtablate.prompts.registry.FORMATS."""
     qformer_text: bool = False
-    """Whether the Q-Former reads text (the original's qformer_text_input); its tokenizer lies in `qformer_tokenizer/`."""
+    """Whether the Q-Former reads text (VideoChat2's qformer_text_input); its tokenizer is in `qformer_tokenizer/`."""
     max_txt_len: int = 512
-    """Tokens of text in a training sequence at most, and of what the Q-Former reads."""
+    """Maximum number of text tokens in a training sequence, and in the Q-Former's text."""
     bos_as_value: bool = False
-    """The original trains with its bos token's number in place of that token's embedding (not at inference). Off: the
-    embedding."""
+    """Compatibility flag: VideoChat2 trains with its bos token's number in place of that token's embedding (not at
+    inference). Off: the embedding."""
     qformer_padded_left: bool = False
-    """The original pads the Q-Former's text on the left, and positions count the padding: a sample's visual tokens depend on
-    what it is batched with. Off: they do not."""
+    """Compatibility flag: VideoChat2 pads the Q-Former's text on the left, and positions count the padding, so a sample's
+    visual tokens depend on what it is batched with. Off: they do not."""
     supervise_end: bool = True
-    """The original's stage 2 never supervises the end of an answer, since its padding is the same token."""
+    """Compatibility flag: whether the end of an answer is supervised. Off in VideoChat2's stage 2, whose padding is the same
+    token."""
     tell_seconds: bool = False
-    """Whether the conversation says when the frames of a video were sampled (the original's add_second_msg)."""
+    """Whether the conversation states when the frames of a video were sampled (VideoChat2's add_second_msg)."""
     qformer_drop_path: float = 0.0
-    """Rate in the Q-Former's last layer, rising linearly from 0 in the first (the original trains with 0.2)."""
+    """Stochastic depth: rate in the Q-Former's last layer, rising linearly from 0 in the first (VideoChat2 trains with 0.2)."""
     query_init_std: float = 0.02
+    """Standard deviation of base queries that are reinitialized."""
     learning_rate: float = 2e-5
-    """Peak rate that a sweep takes when none is given (the original's stage 3)."""
+    """Default peak learning rate of a sweep (VideoChat2's stage 3)."""
     fresh_parts: list[str] | None = None
-    """Parts that a cell starts anew, from its seed (an alignment-stage base); empty: all parts come from the file."""
+    """Modules that each cell reinitializes from its seed (a base for the alignment stage); empty: all come from the file. The
+    key is part of the file format: renaming it would change the fingerprints of model directories."""
 
 
-class VideoChat2Model(Container):
-    """The model."""
+class VideoChat2Model(ComposedModel):
+    """VideoChat2: one Q-Former pass over the patch tokens of all frames."""
 
     config_class = VideoChat2Config
     base_model_prefix = "videochat2"
@@ -84,27 +90,25 @@ class VideoChat2Model(Container):
         super().__init__(config)
         self.vision = VideoMAEModel(config.vision_config)
         cast(nn.LayerNorm, self.vision.layernorm).eps = VISION_NORM_EPS
-        self.build_behind(config)
-        drop_paths(self.qformer, config.qformer_drop_path)
+        self.build_connector_and_language_model(config)
+        add_drop_path(self.qformer, config.qformer_drop_path)
         self._tables: dict[tuple[int, int, int, torch.device, torch.dtype], Tensor] = {}
         self.post_init()
 
     def vision_features(self, pixel_values: Tensor) -> Tensor:
-        """(B, T, 3, H, W) normalised pixels -> (B, N, D) patch features after vision_layernorm; T = 1 is an image."""
+        """Run the vision tower: (B, T, 3, H, W) normalized pixels -> (B, N, D) patch features after vision_layernorm."""
         _, frames, _, height, width = pixel_values.shape
         embeddings = self.vision.embeddings
         embeddings.patch_embeddings.image_size = (height, width)
         embeddings.position_embeddings = self._positions(frames, height, width)
         return cast(Tensor, self.vision(pixel_values=pixel_values).last_hidden_state)
 
-    def visual_tokens(
-        self, features: Tensor, queries: Tensor | None = None, text: tuple[Tensor, Tensor] | None = None
-    ) -> Tensor:
-        """See Family; the text is VideoChat2's instruction."""
-        return cast(Tensor, self.projection(self.look(features, queries, text)))
+    def visual_tokens(self, features: Tensor, queries: Tensor | None = None, text: QFormerInputs | None = None) -> Tensor:
+        """Run the connector: (B, N, D) features -> (B, Q, D) tokens; the text is VideoChat2's instruction."""
+        return cast(Tensor, self.projection(self.run_qformer(features, queries, text)))
 
     def _positions(self, frames: int, height: int, width: int) -> Tensor:
-        """Position table (1, T * h * w, D), kept a size. It is in no state dict, so it is made here when first needed."""
+        """Return the position table (1, N, D) of one clip size, computed once; no state dict holds it."""
         patches = cast(Any, self.vision.embeddings).patch_embeddings.projection.weight
         key = (frames, height, width, patches.device, patches.dtype)
         if key not in self._tables:
@@ -113,39 +117,14 @@ class VideoChat2Model(Container):
         return self._tables[key]
 
 
-class DropPath(nn.Module):
-    """Leaves out a branch for whole samples, and scales the others up (Huang et al. 2016, arXiv 1603.09382)."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or not self.p:
-            return x
-        kept = torch.rand(len(x), *[1] * (x.dim() - 1), device=x.device) >= self.p
-        return x * kept / (1 - self.p)
-
-
-def drop_paths(qformer: nn.Module, rate: float) -> None:
-    """Put DropPath behind every dropout that stands before a residual norm. transformers' Q-Former has none; it has no
-    parameters, so names and weights stay as they are."""
-    layers = cast(nn.ModuleList, cast(Any, qformer).encoder.layer)
-    for number, layer in enumerate(layers):
-        own = rate * number / max(1, len(layers) - 1)
-        for name, part in layer.named_modules():
-            if own and name.endswith(("output", "output_query")) and isinstance(getattr(part, "dropout", None), nn.Dropout):
-                part.dropout = nn.Sequential(part.dropout, DropPath(own))
-
-
 def position_table(config: VideoChat2Config, frames: int, height: int, width: int) -> Tensor:
-    """Sinusoid positions for `frames` frames of height x width pixels, interpolated from the checkpoint's own size.
+    """Compute sinusoid positions for `frames` frames of height x width pixels, interpolated from the checkpoint's own size.
 
     Space first (bicubic), then time (linear), both with align_corners False; one frame takes the table's first frame.
-    Source: Ask-Anything video_chat2 `models/umt/vit.py`, restated in shared facts.
+    Source: Ask-Anything video_chat2 `models/umt/vit.py` (facts only).
 
     Returns:
-        (1, T * h * w, D) float32.
+        (1, N, D) float32, N = T * (H / patch size) * (W / patch size).
     """
     vision = config.vision_config
     grid = (config.position_image_size or vision.image_size) // vision.patch_size

@@ -25,15 +25,15 @@ from transformers import InstructBlipQFormerConfig, LlamaConfig, PreTrainedToken
 
 from qtablate.datatypes import IMAGE, VIDEO, Clips, Sample
 from qtablate.evaluate.score import score
-from qtablate.model.encode import Encoder
-from qtablate.model.features import CHUNK, encoded
-from qtablate.model.initialise import initialise, normal
-from qtablate.model.preprocess import normalised
+from qtablate.model.encode import ConversationEncoder
+from qtablate.model.features import CHUNK, encode_clips
+from qtablate.model.initialize import initialize, normal
+from qtablate.model.preprocess import normalize_frames
 from qtablate.model.videochat2 import VideoChat2Config, VideoChat2Model
 from qtablate.nano.labels import CLASSES, dense_labels
 from qtablate.nano.muon import Muon
 from qtablate.nano.tokenizer import build, world_words
-from qtablate.prompts.segments import NANO_FORM
+from qtablate.prompts.registry import NANO_FORMAT
 from qtablate.seeds import Rng
 from qtablate.train.batches import make_micro_batch, text_loss_sum, visual_tokens
 from qtablate.world.benchmark import ITEMS_PER_TASK, WorldBench, WorldTraining
@@ -179,7 +179,7 @@ def train_vision(
         Step, loss and the accuracy of each label, for every step on videos.
     """
     heads = nn.ModuleDict({name: nn.Linear(WIDTH, n) for name, n in CLASSES.items()})
-    initialise(heads, seed, "heads")
+    initialize(heads, seed, "heads")
     optimizers = Optimizers([*model.vision.parameters(), *heads.parameters()], peak, [model.vision])
     model.vision.train()
     for step in range(steps):
@@ -188,7 +188,7 @@ def train_vision(
         level = CURRICULUM if step < curriculum_steps else LEVELS["normal"]
         scenes = [random_scene(rng, level, even=True) if frames > 1 else static_scene(rng, level) for rng in rngs]
         labels = torch.from_numpy(np.stack([dense_labels(scene, frames) for scene in scenes]))  # (B, N, heads)
-        features = model.vision_features(normalised([render(scene, frames) for scene in scenes], MEAN, STD))  # (B, N, D)
+        features = model.vision_features(normalize_frames([render(scene, frames) for scene in scenes], MEAN, STD))  # (B, N, D)
         loss, accuracy = torch.zeros(()), {}
         for column, (name, head) in enumerate(heads.items()):
             gold = labels[..., column].flatten()
@@ -207,7 +207,7 @@ def frozen_features(model: VideoChat2Model, source: Clips) -> dict[str, Tensor]:
     """Return the vision features (N, D) of every clip, encoded a few hundred clips at a time."""
     clips, out = source.clips(), dict[str, Tensor]()
     for start in range(0, len(clips), CHUNK):
-        out |= encoded(model, {name: source.frames(name) for name in clips[start : start + CHUNK]})
+        out |= encode_clips(model, {name: source.frames(name) for name in clips[start : start + CHUNK]})
     return out
 
 
@@ -231,7 +231,7 @@ class ClipPool:
 
 
 def train_language(
-    model: VideoChat2Model, pool: ClipPool, encoder: Encoder, steps: int, clips: int, peak: float, seed: int
+    model: VideoChat2Model, pool: ClipPool, encoder: ConversationEncoder, steps: int, clips: int, peak: float, seed: int
 ) -> Iterator[dict[str, float]]:
     """Train Q-Former, projection and language model (stages 2 and 3) on captions and conversations.
 
@@ -253,7 +253,7 @@ def train_language(
         yield {"step": step, "queries": n, "length": micro.text.input_ids.shape[1], "loss": loss.item()}
 
 
-def base_scores(model: VideoChat2Model, encoder: Encoder, bench: WorldBench) -> dict[str, dict[str, float]]:
+def base_scores(model: VideoChat2Model, encoder: ConversationEncoder, bench: WorldBench) -> dict[str, dict[str, float]]:
     """Return the accuracy of the pretrained model on a benchmark: number of queries -> task -> accuracy."""
     features = frozen_features(model, bench)
     table, out = model.query_tokens.data, {}
@@ -304,7 +304,7 @@ def main() -> None:
     log, seed = out / "log.jsonl", arguments.seed
     tokenizer = build(world_words())
     model = VideoChat2Model(config(len(tokenizer), QUERIES[-1]))
-    initialise(model, seed, "model")
+    initialize(model, seed, "model")
     model.query_tokens.data = normal(tuple(model.query_tokens.shape), 1.0, "init", seed, "queries")
 
     vision_weights = out / "vision.safetensors"
@@ -314,7 +314,7 @@ def main() -> None:
         save_file(model.vision.state_dict(), vision_weights)
     model.vision.load_state_dict(load_file(vision_weights))
 
-    encoder = Encoder(tokenizer, NANO_FORM)
+    encoder = ConversationEncoder(tokenizer, NANO_FORMAT)
     all_weights = out / "pretrained.safetensors"
     if not all_weights.exists():
         images = arguments.pool // 8
@@ -338,7 +338,7 @@ def save_base(model: VideoChat2Model, tokenizer: PreTrainedTokenizerFast, seed: 
     Every cell reinitializes the connector; the one in the file has initial values of its own.
     """
     base = VideoChat2Model(config(len(tokenizer), BASE_QUERIES))
-    initialise(base, seed, "shipped")
+    initialize(base, seed, "shipped")
     base.query_tokens.data = normal(tuple(base.query_tokens.shape), 1.0, "init", seed, "shipped")
     base.vision.load_state_dict(model.vision.state_dict())
     base.language_model.load_state_dict(model.language_model.state_dict())

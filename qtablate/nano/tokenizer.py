@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from qtablate.prompts.segments import DESCRIBE, NANO_FORM
+from qtablate.prompts.registry import NANO_FORMAT
+from qtablate.prompts.types import CAPTION_QUESTION
 from qtablate.seeds import Rng
 from qtablate.world.captions import caption
 from qtablate.world.questions import image_questions, questions
@@ -21,7 +22,7 @@ SPECIAL = ("<s>", "</s>", "<video>", "</video>", "<image>", "</image>", "<q>", "
 
 def world_words() -> list[str]:
     """Return every word and punctuation mark of the world's questions, options and captions, sorted."""
-    texts = [DESCRIBE]
+    texts = [CAPTION_QUESTION]
     for number in range(3000):
         rng = Rng("pretrain", "words", number)
         is_image = number % 4 == 0
@@ -46,7 +47,7 @@ def build(words: Iterable[str]) -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
-    form = NANO_FORM
+    form = NANO_FORMAT
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=form.opening,

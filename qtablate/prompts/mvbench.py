@@ -1,25 +1,26 @@
-"""MVBench's multiple choice: how options are listed, how an answer begins, and how a generated one is read.
+"""MVBench's multiple-choice protocol: its texts, the prompt with listed options, and parsers of generated answers.
 
-Facts: OpenGVLab/Ask-Anything video_chat2 `mvbench.ipynb`, restated in shared facts; the texts are the protocol's.
+Source: OpenGVLab/Ask-Anything video_chat2 `mvbench.ipynb` (facts only); the texts are the protocol's, to the letter.
 """
 
 import re
 from collections.abc import Sequence
 
-SYSTEM = (
+SYSTEM_PROMPT = (
     "Carefully watch the video and pay attention to the cause and sequence of events, the detail and movement of objects, "
     "and the action and pose of persons. Based on your observations, select the best option that accurately addresses the "
     "question.\n"
 )
-"""Said before all, said again before every question, and read by the Q-Former."""
-START = "Best option:("
-"""What the answer is made to begin with."""
+"""Stands before everything and again before every question; the Q-Former reads it too."""
+ANSWER_PREFIX = "Best option:("
+"""What every answer is made to begin with."""
 SCORERS = ("likelihood", "letter", "generate", "circular")
-"""likelihood: of each option's text; letter: of its letter behind START; generate: a greedy answer, read by `strict`; circular:
-by letter in every rotation of the options, right only where all are."""
+"""Ways to score an item. likelihood: log-likelihood of each option's text; letter: of its letter behind ANSWER_PREFIX;
+generate: a greedy answer, read by `parse_answer`; circular: by letter in every rotation of the options, correct only if all
+rotations are."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-MOST_TOKENS = 100
-"""Tokens of a generated answer at most."""
+MAX_NEW_TOKENS = 100
+"""Maximum number of tokens of a generated answer."""
 
 MEDIA_ROOTS = {
     "action_sequence": "star/Charades_v1_480",
@@ -43,46 +44,56 @@ MEDIA_ROOTS = {
     "episodic_reasoning": "tvqa/frames_fps3_hq",
     "counterfactual_inference": "clevrer/video_validation",
 }
-"""MVBench's 20 tasks in the notebook's order, and where each keeps its clips."""
+"""MVBench's 20 tasks in the notebook's order, with the folder of each task's clips."""
 
-PUBLISHED = {
+PUBLISHED_ACCURACY = {
     "VideoChat2, Vicuna, stage 3 (arXiv 2311.17005)": 51.1,
     "the same, a user's run of the released weights (Ask-Anything#90)": 50.975,
     "VideoChat2, Mistral, stage 3": 60.4,
     "VideoChat2, Mistral, HD stage 4": 62.3,
 }
-"""Average over MVBench's 20 tasks, 16 frames, %."""
+"""Published accuracy in %, averaged over MVBench's 20 tasks, at 16 frames."""
 
 
-def listed(question: str, options: Sequence[str]) -> str:
-    """A question with its options, lettered in their order."""
+def format_question(question: str, options: Sequence[str]) -> str:
+    """Write a question with its options listed, one letter each."""
     lines = [f"Question: {question}", "Options:", *(f"({LETTERS[n]}) {option}" for n, option in enumerate(options))]
     return "\n".join(lines).rstrip() + "\nOnly give the best option."
 
 
-def strict(text: str, options: Sequence[str]) -> int:
-    """Which option a generated answer names; -1 where it names none: neither a letter that stands alone, nor an option's own
-    text. `text` goes on from START."""
-    said = text.strip()
-    if found := re.match(r"\(?([A-Za-z])(?![A-Za-z0-9])", said):
-        place = LETTERS.index(found[1].upper())
-        return place if place < len(options) else -1
-    bare = said.lstrip("(").rstrip(".").lower()
-    named = [place for place, option in enumerate(options) if bare == option.rstrip(".").lower()]
+def parse_answer(text: str, options: Sequence[str]) -> int:
+    """Return the index of the option that a generated answer names.
+
+    Args:
+        text: the generated text, which continues ANSWER_PREFIX.
+
+    Returns:
+        The index of the option whose letter stands alone at the start, or whose text is the whole answer; -1 for neither.
+    """
+    answer = text.strip()
+    if match := re.match(r"\(?([A-Za-z])(?![A-Za-z0-9])", answer):
+        index = LETTERS.index(match[1].upper())
+        return index if index < len(options) else -1
+    bare = answer.lstrip("(").rstrip(".").lower()
+    named = [index for index, option in enumerate(options) if bare == option.rstrip(".").lower()]
     return named[0] if len(named) == 1 else -1
 
 
-def upstream(text: str, gold: int) -> bool:
-    """Whether the original calls a generated answer right: it puts "(" in front and checks that."""
-    return check(f"({text}", gold)
+def official_check(text: str, gold: int) -> bool:
+    """Tell whether MVBench's notebook counts a generated answer as correct: it puts "(" in front, then compares."""
+    return official_check_ans(f"({text}", gold)
 
 
-def check(said: str, gold: int) -> bool:
-    """The original's `check_ans`, which can be cheated: "", "(", ")" and "." are right whatever the gold option is, and an
-    empty generation becomes "(". Kept to compare with published numbers."""
-    first, letter = said.lower().split(" ")[0], f"({LETTERS[gold]})".lower()
+def official_check_ans(prediction: str, gold: int) -> bool:
+    """Compare a prediction with the gold option as the notebook's `check_ans` does; for comparison with published numbers.
+
+    The rule accepts wrong answers: "", "(", ")" and "." count as correct whatever the gold option is, and an empty
+    generation becomes "(".
+    """
+    first, letter = prediction.lower().split(" ")[0], f"({LETTERS[gold]})".lower()
     return first.replace(".", "") in letter or letter in first
 
 
 def first_line(text: str) -> str:
+    """Return the first line of a text, stripped."""
     return text.strip().split("\n")[0]

@@ -1,166 +1,219 @@
-"""VideoChat2's conversations: two whole strings, before and behind the visual tokens, tokenised each at once.
+"""VideoChat2's conversation formats: one string in front of the visual tokens and one behind, each tokenized at once.
 
-Which tokens are supervised is found by counting: the text behind the visual tokens is cut at its turn markers, every piece
-is tokenised alone, and its length says where it lies in the whole. The answers, with the end behind each, are what
-remains. Source of the three forms and rules: OpenGVLab/Ask-Anything video_chat2 (`dataset/it_dataset*.py`,
-`models/videochat_*/videochat2_it_*.py`; facts only); golden labels of the Mistral form in tests/golden.
+Supervised tokens are located by counting: the string behind the visual tokens is split at its turn markers, every piece is
+tokenized alone, and the lengths of the pieces say where each lies in the tokenized whole. The answers, with the end marker
+behind each, are supervised. Source of the three formats and rules: OpenGVLab/Ask-Anything video_chat2
+(`dataset/it_dataset*.py`, `models/videochat_*/videochat2_it_*.py`; facts only); golden labels of the Mistral format are in
+tests/golden.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
-from qtablate.prompts.mvbench import LETTERS, START, listed
-from qtablate.prompts.segments import (
+from qtablate.datatypes import IMAGE, VIDEO
+from qtablate.prompts.mvbench import ANSWER_PREFIX, LETTERS, format_question
+from qtablate.prompts.segments import SegmentTemplate
+from qtablate.prompts.types import (
     IGNORE,
-    TAGS,
-    Asked,
+    BosPosition,
+    EncodedConversation,
+    EncodedQuestion,
     Format,
-    Pairs,
-    Reads,
-    Tokenise,
-    Told,
-    instruction_alone,
-    parted,
-    shared,
+    QFormerText,
+    QuestionAnswers,
+    Tokenize,
+    common_prefix_length,
+    instruction_only,
+    split_options,
 )
 
-Write = Callable[[str, str, Pairs], str]
-"""(instruction, media markers, pairs) -> the whole text."""
+MEDIUM_TAGS = {VIDEO: ("<Video>", "</Video>"), IMAGE: ("<Image>", "</Image>")}
+"""Texts around the visual tokens, by medium; plain text, not special tokens."""
+
+WriteConversation = Callable[[str, str, QuestionAnswers], str]
+"""(instruction, medium tags, pairs) -> the full text of a training conversation."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
-    """What marks the human's turns."""
+class TurnMarkers:
+    """The markers that delimit the human's turns in a text."""
 
     start: str
+    """Begins a human's turn."""
     end: str
-    """Behind it an answer begins."""
+    """Ends a human's turn; an answer begins behind it."""
     stripped: bool = True
-    """Pieces are counted without the spaces behind them."""
-    markers_too: bool = False
-    """Vicuna's rule: the marker of a human's turn is supervised when it follows an answer, or is the first; so is the
-    assistant's."""
+    """Whether pieces are tokenized without their trailing spaces when they are counted."""
+    supervise_markers: bool = False
+    """Vicuna's rule: the marker of a human's turn is supervised when it follows an answer or is the first one; so is the
+    assistant's marker."""
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
-    write: Write
-    """A conversation of training."""
-    turns: Turns
-    evaluates: str
-    """One question of an evaluation, as the original's notebooks write it, up to where the answer begins: the instruction
-    stands before all and again before the question."""
+class StringTemplate:
+    """A format that tokenizes whole strings; implements `Format`."""
+
+    write: WriteConversation
+    """Writes a training conversation."""
+    turns: TurnMarkers
+    evaluation_prompt: str
+    """One evaluation question as VideoChat2's notebooks write it, up to where the answer begins: the instruction stands
+    before everything and again before the question."""
     end: str
-    """Behind an answer."""
-    media: Mapping[str, tuple[str, str]] = field(default_factory=lambda: TAGS)
-    reads: Reads = instruction_alone
-    bos: Literal["", "front", "behind"] = "front"
-    note: str = ""
-    """Said right behind the medium, as `seconds_told` has it."""
-
-    def told(self, medium: str, instruction: str, pairs: Pairs, tokenise: Tokenise) -> Told:
-        return told(self._text(medium, instruction, pairs), self.media[medium], self.turns, tokenise)
-
-    def asked(self, medium: str, instruction: str, question: str, options: Sequence[str], tokenise: Tokenise) -> Asked:
-        before, prompt = self._prompt(medium, instruction, question, "")
-        start = len(tokenise(prompt.rstrip() if self.turns.stripped else prompt))
-        answers = [self._prompt(medium, instruction, question, f"{option}{self.end}")[1] for option in options]
-        wholes = [list(tokenise(answer)) for answer in answers]
-        start = min(start, shared(wholes))  # short of a token that reaches across
-        return Asked(list(tokenise(before)), wholes[0][:start], [ids[start:] for ids in wholes])
-
-    def lettered(self, medium: str, instruction: str, question: str, options: Sequence[str], tokenise: Tokenise) -> Asked:
-        text = listed(question, options)
-        prompts = [self._prompt(medium, instruction, text, START + letter) for letter in LETTERS[: len(options)]]
-        return parted(list(tokenise(prompts[0][0])), [list(tokenise(behind)) for _, behind in prompts])
+    """Marker behind an answer."""
+    media: Mapping[str, tuple[str, str]] = field(default_factory=lambda: MEDIUM_TAGS)
+    qformer_rule: QFormerText = instruction_only
+    bos: BosPosition = "start"
+    medium_note: str = ""
+    """Text right behind the medium's tags, such as `timestamp_sentence`."""
 
     @property
-    def stops(self) -> Sequence[str]:
+    def stop_strings(self) -> Sequence[str]:
+        """Texts that end a generated answer."""
         return [self.end.strip()]
 
     @property
-    def markers(self) -> Sequence[str]:
+    def reserved_strings(self) -> Sequence[str]:
+        """Turn markers and medium tags: a text that contains one would be split in the wrong place."""
         return [self.turns.start.strip(), self.turns.end.strip(), *map("".join, self.media.values())]
 
+    def encode_conversation(
+        self, medium: str, instruction: str, pairs: QuestionAnswers, tokenize: Tokenize
+    ) -> EncodedConversation:
+        """Encode a training conversation.
+
+        Raises:
+            ValueError: the text cannot be split into turns.
+        """
+        text = self.conversation_text(medium, instruction, pairs)
+        return tokenize_and_mask(text, self.media[medium], self.turns, tokenize)
+
+    def encode_question(
+        self, medium: str, instruction: str, question: str, options: Sequence[str], tokenize: Tokenize
+    ) -> EncodedQuestion:
+        """Encode a question alone, with the full text of every option as a possible answer.
+
+        Raises:
+            ValueError: the text holds the medium's tags more than once.
+        """
+        prefix, prompt = self._prompt(medium, instruction, question, "")
+        start = len(tokenize(prompt.rstrip() if self.turns.stripped else prompt))
+        texts = [self._prompt(medium, instruction, question, f"{option}{self.end}")[1] for option in options]
+        suffixes = [list(tokenize(text)) for text in texts]
+        start = min(start, common_prefix_length(suffixes))  # a token may span the end of the prompt and the answer's start
+        return EncodedQuestion(list(tokenize(prefix)), suffixes[0][:start], [ids[start:] for ids in suffixes])
+
+    def encode_question_with_letters(
+        self, medium: str, instruction: str, question: str, options: Sequence[str], tokenize: Tokenize
+    ) -> EncodedQuestion:
+        """Encode a question that lists its options; the possible answers are their letters.
+
+        Raises:
+            ValueError: the text holds the medium's tags more than once.
+        """
+        text = format_question(question, options)
+        prompts = [self._prompt(medium, instruction, text, ANSWER_PREFIX + letter) for letter in LETTERS[: len(options)]]
+        return split_options(list(tokenize(prompts[0][0])), [list(tokenize(suffix)) for _, suffix in prompts])
+
+    def conversation_text(self, medium: str, instruction: str, pairs: QuestionAnswers) -> str:
+        """Write a training conversation."""
+        return self.write(instruction, self._tagged_medium(medium), pairs)
+
+    def qformer_text(self, instruction: str, question: str, training: bool) -> str:
+        """Return the text for a text-reading Q-Former, by `qformer_rule`."""
+        return self.qformer_rule(instruction, question, training)
+
     def _prompt(self, medium: str, instruction: str, question: str, answer: str) -> tuple[str, str]:
-        shown = self._shown(medium)
-        return cut(self.evaluates.format(system=instruction, shown=shown, question=question) + answer, self.media[medium])
+        """Write an evaluation question and the start of its answer: (text before, text behind) the visual tokens."""
+        shown = self._tagged_medium(medium)
+        text = self.evaluation_prompt.format(system=instruction, shown=shown, question=question) + answer
+        return split_at_media(text, self.media[medium])
 
-    def qformer(self, instruction: str, question: str, training: bool) -> str:
-        return self.reads(instruction, question, training)
-
-    def _text(self, medium: str, instruction: str, pairs: Pairs) -> str:
-        return self.write(instruction, self._shown(medium), pairs)
-
-    def _shown(self, medium: str) -> str:
-        return "".join(self.media[medium]) + f" {self.note}".rstrip()
+    def _tagged_medium(self, medium: str) -> str:
+        return "".join(self.media[medium]) + f" {self.medium_note}".rstrip()
 
 
-def seconds_told(seconds: Sequence[float]) -> str:
-    """The original's sentence on when the frames were sampled (its `add_second_msg`), with a decimal as golden texts have."""
-    return f"The video contains {len(seconds)} frames sampled at {', '.join(f'{one:.1f}' for one in seconds)} seconds."
+def timestamp_sentence(seconds: Sequence[float]) -> str:
+    """Write when the frames were sampled, as VideoChat2's `add_second_msg` does; one decimal, as its golden texts have."""
+    return f"The video contains {len(seconds)} frames sampled at {', '.join(f'{time:.1f}' for time in seconds)} seconds."
 
 
-def noted(form: Format, note: str) -> Format:
-    """The form with something said right behind the medium. Raises ValueError for a form that has no place for it."""
-    if not isinstance(form, Whole):
-        raise ValueError("only VideoChat2's conversations say something behind the medium")
-    return replace(form, note=note)
-
-
-def cut(text: str, medium: tuple[str, str]) -> tuple[str, str]:
-    """(before, behind) the visual tokens' one place, between `medium`'s two markers.
+def with_timestamps(template: Format, sentence: str) -> Format:
+    """Return the format with a sentence right behind the medium's tags.
 
     Raises:
-        ValueError: the markers do not stand next to each other exactly once.
+        ValueError: the format has no place for it.
     """
-    opening, closing = medium
+    if not isinstance(template, StringTemplate):
+        raise ValueError("only VideoChat2's conversations have a place for timestamps, right behind the medium")
+    return replace(template, medium_note=sentence)
+
+
+def split_at_media(text: str, tags: tuple[str, str]) -> tuple[str, str]:
+    """Split a text between the medium's opening and closing tag, where the visual tokens go.
+
+    Raises:
+        ValueError: the two tags do not stand next to each other exactly once.
+    """
+    opening, closing = tags
     parts = text.split(opening + closing)
     if len(parts) != 2:
         raise ValueError(f"expected {opening}{closing} once in the conversation, found it {len(parts) - 1} times")
     return parts[0] + opening, closing + parts[1]
 
 
-def told(text: str, medium: tuple[str, str], turns: Turns, tokenise: Tokenise) -> Told:
-    """A whole conversation with one place for visual tokens. Raises ValueError where `cut` or `supervised` does."""
-    before, behind = cut(text, medium)
-    ids = list(tokenise(behind))
-    return Told(list(tokenise(before)), ids, supervised(ids, behind, turns, tokenise))
-
-
-def supervised(ids: Sequence[int], text: str, turns: Turns, tokenise: Tokenise) -> list[int]:
-    """Labels of a text's ids: the answers alone (and, by Vicuna's rule, turn markers).
+def tokenize_and_mask(text: str, tags: tuple[str, str], turns: TurnMarkers, tokenize: Tokenize) -> EncodedConversation:
+    """Encode a full conversation text that has one place for visual tokens.
 
     Raises:
-        ValueError: the pieces' tokens do not add up to the whole's, so no place can be told.
+        ValueError: the text cannot be split at the visual tokens or into turns.
+    """
+    prefix, suffix = split_at_media(text, tags)
+    ids = list(tokenize(suffix))
+    return EncodedConversation(list(tokenize(prefix)), ids, answer_labels(ids, suffix, turns, tokenize))
+
+
+def answer_labels(ids: Sequence[int], text: str, turns: TurnMarkers, tokenize: Tokenize) -> list[int]:
+    """Return labels for the ids of a text: answers are supervised (and, by Vicuna's rule, turn markers), the rest is IGNORE.
+
+    Args:
+        ids: the token ids of `text`, tokenized at once.
+        text: the text behind the visual tokens.
+
+    Raises:
+        ValueError: the token counts of the pieces do not add up to that of the whole, so no answer can be located.
     """
 
     def length(piece: str) -> int:
-        return len(tokenise(piece.rstrip() if turns.stripped else piece))
+        return len(tokenize(piece.rstrip() if turns.stripped else piece))
 
     pieces = text.split(turns.end)
     # the marker belongs to the question that it ends, but by Vicuna's rule to the answer that follows
-    if turns.markers_too:
+    if turns.supervise_markers:
         pieces = [pieces[0], *(turns.end + piece for piece in pieces[1:])]
     else:
         pieces = [*(piece + turns.end for piece in pieces[:-1]), pieces[-1]]
-    labels, at = list(ids), 0
+    labels, start = list(ids), 0
     for number, piece in enumerate(pieces):
-        whole, first = length(piece), number == 0
-        answer, asks, _ = piece.partition(turns.start)
-        kept = whole if not (first or asks) else 0 if first else length(answer + (turns.start if turns.markers_too else ""))
-        marker = range(length(answer), length(answer) + length(turns.start)) if first and turns.markers_too else range(0)
-        for place in range(kept, whole):
-            if place not in marker and at + place < len(labels):
-                labels[at + place] = IGNORE
-        at += whole
-    if at != len(ids):
-        raise ValueError(f"the turns have {at} tokens apart and {len(ids)} together, so no answer's place can be told")
+        size, first = length(piece), number == 0
+        answer, has_question, _ = piece.partition(turns.start)
+        if first:
+            supervised = 0
+        elif has_question:
+            supervised = length(answer + (turns.start if turns.supervise_markers else ""))
+        else:
+            supervised = size
+        marker = range(length(answer), length(answer) + length(turns.start)) if first and turns.supervise_markers else range(0)
+        for offset in range(supervised, size):
+            if offset not in marker and start + offset < len(labels):
+                labels[start + offset] = IGNORE
+        start += size
+    if start != len(ids):
+        raise ValueError(f"the turns have {start} tokens apart and {len(ids)} together, so no answer can be located")
     return labels
 
 
-def _mistral(instruction: str, shown: str, pairs: Pairs) -> str:
+def _write_mistral(instruction: str, shown: str, pairs: QuestionAnswers) -> str:
     parts = [instruction] if instruction else []
     parts.append(f"[INST] {shown} [/INST]")
     for question, answer in pairs:
@@ -169,7 +222,7 @@ def _mistral(instruction: str, shown: str, pairs: Pairs) -> str:
     return " ".join(parts).strip()
 
 
-def _vicuna(instruction: str, shown: str, pairs: Pairs) -> str:
+def _write_vicuna(instruction: str, shown: str, pairs: QuestionAnswers) -> str:
     text = (f"{instruction} " if instruction else "") + f"###Human: {shown} "
     for question, answer in pairs:
         text += f"###Human: {question} " if question else ""
@@ -177,7 +230,7 @@ def _vicuna(instruction: str, shown: str, pairs: Pairs) -> str:
     return text + "###"
 
 
-def _phi(instruction: str, shown: str, pairs: Pairs) -> str:
+def _write_phi(instruction: str, shown: str, pairs: QuestionAnswers) -> str:
     text = f"<|system|>\n{instruction}<|end|>\n" if instruction else ""
     for number, (question, answer) in enumerate(pairs):
         text += f"<|user|>\n{'' if number else shown + chr(10)}{question.strip()}<|end|>\n<|assistant|>\n"
@@ -185,27 +238,31 @@ def _phi(instruction: str, shown: str, pairs: Pairs) -> str:
     return text.strip()
 
 
-def _with_first_question(instruction: str, question: str, training: bool) -> str:
-    """Vicuna's Q-Former reads the first question too, in training and where there is an instruction."""
+def _instruction_and_question(instruction: str, question: str, training: bool) -> str:
+    """Vicuna's rule: in training, where there is an instruction, the Q-Former reads the first question too."""
     return f"{instruction} {question}".strip() if instruction and training else instruction
 
 
-MISTRAL = Whole(
-    _mistral,
-    Turns("[INST] ", " [/INST] "),
-    evaluates="{system}[INST] {shown} [/INST] [INST] {system}{question} [/INST] ",
+MISTRAL = StringTemplate(
+    _write_mistral,
+    TurnMarkers("[INST] ", " [/INST] "),
+    evaluation_prompt="{system}[INST] {shown} [/INST] [INST] {system}{question} [/INST] ",
     end=" </s>",
 )
-VICUNA = Whole(
-    _vicuna,
-    Turns("###Human: ", "###Assistant: ", markers_too=True),
-    evaluates="{system}###Human: {shown}\n###Human: {system}{question}\n###Assistant: ",
+VICUNA = StringTemplate(
+    _write_vicuna,
+    TurnMarkers("###Human: ", "###Assistant: ", supervise_markers=True),
+    evaluation_prompt="{system}###Human: {shown}\n###Human: {system}{question}\n###Assistant: ",
     end=" ###",
-    reads=_with_first_question,
+    qformer_rule=_instruction_and_question,
 )
-PHI = Whole(
-    _phi,
-    Turns("<|user|>\n", "<|end|>\n<|assistant|>\n", stripped=False),
-    evaluates="{system}<|user|>\n{shown}\n{system}{question}<|end|>\n<|assistant|>\n",
+PHI = StringTemplate(
+    _write_phi,
+    TurnMarkers("<|user|>\n", "<|end|>\n<|assistant|>\n", stripped=False),
+    evaluation_prompt="{system}<|user|>\n{shown}\n{system}{question}<|end|>\n<|assistant|>\n",
     end="<|end|>",
 )
+MISTRAL_CAPTION = SegmentTemplate(
+    MEDIUM_TAGS, human=" ", assistant=" [/INST]", end="</s>", opening="[INST] ", bos="start", joined=True
+)
+"""Stage 2 of VideoChat2 (captions), where prompt and caption are tokenized apart."""

@@ -27,9 +27,9 @@ from qtablate.execute.events import Event
 from qtablate.execute.local import gpus, run_jobs
 from qtablate.grid import RECORD_SCHEMA, Budget, Cell, Condition, Fingerprints, Grid, Recipe, check, condition_names
 from qtablate.model.cache import limit_bytes, prune
+from qtablate.model.directory import base_scores, fingerprint, read_config, visual_tokens
 from qtablate.model.features import FeatureFiles
-from qtablate.model.load import base_scores, fingerprint, read_config, visual_tokens
-from qtablate.model.rows import Surgery
+from qtablate.model.query_resize import QueryResize
 from qtablate.records import of_cell
 from qtablate.report.folder import validate_overwrite
 from qtablate.report.frames import write_tables
@@ -295,7 +295,7 @@ def feature_jobs(sweep: Sweep) -> list[tuple[str, FeatureJob]]:
     """The chunks of features that are not cached yet or whose checksum differs, split among the workers."""
     jobs = []
     for which, files in (("training", sweep.training), ("benchmark", sweep.benchmark)):
-        missing = files.missing(summed=True)
+        missing = files.missing(verify_checksums=True)
         for worker in range(sweep.processes):
             chunks = tuple(missing[worker :: sweep.processes])
             if chunks:
@@ -519,7 +519,7 @@ def _surgery(sweep: Sweep, held: int) -> list[str]:
     if not held:
         return []
     how = "as --extra-init says"
-    each = [f"at {n}: {str(Surgery(held, n, how)).removeprefix('extra query tokens: ')}" for n in sweep.grid.tokens]
+    each = [f"at {n}: {str(QueryResize(held, n, how)).removeprefix('extra query tokens: ')}" for n in sweep.grid.tokens]
     return [f"The model's files hold {held} extra query tokens; {'; '.join(each)}."]
 
 

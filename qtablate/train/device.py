@@ -17,7 +17,7 @@ from accelerate import PartialState
 from torch import nn
 from torch.amp import GradScaler
 
-from qtablate.model.family import Family
+from qtablate.model.video_lm import VideoLM
 
 LOAD_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """The dtype that frozen parts are loaded in, by --precision."""
@@ -41,7 +41,7 @@ class ComputeContext:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units_per_mb
 
 
-def compute_context(model: Family, precision: str, gradient_checkpointing: bool = False) -> ComputeContext:
+def compute_context(model: VideoLM, precision: str, gradient_checkpointing: bool = False) -> ComputeContext:
     """Move the model to the device that it is trained on, and return how it computes there.
 
     Args:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from qtablate.datatypes import IMAGE, Sample
 from qtablate.errors import QtablateError
-from qtablate.model.encode import Encoder
-from qtablate.model.family import Family
+from qtablate.model.encode import ConversationEncoder
 from qtablate.model.similarity import cosine, effective_rank
+from qtablate.model.video_lm import VideoLM
 from qtablate.train.accumulate import (
     NO_SCALING,
     AccumulationRules,
@@ -117,11 +117,11 @@ class Training:
 
     def __init__(
         self,
-        model: Family,
+        model: VideoLM,
         parameters: dict[str, nn.Parameter],
         samples: Sequence[Sample],
         lookup: Callable[[str], Tensor],
-        encoder: Encoder,
+        encoder: ConversationEncoder,
         plan: TrainPlan,
         compute: ComputeContext = CPU_FP32,
         group: ProcessGroup = SINGLE_PROCESS,
@@ -207,7 +207,7 @@ class Training:
             meter=meter,
             group=self._group,
         )
-        [truncated] = self._group.all_reduce_sums([sum(micro_batch.text.cut for micro_batch in window)])
+        [truncated] = self._group.all_reduce_sums([sum(micro_batch.text.truncated for micro_batch in window)])
         extra_norm = _extra_norm(extra, gradient)
         stepped = gradient is not None and self._optimizer_step(gradient, lr)
         if stepped:
@@ -238,7 +238,7 @@ class Training:
     def _micro_batch(self, samples: Sequence[Sample]) -> MicroBatch:
         """Build this rank's share of a micro-batch."""
         share = self._group.local_share(samples)
-        return make_micro_batch(share, self._lookup, self._encoder, self.model.tokens_of, self.plan.max_text_tokens)
+        return make_micro_batch(share, self._lookup, self._encoder, self.model.count_visual_tokens, self.plan.max_text_tokens)
 
     def _loss(self, micro_batch: MicroBatch) -> Tensor:
         with self._compute.autocast():

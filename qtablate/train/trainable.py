@@ -1,4 +1,4 @@
-"""What a run trains and what it freezes, how the optimizer treats each, and which layers draw dropout masks."""
+"""What a run trains and what it freezes, and how the optimizer treats each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from qtablate.model.family import Family
-from qtablate.model.videochat2 import DropPath
+from qtablate.model.video_lm import VideoLM
 
 _TEXT_PATH = (
     "embeddings.word_embeddings",
@@ -19,7 +18,7 @@ _TEXT_PATH = (
 """Marks in the names of the Q-Former's parameters that only its text goes through."""
 
 
-def choose_trainable(model: Family, language_model: bool, adapter: bool = False) -> dict[str, nn.Parameter]:
+def choose_trainable(model: VideoLM, language_model: bool, adapter: bool = False) -> dict[str, nn.Parameter]:
     """Freeze and unfreeze the model's parameters; return the trained ones by name.
 
     Q-Former, queries and projection are trained; the vision encoder is frozen. Where the Q-Former reads no text, its text
@@ -36,7 +35,7 @@ def choose_trainable(model: Family, language_model: bool, adapter: bool = False)
     for name, parameter in model.named_parameters():
         part, _, rest = name.partition(".")
         text_path = part == "qformer" and "attention." not in rest and any(mark in rest for mark in _TEXT_PATH)
-        wanted = part in (*model.bridge, "query_tokens", "extra_query_tokens") and (reads_text or not text_path)
+        wanted = part in (*model.connector_modules, "query_tokens", "extra_query_tokens") and (reads_text or not text_path)
         wanted |= part == "language_model" and (adapter if ".lora_" in rest else language_model)
         parameter.requires_grad_(wanted)
         if wanted:
@@ -64,18 +63,3 @@ def build_optimizer(
         decayed = parameter.dim() == 2 and "query_tokens" not in name
         groups[2 if name == "extra_query_tokens" else 0 if decayed else 1]["params"].append(parameter)
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas)
-
-
-def dropout_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the layers that draw dropout masks in training, by name; not the vision encoder's, whose features are cached."""
-    layers = {name: layer for name, layer in model.named_modules() if not name.startswith("vision.")}
-    return {name: layer for name, layer in layers.items() if _drops(layer) or getattr(layer, "attention_dropout", 0) > 0}
-
-
-def has_dropout(model: nn.Module) -> bool:
-    """Whether training draws dropout masks: they depend on how a batch is split, so that no two splits coincide."""
-    return bool(dropout_layers(model))
-
-
-def _drops(layer: nn.Module) -> bool:
-    return isinstance(layer, (nn.modules.dropout._DropoutNd, DropPath)) and layer.p > 0

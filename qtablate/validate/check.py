@@ -20,7 +20,7 @@ from qtablate.data.mvbench import MVBench
 from qtablate.data.texts import LONG, control_characters
 from qtablate.datatypes import Item, Problem, Sample
 from qtablate.errors import DataError
-from qtablate.prompts.segments import formats
+from qtablate.prompts.registry import FORMATS
 from qtablate.validate import media
 from qtablate.validate.text_bias import Order, Prior, chance, order, plain, positions, positions_p, prior
 
@@ -29,7 +29,7 @@ SORTED_SHARE, SORTED_Z = 0.5, 4.0  # halfway from a random order to one block a 
 PRIOR_Z = 4.0  # above chance; the guess is drawn from the answers it is scored on, so random ones pass 3 in 1 of 100 tasks
 POSITIONS_P = 0.01  # over all tasks together (Bonferroni)
 
-_MARKERS = tuple(dict.fromkeys(mark for form in formats().values() for mark in form.markers))
+_MARKERS = tuple(dict.fromkeys(mark for form in FORMATS.values() for mark in form.reserved_strings))
 
 Followed = Callable[[Sequence[str]], Iterable[str]]
 """Gives back what it is given, one by one, and may show how far it is."""

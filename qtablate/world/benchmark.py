@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from qtablate.datatypes import IMAGE, VIDEO, Frames, Item, Problem, Sample
-from qtablate.prompts.segments import DESCRIBE
+from qtablate.prompts.types import CAPTION_QUESTION
 from qtablate.seeds import Rng
 from qtablate.video.frames import frame_indices, resize_center_crop, upscale
 from qtablate.world.captions import caption
@@ -246,7 +246,7 @@ class WorldTraining:
         clip = f"world/{self.level}/{self.split}/{medium}/{number}"
         scene, rng = scene_of(clip), Rng(clip, "conversation", visit)
         if rng.bernoulli(_CAPTION_SHARE):
-            pairs = [(DESCRIBE, caption(scene))]
+            pairs = [(CAPTION_QUESTION, caption(scene))]
         else:
             asked = questions(scene, rng) if medium == VIDEO else image_questions(scene, rng)
             pairs = [(question.text, question.answer) for question in asked[:PAIRS_PER_SAMPLE]]

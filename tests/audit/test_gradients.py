@@ -28,11 +28,12 @@ from qtablate.audit.target import FP16_SCALE, Target, in_dtype
 from qtablate.datatypes import IMAGE, VIDEO, Sample
 from qtablate.errors import DataError
 from qtablate.model import convert
+from qtablate.model.dropout import has_dropout
 from qtablate.model.load import load
 from qtablate.train.accumulate import accumulate
 from qtablate.train.batches import make_micro_batch
 from qtablate.train.device import LOAD_DTYPES, compute_context
-from qtablate.train.trainable import choose_trainable, has_dropout
+from qtablate.train.trainable import choose_trainable
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PATCHES = {VIDEO: 16, IMAGE: 4}
@@ -150,7 +151,7 @@ def test_dropout_is_named_and_disabled(tiny, encoder, monkeypatch):
     )
     assert all(window.passed for window in measurement.windows)
     assert not has_dropout(tiny)
-    monkeypatch.setattr(gradients, "_disable_dropout", lambda layer: None)
+    monkeypatch.setattr(gradients, "disable_dropout", lambda layer: None)
     [window] = measured(unaware, encoder).windows
     assert not window.passed
     assert window.comparison(REPEAT, BATCH).total.relative > 1e-2
@@ -247,7 +248,7 @@ def test_qformer_text_padded_on_the_left_is_reported(tmp_path):
         GOLDEN / "mistral-tiny",
         out,
         GOLDEN / "bert-base-uncased",
-        convert.Settings(vision_heads=4, qformer_heads=4),
+        convert.ConversionSettings(vision_heads=4, qformer_heads=4),
     )
     model, encoder = load(str(out))
     width = model.config.qformer_config.encoder_hidden_size
@@ -255,7 +256,7 @@ def test_qformer_text_padded_on_the_left_is_reported(tmp_path):
     shown = {s.clip: torch.randn(8, width, generator=torch.Generator().manual_seed(n)) for n, s in enumerate(samples)}
     model_target = Target(model, choose_trainable(model, language_model=False))
     for padded_left in (False, True):
-        encoder.reader = replace(encoder.reader, padded_left=padded_left)
+        encoder.qformer_tokenizer = replace(encoder.qformer_tokenizer, pad_left=padded_left)
         measurement = audit(model_target, samples, shown.__getitem__, encoder, Settings(SIZE, (2,), 256, "fp32"))
         assert measurement.padded_left is padded_left
         assert (

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import InstructBlipQFormerConfig, MistralConfig, VideoMAEConfig
 
 from qtablate.model.adapter import new_adapter
+from qtablate.model.encode import QFormerInputs
 from qtablate.model.videochat2 import VideoChat2Config, VideoChat2Model
 from qtablate.train.accumulate import token_loss_sum
 from qtablate.train.device import compute_context
@@ -98,10 +99,10 @@ def _meta_adapter(model: VideoChat2Model) -> None:
     """Values are not copied where there are none."""
     from peft import LoraConfig, inject_adapter_in_model
 
-    from qtablate.model.adapter import targets
+    from qtablate.model.adapter import lora_targets
 
     inject_adapter_in_model(
-        LoraConfig(r=LORA, lora_alpha=2 * LORA, target_modules=targets(model.language_model)), model.language_model
+        LoraConfig(r=LORA, lora_alpha=2 * LORA, target_modules=lora_targets(model.language_model)), model.language_model
     )
 
 
@@ -115,7 +116,7 @@ def step(model: VideoChat2Model, batch: int, device: str) -> torch.Tensor:
             seen = model.qformer(input_ids=read, query_embeds=queries, encoder_hidden_states=features).last_hidden_state
             visual = model.projection(seen[:, : model.num_queries])
         else:
-            visual = model.visual_tokens(features, text=(read, read))
+            visual = model.visual_tokens(features, text=QFormerInputs(read, read))
         words = model.language_model.get_input_embeddings()(torch.zeros(batch, TEXT, dtype=torch.long, device=device))
         embeds = torch.cat([visual.to(words.dtype), words], dim=1)
         out = model.language_model.get_decoder()(inputs_embeds=embeds, use_cache=False).last_hidden_state

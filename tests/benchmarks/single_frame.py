@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qtablate.datatypes import Item
-from qtablate.model.encode import Encoder
-from qtablate.model.initialise import initialise
+from qtablate.model.encode import ConversationEncoder
+from qtablate.model.initialize import initialize
 from qtablate.nano.tokenizer import build, world_words
-from qtablate.prompts.segments import NANO_FORM
+from qtablate.prompts.registry import NANO_FORMAT
 from qtablate.seeds import Rng, derive
 from qtablate.world.benchmark import WorldBench, scene_of
 from qtablate.world.questions import TASKS
@@ -95,16 +95,16 @@ def names_in(text: str) -> list[tuple[int, int]]:
     return [(_COLORS.index(a), NAMES.get(b, -1)) for a, b in zip(words, behind, strict=True) if a in COLORS]
 
 
-def examples(encoder: Encoder, items: Sequence[Item], pixels: int) -> Examples:
+def examples(encoder: ConversationEncoder, items: Sequence[Item], pixels: int) -> Examples:
     question, options = np.zeros((len(items), WORDS), np.int64), np.zeros((len(items), OPTIONS, WORDS_IN_OPTION), np.int64)
     named = np.full((len(items), ROLES, 2), -1)
     for row, item in enumerate(items):
         for role, name in enumerate(names_in(item.question)):
             named[row, role] = name
-        ids = encoder.ids(item.question)
+        ids = encoder.token_ids(item.question)
         question[row, : len(ids)] = ids
         for number, option in enumerate(item.options):
-            ids = encoder.ids(option)
+            ids = encoder.token_ids(option)
             options[row, number, : len(ids)] = ids
             for name in names_in(option):
                 named[row, 2 + number] = name
@@ -193,7 +193,7 @@ def told_frames(frame: NDArray[np.int64]) -> Tensor:
 
 def trained(data: Examples, vocabulary: int, one_frame: bool, epochs: int, say: Say) -> Oracle:
     oracle = Oracle(vocabulary)
-    initialise(oracle, SEED, "oracle")
+    initialize(oracle, SEED, "oracle")
     generator = np.random.Generator(np.random.Philox(derive("single-frame", SEED)))
     order = np.concatenate([generator.permutation(len(data.gold)) for _ in range(epochs)])
     shown = generator.integers(0, FRAMES, len(order)) if one_frame else np.full(len(order), -1)
@@ -250,7 +250,7 @@ def main() -> None:
     arguments = parser.parse_args()
     say = clock()
     tokenizer = build(world_words())
-    encoder = Encoder(tokenizer, NANO_FORM)
+    encoder = ConversationEncoder(tokenizer, NANO_FORMAT)
     train = WorldBench(arguments.train, split="singleframe").items
     held_out = WorldBench(arguments.items + CHOICE, split="singleframeheldout").items
     learned, scored = (examples(encoder, items, arguments.pixels) for items in (train, held_out))

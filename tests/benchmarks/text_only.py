@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qtablate.datatypes import Item
-from qtablate.model.encode import Encoder
-from qtablate.model.initialise import initialise
+from qtablate.model.encode import ConversationEncoder
+from qtablate.model.initialize import initialize
 from qtablate.nano.tokenizer import build, world_words
-from qtablate.prompts.segments import NANO_FORM
+from qtablate.prompts.registry import NANO_FORMAT
 from qtablate.seeds import Rng, derive
 from qtablate.world.benchmark import WorldBench
 from qtablate.world.questions import TASKS
@@ -48,13 +48,13 @@ class Texts:
     gold: NDArray[np.int64]
 
 
-def encoded(encoder: Encoder, items: Sequence[Item]) -> Texts:
+def encoded(encoder: ConversationEncoder, items: Sequence[Item]) -> Texts:
     rows = []
     for item in items:
-        ids, markers = list(encoder.ids(item.question)), []
+        ids, markers = list(encoder.token_ids(item.question)), []
         parts = [0] * len(ids)
         for number, option in enumerate(item.options, start=1):
-            new = [*encoder.ids("<a>"), *encoder.ids(option)]
+            new = [*encoder.token_ids("<a>"), *encoder.token_ids(option)]
             markers.append(len(ids))
             ids += new
             parts += [number] * len(new)
@@ -96,7 +96,7 @@ def rows_of(texts: Texts, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tens
 
 def trained(texts: Texts, vocabulary: int, epochs: int, say: Say) -> Reader:
     reader = Reader(vocabulary, texts.ids.shape[1] + 8, texts.markers.shape[1])
-    initialise(reader, SEED, "reader")
+    initialize(reader, SEED, "reader")
     generator = np.random.Generator(np.random.Philox(derive("text-only", SEED)))
     order = np.concatenate([generator.permutation(len(texts.gold)) for _ in range(epochs)])
 
@@ -196,7 +196,7 @@ def main() -> None:
     train, held_out = (WorldBench(n, split=split).items for split, n in zip(splits, counts, strict=True))
     say(f"{len(train)} questions to train on, {len(held_out)} to score")
     tokenizer = build(world_words())
-    encoder = Encoder(tokenizer, NANO_FORM)
+    encoder = ConversationEncoder(tokenizer, NANO_FORMAT)
     frames = []
     for texts, spoil in (("as asked", list), ("planted", planted)):
         say(f"texts {texts}")

@@ -18,8 +18,8 @@ from qtablate.data.sources import Sources
 from qtablate.errors import DataError, ModelError, StoreError
 from qtablate.execute.events import Notice
 from qtablate.grid import Grid, Recipe
-from qtablate.model.convert import Settings, convert
-from qtablate.model.encode import Encoder
+from qtablate.model.convert import ConversionSettings, convert
+from qtablate.model.encode import ConversationEncoder
 from qtablate.model.load import load
 from qtablate.store import Store
 from qtablate.sweep.forecast import Forecast
@@ -43,7 +43,7 @@ def folder(tmp_path):
     sample = {"video": "2.mp4", "QA": [{"i": "Watch.", "q": "What?", "a": "a man"}]}
     (tmp_path / "train.json").write_text(json.dumps([sample]))
     files, bert = [GOLDEN / "stage2.pth", GOLDEN / "stage3.pth"], GOLDEN / "bert-base-uncased"
-    settings = Settings(vision_heads=4, qformer_heads=4, image_size=32)
+    settings = ConversionSettings(vision_heads=4, qformer_heads=4, image_size=32)
     convert(files, GOLDEN / "mistral-tiny", tmp_path / "model", bert, settings)
     yield tmp_path
     torch.use_deterministic_algorithms(False)
@@ -52,20 +52,20 @@ def folder(tmp_path):
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, set[str], set[str]]:
     """(sweep, texts that were trained on, texts that were asked): what stands behind the visual tokens."""
     seen: dict[str, set[str]] = {"told": set(), "asked": set()}
-    told, asked = Encoder.told, Encoder.asked
+    encode_sample, encode_item = ConversationEncoder.encode_sample, ConversationEncoder.encode_item
 
-    def noted_told(self, sample):
-        found = told(self, sample)
-        seen["told"].add(self.text(found.behind))
-        return found
+    def recorded_sample(self, sample):
+        conversation = encode_sample(self, sample)
+        seen["told"].add(self.decode(conversation.suffix))
+        return conversation
 
-    def noted_asked(self, item, lettered=False):
-        found = asked(self, item, lettered)
-        seen["asked"].add(self.text(found.context))
-        return found
+    def recorded_item(self, item, with_letters=False):
+        question = encode_item(self, item, with_letters)
+        seen["asked"].add(self.decode(question.context))
+        return question
 
-    monkeypatch.setattr(Encoder, "told", noted_told)
-    monkeypatch.setattr(Encoder, "asked", noted_asked)
+    monkeypatch.setattr(ConversationEncoder, "encode_sample", recorded_sample)
+    monkeypatch.setattr(ConversationEncoder, "encode_item", recorded_item)
     sources = Sources(str(folder / "model"), f"mvbench:{folder}", f"{folder}/train.json", f"{folder}/video")
     controls, scorers = ("blind", "reversed", "mismatched_clip"), ("likelihood", "letter", "generate", "circular")
     recipe = recipe_for(sources, 4, 0.0, None, 0.2, None, False, controls, False, 0, "fp32", False, scorers)
@@ -75,8 +75,8 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, set[str],
         compute_features(job, lambda _: None)
     [cell] = planned.cells
     run_cell(CellJob(cell, sources, planned.store.root, planned.training, planned.benchmark), lambda _: None)
-    monkeypatch.setattr(Encoder, "told", told)
-    monkeypatch.setattr(Encoder, "asked", asked)
+    monkeypatch.setattr(ConversationEncoder, "encode_sample", encode_sample)
+    monkeypatch.setattr(ConversationEncoder, "encode_item", encode_item)
     return planned, *seen.values()
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from qtablate.data.export import write_mp4
 from qtablate.data.mvbench import MVBench
 from qtablate.errors import BadMedia, DataError
-from qtablate.prompts.mvbench import MEDIA_ROOTS, SYSTEM
+from qtablate.prompts.mvbench import MEDIA_ROOTS, SYSTEM_PROMPT
 
 
 def clip(path: Path, *grays: int) -> None:
@@ -292,7 +292,7 @@ def test_a_clips_key_follows_whatever_its_pixels_depend_on(folder):
 
 
 def test_the_protocols_instruction_stands_before_every_question(folder):
-    assert {item.instruction for item in opened(folder, mine=[entry()]).items} == {SYSTEM}
+    assert {item.instruction for item in opened(folder, mine=[entry()]).items} == {SYSTEM_PROMPT}
 
 
 def test_a_small_table_says_where_another_sets_clips_lie(folder):

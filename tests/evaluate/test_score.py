@@ -9,9 +9,9 @@ import torch
 from qtablate.datatypes import IMAGE, Item
 from qtablate.evaluate import score as module
 from qtablate.evaluate.score import Scores, at_once, fits, score
-from qtablate.model.encode import Encoder
-from qtablate.prompts.mvbench import MOST_TOKENS, SCORERS, first_line
-from qtablate.prompts.segments import formats
+from qtablate.model.encode import ConversationEncoder
+from qtablate.prompts.mvbench import MAX_NEW_TOKENS, SCORERS, first_line
+from qtablate.prompts.registry import FORMATS
 
 OPTIONS = ("left", "red left moves", "right?", "what moves red left right what")
 
@@ -33,11 +33,11 @@ def features_of(item_list, dtype=torch.float32) -> dict[str, torch.Tensor]:
 
 def alone(model, encoder, item: Item, features: torch.Tensor, option: str) -> tuple[float, int]:
     """The reference: one sequence, no cache, no padding, log-softmax by hand."""
-    form, table = encoder.form, model.language_model.get_input_embeddings()
-    before = encoder.ids(form.opening + form.media[item.medium][0])
-    told = encoder.ids(option) + encoder.ids(form.end)
-    after = encoder.ids(form.media[item.medium][1]) + encoder.ids(form.human) + encoder.ids(item.question)
-    after = after + encoder.ids(form.assistant) + told
+    form, table = encoder.format, model.language_model.get_input_embeddings()
+    before = encoder.token_ids(form.opening + form.media[item.medium][0])
+    told = encoder.token_ids(option) + encoder.token_ids(form.end)
+    after = encoder.token_ids(form.media[item.medium][1]) + encoder.token_ids(form.human) + encoder.token_ids(item.question)
+    after = after + encoder.token_ids(form.assistant) + told
     visual = model.visual_tokens(features[None])[0]
     embeds = torch.cat([table(torch.tensor(before)), visual, table(torch.tensor(after))])
     log_probs = model.language_model(inputs_embeds=embeds[None]).logits[0].log_softmax(-1)
@@ -78,10 +78,10 @@ def test_scores_depend_on_the_clip(tiny, encoder):
 
 
 def prompt_of(model, encoder, item: Item, features: torch.Tensor) -> torch.Tensor:
-    asked = encoder.asked(item, lettered=True)
+    asked = encoder.encode_item(item, with_letters=True)
     table = model.language_model.get_input_embeddings()
     visual = model.visual_tokens(features[None])[0]
-    return torch.cat([table(torch.tensor(asked.before)), visual, table(torch.tensor(asked.context))])[None]
+    return torch.cat([table(torch.tensor(asked.prefix)), visual, table(torch.tensor(asked.context))])[None]
 
 
 def by_scorer(model, encoder, shown, how) -> dict[tuple[str, str], Scores]:
@@ -94,7 +94,7 @@ def test_letters_are_read_from_the_logits_behind_the_prompt(tiny, encoder):
     shown = features_of(items(), torch.float64)
     found = by_scorer(model, encoder, shown, ("letter",))
     for item in items():
-        asked = encoder.asked(item, lettered=True)
+        asked = encoder.encode_item(item, with_letters=True)
         assert [len(ids) for ids in asked.options] == [1] * len(item.options)
         with torch.no_grad():
             logits = model.language_model(inputs_embeds=prompt_of(model, encoder, item, shown[item.clip])).logits[0, -1]
@@ -111,12 +111,12 @@ def test_generation_is_transformers_own_greedy_one(tiny, encoder):
         with torch.no_grad():
             ids = model.language_model.generate(
                 inputs_embeds=prompt_of(model, encoder, item, shown[item.clip]),
-                max_new_tokens=MOST_TOKENS,
+                max_new_tokens=MAX_NEW_TOKENS,
                 do_sample=False,
                 pad_token_id=1,
                 eos_token_id=encoder.tokenizer.eos_token_id,
             )
-        text = encoder.text([one for one in ids[0].tolist() if one != encoder.tokenizer.eos_token_id])
+        text = encoder.decode([one for one in ids[0].tolist() if one != encoder.tokenizer.eos_token_id])
         texts.append(found["generate", item.id].text)
         assert texts[-1] == first_line(text)
     assert any(texts)  # something was said
@@ -217,8 +217,8 @@ def test_items_longer_than_the_models_places_are_named(tiny, encoder):
     left, problems = fits(tiny, encoder, [items()[0], *long.values(), items()[1]])
     assert left == items()[:2]
     assert [(one.subject, one.kind) for one in problems] == [("question", "text too long"), ("candidate", "text too long")]
-    asked = encoder.asked(long["question"])
-    text, answer = len(asked.before) + len(asked.context), max(map(len, asked.options))
+    asked = encoder.encode_item(long["question"])
+    text, answer = len(asked.prefix) + len(asked.context), max(map(len, asked.options))
     assert problems[0].detail == (
         f"{5 + text + answer:,} tokens (5 visual, {text:,} of the prompt, {answer:,} of the longest answer); "
         "the language model has 256 places"
@@ -228,9 +228,9 @@ def test_items_longer_than_the_models_places_are_named(tiny, encoder):
 @pytest.mark.parametrize("how", SCORERS)
 def test_the_last_place_is_used_and_none_behind_it(tiny, encoder, how, monkeypatch):
     item = items()[0]
-    asked = encoder.asked(item, lettered=how != "likelihood")
-    answer = MOST_TOKENS if how == "generate" else max(map(len, asked.options))
-    needed = tiny.num_visual_tokens + len(asked.before) + len(asked.context) + answer
+    asked = encoder.encode_item(item, with_letters=how != "likelihood")
+    answer = MAX_NEW_TOKENS if how == "generate" else max(map(len, asked.options))
+    needed = tiny.num_visual_tokens + len(asked.prefix) + len(asked.context) + answer
     for places, kept in ((needed, [item]), (needed - 1, [])):
         tiny.language_model.config.max_position_embeddings = places
         assert fits(tiny, encoder, [item], (how,))[0] == kept
@@ -241,8 +241,8 @@ def test_the_last_place_is_used_and_none_behind_it(tiny, encoder, how, monkeypat
 def test_all_scorers_ask_the_same_items(tiny, encoder):
     """One that is too long for generation is asked by none, so that their answers can be compared."""
     item = items()[0]
-    generating = encoder.asked(item, lettered=True)
-    needed = tiny.num_visual_tokens + len(generating.before) + len(generating.context) + MOST_TOKENS
+    generating = encoder.encode_item(item, with_letters=True)
+    needed = tiny.num_visual_tokens + len(generating.prefix) + len(generating.context) + MAX_NEW_TOKENS
     tiny.language_model.config.max_position_embeddings = needed - 1
     assert fits(tiny, encoder, [item], ("likelihood", "letter", "circular"))[0] == [item]
     assert fits(tiny, encoder, [item], SCORERS)[0] == []
@@ -250,7 +250,7 @@ def test_all_scorers_ask_the_same_items(tiny, encoder):
 
 def test_a_question_with_the_markers_of_a_clip_is_named(tiny, tokenizer):
     """Where its visual tokens go could not be told: an error of the whole cell else."""
-    mistral = Encoder(tokenizer, replace(formats()["videochat2_mistral"], bos=""))
+    mistral = ConversationEncoder(tokenizer, replace(FORMATS["videochat2_mistral"], bos="none"))
     item = replace(items()[0], question="what <Video></Video> moves?")
     left, problems = fits(tiny, mistral, [items()[0], item, items()[1]])
     assert left == items()[:2]
@@ -261,7 +261,7 @@ def test_a_question_with_the_markers_of_a_clip_is_named(tiny, tokenizer):
 def test_training_texts_of_any_length_are_cut(encoder):
     """By tokens, as ever; tokenising a million characters is no matter."""
     from qtablate.datatypes import Sample
-    from qtablate.model.encode import batch
+    from qtablate.model.encode import collate
 
-    told = batch(encoder, [Sample("0", "video", "c", (("what moves?", LONG * 50),))], [5], 64)
-    assert (told.input_ids.shape, told.cut) == ((1, 69), 1)
+    told = collate(encoder, [Sample("0", "video", "c", (("what moves?", LONG * 50),))], [5], 64)
+    assert (told.input_ids.shape, told.truncated) == ((1, 69), 1)

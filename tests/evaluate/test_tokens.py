@@ -11,13 +11,13 @@ from qtablate.evaluate.tokens import (
     curve,
     effective_rank,
     first_kept,
-    likeness,
     looks,
     parts,
+    query_diversity,
     replaced,
     sample,
 )
-from qtablate.model.query_resize import resize_extra
+from qtablate.model.query_resize import resize_extra_queries
 
 ITEMS = [Item(f"t-{n}", "t", f"c{n % 3}", "what moves ?", ("red", "left"), n % 2) for n in range(6)]
 
@@ -48,16 +48,16 @@ def test_cosine_is_the_mean_over_pairs():
 
 def test_copies_are_told_from_tokens_that_differ(tiny, seen):
     clips = torch.stack(list(seen.values()))
-    resize_extra(tiny, 0, "normal", 1)
-    resize_extra(tiny, 6, "normal", 1)
+    resize_extra_queries(tiny, 0, "normal", 1)
+    resize_extra_queries(tiny, 6, "normal", 1)
     started = tiny.queries().detach().clone()
-    apart = likeness(tiny, started, clips)
+    apart = query_diversity(tiny, started, clips)
     assert apart.query_rank > 4.5
     assert apart.moved == apart.moved_base == 0
     tiny.query_tokens.data = tiny.query_tokens.data + 1
-    assert likeness(tiny, started, clips).moved_base == pytest.approx(math.sqrt(24))
+    assert query_diversity(tiny, started, clips).moved_base == pytest.approx(math.sqrt(24))
     tiny.extra_query_tokens.data = tiny.extra_query_tokens.data[:, :1].repeat(1, 6, 1)
-    same = likeness(tiny, started, clips)
+    same = query_diversity(tiny, started, clips)
     assert (same.query_rank, same.query_cosine) == (pytest.approx(1, abs=1e-4), pytest.approx(1))
     assert (same.output_rank, same.output_cosine) == (pytest.approx(1, abs=1e-3), pytest.approx(1))
     assert same.moved > 0
@@ -65,7 +65,7 @@ def test_copies_are_told_from_tokens_that_differ(tiny, seen):
 
 def test_first_tokens_are_the_model_cut_by_surgery(tiny, seen):
     clips = torch.stack(list(seen.values()))
-    resize_extra(tiny, 5, "normal", 1)
+    resize_extra_queries(tiny, 5, "normal", 1)
     whole = tiny.visual_tokens(clips)
     for count in (0, 2, 5):
         with first_kept(tiny, count):
@@ -73,9 +73,9 @@ def test_first_tokens_are_the_model_cut_by_surgery(tiny, seen):
         assert some.shape[1] == 3 + count
         assert torch.equal(tiny.visual_tokens(clips), whole)  # all are back
         cut = tiny.extra_query_tokens.data.clone()
-        resize_extra(tiny, count, "normal", 1)
+        resize_extra_queries(tiny, count, "normal", 1)
         assert torch.equal(tiny.visual_tokens(clips), some)
-        resize_extra(tiny, 5, "normal", 1)
+        resize_extra_queries(tiny, 5, "normal", 1)
         tiny.extra_query_tokens.data = cut
 
 
@@ -100,7 +100,7 @@ def test_parts_cover_all_tokens():
 
 
 def test_the_curve_is_paired_with_the_whole_model(tiny, encoder, seen):
-    resize_extra(tiny, 2, "normal", 1)
+    resize_extra_queries(tiny, 2, "normal", 1)
     told = []
     held = curve(tiny, encoder, ITEMS, seen, lambda done, of: told.append((done, of)))
     assert [(one.what, one.tokens) for one in held] == [(what, (start, end)) for what, start, end in parts(3, 2)]

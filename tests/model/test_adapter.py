@@ -9,10 +9,19 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from qtablate.datatypes import VIDEO, Sample
 from qtablate.errors import ModelError
-from qtablate.model.adapter import DROPOUT, TARGETS, adapter_weights, new_adapter, silence, targets, write_adapter
+from qtablate.model.adapter import (
+    DROPOUT,
+    TARGETS,
+    adapter_weights,
+    disable_lora_dropout,
+    lora_targets,
+    new_adapter,
+    save_adapter,
+)
+from qtablate.model.dropout import has_dropout
 from qtablate.model.load import ADAPTER, load
 from qtablate.train.batches import loss_sum, make_micro_batch
-from qtablate.train.trainable import choose_trainable, has_dropout
+from qtablate.train.trainable import choose_trainable
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*checkpointing.* is deprecated:FutureWarning")  # peft's own models use it
 
@@ -21,7 +30,7 @@ FEATURES = {s.clip: torch.randn(16, 24, generator=torch.Generator().manual_seed(
 
 
 def loss(model, encoder) -> torch.Tensor:
-    return loss_sum(model, make_micro_batch(SAMPLES, FEATURES.__getitem__, encoder, model.tokens_of, 256))
+    return loss_sum(model, make_micro_batch(SAMPLES, FEATURES.__getitem__, encoder, model.count_visual_tokens, 256))
 
 
 def test_a_new_adapter_changes_nothing_and_learns(tiny, encoder):
@@ -101,7 +110,7 @@ def test_a_folder_is_pefts_and_comes_back(tiny, tiny_directory):
         for parameter in adapter_weights(tiny).values():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
     named = {f"base_model.model.{name}": value for name, value in adapter_weights(tiny).items()}
-    write_adapter(tiny_directory / ADAPTER, named, alpha=8, dropout=0.1)
+    save_adapter(tiny_directory / ADAPTER, named, alpha=8, dropout=0.1)
     model, _ = load(str(tiny_directory))
     assert all(torch.equal(value, adapter_weights(tiny)[name]) for name, value in adapter_weights(model).items())
     embeds = torch.randn(2, 6, 24)
@@ -132,7 +141,7 @@ def test_a_folder_is_pefts_and_comes_back(tiny, tiny_directory):
 def test_a_broken_folder_says_what_is_wrong(tiny, tiny_directory, change, message):
     new_adapter(tiny, 4, seed=1)
     named = {f"base_model.model.{name}": value for name, value in adapter_weights(tiny).items()}
-    write_adapter(tiny_directory / ADAPTER, named, alpha=8, dropout=0.1)
+    save_adapter(tiny_directory / ADAPTER, named, alpha=8, dropout=0.1)
     change(tiny_directory / ADAPTER)
     with pytest.raises(ModelError, match=message):
         load(str(tiny_directory))
@@ -154,11 +163,11 @@ def modules(folder, names: list[str]) -> None:
 
 
 def test_a_language_model_with_other_names_is_refused(tiny):
-    assert targets(tiny.language_model) == list(TARGETS)
+    assert lora_targets(tiny.language_model) == list(TARGETS)
     tiny.language_model.config.tie_word_embeddings = True
-    assert targets(tiny.language_model) == [name for name in TARGETS if name != "lm_head"]
+    assert lora_targets(tiny.language_model) == [name for name in TARGETS if name != "lm_head"]
     with pytest.raises(ModelError, match="this language model has dense"):
-        targets(torch.nn.ModuleDict({"dense": torch.nn.Linear(2, 2)}))
+        lora_targets(torch.nn.ModuleDict({"dense": torch.nn.Linear(2, 2)}))
 
 
 def test_an_adapter_that_is_not_trained_has_no_dropout(tiny):
@@ -171,7 +180,7 @@ def test_an_adapter_that_is_not_trained_has_no_dropout(tiny):
     embeds = torch.randn(1, 6, 24, generator=torch.Generator().manual_seed(1))
     first, second = (tiny.language_model(inputs_embeds=embeds).logits for _ in range(2))
     assert not torch.equal(first, second)
-    silence(tiny)
+    disable_lora_dropout(tiny)
     tiny.train()
     first, second = (tiny.language_model(inputs_embeds=embeds).logits for _ in range(2))
     assert torch.equal(first, second)

@@ -24,16 +24,16 @@ from transformers import (
 from qtablate.datatypes import IMAGE, VIDEO, Item, Sample
 from qtablate.errors import ModelError
 from qtablate.evaluate.score import score
-from qtablate.model.assemble import Bridge, assemble
-from qtablate.model.initialise import initialise
-from qtablate.model.load import load, read_config, start_anew
-from qtablate.model.query_resize import resize_extra
+from qtablate.model.assemble import ConnectorConfig, assemble
+from qtablate.model.initialize import initialize
+from qtablate.model.load import load, read_config, reinitialize
+from qtablate.model.query_resize import resize_extra_queries
 from qtablate.train.batches import loss_sum, make_micro_batch
 from qtablate.train.trainable import choose_trainable
 
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 SHOWN = {"image_size": 16, "patch_size": 8}
-BRIDGE = Bridge(num_query_tokens=3, layers=2, width=64, num_frames=4)
+BRIDGE = ConnectorConfig(num_query_tokens=3, layers=2, width=64, num_frames=4)
 CLIP_TEXT = {**SIZES, "vocab_size": 10, "max_position_embeddings": 8, "eos_token_id": 9}
 TOWERS = {
     "vit": (lambda: ViTModel(ViTConfig(**SIZES, **SHOWN)), 5),
@@ -54,7 +54,7 @@ def llm(tokenizer, tmp_path) -> Path:
 
 def tower(name: str, tmp_path: Path) -> Path:
     model = TOWERS[name][0]()
-    initialise(model, 0, name)
+    initialize(model, 0, name)
     model.save_pretrained(tmp_path / name)
     return tmp_path / name
 
@@ -71,8 +71,8 @@ def test_a_tower_of_each_kind(name, llm, tmp_path):
     model, encoder = load(str(out))
     model.eval()
     assert model.config.features_a_frame == TOWERS[name][1]
-    assert start_anew(model, 3) == ["frame_positions", "vision_norm", "qformer", "projection", "query_tokens"]
-    resize_extra(model, 2, "normal", 3)
+    assert reinitialize(model, 3) == ["frame_positions", "vision_norm", "qformer", "projection", "query_tokens"]
+    resize_extra_queries(model, 2, "normal", 3)
     with torch.inference_mode():
         features, still = model.vision_features(pixels()), model.vision_features(pixels(1))
         assert model.visual_tokens(features).shape == model.visual_tokens(still).shape == (2, 5, 24)
@@ -84,7 +84,7 @@ def test_a_tower_of_each_kind(name, llm, tmp_path):
     ]
     shown = {"v": features[0].clone(), "i": still[0].clone()}
     trained = choose_trainable(model, language_model=False)
-    loss_sum(model, make_micro_batch(samples, shown.__getitem__, encoder, model.tokens_of, 64)).backward()
+    loss_sum(model, make_micro_batch(samples, shown.__getitem__, encoder, model.count_visual_tokens, 64)).backward()
     without = {name for name, parameter in trained.items() if parameter.grad is None}
     assert without == ({"frame_positions.weight"} if name == "videomae" else set())
     items = [
@@ -129,11 +129,11 @@ def test_a_language_model_of_another_kind(tokenizer, tmp_path):
     with torch.inference_mode():
         shown = model.vision_features(pixels())[0]
     [[found]] = score(model, encoder, items, lambda _: shown)
-    asked = encoder.asked(items[0])
+    asked = encoder.encode_item(items[0])
     with torch.inference_mode():
         visual = model.visual_tokens(shown[None])
         told = asked.context + asked.options[0]
-        embeds = torch.cat([model.embed(torch.tensor([asked.before])), visual, model.embed(torch.tensor([told]))], dim=1)
+        embeds = torch.cat([model.embed(torch.tensor([asked.prefix])), visual, model.embed(torch.tensor([told]))], dim=1)
         logits = model.language_model(inputs_embeds=embeds).logits[0].log_softmax(-1)
     first = embeds.shape[1] - len(asked.options[0])
     total = sum(float(logits[first + n - 1, token]) for n, token in enumerate(asked.options[0]))
@@ -146,8 +146,8 @@ def test_what_cannot_be_used_is_said_and_nothing_is_written(llm, tmp_path):
         (tmp_path, llm, BRIDGE, "--vision: .* is no transformers directory"),
         (vit, tmp_path, BRIDGE, "--llm: .* is neither a GGUF file nor"),
         (llm, llm, BRIDGE, "--vision: .*"),
-        (vit, llm, Bridge(width=100), "--qformer-width: 100 is no multiple of 64"),
-        (vit, llm, Bridge(conversation="x"), "--conversation: unknown 'x'; known: nano, videochat2_mistral"),
+        (vit, llm, ConnectorConfig(width=100), "--qformer-width: 100 is no multiple of 64"),
+        (vit, llm, ConnectorConfig(conversation="x"), "--conversation: unknown 'x'; known: nano, videochat2_mistral"),
     ):
         with pytest.raises(ModelError, match=message):
             assemble(vision, language, out, bridge)
@@ -237,4 +237,4 @@ def test_an_older_tokenizers_file_becomes_a_tokenizer_json(tmp_path):
     assemble(tower("vit", tmp_path), llm, tmp_path / "model", BRIDGE)
     assert (tmp_path / "model" / "tokenizer.json").is_file()
     _, encoder = load(str(tmp_path / "model"))
-    assert encoder.text(encoder.ids("the red cube moves")) == "the red cube moves"
+    assert encoder.decode(encoder.token_ids("the red cube moves")) == "the red cube moves"

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from qtablate.errors import QtablateError
-from qtablate.model.cache import LIMIT_GB, chunks, limit_bytes, prune, unsettled
+from qtablate.model.cache import LIMIT_GB, chunks, limit_bytes, prune, retryable_chunks
 from qtablate.video.isolated import DECODE_TIMEOUT
 
 DAY = 24 * 3600.0
@@ -42,7 +42,7 @@ def test_what_took_too_long_is_found_among_torn_notes(folder):
     notes["c2"] = json.dumps({"problems": [[3, "broken video", "a.mp4"], [4, DECODE_TIMEOUT, "b.mp4"]]})
     for stem, note in notes.items():
         (folder / f"{stem}.json").write_text(note)
-    assert [one.stem for one in unsettled(folder)] == ["c2"]
+    assert [one.stem for one in retryable_chunks(folder)] == ["c2"]
 
 
 def test_what_a_sweep_needs_or_was_used_today_stays(folder):

@@ -7,17 +7,18 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from qtablate.errors import ModelError
-from qtablate.model.convert import Settings, convert
-from qtablate.model.load import load, read_config, start_anew
-from qtablate.model.original import merged
-from qtablate.model.query_resize import resize_extra
+from qtablate.model.convert import ConversionSettings, convert
+from qtablate.model.directory import read_config
+from qtablate.model.load import load, reinitialize
+from qtablate.model.query_resize import resize_extra_queries
+from qtablate.model.videochat2_checkpoint import merge_lora
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 LLM, BERT = GOLDEN / "mistral-tiny", GOLDEN / "bert-base-uncased"
-TINY = Settings(vision_heads=4, qformer_heads=4, lora_alpha=8)
+TINY = ConversionSettings(vision_heads=4, qformer_heads=4, lora_alpha=8)
 
 
-def made(tmp_path: Path, *stages: str, bert: Path | None = BERT, settings: Settings = TINY) -> tuple[Path, list[str]]:
+def made(tmp_path: Path, *stages: str, bert: Path | None = BERT, settings: ConversionSettings = TINY) -> tuple[Path, list[str]]:
     out = tmp_path / "model"
     return out, convert([GOLDEN / f"{stage}.pth" for stage in stages], LLM, out, bert, settings)
 
@@ -25,12 +26,16 @@ def made(tmp_path: Path, *stages: str, bert: Path | None = BERT, settings: Setti
 @pytest.mark.parametrize(
     ("stages", "settings", "words"),
     [
-        (("umt_qformer",), Settings(4, 4, fresh=("projection",)), ["anew from each cell's seed: projection", "16 names"]),
+        (
+            ("umt_qformer",),
+            ConversionSettings(4, 4, reinit_modules=("projection",)),
+            ["reinitialized from each cell's seed: projection", "16 names"],
+        ),
         (("stage2",), TINY, ["reads no text", "extra: 16 (rows 0-15 kept)"]),
         (("umt_qformer", "stage2"), TINY, ["reads text"]),
         (("stage3",), TINY, ["VideoChat2, mistral variant", "3 layers of 64, 4 heads"]),
         (("stage3_lora",), TINY, ["LoRA: rank 4, alpha 8, kept as adapter"]),
-        (("stage2", "stage3_lora"), Settings(4, 4, lora_alpha=8, merge=True), ["LoRA: rank 4, alpha 8, merged"]),
+        (("stage2", "stage3_lora"), ConversionSettings(4, 4, lora_alpha=8, merge=True), ["LoRA: rank 4, alpha 8, merged"]),
     ],
 )
 def test_every_golden_file_is_converted_and_loaded(tmp_path, stages, settings, words):
@@ -38,8 +43,8 @@ def test_every_golden_file_is_converted_and_loaded(tmp_path, stages, settings, w
     for word in words:
         assert any(word in line for line in lines), (word, lines)
     model, encoder = load(str(out))
-    start_anew(model, 1)
-    text = encoder.reader.read(["what"]) if encoder.reader else None
+    reinitialize(model, 1)
+    text = encoder.qformer_tokenizer.encode(["what"]) if encoder.qformer_tokenizer else None
     with torch.inference_mode():
         tokens = model.visual_tokens(model.vision_features(torch.randn(1, 8, 3, 224, 224)), text=text)
     assert tokens.shape == (1, model.num_queries, 64)
@@ -48,7 +53,7 @@ def test_every_golden_file_is_converted_and_loaded(tmp_path, stages, settings, w
 
 def test_a_merged_adapter_computes_what_a_kept_one_does(tmp_path):
     _, first = made(tmp_path / "a", "stage3_lora")
-    _, second = made(tmp_path / "b", "stage3_lora", settings=Settings(4, 4, lora_alpha=8, merge=True))
+    _, second = made(tmp_path / "b", "stage3_lora", settings=ConversionSettings(4, 4, lora_alpha=8, merge=True))
     assert first != second
     kept, merged = (load(str(tmp_path / name / "model"))[0].eval() for name in "ab")
     embeds = torch.randn(1, 9, 64, generator=torch.Generator().manual_seed(1))
@@ -94,7 +99,7 @@ def test_weights_that_were_on_the_meta_device_give_the_same_features(tmp_path):
 
 def test_clips_of_another_size_have_their_positions_interpolated(tmp_path):
     """At 384 pixels: the 14 x 14 table, bicubic in space first, then linear in time, by numbers of its own here."""
-    out, _ = made(tmp_path, "stage3", settings=Settings(4, 4, image_size=384))
+    out, _ = made(tmp_path, "stage3", settings=ConversionSettings(4, 4, image_size=384))
     config = read_config(str(out))
     assert (config["vision_config"]["image_size"], config["position_image_size"]) == (384, 224)
     model, _ = load(str(out))
@@ -158,7 +163,7 @@ def test_what_is_given_beside_the_files_is_checked(tmp_path):
     with pytest.raises(ModelError, match="no language model's directory"):
         convert(stage3, tmp_path, tmp_path / "m", BERT, TINY)
     with pytest.raises(ModelError, match=r"--qformer-heads: the files do not tell it, and 48 is no multiple of 64"):
-        convert(stage3, LLM, tmp_path / "m", BERT, Settings(vision_heads=4))
+        convert(stage3, LLM, tmp_path / "m", BERT, ConversionSettings(vision_heads=4))
     llama = LlamaForCausalLM(LlamaConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64))
     llama.save_pretrained(tmp_path / "llama")
     with pytest.raises(ModelError, match=r"holds a llama, and stage3\.pth is of the mistral variant"):
@@ -166,7 +171,7 @@ def test_what_is_given_beside_the_files_is_checked(tmp_path):
     assert not (tmp_path / "m").exists()
     out, _ = made(tmp_path, "stage3")
     before = sorted((file.name, file.stat().st_mtime_ns) for file in out.iterdir())
-    with pytest.raises(ModelError, match="is there already"):
+    with pytest.raises(ModelError, match="exists already"):
         made(tmp_path, "stage3")
     assert sorted((file.name, file.stat().st_mtime_ns) for file in out.iterdir()) == before
 
@@ -176,7 +181,7 @@ def test_extra_tokens_of_a_checkpoint_at_other_numbers(tmp_path):
     rows = torch.load(GOLDEN / "stage3.pth", weights_only=True)["model"]["extra_query_tokens"].float()
     for wanted in (0, 8, 16, 24):
         model, _ = load(str(out))
-        said = str(resize_extra(model, wanted, "normal", 1))
+        said = str(resize_extra_queries(model, wanted, "normal", 1))
         if wanted:
             assert torch.equal(model.extra_query_tokens[:, :16], rows[:, :wanted])
         assert ("cut" in said, "made" in said) == (wanted < 16, wanted > 16)
@@ -195,8 +200,8 @@ def test_a_merged_matrix_keeps_its_precision_and_the_others_stay_the_same_tensor
     language = {"model.a.weight": torch.ones(3, 2, dtype=torch.bfloat16), "model.b.weight": torch.ones(2)}
     name = "base_model.model.model.a.lora_{}.default.weight"
     adapter = {name.format("A"): torch.ones(1, 2), name.format("B"): torch.full((3, 1), 0.5)}
-    out = merged(language, adapter, 2.0)
+    out = merge_lora(language, adapter, 2.0)
     assert torch.equal(out["model.a.weight"], torch.full((3, 2), 2.0, dtype=torch.bfloat16))
     assert out["model.b.weight"] is language["model.b.weight"]
     with pytest.raises(ModelError, match=r"makes \(3, 5\), model\.a\.weight is \(3, 2\)"):
-        merged(language, adapter | {name.format("A"): torch.ones(1, 5)}, 2.0)
+        merge_lora(language, adapter | {name.format("A"): torch.ones(1, 5)}, 2.0)

@@ -48,10 +48,10 @@ def test_features_equal_the_models_and_bad_clips_are_named(tiny, files):
     found = files.read()
     assert set(found) == {f"clip{n}" for n in (0, 1, 2, 4, 5, 6)}
     assert found["clip5"].shape == (4, 24)
-    from qtablate.model.preprocess import normalised
+    from qtablate.model.preprocess import normalize_frames
 
     with torch.inference_mode():
-        alone = tiny.vision_features(normalised([FakeClips().frames("clip2")]))[0]
+        alone = tiny.vision_features(normalize_frames([FakeClips().frames("clip2")]))[0]
     assert torch.allclose(found["clip2"], alone, atol=1e-5)
     [problem] = files.problems()
     assert (problem.subject, problem.kind) == ("clip3", "missing video")
@@ -117,7 +117,7 @@ def test_a_bit_that_flipped_without_a_trace_is_found_by_its_sum(tiny, files):
     path.write_bytes(data)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert files.missing() == []
-    assert files.missing(summed=True) == [1]
+    assert files.missing(verify_checksums=True) == [1]
     with pytest.raises(StoreError, match=rf"{path.name} are missing or damaged .* run the same command again"):
         files.verify()
     files.compute(1, tiny, FakeClips())
@@ -136,8 +136,8 @@ def test_a_complete_cache_serves_where_nothing_may_be_written(tiny, files, monke
     for name in ("utime", "unlink", "replace"):
         monkeypatch.setattr(os, name, refused)
     monkeypatch.setattr(Path, "unlink", refused)
-    assert files.missing() == files.missing(summed=True) == []
-    files.used()
+    assert files.missing() == files.missing(verify_checksums=True) == []
+    files.mark_used()
     files.verify()
     assert len(files.read()) == 6
     assert not cache.remove(files.folder, files.chunks[0][0])

@@ -17,13 +17,14 @@ import torch
 from safetensors.torch import load_file
 
 from qtablate.datatypes import IMAGE, VIDEO, Sample
-from qtablate.model.convert import Settings, convert
-from qtablate.model.encode import Encoder, batch
+from qtablate.model.convert import ConversionSettings, convert
+from qtablate.model.encode import ConversationEncoder, collate
 from qtablate.model.load import load
-from qtablate.model.original import translate
-from qtablate.model.query_resize import resize_extra
+from qtablate.model.query_resize import resize_extra_queries
 from qtablate.model.videochat2 import VideoChat2Model
-from qtablate.prompts.segments import IGNORE, formats
+from qtablate.model.videochat2_checkpoint import translate
+from qtablate.prompts.registry import FORMATS
+from qtablate.prompts.types import IGNORE
 from qtablate.prompts.videochat2 import MISTRAL
 from qtablate.train.batches import text_loss_sum
 
@@ -67,18 +68,20 @@ VISUAL = {
 
 
 @cache
-def converted(weights: str, text: bool, quirks: bool) -> str:
+def converted(weights: str, text: bool, compatibility_flags: bool) -> str:
     folder = Path(tempfile.mkdtemp()) / weights
-    settings = Settings(vision_heads=4, qformer_heads=4, lora_alpha=8, text=text, dtype="float16", quirks=quirks)
+    settings = ConversionSettings(
+        vision_heads=4, qformer_heads=4, lora_alpha=8, text=text, dtype="float16", compatibility_flags=compatibility_flags
+    )
     convert([GOLDEN / f"{weights}.pth"], GOLDEN / "mistral-tiny", folder, GOLDEN / "bert-base-uncased", settings)
     return str(folder)
 
 
-def opened(case: Visual, quirks: bool = True) -> tuple[VideoChat2Model, Encoder]:
+def opened(case: Visual, compatibility_flags: bool = True) -> tuple[VideoChat2Model, ConversationEncoder]:
     """In fp64; its language model was rounded to fp16, as the original loads it."""
-    model, encoder = load(converted(case.weights, case.texts is not None, quirks))
+    model, encoder = load(converted(case.weights, case.texts is not None, compatibility_flags))
     if not case.extra:
-        resize_extra(model, 0, "zeros", 0)
+        resize_extra_queries(model, 0, "zeros", 0)
     model = model.double().eval()
     model._tables.clear()
     return model, encoder
@@ -134,20 +137,20 @@ def differences(case: str) -> Iterator[Difference]:
     """Every quantity that the golden file has of a case, the way training computes it."""
     model, encoder = opened(VISUAL[case])
     if case == "pt_vid4":
-        encoder.form, encoder.bos_as_value, encoder.supervise_end = formats()["videochat2_mistral_caption"], False, False
+        encoder.format, encoder.bos_as_value, encoder.supervise_end = FORMATS["videochat2_mistral_caption"], False, False
     else:
-        encoder.form = GIVEN
+        encoder.format = GIVEN
     samples = samples_of(case)
     queries = model.num_queries
-    text = batch(encoder, samples, [queries] * len(samples), 512)
+    text = collate(encoder, samples, [queries] * len(samples), 512)
     seen: dict[str, torch.Tensor] = {}
     model.qformer.register_forward_hook(lambda *found: seen.update(qformer=found[-1].last_hidden_state))
     features = model.vision_features(shown(VISUAL[case]))
-    visual = model.visual_tokens(features, text=text.read)
+    visual = model.visual_tokens(features, text=text.qformer_inputs)
     yield Difference(case, "visual features", apart(features[:, ::97], CASES[f"{case}.vision_rows"]), FEATURES)
     read = torch.ones(CASES[f"{case}.qformer"].shape[:2], dtype=torch.bool)
-    if text.read:
-        read[:, queries:] = text.read[1].bool()
+    if text.qformer_inputs:
+        read[:, queries:] = text.qformer_inputs.attention_mask.bool()
     yield Difference(case, "Q-Former outputs", apart(seen["qformer"][read], CASES[f"{case}.qformer"][read]), FEATURES)
     yield Difference(case, "visual tokens", apart(visual, CASES[f"{case}.proj"]), FEATURES)
 
@@ -210,16 +213,19 @@ def test_the_text_that_is_written_is_the_originals():
     """Those of the golden conversations that say nothing of sampled frames, which is an option there."""
     watch = Sample("", VIDEO, "", (("What color is the cube?", "red"),), VIDEOS[1])
     more = ("What does she do then?", "She picks up the cup, then puts it down near the table."), ("Is there a dog?", "yes")
-    written = MISTRAL._text(VIDEO, watch.instruction, (*watch.pairs, *more))
+    written = MISTRAL.conversation_text(VIDEO, watch.instruction, (*watch.pairs, *more))
     assert written == INPUTS["video_texts"][1]
-    assert MISTRAL._text(IMAGE, IMAGES[0], [("Describe the image.", "A blue object near a table.")]) == INPUTS["image_texts"][0]
-    assert MISTRAL._text(IMAGE, "", [("", "a dog")]) == INPUTS["image_texts"][1]
+    assert (
+        MISTRAL.conversation_text(IMAGE, IMAGES[0], [("Describe the image.", "A blue object near a table.")])
+        == INPUTS["image_texts"][0]
+    )
+    assert MISTRAL.conversation_text(IMAGE, "", [("", "a dog")]) == INPUTS["image_texts"][1]
 
 
 def test_greedy_generation_is_the_originals():
     model, encoder = opened(VISUAL["it_vid8"])
     with torch.inference_mode():
-        text = encoder.reader.read(["Watch the video and answer the question."])
+        text = encoder.qformer_tokenizer.encode(["Watch the video and answer the question."])
         visual = model.visual_tokens(model.vision_features(pixels(3, 8)[:1]), text=text)
         assert visual.shape == (1, 24, 64)
         found = model.language_model.generate(
@@ -238,10 +244,10 @@ def test_parity_bites():
     """Without the interpolated positions, or with the wrong eps, or without the text's mask, the numbers are others."""
     case = VISUAL["it_vid8"]
     model, encoder = opened(case)
-    ids, mask = encoder.reader.read(list(case.texts))
+    text = encoder.qformer_tokenizer.encode(list(case.texts))
     with torch.inference_mode():
         features = model.vision_features(shown(case))
-        unmasked = model.visual_tokens(features, text=(ids, torch.ones_like(mask)))
+        unmasked = model.visual_tokens(features, text=text._replace(attention_mask=torch.ones_like(text.attention_mask)))
         assert (unmasked - CASES["it_vid8.proj"]).abs().max() > 1e-3
         model.config.position_frames = 8
         model._tables.clear()
@@ -256,35 +262,35 @@ def test_a_clips_tokens_depend_on_what_it_is_batched_with_only_where_the_quirk_i
     """The original pads the text on the left and its positions ignore the mask: alone, the first clip has other tokens."""
     assert (CASES["it_vid8.proj"][:1] - CASES["it_vid8_single0.proj"]).abs().max() > 0.01
     case = VISUAL["it_vid8"]
-    model, encoder = opened(case, quirks=False)
+    model, encoder = opened(case, compatibility_flags=False)
     with torch.inference_mode():
         features = model.vision_features(shown(case))
-        together = model.visual_tokens(features, text=encoder.reader.read(list(case.texts)))
+        together = model.visual_tokens(features, text=encoder.qformer_tokenizer.encode(list(case.texts)))
         assert apart(together[:1], CASES["it_vid8_single0.proj"]) <= FEATURES
         for row, text in enumerate(case.texts):
-            alone = model.visual_tokens(features[row : row + 1], text=encoder.reader.read([text]))
+            alone = model.visual_tokens(features[row : row + 1], text=encoder.qformer_tokenizer.encode([text]))
             assert apart(together[row], alone[0]) <= FEATURES
 
 
 def test_a_real_bos_embedding_unless_the_quirk_is_asked_for():
-    for quirks, first in ((True, 1.0), (False, None)):
-        _, encoder = opened(VISUAL["it_vid8"], quirks)
-        assert batch(encoder, CAPTIONS, [24, 24], 512).first == first
+    for compatibility_flags, first in ((True, 1.0), (False, None)):
+        _, encoder = opened(VISUAL["it_vid8"], compatibility_flags)
+        assert collate(encoder, CAPTIONS, [24, 24], 512).first_embedding_value == first
 
 
 def test_text_beyond_max_txt_len_is_cut_as_the_original_cuts_it():
     """The sequence holds max_txt_len tokens beside the visual ones, bos among them; the end is lost."""
     _, encoder = opened(VISUAL["it_vid8"])
-    encoder.form = GIVEN
+    encoder.format = GIVEN
     samples = samples_of("it_vid8")
-    whole, short = batch(encoder, samples, [24] * 3, 512), batch(encoder, samples, [24] * 3, 40)
-    assert (whole.cut, short.cut, short.labels.shape[1]) == (0, 2, 64)
+    whole, short = collate(encoder, samples, [24] * 3, 512), collate(encoder, samples, [24] * 3, 40)
+    assert (whole.truncated, short.truncated, short.labels.shape[1]) == (0, 2, 64)
     assert torch.equal(short.labels, whole.labels[:, :64])
     assert torch.equal(short.input_ids, whole.input_ids[:, :64])
-    assert torch.equal(short.visual_at, whole.visual_at[:, :64])
-    ids, mask = encoder.reader.read([VIDEOS[1]])
-    encoder.reader.tokenizer.truncation_side = "right"
-    some, _ = type(encoder.reader)(encoder.reader.tokenizer, 8, True).read([VIDEOS[1]])
+    assert torch.equal(short.visual_mask, whole.visual_mask[:, :64])
+    ids, mask = encoder.qformer_tokenizer.encode([VIDEOS[1]])
+    encoder.qformer_tokenizer.tokenizer.truncation_side = "right"
+    some, _ = type(encoder.qformer_tokenizer)(encoder.qformer_tokenizer.tokenizer, 8, True).encode([VIDEOS[1]])
     assert some.shape == (1, 8)
     assert some[0, 1:].tolist() == ids[0, -7:].tolist()  # the Q-Former's text loses its beginning, but for [CLS]
     assert int(mask.sum()) == ids.shape[1]

@@ -16,10 +16,10 @@ from transformers import (
 from qtablate.datatypes import VIDEO, Item, Sample
 from qtablate.errors import ModelError
 from qtablate.evaluate.score import score
-from qtablate.model.encode import batch
-from qtablate.model.initialise import initialise, normal
+from qtablate.model.encode import collate
+from qtablate.model.initialize import initialize, normal
 from qtablate.model.load import fingerprint, load, read_config, visual_tokens
-from qtablate.model.query_resize import resize_extra
+from qtablate.model.query_resize import resize_extra_queries
 from qtablate.train.batches import stack_by_shape, text_loss_sum
 from qtablate.train.batches import visual_tokens as tokens_of_rows
 from qtablate.train.trainable import choose_trainable
@@ -69,7 +69,7 @@ def tiny(vocabulary: int, text_config: object = None) -> InstructBlipVideoConfig
 def directory(tokenizer, tmp_path) -> Path:
     """As transformers writes one: its own class, its processor's two tokenizers."""
     model = InstructBlipVideoForConditionalGeneration(tiny(len(tokenizer)))
-    initialise(model, 0, "instructblip")
+    initialize(model, 0, "instructblip")
     model.query_tokens.data = normal(tuple(model.query_tokens.shape), 1.0, "instructblip", "base")
     path = tmp_path / "instructblip"
     model.save_pretrained(path)
@@ -88,27 +88,27 @@ def test_forward_is_transformers_own(directory):
     model.eval()
     sample = Sample("0", VIDEO, "a", (("what moves", "red left"),))
     item = Item("0", "task", "a", "what moves", ("red left", "right"), 0)
-    asked = encoder.asked(item)
-    assert asked.before == []
-    ids, mask = encoder.read([sample])
+    asked = encoder.encode_item(item)
+    assert asked.prefix == []
+    text = encoder.qformer_inputs([sample])
     features = model.vision_features(pixels(1))
-    visual = model.visual_tokens(features, text=(ids, mask))
+    visual = model.visual_tokens(features, text=text)
     assert visual.shape == (1, FRAMES * 3, WIDTH)
-    assert model.tokens_of(features[0]) == model.num_visual_tokens == FRAMES * 3
+    assert model.count_visual_tokens(features[0]) == model.num_visual_tokens == FRAMES * 3
 
     whole = torch.tensor([[model.config.video_token_index] * FRAMES * 3 + asked.context + asked.options[0]])
     labels = torch.where(torch.arange(whole.shape[1]) < FRAMES * 3 + len(asked.context), -100, whole[0])[None]
     own = model(
         pixel_values=pixels(1),
-        qformer_input_ids=ids,
-        qformer_attention_mask=mask,
+        qformer_input_ids=text.input_ids,
+        qformer_attention_mask=text.attention_mask,
         input_ids=whole,
         labels=labels,
         attention_mask=torch.ones_like(whole),
     )
-    mine = batch(encoder, [sample], [FRAMES * 3], 64)
+    mine = collate(encoder, [sample], [FRAMES * 3], 64)
     count = int((labels != -100).sum())
-    rows = tokens_of_rows(model, stack_by_shape([features[0]]), text=mine.read)
+    rows = tokens_of_rows(model, stack_by_shape([features[0]]), text=mine.qformer_inputs)
     assert float(text_loss_sum(model, mine, rows).detach()) / count == pytest.approx(float(own.loss.detach()), abs=1e-5)
 
     [[found]] = score(model, encoder, [item], lambda _: features[0].detach())
@@ -120,15 +120,19 @@ def test_forward_is_transformers_own(directory):
 def test_generate_is_transformers_own(directory):
     model, encoder = load(str(directory))
     model.eval()
-    ids, mask = encoder.read([Sample("0", VIDEO, "a", (("what moves", ""),))])
-    prompt = encoder.asked(Item("0", "task", "a", "what moves", ("red",), 0)).context
+    text = encoder.qformer_inputs([Sample("0", VIDEO, "a", (("what moves", ""),))])
+    prompt = encoder.encode_item(Item("0", "task", "a", "what moves", ("red",), 0)).context
     whole = torch.tensor([[model.config.video_token_index] * FRAMES * 3 + prompt])
     settings = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 1, "eos_token_id": None}
     own = model.generate(
-        pixel_values=pixels(1), qformer_input_ids=ids, qformer_attention_mask=mask, input_ids=whole, **settings
+        pixel_values=pixels(1),
+        qformer_input_ids=text.input_ids,
+        qformer_attention_mask=text.attention_mask,
+        input_ids=whole,
+        **settings,
     )
     with torch.inference_mode():
-        visual = model.visual_tokens(model.vision_features(pixels(1)), text=(ids, mask))
+        visual = model.visual_tokens(model.vision_features(pixels(1)), text=text)
         embeds = torch.cat([visual, model.embed(torch.tensor([prompt]))], dim=1)
         mine = model.language_model.generate(inputs_embeds=embeds, attention_mask=torch.ones(embeds.shape[:2]), **settings)
     assert mine[0].tolist() == own[0, -12:].tolist()
@@ -137,13 +141,13 @@ def test_generate_is_transformers_own(directory):
 def test_extra_query_tokens_join_every_frame(directory):
     model, encoder = load(str(directory))
     model.eval()
-    text = encoder.read([Sample("0", VIDEO, "a", (("what moves", ""),))] * 2)
+    text = encoder.qformer_inputs([Sample("0", VIDEO, "a", (("what moves", ""),))] * 2)
     features = model.vision_features(pixels())
     before = model.visual_tokens(features, text=text)
-    assert str(resize_extra(model, 2, "normal", 1)).startswith("extra query tokens: made rows 0-1")
+    assert str(resize_extra_queries(model, 2, "normal", 1)).startswith("extra query tokens: made rows 0-1")
     after = model.visual_tokens(features, text=text)
     assert after.shape == (2, FRAMES * 5, WIDTH)
-    assert model.num_visual_tokens == model.tokens_of(features[0]) == FRAMES * 5
+    assert model.num_visual_tokens == model.count_visual_tokens(features[0]) == FRAMES * 5
     config = read_config(str(directory))
     assert visual_tokens(config, 2) == FRAMES * 5
     trained = choose_trainable(model, language_model=False)
@@ -152,7 +156,7 @@ def test_extra_query_tokens_join_every_frame(directory):
     assert "qformer.embeddings.word_embeddings.weight" in trained  # it reads text
     after.sum().backward()
     assert model.extra_query_tokens.grad.abs().sum() > 0
-    resize_extra(model, 0, "normal", 1)
+    resize_extra_queries(model, 0, "normal", 1)
     assert torch.equal(model.visual_tokens(features, text=text), before)
 
 
@@ -162,21 +166,21 @@ def test_a_clips_tokens_do_not_depend_on_its_batch(directory):
     samples = [Sample("0", VIDEO, "a", (("what moves", ""),)), Sample("1", VIDEO, "b", (("a man is running left", ""),))]
     features = model.vision_features(pixels())
     with torch.inference_mode():
-        together = model.visual_tokens(features, text=encoder.read(samples))
+        together = model.visual_tokens(features, text=encoder.qformer_inputs(samples))
         for row, sample in enumerate(samples):
-            alone = model.visual_tokens(features[row : row + 1], text=encoder.read([sample]))
+            alone = model.visual_tokens(features[row : row + 1], text=encoder.qformer_inputs([sample]))
             assert torch.allclose(together[row], alone[0], atol=1e-5)
 
 
 def test_preprocessing_is_the_directorys(directory):
     model, encoder = load(str(directory))
     assert (model.config.image_mean, model.config.num_frames) == ([0.5, 0.5, 0.5], 4)
-    assert encoder.reader is not None
+    assert encoder.qformer_tokenizer is not None
 
 
 def test_a_saved_directory_with_extra_tokens_comes_back_bit_for_bit(directory, tokenizer, tmp_path):
     model, _ = load(str(directory))
-    resize_extra(model, 2, "normal", 1)
+    resize_extra_queries(model, 2, "normal", 1)
     model.save_pretrained(tmp_path / "again")
     tokenizer.save_pretrained(tmp_path / "again")
     BertTokenizer.from_pretrained(str(BERT)).save_pretrained(tmp_path / "again" / "qformer_tokenizer")

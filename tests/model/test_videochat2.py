@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from qtablate.errors import ModelError
-from qtablate.model.load import fingerprint, load, read_config, start_anew
+from qtablate.model.dropout import has_dropout
+from qtablate.model.load import fingerprint, load, read_config, reinitialize
 from qtablate.model.videochat2 import DropPath, VideoChat2Model, position_table
-from qtablate.train.trainable import has_dropout
 
 
 def pixels(frames: int = 4, side: int = 16) -> torch.Tensor:
@@ -57,7 +57,7 @@ def test_saved_and_loaded_directory_gives_identical_numbers(tiny, tiny_directory
     assert torch.equal(model.visual_tokens(model.vision_features(x)), tiny.visual_tokens(tiny.vision_features(x)))
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in tiny.state_dict().items())
     assert model.vision.layernorm.eps == 1e-12
-    assert encoder.ids("red left") == encoder.tokenizer.encode("red left", add_special_tokens=False)
+    assert encoder.token_ids("red left") == encoder.tokenizer.encode("red left", add_special_tokens=False)
 
 
 def test_gradient_checkpointable_modules_are_stock(tiny):
@@ -94,18 +94,18 @@ def test_fingerprint_changes_with_the_weights(tiny_directory):
 def test_fresh_parts_follow_the_seed_and_leave_the_rest(tiny):
     tiny.config.fresh_parts = ["qformer", "query_tokens", "projection"]
     before = {name: value.clone() for name, value in tiny.state_dict().items()}
-    start_anew(tiny, 1)
+    reinitialize(tiny, 1)
     first = {name: value.clone() for name, value in tiny.state_dict().items()}
-    start_anew(tiny, 2)
-    start_anew(tiny, 1)
+    reinitialize(tiny, 2)
+    reinitialize(tiny, 1)
     again = tiny.state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     kept = [name for name in first if name.startswith(("vision.", "language_model.")) or name == "extra_query_tokens"]
     assert all(torch.equal(first[name], before[name]) for name in kept)
     assert not torch.equal(first["projection.weight"], before["projection.weight"])
     tiny.config.fresh_parts = ["vision"]
-    with pytest.raises(ModelError, match="unknown part 'vision'"):
-        start_anew(tiny, 1)
+    with pytest.raises(ModelError, match="unknown module 'vision'"):
+        reinitialize(tiny, 1)
 
 
 def test_nano_loads_and_is_small(nano_directory):
@@ -123,7 +123,7 @@ def test_logits_of_a_few_places_are_those_of_the_whole_forward_pass(tiny, monkey
     few, cache = tiny.logits_at(embeds, at, use_cache=True)
     assert torch.allclose(few, whole, atol=1e-6)
     assert cache.get_seq_length() == 7
-    monkeypatch.setattr("qtablate.model.family.PLAIN_HEADS", ())
+    monkeypatch.setattr("qtablate.model.video_lm.PLAIN_HEAD_TYPES", ())
     picked, _ = tiny.logits_at(embeds, at, use_cache=False)
     assert torch.equal(picked, whole)
 

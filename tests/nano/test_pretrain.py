@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from qtablate.model.load import WEIGHTS, base_scores, load, read_config
+from qtablate.model.directory import WEIGHTS, base_scores, read_config
+from qtablate.model.load import load
 from qtablate.world.questions import TASKS
 
 

@@ -77,14 +77,14 @@ def test_full_batch_gradient_equals_a_plain_loop(tiny, encoder, features):
     clear_gradients(parameters)
     total, tokens = torch.zeros((), dtype=torch.float64), 0
     for sample in ragged():
-        form = encoder.form
-        ids = encoder.ids(form.opening + form.media[sample.medium][0])
+        form = encoder.format
+        ids = encoder.token_ids(form.opening + form.media[sample.medium][0])
         before = len(ids)
-        after, labels = encoder.ids(form.media[sample.medium][1]), []
+        after, labels = encoder.token_ids(form.media[sample.medium][1]), []
         labels += [None] * len(after)
         for question, answer in sample.pairs:
-            asked = encoder.ids(form.human) + encoder.ids(question) + encoder.ids(form.assistant)
-            told = encoder.ids(answer) + encoder.ids(form.end)
+            asked = encoder.token_ids(form.human) + encoder.token_ids(question) + encoder.token_ids(form.assistant)
+            told = encoder.token_ids(answer) + encoder.token_ids(form.end)
             after = after + asked + told
             labels += [None] * len(asked) + told
         table = model.language_model.get_input_embeddings()

@@ -30,14 +30,16 @@ FEATURES = {s.clip: torch.randn(16, 24, generator=torch.Generator().manual_seed(
 
 def window_of(model, encoder, size: int):
     lookup = FEATURES.__getitem__
-    return [make_micro_batch(SAMPLES[at : at + size], lookup, encoder, model.tokens_of, 256) for at in range(0, 8, size)]
+    return [
+        make_micro_batch(SAMPLES[at : at + size], lookup, encoder, model.count_visual_tokens, 256) for at in range(0, 8, size)
+    ]
 
 
 def gradient(model, encoder, size: int, autocast=nullcontext, adapter: bool = False) -> torch.Tensor:
     parameters = list(choose_trainable(model, False, adapter).values())
     clear_gradients(parameters)
     window = [
-        make_micro_batch(SAMPLES[at : at + size], FEATURES.__getitem__, encoder, model.tokens_of, 256)
+        make_micro_batch(SAMPLES[at : at + size], FEATURES.__getitem__, encoder, model.count_visual_tokens, 256)
         for at in range(0, 8, size)
     ]
 
@@ -192,7 +194,7 @@ def test_fp16_gradients_are_near_the_fp32_ones_and_not_further_with_more_accumul
         parameters = list(choose_trainable(half, False).values())
         clear_gradients(parameters)
         window = [
-            make_micro_batch(SAMPLES[at : at + size], FEATURES.__getitem__, encoder, half.tokens_of, 256)
+            make_micro_batch(SAMPLES[at : at + size], FEATURES.__getitem__, encoder, half.count_visual_tokens, 256)
             for at in range(0, 8, size)
         ]
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from qtablate.datatypes import VIDEO, Sample
+from qtablate.model.dropout import has_dropout
 from qtablate.train.accumulate import AccumulationRules, clear_gradients
 from qtablate.train.batches import loss_sum, make_micro_batch, stack_by_shape, visual_tokens
 from qtablate.train.loop import Training, TrainPlan
-from qtablate.train.trainable import build_optimizer, choose_trainable, has_dropout
+from qtablate.train.trainable import build_optimizer, choose_trainable
 
 SAMPLES = [Sample(str(n), VIDEO, f"clip{n}", (("what moves?", "red left"),)) for n in range(4)]
 FEATURES = {s.clip: torch.randn(16, 24, generator=torch.Generator().manual_seed(n)) for n, s in enumerate(SAMPLES)}

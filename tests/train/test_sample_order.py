@@ -12,7 +12,8 @@ from qtablate.cell.sample_order import sample_order, training_samples
 from qtablate.datatypes import IMAGE, VIDEO, Sample
 from qtablate.errors import DataError
 from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe
-from qtablate.prompts.segments import IGNORE, formats
+from qtablate.prompts.registry import FORMATS
+from qtablate.prompts.types import IGNORE
 from qtablate.train.sample_order import SampleOrder, media_order
 from qtablate.train.sample_order import order_samples as order
 
@@ -258,6 +259,6 @@ def test_order_of_pairs_leaves_that_of_samples():
 
 def test_a_shuffled_sample_supervises_its_own_answers():
     [sample] = [one for one in order(conversations(1), [VIDEO], 3) if one.pairs != PAIRS]
-    told = formats()["videochat2_mistral"].told(VIDEO, "", sample.pairs, str.split)
+    told = FORMATS["videochat2_mistral"].encode_conversation(VIDEO, "", sample.pairs, str.split)
     kept = [one for one in told.labels if one != IGNORE]
     assert kept == [word for _, answer in sample.pairs for word in (answer, "</s>")]

@@ -25,7 +25,7 @@ from qtablate.errors import BadMedia, DataError, QtablateError
 from qtablate.execute.events import Progress
 from qtablate.grid import Grid
 from qtablate.interrupts import SIGNALS
-from qtablate.model.cache import unsettled
+from qtablate.model.cache import retryable_chunks
 from qtablate.store import Store
 from qtablate.sweep.sweep import Sweep, feature_jobs, plan, recipe_for, refuse_bad, settled
 from qtablate.video import isolated
@@ -249,7 +249,7 @@ def test_a_clip_that_hangs_is_left_out_by_name_and_changes_nothing_else(folder, 
     assert folder.answers("r", first) == [row for row in answers if row[1] != "asked-0002"]
 
     folder.hang("")  # the machine is well again; what was found stays until somebody asks for another try
-    assert [one.stem for one in unsettled(tmp_path / "hung" / "features")] == [whole.benchmark.chunks[0][0]]
+    assert [one.stem for one in retryable_chunks(tmp_path / "hung" / "features")] == [whole.benchmark.chunks[0][0]]
     assert "Removed 1 files" in folder.qtablate("hung", "cache", "--retry")
     assert [cell.key for cell in folder.sweep("hung", "r").cells] == [key]
     assert first != key  # what was run without the clip is not taken for what is run with it

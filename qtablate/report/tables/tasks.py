@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from qtablate.prompts.mvbench import MEDIA_ROOTS, PUBLISHED
+from qtablate.prompts.mvbench import MEDIA_ROOTS, PUBLISHED_ACCURACY
 from qtablate.report.frames import records_of
 from qtablate.report.labels import axis_labels, short_label, shown_axes
 from qtablate.table import Table, percent, points
@@ -68,7 +68,7 @@ def published_table(tasks: pd.DataFrame) -> Table | None:
     """
     if set(tasks["task"]) != set(MEDIA_ROOTS):
         return None
-    rows = tuple((name, percent(value / 100)) for name, value in PUBLISHED.items())
+    rows = tuple((name, percent(value / 100)) for name, value in PUBLISHED_ACCURACY.items())
     items = int(tasks.drop_duplicates("task")["n_items"].sum())
     title, note = "Published on MVBench", ""
     if items != MVBENCH_ITEMS:

@@ -1,4 +1,4 @@
-"""Initial values from named streams: a parameter's values depend on (seed, its name) and on nothing else."""
+"""Initial values from named random streams: a parameter's values depend on (seed, its name) and on nothing else."""
 
 import math
 
@@ -10,16 +10,24 @@ from qtablate.seeds import derive
 
 
 def normal(shape: tuple[int, ...], std: float, *stream: object) -> Tensor:
-    """float32 normal values; a longer table of the same stream starts with the shorter one's rows."""
+    """Draw float32 normal values; a longer table of the same stream starts with the rows of the shorter one.
+
+    Args:
+        stream: what the random stream is derived from, such as "init", a seed and a parameter's name.
+    """
     generator = np.random.Generator(np.random.Philox(derive(*stream)))
     return torch.from_numpy(generator.standard_normal(shape)).float() * std
 
 
 @torch.no_grad()
-def initialise(module: nn.Module, seed: int, name: str) -> None:
-    """Fill a module: norms to one and zero, biases to zero, weights to normal(1 / sqrt(fan in)).
+def initialize(module: nn.Module, seed: int, name: str) -> None:
+    """Initialize a module in place: norms to one and zero, biases to zero, weights to normal(1 / sqrt(fan-in)).
 
-    transformers' 0.02 is made for wide models and hardly trains at width 96; 1 / sqrt(width) does at any width.
+    transformers' standard deviation of 0.02 is made for wide models and hardly trains at width 96; 1 / sqrt(fan-in) trains
+    at any width.
+
+    Args:
+        name: of the module, a part of the random stream.
     """
     for path, child in module.named_modules():
         for leaf, parameter in child.named_parameters(recurse=False):
