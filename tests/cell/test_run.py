@@ -26,7 +26,7 @@ from qtablate.sweep.forecast import Forecast
 from qtablate.sweep.sweep import Sweep, defaults_in_words, feature_jobs, plan, recipe_for, refuse_bad
 from qtablate.train.loop import Training
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 SENTENCE = "The video contains 8 frames sampled at "
 
 

@@ -18,8 +18,9 @@ from qtablate.model.adapter import (
     new_adapter,
     save_adapter,
 )
+from qtablate.model.directory import ADAPTER
 from qtablate.model.dropout import has_dropout
-from qtablate.model.load import ADAPTER, load
+from qtablate.model.load import load
 from qtablate.train.batches import loss_sum, make_micro_batch
 from qtablate.train.trainable import choose_trainable
 

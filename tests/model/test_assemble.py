@@ -25,8 +25,9 @@ from qtablate.datatypes import IMAGE, VIDEO, Item, Sample
 from qtablate.errors import ModelError
 from qtablate.evaluate.score import score
 from qtablate.model.assemble import ConnectorConfig, assemble
+from qtablate.model.directory import read_config
 from qtablate.model.initialize import initialize
-from qtablate.model.load import load, read_config, reinitialize
+from qtablate.model.load import load, reinitialize
 from qtablate.model.query_resize import resize_extra_queries
 from qtablate.train.batches import loss_sum, make_micro_batch
 from qtablate.train.trainable import choose_trainable

@@ -16,9 +16,10 @@ from transformers import (
 from qtablate.datatypes import VIDEO, Item, Sample
 from qtablate.errors import ModelError
 from qtablate.evaluate.score import score
+from qtablate.model.directory import fingerprint, read_config, visual_tokens
 from qtablate.model.encode import collate
 from qtablate.model.initialize import initialize, normal
-from qtablate.model.load import fingerprint, load, read_config, visual_tokens
+from qtablate.model.load import load
 from qtablate.model.query_resize import resize_extra_queries
 from qtablate.train.batches import stack_by_shape, text_loss_sum
 from qtablate.train.batches import visual_tokens as tokens_of_rows

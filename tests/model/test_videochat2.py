@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from qtablate.errors import ModelError
-from qtablate.model.dropout import has_dropout
-from qtablate.model.load import fingerprint, load, read_config, reinitialize
-from qtablate.model.videochat2 import DropPath, VideoChat2Model, position_table
+from qtablate.model.directory import fingerprint, read_config
+from qtablate.model.dropout import DropPath, has_dropout
+from qtablate.model.load import load, reinitialize
+from qtablate.model.videochat2 import VideoChat2Model, position_table
 
 
 def pixels(frames: int = 4, side: int = 16) -> torch.Tensor:
