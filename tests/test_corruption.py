@@ -136,8 +136,8 @@ def test_a_damaged_cell_is_named_left_out_and_to_be_run_again(folder, finished, 
     assert not store.finished(broken)
     assert store.finished(whole)
     built = report(store)
-    [sheet] = [one for one in built.tables if one.title == "Failed or damaged cells"]
-    [row] = sheet.rows
+    [table] = [one for one in built.tables if one.title == "Failed or damaged cells"]
+    [row] = table.rows
     assert (row[0], row[-2]) == (broken, DAMAGED)
     assert file in row[-1]
     now, before = tables(folder), tables(finished)
@@ -163,13 +163,13 @@ def test_the_next_sweep_runs_a_damaged_cell_again(folder, finished, cache, what)
 
 
 def test_without_its_cells_a_folder_is_read_from_its_tables_and_nothing_is_replaced(folder, finished):
-    shown = {sheet.title: sheet.rows for sheet in report(Store(folder)).tables}
+    shown = {table.title: table.rows for table in report(Store(folder)).tables}
     shutil.rmtree(folder / "cells")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     built = report(Store(folder))
     assert built.files == ()
     assert "2 of its 2 finished cells are no longer under cells/ as they were. Nothing was written" in built.remark
-    assert {sheet.title: sheet.rows for sheet in built.tables} == shown
+    assert {table.title: table.rows for table in built.tables} == shown
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     frames.write_tables(Store(folder))  # as the next sweep begins
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
@@ -192,8 +192,8 @@ def test_committed_results_are_shown_as_they_are(committed, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
     built = report(Store(tmp_path / "r"))
     assert built.remark.endswith("Nothing was written.")
-    assert {"Conditions", "Contrasts"} <= {sheet.title for sheet in built.tables}
-    assert all("nan" not in text for sheet in built.tables for row in sheet.rows for text in row)
+    assert {"Conditions", "Contrasts"} <= {table.title for table in built.tables}
+    assert all("nan" not in text for table in built.tables for row in table.rows for text in row)
     assert {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()} == before
 
 
@@ -241,7 +241,7 @@ def test_another_versions_folder_is_shown_from_its_tables(folder):
     (folder / "sweep.json").write_text(json.dumps(content))
     built = report(Store(folder))
     assert "another version of qtablate wrote it: record schema 4, this one reads" in built.remark
-    assert [sheet.title for sheet in built.tables][:2] == ["Conditions", "Training"]
+    assert [table.title for table in built.tables][:2] == ["Conditions", "Training"]
 
 
 def test_a_sweep_of_other_cells_does_not_replace_tables_whose_cells_are_gone(folder):
@@ -293,9 +293,9 @@ def test_cells_of_other_versions_are_told_apart(folder):
         )
     )
     built = report(store)
-    [sheet] = [one for one in built.tables if one.title == "Software"]
-    assert [row[0] for row in sheet.rows] == ["1", "1"]
-    assert sum("torch 2.12.0" in row[1] for row in sheet.rows) == 1
+    [table] = [one for one in built.tables if one.title == "Software"]
+    assert [row[0] for row in table.rows] == ["1", "1"]
+    assert sum("torch 2.12.0" in row[1] for row in table.rows) == 1
     said = (folder / "report.md").read_text()
     assert said.count("Made by qtablate") == 2
     assert len({row["software"] for row in tables(folder)["cells.csv"]}) == 2

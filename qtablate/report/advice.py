@@ -1,15 +1,12 @@
 """Which condition is best, which others are equivalent to it, and the advice that follows; or why there is none."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
 from qtablate.report.answers import Answers, Condition
 from qtablate.report.contrasts import SIMPLE, Contrast
 from qtablate.report.effects import ALL, contrast_frame
-from qtablate.report.frames import records_of
 from qtablate.report.labels import condition_label, shown_axes
+from qtablate.report.rows import Row, records_of
 from qtablate.report.verdicts import EQUIVALENT, NOT_COMPARABLE, UNDECIDED, WORSE
 from qtablate.statistics.clustered import MIN_CLIPS
 
@@ -57,7 +54,7 @@ def equivalent_to_best(done: pd.DataFrame, answers: Answers, margin: float) -> l
     return [word_of.get(condition, "") for condition in conditions]
 
 
-def above_chance(row: Mapping[str, Any]) -> bool:
+def above_chance(row: Row) -> bool:
     """Whether a condition of the summary is above chance, and above its blind control where that was run.
 
     Above means by ERRORS standard errors over items, of at least MIN_CLIPS clips.
@@ -81,7 +78,7 @@ def advice(costs: pd.DataFrame, summary: pd.DataFrame, margin: float) -> str:
         return ""
     shown = shown_axes(costs)
 
-    def label(row: Mapping[str, Any]) -> str:
+    def label(row: Row) -> str:
         return f"{condition_label(row, shown)} ({100 * row['accuracy']:.1f} %)"
 
     [best] = records_of(costs[top])[:1]

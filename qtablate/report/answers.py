@@ -15,7 +15,9 @@ from qtablate.report.frames import answer_frame
 from qtablate.statistics.estimate import Floats
 from qtablate.store import Store
 
-Condition = tuple[Any, ...]
+Level = int | float | str
+"""A level of an axis."""
+Condition = tuple[Level, ...]
 """Levels of a condition in the order of the axes."""
 
 
@@ -38,7 +40,7 @@ class Answers:
     budgets: Mapping[Condition, float] = field(default_factory=dict)
     """Budget that a condition's cells used, mean over seeds."""
 
-    def levels(self, condition: Condition) -> dict[str, Any]:
+    def levels(self, condition: Condition) -> dict[str, Level]:
         """Return the levels of a condition by axis."""
         return dict(zip(self.axes, condition, strict=True))
 

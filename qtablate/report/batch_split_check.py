@@ -5,9 +5,7 @@ answers agree but for near-ties (train/accumulate.py).
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +13,7 @@ import pandas as pd
 from qtablate.axes import SPLIT
 from qtablate.controls import FULL
 from qtablate.report.folder import AXES
-from qtablate.report.frames import records_of
+from qtablate.report.rows import Row, records_of
 from qtablate.store import Store
 
 LOSS_TOLERANCE = 1e-4
@@ -31,7 +29,7 @@ step, by 2e-3 in results/accumulation, where rounding alone is 1e-7."""
 class SplitPair:
     """Two finished cells that must coincide."""
 
-    levels: Mapping[str, Any]
+    levels: Row
     """Of the first cell, by axis."""
     seed: int
     split: tuple[int, int]
@@ -75,7 +73,7 @@ def split_pairs(store: Store, cells: pd.DataFrame) -> list[SplitPair]:
     return pairs
 
 
-def _compare(store: Store, first: Mapping[str, Any], second: Mapping[str, Any]) -> SplitPair:
+def _compare(store: Store, first: Row, second: Row) -> SplitPair:
     """Compare two cells, given by their rows of the frame of cells."""
     keys = [str(cell["key"]) for cell in (first, second)]
     losses = [pd.read_csv(store.cell_file(key, "train.csv"))["loss"].to_numpy() for key in keys]

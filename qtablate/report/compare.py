@@ -17,6 +17,7 @@ from qtablate.report.answers import Answers, Condition, read_answers
 from qtablate.report.effects import estimate_columns, seed_variance_of
 from qtablate.report.folder import AXES, budget_text, read_complete_sweep
 from qtablate.report.frames import cell_frame
+from qtablate.report.rows import Row
 from qtablate.report.verdicts import IDENTICAL, NOT_COMPARABLE, judge
 from qtablate.statistics.estimate import Estimate, Floats, estimate
 from qtablate.store import Store
@@ -177,7 +178,7 @@ def _unpaired_difference(answers: Sequence[Answers], condition: Condition) -> Es
     )
 
 
-def _row(answers: Sequence[Answers], condition: Condition, common: list[int], margin: float) -> dict[str, Any]:
+def _row(answers: Sequence[Answers], condition: Condition, common: list[int], margin: float) -> Row:
     """Return a condition's row.
 
     Args:

@@ -7,11 +7,10 @@ effect averaged over their levels, or an interaction of two axes. effects.py est
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from qtablate import axes
 from qtablate.errors import QtablateError
-from qtablate.report.answers import Answers, Condition
+from qtablate.report.answers import Answers, Condition, Level
 
 SIMPLE, MAIN, INTERACTION = "simple", "main", "interaction"
 """Kinds of contrasts."""
@@ -21,7 +20,7 @@ CORRECT_LEVELS = {axis.name: axis.known[0] for axis in axes.AXES if axis.incorre
 _FROM_LOWEST = ("extra_num_query_tokens", "accumulate_grad_batches")
 """Axes whose lowest level is the baseline, wherever it stands in the grid."""
 
-FixedLevels = tuple[tuple[str, tuple[Any, ...]], ...]
+FixedLevels = tuple[tuple[str, tuple[Level, ...]], ...]
 """Axes, each with the level at which it is fixed or the levels that are averaged."""
 
 
@@ -31,16 +30,16 @@ class Contrast:
 
     kind: str
     axis: str
-    level: Any
-    baseline: Any
+    level: Level
+    baseline: Level
     """The level of the axis that `level` is compared with."""
     weights: Mapping[Condition, float]
     fixed_levels: FixedLevels = ()
     """The other axes that vary."""
     other_axis: str = ""
     """The second axis of an interaction."""
-    other_level: Any = None
-    other_baseline: Any = None
+    other_level: Level | None = None
+    other_baseline: Level | None = None
 
     @property
     def family(self) -> tuple[str, str]:
@@ -48,7 +47,7 @@ class Contrast:
         return (self.kind, self.axis if self.kind != INTERACTION else "")
 
 
-def baselines(answers: Answers, requested: Mapping[str, str]) -> dict[str, Any]:
+def baselines(answers: Answers, requested: Mapping[str, str]) -> dict[str, Level]:
     """Choose the level of each axis that its other levels are compared with.
 
     The default is 0 extra tokens, no accumulation, the usual level of an axis of words, and the first level of any other.
@@ -78,7 +77,7 @@ def baselines(answers: Answers, requested: Mapping[str, str]) -> dict[str, Any]:
     return chosen
 
 
-def _requested_level(option: str, axis: str, levels: Sequence[Any], text: str) -> Any:
+def _requested_level(option: str, axis: str, levels: Sequence[Level], text: str) -> Level:
     """Find the level that `--baseline` names. Raises QtablateError."""
     for level in levels:
         if (f"{level:g}" if axis == "extra_lr" else str(level)) == text:
@@ -90,7 +89,7 @@ def _requested_level(option: str, axis: str, levels: Sequence[Any], text: str) -
     )
 
 
-def contrasts(answers: Answers, base: Mapping[str, Any]) -> list[Contrast]:
+def contrasts(answers: Answers, base: Mapping[str, Level]) -> list[Contrast]:
     """List all contrasts that the finished conditions allow.
 
     A condition that breaks a rule of accumulation is compared only with the one that keeps this rule and is like it otherwise.
@@ -121,7 +120,7 @@ def contrasts(answers: Answers, base: Mapping[str, Any]) -> list[Contrast]:
     return out + list(_interactions(answers, base))
 
 
-def _interactions(answers: Answers, base: Mapping[str, Any]) -> Iterator[Contrast]:
+def _interactions(answers: Answers, base: Mapping[str, Level]) -> Iterator[Contrast]:
     """Yield the interactions of two axes, with all other axes at their baselines."""
     varying = _varying_axes(answers)
     pairs = itertools.combinations([(place, axis) for place, axis in enumerate(answers.axes) if axis in base], 2)
@@ -148,7 +147,7 @@ def _interactions(answers: Answers, base: Mapping[str, Any]) -> Iterator[Contras
 
 
 def matched_condition(
-    answers: Answers, condition: Condition, levels: Mapping[str, Any], base: Mapping[str, Any]
+    answers: Answers, condition: Condition, levels: Mapping[str, Level], base: Mapping[str, Level]
 ) -> Condition | None:
     """Find the condition that has these levels and is like a given one otherwise.
 
@@ -165,7 +164,7 @@ def matched_condition(
         None where no finished condition is like that, or where it is the given one again.
     """
     inactive = answers.inactive(condition)
-    wanted: dict[str, Any] = {
+    wanted: dict[str, Level] = {
         **answers.levels(condition),
         **{axis: base[axis] for axis in inactive if axis in base},
         **levels,
@@ -206,7 +205,7 @@ def _mean_weights(weights: Sequence[Mapping[Condition, float]]) -> dict[Conditio
 
 def _averaged_levels(contrasts: Sequence[Contrast]) -> FixedLevels:
     """Collect the levels of the other axes over which a main effect averages."""
-    levels: dict[str, dict[Any, None]] = {}
+    levels: dict[str, dict[Level, None]] = {}
     for axis, values in itertools.chain.from_iterable(contrast.fixed_levels for contrast in contrasts):
         levels.setdefault(axis, {}).update(dict.fromkeys(values))
     return tuple((axis, tuple(values)) for axis, values in levels.items())

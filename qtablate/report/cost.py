@@ -8,7 +8,7 @@ from qtablate.report.advice import equivalent_to_best
 from qtablate.report.answers import Answers
 from qtablate.report.decoders import Decoder
 from qtablate.report.folder import AXES
-from qtablate.report.frames import records_of
+from qtablate.report.rows import records_of
 
 TEXT_TOKENS = 64
 """Tokens of prompt and question that are read beside the visual ones."""

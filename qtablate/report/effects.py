@@ -7,7 +7,6 @@ tests for Holm's adjustment: the contrasts of one axis and kind, the interaction
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from qtablate import axes
 from qtablate.report.answers import Answers, Condition
 from qtablate.report.contrasts import CORRECT_LEVELS, Contrast
+from qtablate.report.rows import Row
 from qtablate.report.verdicts import ITEMS_AND_SEEDS, ITEMS_ONLY, NOT_COMPARABLE, UNDECIDED, judge
 from qtablate.statistics.estimate import Estimate, SeedVariance, estimate, pooled_seed_variance
 from qtablate.statistics.power import minimum_detectable_effect, required_sizes
@@ -75,7 +75,7 @@ def contrast_frame(answers: Answers, contrasts: Sequence[Contrast], margin: floa
     """
     effects = _estimates(answers, contrasts, per_task)
     frame = pd.DataFrame([_row(effect, margin) for effect in effects], columns=list(COLUMNS))
-    families: dict[Any, list[int]] = {}
+    families: dict[tuple[object, str], list[int]] = {}
     for number, effect in enumerate(effects):
         family = effect.contrast.family if effect.task == ALL else (id(effect.contrast), "tasks")
         families.setdefault(family, []).append(number)
@@ -154,7 +154,7 @@ def _estimated(answers: Answers, contrast: Contrast, mask: NDArray[np.bool_], no
     return estimate(difference, answers.clips[mask], noise, squares)
 
 
-def estimate_columns(value: Estimate, margin: float) -> dict[str, Any]:
+def estimate_columns(value: Estimate, margin: float) -> Row:
     """Return a difference with its uncertainty by column; `judge` adds what depends on its family of tests."""
     low, high = value.interval()
     return {
@@ -172,7 +172,7 @@ def estimate_columns(value: Estimate, margin: float) -> dict[str, Any]:
     }
 
 
-def _row(effect: _Effect, margin: float) -> dict[str, Any]:
+def _row(effect: _Effect, margin: float) -> Row:
     contrast = effect.contrast
     fixed = [(axis, "+".join(axes.told(axis, level) for level in levels)) for axis, levels in contrast.fixed_levels]
     return {

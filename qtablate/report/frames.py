@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from qtablate.controls import BLIND, CONTROLS, FULL, SHUFFLED
 from qtablate.records import Record
 from qtablate.report.csv_files import write_table
 from qtablate.report.folder import AXES, finished_before, missing_cells
+from qtablate.report.rows import Row
 from qtablate.statistics.clustered import clustered_mean
 from qtablate.store import Store
 from qtablate.versions import in_words
@@ -129,11 +129,6 @@ _SUMMARY_MEANS = (
 """Figures that the summary averages over the seeds."""
 
 
-def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a frame as dicts by column name."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
 def cell_frame(store: Store) -> pd.DataFrame:
     """Return a row per cell of the sweep, in its order; what a cell has not measured is missing."""
     rows = []
@@ -142,7 +137,7 @@ def cell_frame(store: Store) -> pd.DataFrame:
         state = store.state(entry["key"])
         interrupted = state.status == "running" and not running  # the next sweep runs it
         record = None if interrupted else state.record
-        row: dict[str, Any] = {name: entry[name] for name in ("key", "seed", *AXES)}
+        row: Row = {name: entry[name] for name in ("key", "seed", *AXES)}
         row |= {"effective_batch_size": axes.effective(entry), "incorrect": axes.incorrect_levels(entry)}
         row["status"] = "pending" if interrupted else state.status
         row["error"] = record.error if record else state.damage
@@ -152,7 +147,7 @@ def cell_frame(store: Store) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(CELL_COLUMNS))
 
 
-def _figures(record: Record | None) -> dict[str, Any]:
+def _figures(record: Record | None) -> Row:
     """Return the figures of a finished cell by column; empty for another cell."""
     if not record or not record.figures:
         return {}
@@ -204,7 +199,7 @@ def summary_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for condition, group in cells.groupby(list(AXES), sort=False):
         done = group[group["status"] == "ok"]
-        row: dict[str, Any] = dict(zip(AXES, condition, strict=True))
+        row: Row = dict(zip(AXES, condition, strict=True))
         row |= {"seeds_done": len(done), "seeds_wanted": len(group)}
         row |= {name: group[name].iloc[0] for name in ("effective_batch_size", "incorrect")}
         if len(done):
@@ -216,11 +211,11 @@ def summary_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
-def _item_errors(answers: pd.DataFrame) -> dict[str, Any]:
+def _item_errors(answers: pd.DataFrame) -> Row:
     """Return the number of clips, and the standard errors over items, of the answers of one condition."""
     correct = answers.pivot_table(index=["item", "cluster"], columns="control", values="correct")
     clusters = list(correct.index.get_level_values("cluster"))
-    errors: dict[str, Any] = {
+    errors: Row = {
         "n_clusters": len(set(clusters)),
         "accuracy_item_stderr": clustered_mean(list(correct[FULL]), clusters).stderr,
     }

@@ -1,11 +1,11 @@
 """Labels of conditions in tables and sentences: which axes get a column, and how their levels are shown."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
 from qtablate import axes
+from qtablate.report.rows import Row
 
 AXIS_LABELS = {axis.name: axis.short for axis in axes.AXES} | {"effective_batch_size": "batch"}
 """Label of each axis at the head of a column."""
@@ -23,16 +23,16 @@ def axis_labels(shown: Sequence[str]) -> tuple[str, ...]:
     return tuple(AXIS_LABELS[axis] for axis in shown)
 
 
-def level_labels(row: Mapping[str, Any], shown: Sequence[str]) -> tuple[str, ...]:
+def level_labels(row: Row, shown: Sequence[str]) -> tuple[str, ...]:
     """Return a row's levels of these axes as text, incorrect ones labeled."""
     return tuple(axes.told(axis, row[axis]) for axis in shown)
 
 
-def condition_label(row: Mapping[str, Any], shown: Sequence[str]) -> str:
+def condition_label(row: Row, shown: Sequence[str]) -> str:
     """Name a condition in a sentence: `extra tokens 32, accum 4`."""
     return ", ".join(f"{label} {level}" for label, level in zip(axis_labels(shown), level_labels(row, shown), strict=True))
 
 
-def short_label(row: Mapping[str, Any], shown: Sequence[str]) -> str:
+def short_label(row: Row, shown: Sequence[str]) -> str:
     """Name a condition in a column's head: `32/4`."""
     return "/".join(level_labels(row, shown))

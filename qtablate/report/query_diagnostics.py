@@ -1,11 +1,10 @@
 """Diagnostics of extra query tokens, from the files that `--diagnose` writes: diversity, ablation and attention."""
 
-from typing import Any
-
 import pandas as pd
 
 from qtablate.report.extra_tokens import extra_state
 from qtablate.report.folder import AXES
+from qtablate.report.rows import Row
 from qtablate.report.token_ablation import diagnosed_cells, token_ablation_frame
 from qtablate.store import Store
 
@@ -40,7 +39,7 @@ def query_diagnostics_frame(store: Store, cells: pd.DataFrame, margin: float) ->
         known = [diversity for diversity in diversities if diversity]
         if not known:
             continue
-        row: dict[str, Any] = dict(zip(AXES, condition, strict=True)) | {"seeds": len(known)}
+        row: Row = dict(zip(AXES, condition, strict=True)) | {"seeds": len(known)}
         for name in _DIVERSITY:
             values = [diversity[name] for diversity in known if diversity[name] is not None]
             row[name] = sum(values) / len(values) if values else None
@@ -56,7 +55,7 @@ def query_diagnostics_frame(store: Store, cells: pd.DataFrame, margin: float) ->
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _ablation_figures(ablations: pd.DataFrame, margin: float) -> dict[str, Any]:
+def _ablation_figures(ablations: pd.DataFrame, margin: float) -> Row:
     """Return the changes of accuracy of one condition, and the fewest first extra tokens that keep it within the margin."""
     first = ablations[ablations["ablation"] == "first"].sort_values("end")
     enough = first[first["change"] >= -margin]
@@ -68,7 +67,7 @@ def _ablation_figures(ablations: pd.DataFrame, margin: float) -> dict[str, Any]:
     }
 
 
-def _read_diversity(store: Store, key: str) -> dict[str, Any] | None:
+def _read_diversity(store: Store, key: str) -> Row | None:
     """Return the diversity in a finished cell's record; None where it was not measured."""
     record = store.read_finished(key)
     diversity = record.figures.get("query_diversity") if record and record.figures else None

@@ -7,6 +7,7 @@ import pandas as pd
 
 from qtablate.prompts.mvbench import LETTERS, SCORERS
 from qtablate.report.folder import AXES
+from qtablate.report.rows import Row
 from qtablate.statistics.clustered import clustered_mean
 from qtablate.store import Store
 
@@ -44,15 +45,15 @@ def scorer_agreement_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for condition, group in cells[cells["key"].isin(keys)].groupby(list(AXES), sort=False):
         frames = [pd.read_csv(store.cell_file(str(key), "scorers.csv")) for key in group["key"]]
-        row: dict[str, object] = dict(zip(AXES, condition, strict=True))
+        row: Row = dict(zip(AXES, condition, strict=True))
         row |= {"seeds_done": len(frames), "n_items": len(frames[0])}
         rows.append(row | _agreement(pd.concat(frames, ignore_index=True)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _agreement(choices: pd.DataFrame) -> dict[str, object]:
+def _agreement(choices: pd.DataFrame) -> Row:
     """Return the figures of one condition; `choices` has a row per seed and item, with the option that each scorer chose."""
-    figures: dict[str, object] = {}
+    figures: Row = {}
     scorers = [scorer for scorer in SCORERS if scorer in choices]
     correct = {scorer: choices[scorer] == choices["gold"] for scorer in scorers}
     if "official_check" in choices:

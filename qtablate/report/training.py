@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from qtablate.report.extra_tokens import extra_state
 from qtablate.report.folder import AXES
+from qtablate.report.rows import Row
 from qtablate.store import Store
 
 COLUMNS = (
@@ -54,7 +55,7 @@ def training_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for condition, group in cells[cells["status"] == "ok"].groupby(list(AXES), sort=False):
         runs = [pd.read_csv(store.cell_file(str(key), "train.csv")) for key in group["key"]]
-        row: dict[str, Any] = dict(zip(AXES, condition, strict=True))
+        row: Row = dict(zip(AXES, condition, strict=True))
         row |= {name: group[name].iloc[0] for name in ("effective_batch_size", "incorrect", "peak_learning_rate")}
         row["seeds"] = len(runs)
         for name in ("samples_seen", "steps", "supervised_tokens", "skipped_windows", "overflows"):
@@ -99,7 +100,7 @@ def noise_scale(runs: Sequence[pd.DataFrame]) -> dict[str, float | None]:
         runs: steps of each seed, with `grad_signal` and `grad_noise`.
     """
     missing: dict[str, float | None] = dict.fromkeys(("noise_scale", "noise_scale_ci_low", "noise_scale_ci_high"), None)
-    blocks: list[Any] = []
+    blocks: list[NDArray[np.float64]] = []
     for run in runs:
         known = run[["grad_signal", "grad_noise"]].dropna().to_numpy(np.float64)
         if len(known):

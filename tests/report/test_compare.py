@@ -119,7 +119,7 @@ def write(
     return store
 
 
-def test_a_folder_against_itself_differs_nowhere(tmp_path):
+def test_a_folder_does_not_differ_from_itself(tmp_path):
     one = write(tmp_path / "one", {0: 0.5, 8: 0.6})
     found = compare(one, one, 0.02)
     assert found.frame["difference"].tolist() == [0, 0]
@@ -128,7 +128,7 @@ def test_a_folder_against_itself_differs_nowhere(tmp_path):
     assert "no setting and no answer differs" in comparison_table(found).note
 
 
-def test_a_better_one_is_better_and_what_differs_is_named(tmp_path):
+def test_a_better_folder_is_better_and_differing_settings_are_named(tmp_path):
     one, two = write(tmp_path / "one", {0: 0.5, 8: 0.6}), write(tmp_path / "two", {0: 0.5, 8: 0.8, 16: 0.8}, warm_up=0.1)
     found = compare(one, two, 0.02)
     rows = found.frame.set_index("extra_num_query_tokens")
@@ -137,20 +137,20 @@ def test_a_better_one_is_better_and_what_differs_is_named(tmp_path):
     assert set(rows["paired"]) == {True}
     assert found.differing == ("recipe.warm_up: 0.2 -> 0.1",)
     assert found.only == (0, 1)
-    sheet = comparison_table(found)
-    assert sheet.title == "one (first) and two (second): second minus first"
-    assert "recipe.warm_up: 0.2 -> 0.1" in sheet.note
-    assert "0 conditions that only the first has and 1 that only the second has" in sheet.note
+    table = comparison_table(found)
+    assert table.title == "one (first) and two (second): second minus first"
+    assert "recipe.warm_up: 0.2 -> 0.1" in table.note
+    assert "0 conditions that only the first has and 1 that only the second has" in table.note
 
 
-def test_sweeps_that_hold_other_budgets_are_not_comparable(tmp_path):
+def test_sweeps_with_different_budgets_are_not_comparable(tmp_path):
     one, two = write(tmp_path / "one", {0: 0.5, 8: 0.5}), write(tmp_path / "two", {0: 0.5, 8: 0.9}, samples=128)
     found = compare(one, two, 0.02)
     assert set(found.frame["verdict"]) == {"not comparable"}
     assert "the budget of the first is 64 samples per cell, that of the second 128 samples" in comparison_table(found).note
 
 
-def test_rates_that_are_scaled_from_other_batches_are_not_comparable(tmp_path):
+def test_learning_rates_scaled_from_different_batches_are_not_comparable(tmp_path):
     one, two = (write(tmp_path / f"{batch}", {8: 0.5}, scaling="sqrt", lr_batch=batch) for batch in (8, 64))
     found = compare(one, two, 0.02)
     assert set(found.frame["verdict"]) == {"not comparable"}
@@ -163,7 +163,7 @@ def test_rates_that_are_scaled_from_other_batches_are_not_comparable(tmp_path):
     assert found.frame["effective_batch_size"].tolist() == [16]
 
 
-def test_other_items_are_two_independent_means(tmp_path):
+def test_different_items_are_two_independent_means(tmp_path):
     """Wider than paired ones, and Welch's interval where clips have one item and seeds are one."""
     one = write(tmp_path / "one", {0: 0.5}, seeds=(1,))
     two = write(tmp_path / "two", {0: 0.5}, seeds=(1,), shift=0.1, benchmark="another")
@@ -181,7 +181,7 @@ def test_other_items_are_two_independent_means(tmp_path):
     assert "did not score the same items" in comparison_table(compare(one, two, 0.02)).note
 
 
-def test_what_cannot_be_compared(tmp_path):
+def test_folders_that_cannot_be_compared(tmp_path):
     one, two = write(tmp_path / "one", {0: 0.5}), write(tmp_path / "two", {8: 0.5})
     with pytest.raises(QtablateError, match="no finished condition in common"):
         compare(one, two, 0.02)
@@ -218,12 +218,12 @@ def test_every_number_of_the_report_is_in_a_frame(tmp_path):
     assert other.contrasts["difference"].iloc[0] == pytest.approx(-row["difference"])
 
 
-def test_a_folder_that_is_no_sweeps(tmp_path):
+def test_a_folder_without_a_sweep(tmp_path):
     with pytest.raises(StoreError, match=r"holds no sweep\.json"):
         qtablate.load(tmp_path)
 
 
-def test_a_folder_where_nothing_has_finished(tmp_path):
+def test_a_folder_without_a_finished_cell(tmp_path):
     write(tmp_path / "r", {0: 0.5}, seeds=(1,), unfinished=((0, 1),))
     found = qtablate.load(tmp_path / "r")
     for name in ("contrasts", "cost", "query_diagnostics", "token_ablation", "attention", "tasks", "train", "answers"):

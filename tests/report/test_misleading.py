@@ -154,15 +154,15 @@ def folder(
     return store
 
 
-def shown(sheet, width):
+def shown(table, width):
     console = Console(width=width, color_system=None, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     with console.file:
-        console.print(sheet.rich(width))
+        console.print(table.rich(width))
         return console.export_text()
 
 
 def tables_of(store):
-    return {sheet.title: sheet for sheet in report(store).tables}
+    return {table.title: table for table in report(store).tables}
 
 
 DEGENERATE = {
@@ -186,27 +186,27 @@ DEGENERATE = {
 
 
 @pytest.mark.parametrize("case", DEGENERATE)
-def test_no_number_that_says_nothing_and_no_hole_in_a_sentence(case, tmp_path):
+def test_no_uninformative_number_and_no_missing_figure_in_a_sentence(case, tmp_path):
     """At any width and in Markdown: no nan, no uncertainty beyond what there can be, no sentence whose figure is missing, and
     `best` for nothing that is not above chance."""
     given = dict(DEGENERATE[case])
     right, grid = given.pop("right", drawn(0.6)), given.pop("grid", tuple((t, a) for t in (0, 4) for a in (1, 2)))
     made = report(folder(tmp_path / "r", dict.fromkeys(grid, right), **given))
-    texts = [shown(sheet, width) for sheet in made.tables for width in (80, 140)]
+    texts = [shown(table, width) for table in made.tables for width in (80, 140)]
     texts.append((tmp_path / "r" / "report.md").read_text())
     for text in texts:
         assert not re.search(r"\b(nan|inf|None|NaT)\b", text)
         assert not re.search(r"[-+±]\d{4,}|[-+±]\d{1,3}(,\d{3})+|-0\.0\b", text)
         assert "Best here" not in text
         assert not re.search(r"\b(undecide|highes|equivalen|too fe)\b", text)
-    for note in (sheet.note for sheet in made.tables):
+    for note in (table.note for table in made.tables):
         assert not re.search(r"\(\)|\(,|\( |, ,| {2}|: \.|like \.|[;,] ?(points|[.;,])|\.\.", note), note
     for line in texts[-1].splitlines():
         for plus_minus in re.findall(r"±([\d.]+)", line):
             assert float(plus_minus) <= 100
 
 
-def test_what_is_decided_and_above_chance_is_still_advised(tmp_path):
+def test_decided_condition_above_chance_is_advised(tmp_path):
     store = folder(tmp_path / "r", {(0, 1): drawn(0.4), (4, 1): drawn(0.9)}, seeds=(1, 2, 3), items=400, clips=400)
     assert "Best here: extra tokens 4, accum 1" in tables_of(store)["Cost"].note
 
@@ -232,16 +232,16 @@ def test_what_is_decided_and_above_chance_is_still_advised(tmp_path):
         ),
     ],
 )
-def test_no_condition_is_best_without_support(given, said, tmp_path):
+def test_no_condition_is_called_best_without_support(given, said, tmp_path):
     given = dict(given)
     right = given.pop("right", drawn(0.65))
     store = folder(tmp_path / "r", {(0, 1): given.pop("other", right), (4, 1): right}, **given)
-    sheet = tables_of(store)["Cost"]
-    assert said in sheet.note
-    assert "best" not in {row[-1] for row in sheet.rows}
+    table = tables_of(store)["Cost"]
+    assert said in table.note
+    assert "best" not in {row[-1] for row in table.rows}
 
 
-def test_too_few_stands_in_place_of_an_uncertainty_and_the_csv_keeps_its_number(tmp_path):
+def test_too_few_replaces_an_uncertainty_in_tables_and_not_in_csv(tmp_path):
     """`±176654.7` of three items in three clips."""
     random = {
         tokens: lambda seed, items, t=tokens: np.random.default_rng(10 * t + seed).uniform(size=items) < 0.5
@@ -261,62 +261,62 @@ def test_too_few_stands_in_place_of_an_uncertainty_and_the_csv_keeps_its_number(
     assert len(text.splitlines()) == 1 + 4
 
 
-def test_a_noise_scale_of_unknown_size_is_too_few(tmp_path):
+def test_noise_scale_with_a_wide_interval_is_too_few(tmp_path):
     store = folder(tmp_path / "r", {(0, 2): drawn(0.6)}, seeds=(1,), steps=4, noise=((1.0, 1e-3), (1e-3, 1.0)))
-    sheet = tables_of(store)["Training"]
-    assert "too few" in sheet.rows[0]
-    assert "too few steps: the interval is wider than a factor of 10 either way" in sheet.note
+    table = tables_of(store)["Training"]
+    assert "too few" in table.rows[0]
+    assert "too few steps: the interval is wider than a factor of 10 either way" in table.note
 
 
-def test_the_noise_scale_speaks_of_steps_and_calls_no_batch_too_small(tmp_path):
+def test_noise_scale_note_speaks_of_steps_and_calls_no_batch_too_small(tmp_path):
     """batch 32 "below the critical batch" where batch 8 scored more on as many samples."""
     store = folder(tmp_path / "r", {(0, 2): drawn(0.6)}, steps=40, noise=((1.0, 120.0), (1.1, 120.0)))
-    sheet = tables_of(store)["Training"]
-    assert "gradient noise scale" in sheet.columns
-    assert not {"critical batch", "batch is"} & set(sheet.columns)
-    assert "speaks of optimizer steps, not of samples" in sheet.note
+    table = tables_of(store)["Training"]
+    assert "gradient noise scale" in table.columns
+    assert not {"critical batch", "batch is"} & set(table.columns)
+    assert "speaks of optimizer steps, not of samples" in table.note
     assert (
-        "does not say which batch is best for a fixed number of samples, and ignores AdamW and the learning rate" in sheet.note
+        "does not say which batch is best for a fixed number of samples, and ignores AdamW and the learning rate" in table.note
     )
     assert "vs_critical_batch" in (tmp_path / "r" / "training.csv").read_text()
 
 
-def test_a_folder_beside_itself_is_the_same_results_and_no_verdict_is_made(tmp_path):
+def test_a_folder_compared_with_itself_is_the_same_results_without_verdict(tmp_path):
     store = folder(tmp_path / "r", {(0, 1): drawn(0.5), (4, 1): drawn(0.6)}, items=6, clips=6)
-    sheet = comparison_table(compare(store, store, 0.02))
-    assert sheet.title.endswith("beside itself: the same results")
-    assert {row[sheet.columns.index("verdict")] for row in sheet.rows} == {"identical"}
-    assert {row[sheet.columns.index("p")] for row in sheet.rows} == {""}
+    table = comparison_table(compare(store, store, 0.02))
+    assert table.title.endswith("beside itself: the same results")
+    assert {row[table.columns.index("verdict")] for row in table.rows} == {"identical"}
+    assert {row[table.columns.index("p")] for row in table.rows} == {""}
     copy = folder(tmp_path / "copy", {(0, 1): drawn(0.5), (4, 1): drawn(0.6)}, items=6, clips=6)
-    sheet = comparison_table(compare(store, copy, 0.02))
-    assert sheet.title == "r and copy: the same results"
-    assert "no setting and no answer differs" in sheet.note
+    table = comparison_table(compare(store, copy, 0.02))
+    assert table.title == "r and copy: the same results"
+    assert "no setting and no answer differs" in table.note
 
 
-def test_other_cells_with_identical_answers_are_identical_beside_those_that_differ(tmp_path):
+def test_conditions_with_identical_answers_are_identical(tmp_path):
     one = folder(tmp_path / "one", {(0, 1): drawn(0.5), (4, 1): drawn(0.4)}, items=6, clips=6)
     two = folder(tmp_path / "two", {(0, 1): drawn(0.5), (4, 1): drawn(0.9)}, items=6, clips=6)
-    sheet = comparison_table(compare(one, two, 0.02))
-    assert sheet.title == "one (first) and two (second): second minus first"
-    assert [row[sheet.columns.index("verdict")] for row in sheet.rows] == ["identical", "undecided"]
-    assert "Identical: the same items are correct at every seed; other items may still show a difference" in sheet.note
-    assert "better means that the second is better" in sheet.note
+    table = comparison_table(compare(one, two, 0.02))
+    assert table.title == "one (first) and two (second): second minus first"
+    assert [row[table.columns.index("verdict")] for row in table.rows] == ["identical", "undecided"]
+    assert "Identical: the same items are correct at every seed; other items may still show a difference" in table.note
+    assert "better means that the second is better" in table.note
 
 
-def test_means_of_different_seeds_are_called_so(tmp_path):
+def test_note_names_means_over_different_seeds(tmp_path):
     conditions = {(0, 1): drawn(0.5), (4, 1): drawn(0.6)}
     note = "The means are over different seeds (2, 1, row by row)"
     assert note in tables_of(folder(tmp_path / "part", conditions, failed=(((4, 1), 1),)))["Conditions"].note
     assert "over different seeds" not in tables_of(folder(tmp_path / "whole", conditions))["Conditions"].note
 
 
-def test_folders_of_one_name_are_told_apart(tmp_path):
+def test_folders_of_one_name_are_shown_by_path(tmp_path):
     one, two = (folder(tmp_path / side / "r", {(0, 1): drawn(share)}) for side, share in (("a", 0.4), ("b", 0.6)))
     title = comparison_table(compare(one, two, 0.02)).title
     assert title.index(str(tmp_path / "a")) < title.index(str(tmp_path / "b"))
 
 
-def test_points_of_the_common_seeds_are_called_so(tmp_path):
+def test_note_names_points_of_common_seeds(tmp_path):
     one = folder(tmp_path / "one", {(0, 1): drawn(0.5)}, seeds=(1, 2, 3))
     two = folder(tmp_path / "two", {(0, 1): drawn(0.6)}, seeds=(2, 3, 4))
     assert "Points are those of the seeds in common" in comparison_table(compare(one, two, 0.02)).note
@@ -326,12 +326,12 @@ def test_points_of_the_common_seeds_are_called_so(tmp_path):
     assert "Paired by item and seed where a seed is common, else two independent means" in comparison_table(found).note
 
 
-def test_one_seed_of_two_folders_is_said(tmp_path):
+def test_note_names_one_seed_of_two_folders(tmp_path):
     one, two = (folder(tmp_path / name, {(0, 1): drawn(share)}, seeds=(1,)) for name, share in (("one", 0.4), ("two", 0.6)))
     assert "ONE SEED: the intervals hold the uncertainty of the items only" in comparison_table(compare(one, two, 0.02)).note
 
 
-def test_items_to_decide_are_told_as_the_option_counts_them(tmp_path):
+def test_needed_items_are_shown_as_the_option_counts_them(tmp_path):
     """--items-per-task counts those of one task; the sum alone, of 20 tasks, is none of its values."""
     tasks = tuple(f"t{n:02d}" for n in range(20))
     draws = {n: np.random.default_rng(n).uniform(size=400) for n in (0, 8)}
@@ -340,16 +340,16 @@ def test_items_to_decide_are_told_as_the_option_counts_them(tmp_path):
         for tokens in (0, 4)
     }
     found = report(folder(tmp_path / "r", conditions, seeds=(1, 2, 3), items=400, clips=400, tasks=tasks))
-    [sheet] = [sheet for sheet in found.tables if sheet.title == "Contrasts"]
-    decide = sheet.rows[0][-1]
+    [table] = [table for table in found.tables if table.title == "Contrasts"]
+    decide = table.rows[0][-1]
     items, option = map(int, re.search(r"items (\d+) \(--items-per-task (\d+)\)", decide).groups())
     assert option == math.ceil(items / 20)
-    assert "items: in all, and as --items-per-task" in sheet.note
+    assert "items: in all, and as --items-per-task" in table.note
 
 
 @pytest.mark.parametrize("extra", [(), ("mine",)])
 @pytest.mark.parametrize("count", [1, 19, 20])
-def test_published_averages_want_all_20_tasks_and_no_other(count, extra, tmp_path):
+def test_published_averages_need_all_20_tasks_and_no_other(count, extra, tmp_path):
     tasks = (*list(MEDIA_ROOTS)[:count], *extra)
     store = folder(tmp_path / "r", {(0, 1): drawn(0.5)}, items=80, clips=80, tasks=tasks, bench="mvbench:x")
     titles = [title for title in tables_of(store) if title.startswith("Published")]
@@ -357,14 +357,14 @@ def test_published_averages_want_all_20_tasks_and_no_other(count, extra, tmp_pat
     assert titles == wanted
 
 
-def test_published_averages_beside_all_items_are_comparable(tmp_path):
+def test_published_averages_are_comparable_with_all_items(tmp_path):
     store = folder(
         tmp_path / "r", {(0, 1): drawn(0.5)}, seeds=(1,), items=4000, clips=4000, tasks=tuple(MEDIA_ROOTS), bench="mvbench:x"
     )
     assert "not comparable" not in tables_of(store)["Published on MVBench"].note
 
 
-def test_what_was_left_out_of_training_is_not_called_left_out_of_the_score(tmp_path):
+def test_samples_and_items_left_out_are_counted_apart(tmp_path):
     problems = [
         {"of": of, "subject": f"a-{n}", "kind": "missing video", "detail": "x"}
         for n, of in enumerate(["item", "sample", "sample"])

@@ -59,7 +59,7 @@ def test_a_condition_is_the_mean_of_its_seeds(folder):
     assert row["min_sufficient_tokens"] == 2
 
 
-def test_how_few_do_depends_on_the_margin(folder):
+def test_min_sufficient_tokens_depend_on_the_margin(folder):
     for margin, enough in ((0.25, 0), (0.1, 1), (0.001, 4)):
         assert query_diagnostics_frame(*folder, margin=margin)["min_sufficient_tokens"].iloc[0] == enough
 
@@ -75,14 +75,14 @@ def test_how_few_do_depends_on_the_margin(folder):
         (None, 0.1, 0.1, ""),
     ],
 )
-def test_tokens_that_are_no_use_are_named(moved, queries, outputs, name):
+def test_states_of_extra_tokens(moved, queries, outputs, name):
     assert extra_state(moved, queries, outputs) == name
 
 
-def test_the_sheet_says_it_in_words(folder):
-    sheet = tables.diagnostics_table(query_diagnostics_frame(*folder, margin=0.02), 0.02)
-    assert "4 extra tokens (accum 1, normal) behave like 3." in sheet.note
-    assert sheet.rows[0][-2:] == ("2", "")
+def test_the_table_describes_the_tokens_in_a_sentence(folder):
+    table = tables.diagnostics_table(query_diagnostics_frame(*folder, margin=0.02), 0.02)
+    assert "4 extra tokens (accum 1, normal) behave like 3." in table.note
+    assert table.rows[0][-2:] == ("2", "")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_sheet_says_it_in_words(folder):
         ("", "normal", 1.0),
     ],
 )
-def test_one_remedy_for_what_tokens_hold_and_for_how_they_trained(folder, name, init, rate):
+def test_diagnostics_and_training_give_the_same_remedy(folder, name, init, rate):
     """`Use --extra-init normal` for tokens that began normal."""
     table = query_diagnostics_frame(*folder, margin=0.02).assign(extra_state=name, extra_init=init, extra_lr=rate)
     note, remedy = tables.diagnostics_table(table, 0.02).note, remedy_of(name, init, rate)
@@ -105,13 +105,13 @@ def test_one_remedy_for_what_tokens_hold_and_for_how_they_trained(folder, name, 
         assert warning({"extra_state": name, "extra_init": init, "extra_lr": rate}).endswith(remedy)
 
 
-def test_a_rank_that_is_not_known_leaves_no_hole(folder):
+def test_unknown_rank_is_not_mentioned(folder):
     for name in ("", "copies"):
         table = query_diagnostics_frame(*folder, margin=0.02).assign(extra_state=name, output_rank=float("nan"))
         assert "behave like" not in tables.diagnostics_table(table, 0.02).note
 
 
-def test_a_folder_that_was_not_looked_at_has_no_sheet(folder):
+def test_a_folder_without_diagnostics_has_no_table(folder):
     store, cells = folder
     rest = cells[cells["key"] == "d"]
     assert query_diagnostics_frame(store, rest, 0.02).empty
@@ -119,7 +119,7 @@ def test_a_folder_that_was_not_looked_at_has_no_sheet(folder):
     assert plots.attention_plots(store, rest) == []
 
 
-def test_pictures_are_one_a_condition_and_hold_every_place(folder):
+def test_plots_are_one_per_condition_and_hold_every_place(folder):
     store, cells = folder
     paths = plots.attention_plots(store, cells)
     assert [path.name for path in paths] == ["attention-4-1.png", "attention-0-1.png"]

@@ -34,14 +34,14 @@ def run(seed=0, signal=0.5, noise=60.0, **columns):
     return table.assign(**{**rows, **columns})
 
 
-def test_the_noise_scale_is_a_ratio_of_means():
+def test_noise_scale_is_a_ratio_of_means():
     """Not a mean of ratios, which windows without a signal would blow up."""
     found = training.noise_scale([run(n) for n in range(200)])
     assert found["noise_scale"] == pytest.approx(120, rel=0.05)
     assert found["noise_blocks"] == 200 * training.BLOCKS
 
 
-def test_its_interval_covers():
+def test_interval_of_the_noise_scale_covers():
     inside = 0
     for number in range(200):
         found = training.noise_scale([run(1000 + 3 * number + n) for n in range(3)])
@@ -49,7 +49,7 @@ def test_its_interval_covers():
     assert 180 <= inside <= 199  # of 200; 95 % is 190, and never all
 
 
-def test_where_no_window_tells_or_no_signal_is_left_there_is_none():
+def test_noise_scale_is_missing_without_measurement_or_signal():
     for runs in ([run(grad_signal=math.nan, grad_noise=math.nan)], [run(signal=-0.5)], []):
         assert training.noise_scale(runs)["noise_scale"] is None
 
@@ -58,11 +58,11 @@ def test_where_no_window_tells_or_no_signal_is_left_there_is_none():
     ("extra", "base", "cosine", "said"),
     [(0.01, 0.01, 0.1, ""), (0.0005, 0.01, 0.1, "frozen"), (0.01, 0.01, 0.97, "copies"), (None, 0.01, None, "")],
 )
-def test_extra_tokens_that_are_no_use_are_named(extra, base, cosine, said):
+def test_states_of_extra_tokens(extra, base, cosine, said):
     assert training.trained_state(extra, base, cosine) == said
 
 
-def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
+def test_a_condition_is_the_mean_of_its_seeds_with_its_batch_against_the_critical_one(tmp_path):
     store, rows = Store(tmp_path), []
     shared = {
         "incorrect": "",
@@ -92,11 +92,11 @@ def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
     assert found["image_ratio"].tolist() == [0.25, 0.25, 0.25]
     assert found["image_ratio_sd"].tolist() == [0, 0, pytest.approx(math.sqrt(0.25 * 0.75))]
     assert found["extra_state"].tolist() == ["", "", "copies"]
-    sheet = training_table(found)
-    assert "They started apart and became alike" in sheet.note  # from a start that is apart
-    assert sheet.note.count("Warning") == 1
-    assert "made no step: they had no supervised token" in sheet.note
-    named = dict(zip(sheet.columns, sheet.rows[2], strict=True))
+    table = training_table(found)
+    assert "They started apart and became alike" in table.note  # from a start that is apart
+    assert table.note.count("Warning") == 1
+    assert "made no step: they had no supervised token" in table.note
+    named = dict(zip(table.columns, table.rows[2], strict=True))
     assert (named["samples"], named["steps"], named["supervised tokens"], named["batch"]) == ("960", "30", "9,000", "32")
     assert named["images %"] == "25.0 sd 43.3"
 
@@ -111,11 +111,11 @@ def test_a_condition_is_the_mean_of_its_seeds_and_its_batch_is_placed(tmp_path):
         ("frozen", "zeros", 0.01, "Use --extra-lr 1."),
     ],
 )
-def test_what_mends_useless_tokens_depends_on_what_was_done(state, init, rate, said):
+def test_remedy_depends_on_initial_values_and_learning_rate(state, init, rate, said):
     assert said in warning({"extra_state": state, "extra_init": init, "extra_lr": rate})
 
 
-def test_nothing_finished_is_no_sheet(tmp_path):
+def test_no_finished_cell_has_no_table(tmp_path):
     empty = training.training_frame(
         Store(tmp_path), pd.DataFrame([{"key": "a", "status": "failed", **asdict(Condition(0, 1, 8, "mixed", "none"))}])
     )

@@ -1,10 +1,11 @@
 """Texts that several tables share: counts, intervals, p-values, and what `too few` means."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
+from qtablate.report.rows import Row
 from qtablate.table import TOO_FEW, WIDEST, is_uninformative, points
 
 INTERVAL = "95\N{NO-BREAK SPACE}% interval"
@@ -21,21 +22,21 @@ def plural_range(counts: Sequence[int], noun: str) -> str:
     return plural(counts[0], noun) if len(counts) == 1 else f"{counts[0]} to {plural(counts[-1], noun)}"
 
 
-def interval(row: Mapping[str, Any]) -> str:
+def interval(row: Row) -> str:
     """Format the interval of a difference in points; empty where nothing is compared, `too few` where it says nothing."""
     if has_too_few(row):
         return TOO_FEW
     return "" if pd.isna(row["ci_low"]) else f"{points(row['ci_low'])} to {points(row['ci_high'])}"
 
 
-def has_too_few(row: Mapping[str, Any]) -> bool:
+def has_too_few(row: Row) -> bool:
     """Whether there are too few clips or seeds for an interval that says something."""
     if pd.isna(row["stderr"]):
         return not pd.isna(row["difference"])
     return not pd.isna(row["ci_low"]) and is_uninformative((row["ci_high"] - row["ci_low"]) / 2)
 
 
-def verdict_text(row: Mapping[str, Any]) -> str:
+def verdict_text(row: Row) -> str:
     """Return the verdict; empty where there is no difference to judge, `too few` where all items are of one clip."""
     return str(row["verdict"]) or ("" if pd.isna(row["difference"]) else TOO_FEW)
 

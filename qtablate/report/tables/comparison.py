@@ -1,11 +1,10 @@
 """The table of two results folders compared."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from qtablate.report.compare import Comparison
-from qtablate.report.frames import records_of
 from qtablate.report.labels import axis_labels, level_labels, shown_axes
+from qtablate.report.rows import Row, records_of
 from qtablate.report.tables.cells import INTERVAL, interval, p_text, too_few_note, verdict_text
 from qtablate.report.verdicts import IDENTICAL, ITEMS_ONLY
 from qtablate.table import Table, percent, points
@@ -51,7 +50,7 @@ def comparison_table(comparison: Comparison) -> Table:
     return Table(title, columns, rows, note, optional=("seeds", "p"))
 
 
-def _notes(comparison: Comparison, records: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[str]]) -> list[str]:
+def _notes(comparison: Comparison, records: Sequence[Row], rows: Sequence[Sequence[str]]) -> list[str]:
     """Explain a comparison, a sentence each."""
     notes = ["Points: second minus first; better means that the second is better."]
     if not comparison.same_items:

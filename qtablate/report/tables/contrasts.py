@@ -1,7 +1,7 @@
 """Tables of contrasts: what the data support, over all items and per task."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,8 +9,8 @@ import pandas as pd
 from qtablate.axes import told
 from qtablate.report.contrasts import CORRECT_LEVELS, INTERACTION, MAIN, SIMPLE
 from qtablate.report.effects import ALL
-from qtablate.report.frames import records_of
 from qtablate.report.labels import AXIS_LABELS
+from qtablate.report.rows import Row, records_of
 from qtablate.report.tables.cells import (
     INTERVAL,
     has_too_few,
@@ -75,7 +75,7 @@ def _contrast_note(contrasts: pd.DataFrame, rows: Sequence[Sequence[str]]) -> st
     return note
 
 
-def comparison_label(row: Mapping[str, Any]) -> str:
+def comparison_label(row: Row) -> str:
     """Name what a contrast compares: `extra tokens 32 - 0`."""
     label = f"{AXIS_LABELS[row['axis']]} {told(row['axis'], row['level'])} - {told(row['axis'], row['baseline'])}"
     if row["kind"] != INTERACTION:
@@ -84,7 +84,7 @@ def comparison_label(row: Mapping[str, Any]) -> str:
     return f"({label}) at {other} - at {told(row['other_axis'], row['other_baseline'])}"
 
 
-def fixed_levels_label(row: Mapping[str, Any]) -> str:
+def fixed_levels_label(row: Row) -> str:
     """Name the levels of the other axes: `accum 4`, or `mean of accum 1+4`; correct levels of rules are not named."""
     parts = [part.partition("=")[::2] for part in str(row["fixed_levels"]).split("; ") if part]
     named = [(axis, level) for axis, level in parts if (axis, level) not in CORRECT_LEVELS.items()]
@@ -96,7 +96,7 @@ def _mde_text(value: Any) -> str:
     return "" if pd.isna(value) else TOO_FEW if is_uninformative(value) else points(value, sign=False)
 
 
-def _needed_text(row: Mapping[str, Any], tasks: int) -> str:
+def _needed_text(row: Row, tasks: int) -> str:
     """Say how many seeds or items would decide an undecided contrast; `tasks` is 0 where it is not known."""
     if pd.isna(row["difference"]):
         return NO_SEED
@@ -137,7 +137,7 @@ def contrast_sentences(contrasts: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def _sentence(row: Mapping[str, Any]) -> str:
+def _sentence(row: Row) -> str:
     """Say a contrast in a sentence."""
     label = comparison_label(row)
     fixed = f", {fixed_levels_label(row)}" if fixed_levels_label(row) else ""
@@ -185,7 +185,7 @@ def task_contrast_table(contrasts: pd.DataFrame) -> Table | None:
     return Table("Contrasts per task", columns, tuple(texts), note, left=1, optional=("n",))
 
 
-def _task_text(row: Mapping[str, Any]) -> str:
+def _task_text(row: Row) -> str:
     """Format a contrast on one task: `+1.2 ±3.4*`."""
     if row["verdict"] == NOT_COMPARABLE:
         return NOT_COMPARABLE

@@ -1,13 +1,12 @@
 """The table of diagnostics of extra query tokens."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
 from qtablate.report.extra_tokens import COPIES, FROZEN, remedy
-from qtablate.report.frames import records_of
 from qtablate.report.labels import axis_labels, level_labels, shown_axes
+from qtablate.report.rows import Row, records_of
 from qtablate.report.tables.cells import plural
 from qtablate.table import Table, number, percent, points
 
@@ -66,14 +65,14 @@ def diagnostics_table(diagnostics: pd.DataFrame, margin: float) -> Table | None:
     return Table("Extra query tokens", columns, tuple(rows), note, optional=_OPTIONAL)
 
 
-def _sentence(row: Mapping[str, Any], shown: Sequence[str]) -> str:
+def _sentence(row: Row, shown: Sequence[str]) -> str:
     """Describe the extra tokens of a condition in a sentence; empty where there is nothing to say."""
     count = int(row["extra_num_query_tokens"])
     others = [axis for axis in shown if axis != "extra_num_query_tokens"]
     levels = [f"{label} {level}" for label, level in zip(axis_labels(others), level_labels(row, others), strict=True)]
     tokens = f"{plural(count, 'extra token')} ({', '.join([*levels, str(row['extra_init'])])})"
     advice = remedy(row["extra_state"], row["extra_init"], row["extra_lr"])
-    rank = "" if pd.isna(row["output_rank"]) else f" behave like {number(row['output_rank'])}"
+    rank: str = "" if pd.isna(row["output_rank"]) else f" behave like {number(row['output_rank'])}"
     if row["extra_state"] == FROZEN:
         return f"{tokens} are frozen: they hardly moved from their initial values. {advice}"
     if row["extra_state"] == COPIES:

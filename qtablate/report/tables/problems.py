@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from qtablate.report.frames import records_of
 from qtablate.report.labels import axis_labels, level_labels, shown_axes
+from qtablate.report.rows import records_of
 from qtablate.store import DAMAGED
 from qtablate.table import Table
 from qtablate.video.isolated import RETRYABLE

@@ -4,8 +4,8 @@ import pandas as pd
 
 from qtablate.controls import CONTROLS
 from qtablate.prompts.mvbench import SCORERS
-from qtablate.report.frames import records_of
 from qtablate.report.labels import axis_labels, level_labels, short_label, shown_axes
+from qtablate.report.rows import records_of
 from qtablate.table import Table, number, percent
 
 _OFFICIAL_CHECK = "official_check"

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from qtablate.report.frames import records_of
 from qtablate.report.labels import axis_labels, level_labels, shown_axes
+from qtablate.report.rows import records_of
 from qtablate.report.tables.cells import plural
 from qtablate.statistics.clustered import MIN_CLIPS
 from qtablate.table import TOO_FEW, Table, number, percent, with_error

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from qtablate.prompts.mvbench import MEDIA_ROOTS, PUBLISHED_ACCURACY
-from qtablate.report.frames import records_of
 from qtablate.report.labels import axis_labels, short_label, shown_axes
+from qtablate.report.rows import records_of
 from qtablate.table import Table, percent, points
 
 MVBENCH_ITEMS = 200 * len(MEDIA_ROOTS)

@@ -1,13 +1,10 @@
 """The table of how the cells trained."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
 from qtablate.report.extra_tokens import COPIES, FROZEN, remedy
-from qtablate.report.frames import records_of
 from qtablate.report.labels import axis_labels, condition_label, level_labels, shown_axes
+from qtablate.report.rows import Row, records_of
 from qtablate.table import TOO_FEW, Table, number, percent
 
 _COLUMNS = (
@@ -52,10 +49,10 @@ def training_table(training: pd.DataFrame) -> Table | None:
     )
 
 
-def _texts(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _texts(row: Row) -> tuple[str, ...]:
     """Format the figures of a condition."""
     updates = ["" if pd.isna(row[name]) else f"{100 * row[name]:.2g}" for name in ("extra_update", "query_update")]
-    image_sd = "" if pd.isna(row["image_ratio_sd"]) else f" sd {percent(row['image_ratio_sd'])}"
+    image_sd: str = "" if pd.isna(row["image_ratio_sd"]) else f" sd {percent(row['image_ratio_sd'])}"
     return (
         number(row["effective_batch_size"]),
         number(row["samples_seen"]),
@@ -71,7 +68,7 @@ def _texts(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _noise_text(row: Mapping[str, Any]) -> str:
+def _noise_text(row: Row) -> str:
     """Format a noise scale with its interval; `too few` where the interval leaves its order of magnitude open."""
     scale, low, high = (row[f"noise_scale{part}"] for part in ("", "_ci_low", "_ci_high"))
     if pd.isna(scale):
@@ -108,7 +105,7 @@ def _note(training: pd.DataFrame) -> str:
     return note
 
 
-def warning(row: Mapping[str, Any]) -> str:
+def warning(row: Row) -> str:
     """Say what is wrong with the extra tokens of a condition, and what to do about it."""
     texts = {
         COPIES: "the extra tokens are copies of one another: they act as few.",

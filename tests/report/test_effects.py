@@ -1,0 +1,126 @@
+"""Estimates of contrasts: differences, families of tests, seeds and budgets."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from answer_grids import GRID, ITEMS, answers_of, condition, contrasts_of, flat_answers, with_rule
+
+from qtablate.report import tables
+from qtablate.report.contrasts import INTERACTION, MAIN, SIMPLE, Contrast
+from qtablate.report.effects import ALL, contrast_frame, seed_variance_of
+
+
+def test_differences_are_those_of_the_answers():
+    answers = answers_of({one: 0.05 * number for number, one in enumerate(GRID)})
+    _, rows = contrasts_of(answers)
+    mean = {one: np.mean([right for (c, _), right in answers.correct.items() if c == one]) for one in GRID}
+    row = rows[(rows["kind"] == SIMPLE) & (rows["level"] == 64) & (rows["fixed_levels"] == "accumulate_grad_batches=4")].iloc[0]
+    assert row["difference"] == pytest.approx(mean[condition(64, 4)] - mean[condition(0, 4)])
+    row = rows[(rows["kind"] == INTERACTION) & (rows["level"] == 32)].iloc[0]
+    corners = [mean[condition(t, a)] for t, a in ((32, 4), (0, 4), (32, 1), (0, 1))]
+    assert row["difference"] == pytest.approx(corners[0] - corners[1] - corners[2] + corners[3])
+    row = rows[(rows["kind"] == MAIN) & (rows["axis"] == "accumulate_grad_batches") & (rows["task"] == ALL)].iloc[0]
+    fours, ones = (np.mean([mean[condition(t, a)] for t in (0, 32, 64)]) for a in (4, 1))
+    assert row["difference"] == pytest.approx(fours - ones)
+    a_task = rows[(rows["task"] == "b") & (rows["kind"] == MAIN) & (rows["level"] == 32)].iloc[0]
+    which = answers.tasks == "b"
+    part = {one: np.mean([right[which] for (c, _), right in answers.correct.items() if c == one]) for one in GRID}
+    assert a_task["difference"] == pytest.approx(np.mean([part[condition(32, a)] - part[condition(0, a)] for a in (1, 4)]))
+    assert a_task["n_items"] == ITEMS / 2
+
+
+def test_an_effect_is_found_and_no_effect_is_not():
+    _, rows = contrasts_of(
+        answers_of({condition(0): 0.0, condition(32): 0.15, condition(64): -0.15, condition(96): 0.0}, items=1000)
+    )
+    verdicts = rows[rows["task"] == ALL].set_index("level")["verdict"].to_dict()
+    assert (verdicts[32], verdicts[64]) == ("better", "worse")
+    assert verdicts[96] in ("equivalent", "undecided")
+    _, wide = contrasts_of(answers_of({condition(0): 0.0, condition(96): 0.0}, items=1000), margin=0.2)
+    assert set(wide[wide["task"] == ALL]["verdict"]) == {"equivalent"}
+
+
+def test_only_seeds_that_finished_both_conditions_count():
+    answers = answers_of(GRID, missing={(condition(64, 4), 3), (condition(0, 4), 2)})
+    _, rows = contrasts_of(answers)
+    rows = rows[(rows["task"] == ALL) & (rows["kind"] == SIMPLE)]
+    seeds = {(row["axis"], row["level"], row["fixed_levels"]): row["seeds"] for _, row in rows.iterrows()}
+    assert seeds["extra_num_query_tokens", 64, "accumulate_grad_batches=4"] == 1
+    assert seeds["extra_num_query_tokens", 64, "accumulate_grad_batches=1"] == 3
+    assert seeds["extra_num_query_tokens", 32, "accumulate_grad_batches=4"] == 2
+    assert set(rows["uncertainty"]) == {"items and seeds"}  # of one seed too: the others tell
+
+
+def test_conditions_without_a_common_seed_have_an_empty_row():
+    answers = answers_of(
+        {condition(0): 0.0, condition(32): 0.1}, missing={(condition(0), 1), (condition(32), 2), (condition(32), 3)}
+    )
+    _, rows = contrasts_of(answers)
+    row = rows[rows["task"] == ALL].iloc[0]
+    assert (row["seeds"], row["verdict"], row["uncertainty"]) == (0, "", "")
+    assert pd.isna(row["difference"])
+    table = tables.contrast_table(rows)
+    assert table.rows[0][2:7] == ("", "", "", "", "")
+
+
+def test_note_names_one_seed():
+    _, rows = contrasts_of(answers_of(GRID, seeds=(1,)))
+    assert set(rows["uncertainty"]) == {"items only"}
+    table = tables.contrast_table(rows)
+    assert "ONE SEED" in table.note
+    _, more = contrasts_of(answers_of(GRID))
+    assert set(more["uncertainty"]) == {"items and seeds"}
+    assert "ONE SEED" not in tables.contrast_table(more).note
+
+
+def test_each_axis_has_a_family_of_its_own():
+    """Holm's adjustment counts the contrasts of one axis and kind, and the tasks of one contrast."""
+    _, rows = contrasts_of(answers_of(GRID))
+    whole = rows[rows["task"] == ALL]
+    for (kind, axis), group in whole.groupby(["kind", "axis"]):
+        smallest = group.loc[group["p"].idxmin()]
+        members = len(whole[whole["kind"] == kind]) if kind == INTERACTION else len(group)
+        assert smallest["p_holm"] == pytest.approx(min(1, members * smallest["p"])), axis
+    one = rows[(rows["task"] != ALL) & (rows["kind"] == MAIN) & (rows["level"] == 32)]
+    assert len(one) == 2
+    assert one["p_holm"].min() == pytest.approx(min(1, 2 * one["p"].min()))
+
+
+def test_conditions_with_different_budgets_are_not_comparable():
+    one, two = condition(0), condition(32)
+    for amounts, comparable in (((600, 600), True), ((600, 597), True), ((600, 500), False)):
+        answers = replace(answers_of({one: 0.0, two: 0.3}), budgets=dict(zip((one, two), amounts, strict=True)))
+        _, rows = contrasts_of(answers)
+        assert set(rows["verdict"] == "not comparable") == {not comparable}
+        said = tables.contrast_table(rows).note
+        assert ("not comparable" in said) == (not comparable)
+
+
+def test_seed_variance_of_incorrect_conditions_does_not_widen_other_intervals():
+    plain = answers_of({with_rule(1): 0.0, with_rule(4): 0.0, with_rule(1, batch=16): 0.0})
+    wild = np.random.default_rng(8)
+    shares = {1: 0.1, 2: 0.9, 3: 0.5}
+    incorrect = {
+        (with_rule(4, "none"), seed): (wild.uniform(size=ITEMS) < share).astype(float) for seed, share in shares.items()
+    }
+    beside = replace(plain, correct={**plain.correct, **incorrect})
+    asked = "axis == 'accumulate_grad_batches' and task == 'all'"
+    both = [contrasts_of(answers)[1].query(asked)["stderr"].tolist() for answers in (plain, beside)]
+    assert both[0] == both[1]
+    [broken] = contrasts_of(beside)[1].query("axis == 'loss_norm' and task == 'all'")["stderr"]
+    assert broken > 3 * both[0][0]
+
+
+def test_conditions_that_are_one_run_count_once():
+    """(32, 1) and (8, 4) are one effective batch: their seeds' part is common, and no second witness of the noise."""
+    answers = flat_answers([with_rule(1), with_rule(1, batch=32), with_rule(4)])
+    assert answers.run_of(with_rule(1, batch=32)) == answers.run_of(with_rule(4)) != answers.run_of(with_rule(1))
+    assert answers.run_of(with_rule(4, "none")) == with_rule(4, "none")
+    everything = np.ones(ITEMS, dtype=bool)
+    assert seed_variance_of(answers, everything).dof == 2  # of 2 runs and 3 seeds; 4 if there were 3 runs
+    apart = {with_rule(1): -1.0, with_rule(4): 0.5, with_rule(1, batch=32): 0.5}
+    rows = contrast_frame(answers, [Contrast(MAIN, "batch", 32, 8, apart)], 0.02, per_task=False)
+    noise = seed_variance_of(answers, everything).variance
+    assert float(rows["stderr"].iloc[0]) ** 2 >= 2 * noise / 3  # not 1.5, as of three runs
