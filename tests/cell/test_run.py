@@ -310,5 +310,5 @@ def test_conversations_without_a_place_for_it_are_refused(folder):
     model = folder / "model"
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"tell_seconds": True, "conversation": "plain"}))
-    with pytest.raises(ModelError, match="'tell_seconds' wants one of the conversations videochat2_mistral, videochat2_vicuna"):
+    with pytest.raises(ModelError, match="'tell_seconds' needs one of the conversations videochat2_mistral, videochat2_vicuna"):
         load(str(model))

@@ -130,13 +130,22 @@ def test_a_folder_is_pefts_and_comes_back(tiny, tiny_directory):
     [
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "no LoRA that can be read: KeyError"),
         (lambda folder: (folder / "adapter_model.safetensors").unlink(), "no LoRA that can be read"),
-        (lambda folder: rank(folder, 5), r"is \(4, 24\), expected \(5, 24\)"),
+        (lambda folder: changed(folder, r=5), r"is \(4, 24\), expected \(5, 24\)"),
         (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x" * 99), "no LoRA that can be read"),
-        (lambda folder: said(folder, use_rslora=True), "a LoRA with use_rslora is not"),
-        (lambda folder: said(folder, alpha_pattern={"q_proj": 3}), "a LoRA with alpha_pattern is not"),
-        (lambda folder: said(folder, bias="all"), "a LoRA with bias is not"),
-        (lambda folder: said(folder, target_modules="all-linear"), "target_modules as a text is not"),
-        (lambda folder: modules(folder, ["q_proj"]), "does not fit the language model: 26 names are in one alone"),
+        (lambda folder: changed(folder, use_rslora=True), "a LoRA with use_rslora is not"),
+        (lambda folder: changed(folder, alpha_pattern={"q_proj": 3}), "a LoRA with alpha_pattern is not"),
+        (lambda folder: changed(folder, bias="all"), "a LoRA with bias is not"),
+        (lambda folder: changed(folder, target_modules="all-linear"), "target_modules as a text is not"),
+        (lambda folder: changed(folder, target_modules=None), "no LoRA that can be read: ValueError: target_modules is not"),
+        (lambda folder: changed(folder, trainable_token_indices=[1]), "a LoRA with trainable_token_indices is not"),
+        (lambda folder: changed(folder, init_lora_weights="pissa"), "a LoRA with init_lora_weights is not"),
+        (lambda folder: changed(folder, an_option_of_tomorrow=0.5), "a LoRA with an_option_of_tomorrow is not"),
+        (lambda folder: changed(folder, use_dora=True, lora_bias=True), "a LoRA with use_dora, lora_bias is not"),
+        (lambda folder: changed(folder, peft_type="LOHA"), "a LOHA adapter is not"),
+        (
+            lambda folder: changed(folder, target_modules=["q_proj"]),
+            "does not fit the language model: 26 names are in one alone",
+        ),
     ],
 )
 def test_a_broken_folder_says_what_is_wrong(tiny, tiny_directory, change, message):
@@ -148,19 +157,36 @@ def test_a_broken_folder_says_what_is_wrong(tiny, tiny_directory, change, messag
         load(str(tiny_directory))
 
 
-def said(folder, **changes: object) -> None:
+def changed(folder, **changes: object) -> None:
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def rank(folder, new: int) -> None:
-    path = folder / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"r": new}))
+def test_what_pefts_own_files_say_beside_is_no_reason_to_refuse(tiny, tiny_directory):
+    """A folder that peft wrote, with all its options at their defaults and its metadata; weights in half precision."""
+    config = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.1, target_modules=list(TARGETS), init_lora_weights=False)
+    reference = get_peft_model(copy.deepcopy(tiny.language_model), config).to(torch.bfloat16)
+    reference.save_pretrained(tiny_directory / ADAPTER, save_embedding_layers=False)
+    assert json.loads((tiny_directory / ADAPTER / "adapter_config.json").read_text())["peft_version"]
+    model, _ = load(str(tiny_directory))
+    weights = adapter_weights(model)
+    named = {f"base_model.model.{name}": value for name, value in weights.items()}
+    theirs = {name: value for name, value in reference.named_parameters() if ".lora_" in name}
+    assert named.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name].float()) for name, value in named.items())
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    assert all(value.requires_grad for value in weights.values())  # choose_trainable decides
 
 
-def modules(folder, names: list[str]) -> None:
-    path = folder / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": names}))
+def test_weights_are_read_from_safetensors_alone(tiny, tiny_directory):
+    """peft would fall back to a pickled file."""
+    new_adapter(tiny, 4, seed=1)
+    named = {f"base_model.model.{name}": value for name, value in adapter_weights(tiny).items()}
+    save_adapter(tiny_directory / ADAPTER, named, alpha=8, dropout=0.1)
+    (tiny_directory / ADAPTER / "adapter_model.safetensors").unlink()
+    torch.save(named, tiny_directory / ADAPTER / "adapter_model.bin")
+    with pytest.raises(ModelError, match="no LoRA that can be read"):
+        load(str(tiny_directory))
 
 
 def test_a_language_model_with_other_names_is_refused(tiny):

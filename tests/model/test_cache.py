@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from qtablate.errors import QtablateError
-from qtablate.model.cache import LIMIT_GB, chunks, limit_bytes, prune, retryable_chunks
+from qtablate.model.cache import LIMIT_GB, chunks, default_cache, limit_bytes, prune, retryable_chunks
 from qtablate.video.isolated import DECODE_TIMEOUT
 
 DAY = 24 * 3600.0
@@ -71,6 +71,20 @@ def test_the_limit_is_the_users(monkeypatch):
         monkeypatch.setenv("QTABLATE_CACHE_GB", value)
         with pytest.raises(QtablateError, match=f"QTABLATE_CACHE_GB: expected a number of GB, at least 0, got '{value}'"):
             limit_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders for caches")
+def test_the_folder_is_the_users_choice_or_that_of_the_system(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for variable in ("QTABLATE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    assert default_cache() == tmp_path / ".cache" / "qtablate"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert default_cache() == tmp_path / ".cache" / "qtablate"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_cache() == tmp_path / "xdg" / "qtablate"
+    monkeypatch.setenv("QTABLATE_CACHE", str(tmp_path / "own"))
+    assert default_cache() == tmp_path / "own"
 
 
 def test_the_command_shows_and_clears(folder, tmp_path):
