@@ -2,7 +2,7 @@
 
     pip install easy-vqa
     python examples/pictures_and_videos.py mixed
-    qtablate sweep --bench mvbench:mixed --train mixed/train.yaml --image-share 0.5 --tokens 0,32
+    qtablate sweep --bench mvbench:mixed --train mixed/train.yaml --image-ratio 0.5 --tokens 0,32
 
 easy-vqa (4,000 + 1,000 pictures of one shape each, questions of 13 answers) becomes an instruction file, a sample a picture,
 and three tasks `picture_*` beside the world's twenty. train.yaml names both sources and how often each is drawn from.
@@ -79,7 +79,7 @@ def main() -> None:
     write_tasks(out)
     count = write_training(out)
     print(f"{count} pictures with their conversations, {len(TASKS)} tasks beside the world's, in {out}")
-    print(f"qtablate sweep --bench mvbench:{out} --train {out}/train.yaml --image-share 0.5 --tokens 0,32")
+    print(f"qtablate sweep --bench mvbench:{out} --train {out}/train.yaml --image-ratio 0.5 --tokens 0,32")
 
 
 if __name__ == "__main__":

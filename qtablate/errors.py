@@ -5,8 +5,8 @@ class QtablateError(Exception):
     """Says what was expected, what came, and what to do."""
 
 
-class GridError(QtablateError):
-    """An axis or a combination of axes that cannot be run."""
+class ConfigError(QtablateError):
+    """A setting, or a combination of settings, that is unknown or cannot be run."""
 
 
 class ModelError(QtablateError):

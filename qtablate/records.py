@@ -2,10 +2,14 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from qtablate.axes import Level
+from qtablate.config import SweepConfig
 from qtablate.datatypes import Problem
-from qtablate.grid import Cell
+from qtablate.grid import Cell, CellSettings, Fingerprints
 from qtablate.statistics.clustered import ClusteredMean
 from qtablate.versions import versions
 
@@ -128,3 +132,64 @@ def of_cell(cell: Cell, status: str, figures: Figures | None = None, **more: Any
         versions=versions(),
         **more,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCell:
+    """A cell of a sweep, in sweep.json."""
+
+    key: str
+    seed: int
+    condition: dict[str, Level]
+    """Its level on every axis, by column."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An item or a sample that is left out, by name."""
+
+    of: Literal["item", "sample"]
+    subject: str
+    """The item, sample or file."""
+    kind: str
+    """One short word or two to count by, such as `missing video`."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where a sweep was run."""
+
+    machine: str
+    cores: int
+    python: str
+    processes_per_cell: int
+
+
+class SweepFile(BaseModel):
+    """sweep.json: what a sweep was told, what that came to, and what it is made of."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, use_attribute_docstrings=True)
+
+    schema_version: int = Field(alias="schema")
+    """RECORD_SCHEMA of the version that wrote it."""
+    config: SweepConfig
+    """As the user gave it."""
+    settings: CellSettings
+    """The configuration with every default filled in."""
+    reference_batch: int
+    """Effective batch size that the learning rate is meant for."""
+    fingerprints: Fingerprints
+    """Of the first cell."""
+    num_query_tokens: int
+    """Base queries of the model."""
+    base_accuracy: dict[str, float]
+    """By task, of the model before any ablation, where its directory says so."""
+    items: int
+    """Items that are scored."""
+    cells: tuple[PlannedCell, ...]
+    problems: tuple[LeftOut, ...]
+    """Everything that is left out."""
+    versions: dict[str, str]
+    """Of the packages."""
+    host: Host | None = None

@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from qtablate.errors import StoreError
 from qtablate.files import remove_leftovers, write_text
-from qtablate.records import Record
+from qtablate.records import Record, SweepFile
 
 DAMAGED = "damaged"
 
@@ -87,18 +89,23 @@ class Store:
             "folder (--out); finished cells are kept"
         )
 
-    def write_sweep(self, sweep: Mapping[str, Any]) -> None:
-        self.write_file(self.sweep_file, json.dumps(sweep, indent=1, sort_keys=True) + "\n")
+    def write_sweep(self, sweep: SweepFile) -> None:
+        """Replace sweep.json. Raises StoreError where it cannot be written."""
+        content = sweep.model_dump(mode="json", by_alias=True)
+        self.write_file(self.sweep_file, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
-    def read_sweep(self) -> dict[str, Any]:
-        """sweep.json. Raises StoreError when the folder is not a sweep's."""
+    def read_sweep(self) -> SweepFile:
+        """Read sweep.json. Raises StoreError when the folder is not a sweep's, or the file has another content."""
         try:
-            sweep = json.loads(self.sweep_file.read_text())
-            if not isinstance(sweep, dict) or "cells" not in sweep:
-                raise ValueError("it holds no list of cells")
-            return sweep
+            return SweepFile.model_validate(json.loads(self.sweep_file.read_text()))
         except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{self.root} holds no sweep.json: name a folder that `qtablate sweep --out` wrote") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise StoreError(
+                f"{self.sweep_file} cannot be read ({place}: {first['msg']}): run the sweep again, finished cells are kept"
+            ) from None
         except (ValueError, OSError, RecursionError) as error:
             raise StoreError(
                 f"{self.sweep_file} cannot be read ({error}): run the sweep again, finished cells are kept"

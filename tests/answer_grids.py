@@ -1,10 +1,10 @@
 """Answers of made-up grids of conditions, for tests of contrasts."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 
-from qtablate.axes import settled
+from qtablate.axes import Condition, canonical_levels
 from qtablate.report.answers import Answers, axes_of
 from qtablate.report.contrasts import baselines, contrasts
 from qtablate.report.effects import contrast_frame
@@ -16,7 +16,7 @@ ITEMS = 200
 def condition(tokens, accum=1, init=None, batch=8):
     """A condition by its number of extra tokens, accumulation and micro-batch size."""
     init = ("none" if tokens == 0 else "normal") if init is None else init
-    return (tokens, accum, batch, "mixed", init, 1.0, "none", "tokens", "window", "window")
+    return astuple(Condition(tokens, accum, batch, "mixed", init))
 
 
 def answers_of(effects, seeds=(1, 2, 3), missing=(), items=ITEMS):
@@ -44,14 +44,14 @@ def contrasts_of(answers, margin=0.02, **baseline):
 
 def with_rule(accum, norm="tokens", scaling="none", batch=8):
     """A condition of 32 extra tokens by its loss norm and its scaling of the learning rate."""
-    return (32, accum, batch, "mixed", "normal", 1.0, scaling, norm, "window", "window")
+    return astuple(Condition(32, accum, batch, "mixed", "normal", lr_scaling=scaling, loss_norm=norm))
 
 
 def grid_condition(tokens, accum, *, batch=8, extra_lr=1.0, scaling="none", norm="tokens", clip="window", lr_batch=8):
     """A condition as a grid makes it, with inactive axes at their canonical levels."""
     levels = dict(zip(axes_of("micro-batch"), condition(tokens, accum, batch=batch), strict=True))
     levels |= {"extra_lr": extra_lr, "lr_scaling": scaling, "loss_norm": norm, "clip_per": clip}
-    return tuple(settled(levels, lr_batch).values())
+    return tuple(canonical_levels(levels, lr_batch).values())
 
 
 def flat_answers(conditions, lr_batch=8):

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from settings import settings
+
 from qtablate.audit.measure import schedule
 from qtablate.audit.records import (
     BATCH,
@@ -19,9 +21,8 @@ from qtablate.audit.records import (
     Window,
     in_precision,
 )
-from qtablate.grid import Recipe
 
-RECIPE = Recipe(64, 0.25, 1e-3, 0.2, 0.25, 0.0, (0.9, 0.999), None, False, 256)
+SETTINGS = settings(samples=64, weight_decay=0.0)
 
 
 def comparison(gradient: str, reference: str, relative: float, bound: float | None = None, extra: bool = True) -> Comparison:
@@ -71,6 +72,6 @@ def audit_of(*windows: Window, **changes) -> Audit:
         changes.pop("padded_left", False),
         changes.pop("missing_references", {}),
     )
-    schedules = tuple(schedule(RECIPE, 2, row.accumulate_grad_batches) for row in windows)
+    schedules = tuple(schedule(SETTINGS, 2, row.accumulate_grad_batches) for row in windows)
     audit = Audit("nano", "world", "fp32", 2, 1, None, 64, 1234, "all rows new", (), measurement, schedules)
     return replace(audit, **changes)

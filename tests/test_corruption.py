@@ -22,7 +22,7 @@ from qtablate.report.build import report
 from qtablate.store import DAMAGED, Store
 
 RESULTS = Path(__file__).parents[1] / "results"
-WORDS = ["--samples", "16", "--items", "2", "--tokens", "0,4", "--accum", "1", "--seeds", "1", "--controls", "blind"]
+WORDS = ["--samples", "16", "--items-per-task", "2", "--tokens", "0,4", "--accum", "1", "--seeds", "1", "--controls", "blind"]
 
 
 def sweep(cache: Path, out: Path) -> subprocess.CompletedProcess:
@@ -267,10 +267,11 @@ def test_tables_that_are_lost_or_damaged_are_made_again(folder, finished, name, 
     [
         {"cells": "none"},
         {"cells": [{"seed": 1}]},
-        {"grid": None},
-        {"recipe": []},
+        {"config": None},
+        {"settings": []},
+        {"config": {"grid": {"tokens": ["many"]}}},
         {"problems": {}},
-        {"schema": "5"},
+        {"schema": "five"},
         {"items": "many"},
     ],
 )

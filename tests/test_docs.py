@@ -70,8 +70,8 @@ def test_every_file_of_the_tree_exists():
         ["report", "--help"],
         ["audit", "--help"],
         ["bench", "export", "--help"],
-        ["bench", "doctor", "--help"],
-        ["data", "doctor", "--help"],
+        ["bench", "check", "--help"],
+        ["data", "check", "--help"],
     ],
 )
 def test_help_is_there(words):

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from qtablate.config import DataConfig
 from qtablate.data.findings import NOTE
-from qtablate.data.sources import Sources, open_benchmark
+from qtablate.data.sources import open_benchmark
 from qtablate.errors import DataError
 from qtablate.prompts.mvbench import SCORERS
 from qtablate.validate.check import check_benchmark, check_training
@@ -100,7 +101,7 @@ def test_small_language_model(tmp_path, tokenizer):
 def test_counting_bench(tmp_path):
     """A benchmark of the user's own, by the file that makes it."""
     bench = f"custom:{EXAMPLES / 'counting_bench.py'}"
-    grid = ["--tokens", "0", "--accum", "1", "--seeds", "1", "--samples", "16", "--items", "9", "--controls", "blind"]
+    grid = ["--tokens", "0", "--accum", "1", "--seeds", "1", "--samples", "16", "--items-per-task", "9", "--controls", "blind"]
     run("-m", "qtablate", "sweep", "--bench", bench, *grid, "--out", tmp_path / "r", cache=tmp_path)
     assert "accuracy over 9 items of 9 clips" in (tmp_path / "r" / "report.md").read_text()
 
@@ -108,11 +109,11 @@ def test_counting_bench(tmp_path):
 def test_a_custom_benchmark_says_what_it_lacks(tmp_path):
     model = {"num_frames": 8, "vision_config": {"image_size": 32}}
     good = EXAMPLES / "counting_bench.py"
-    first = open_benchmark(Sources(bench=f"custom:{good}", items_a_task=6), model)
+    first = open_benchmark(DataConfig(bench=f"custom:{good}", items_per_task=6), model)
     assert [len(first.frames(clip)) for clip in first.clips()] == [8] * 6
     changed = tmp_path / "bench.py"
     changed.write_text(good.read_text() + "\n# another file\n")
-    second = open_benchmark(Sources(bench=f"custom:{changed}", items_a_task=6), model)
+    second = open_benchmark(DataConfig(bench=f"custom:{changed}", items_per_task=6), model)
     assert first.fingerprint != second.fingerprint
     assert first.key("blink 0") != second.key("blink 0")
     for content, message in (
@@ -121,9 +122,9 @@ def test_a_custom_benchmark_says_what_it_lacks(tmp_path):
     ):
         changed.write_text(content)
         with pytest.raises(DataError, match=message):
-            open_benchmark(Sources(bench=f"custom:{changed}"), model)
+            open_benchmark(DataConfig(bench=f"custom:{changed}"), model)
     with pytest.raises(DataError, match="no such file"):
-        open_benchmark(Sources(bench=f"custom:{tmp_path}/none.py"), model)
+        open_benchmark(DataConfig(bench=f"custom:{tmp_path}/none.py"), model)
 
 
 def test_pictures_and_videos(tmp_path):
@@ -134,7 +135,7 @@ def test_pictures_and_videos(tmp_path):
     (tmp_path / "mixed" / "pictures.json").write_text(json.dumps(pictures[:40]))  # the rest would be encoded for nothing
     words = out.strip().splitlines()[-1].split()[1:]
     words[words.index("--tokens") + 1] = "0"
-    grid = ["--accum", "1", "--seeds", "1", "--samples", "32", "--items", "2", "--controls", "blind"]
+    grid = ["--accum", "1", "--seeds", "1", "--samples", "32", "--items-per-task", "2", "--controls", "blind"]
     run("-m", "qtablate", *words, *grid, "--out", tmp_path / "r", cache=tmp_path)
     report = (tmp_path / "r" / "report.md").read_text()
     assert all(f"| {task} | 2 |" in report for task in ("picture_color", "picture_presence", "picture_shape", "moving_count"))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from settings import config
 from transformers import (
     BertTokenizer,
     InstructBlipVideoConfig,
@@ -22,9 +23,6 @@ from transformers import (
 )
 
 from qtablate.audit.measure import audit
-from qtablate.data.sources import Sources
-from qtablate.grid import Grid
-from qtablate.sweep.sweep import recipe_for
 
 GOLDEN = Path(__file__).parent / "golden"
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -105,7 +103,7 @@ def instructblip(out: Path, tokenizer) -> str:
 
 
 FAMILIES: dict[str, tuple[Callable[[Path, object], str], str, list[str], int]] = {
-    "videochat2": (videochat2, "LoRA: rank 4, alpha 8, kept as adapter", ["--lora", "4", "--checkpointing"], 8),
+    "videochat2": (videochat2, "LoRA: rank 4, alpha 8, kept as adapter", ["--lora", "4", "--gradient-checkpointing"], 8),
     "assembled": (assembled, "conversations: plain", ["--precision", "bf16", "--lora", "2"], 4),
     "instructblip": (instructblip, "", [], 4 * 3),
 }
@@ -117,7 +115,20 @@ def test_a_model_of_each_family_is_swept(family, tokenizer, tmp_path):
     make, said, options, base = FAMILIES[family]
     model = tmp_path / "model"
     assert said in make(model, tokenizer)
-    grid = ["--tokens", "0,2", "--accum", "1,2", "--seeds", "1", "--samples", "32", "--items", "1", "--controls", "blind"]
+    grid = [
+        "--tokens",
+        "0,2",
+        "--accum",
+        "1,2",
+        "--seeds",
+        "1",
+        "--samples",
+        "32",
+        "--items-per-task",
+        "1",
+        "--controls",
+        "blind",
+    ]
     given = ["sweep", "--model", model, *grid, *options, "--out", tmp_path / "r"]
     assert f"--model {model}" not in (out := qtablate(tmp_path, *given))
     assert "4/4" in out
@@ -133,10 +144,7 @@ def test_a_model_of_each_family_is_swept(family, tokenizer, tmp_path):
 
 def test_windows_of_a_qformer_that_reads_questions_a_frame_at_a_time_are_audited(tokenizer, tmp_path):
     instructblip(tmp_path / "model", tokenizer)
-    grid = Grid((2,), (2,), (8,), (1,), ("mixed",), ("normal",), "micro-batch")
-    sources = Sources(str(tmp_path / "model"))
-    recipe = recipe_for(sources, 16, None, None, 0.2, None, False, (), False, 0, "fp32", False, ("likelihood",))
-    found = audit(sources, grid, recipe)
+    found = audit(config(model=str(tmp_path / "model"), tokens=(2,), accum=(2,), samples=16, image_ratio=None))
     assert found.passed
     assert found.measured.dropout[0] == "qformer.embeddings.dropout"
 
@@ -156,7 +164,7 @@ def test_plan_of_a_checkpoint_with_extra_tokens_says_what_becomes_of_them(tmp_pa
         "1",
         "--samples",
         "16",
-        "--items",
+        "--items-per-task",
         "1",
         "--controls",
         "blind",

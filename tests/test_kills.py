@@ -16,7 +16,7 @@ from launch import alive, command, environment, qtablate, running, tables, wait_
 from qtablate.interrupts import SIGNALS
 from qtablate.model.cache import prune
 
-TINY = ["--samples", "64", "--items", "3", "--tokens", "0", "--accum", "1", "--seeds", "1", "--controls", "blind"]
+TINY = ["--samples", "64", "--items-per-task", "3", "--tokens", "0", "--accum", "1", "--seeds", "1", "--controls", "blind"]
 
 
 def mapped(library: str) -> Callable[[int, Path, Path], bool]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from settings import config, sweep_file
 
 from qtablate.errors import StoreError
-from qtablate.records import Record
+from qtablate.records import PlannedCell, Record
 from qtablate.store import Store, newest
 
 RECORD = Record("abc", "ok", {"seed": 1}, {"steps": 2, "train_loss": None, "accuracy": 0.1 + 0.2})
@@ -109,10 +110,10 @@ def test_write_rows_wants_every_column(store):
 def test_newest_picks_the_sweep_that_was_written_last(tmp_path):
     for name, age in (("b", 300), ("c", 100), ("a", 200)):
         store = Store(tmp_path / name)
-        store.write_sweep({"name": name, "cells": []})
+        store.write_sweep(sweep_file([], name))
         os.utime(store.sweep_file, (1_700_000_000 - age,) * 2)
     (tmp_path / "d").mkdir()  # a folder without sweep.json is no sweep
-    assert newest(tmp_path).read_sweep()["name"] == "c"
+    assert newest(tmp_path).read_sweep().fingerprints.benchmark == "c"
 
 
 def test_newest_without_any_sweep(tmp_path):
@@ -124,8 +125,9 @@ def test_newest_without_any_sweep(tmp_path):
 def test_read_sweep_says_what_is_wrong(store):
     with pytest.raises(StoreError, match=r"one holds no sweep\.json: name a folder that `qtablate sweep --out` wrote"):
         store.read_sweep()
-    store.write_sweep({"grid": {"tokens": [0, 32]}, "cells": []})
-    assert store.read_sweep() == {"grid": {"tokens": [0, 32]}, "cells": []}
+    written = sweep_file([PlannedCell("k", 1, {"extra_num_query_tokens": 32})], config=config(tokens=(0, 32)))
+    store.write_sweep(written)
+    assert store.read_sweep() == written
     store.sweep_file.write_text('{"grid": ')
     with pytest.raises(StoreError, match=r"sweep\.json cannot be read .*: run the sweep again"):
         store.read_sweep()
@@ -133,7 +135,7 @@ def test_read_sweep_says_what_is_wrong(store):
 
 @pytest.mark.parametrize("text", ["null", "5", "[1, 2]", "[]", "{}"])
 def test_read_sweep_refuses_json_that_is_no_object(store, text):
-    store.write_sweep({})
+    store.write_sweep(sweep_file([]))
     store.sweep_file.write_text(text)
     with pytest.raises(StoreError):
         store.read_sweep()

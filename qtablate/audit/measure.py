@@ -7,14 +7,17 @@ import os
 from collections.abc import Sequence
 
 from qtablate.audit.records import Audit, Rates, Schedule
+from qtablate.axes import ACCUMULATION
 from qtablate.cell.sample_order import sample_order
-from qtablate.data.sources import Sources, open_training
+from qtablate.config import SweepConfig
+from qtablate.data.sources import open_training
 from qtablate.datatypes import Frames, Sample, TrainingData, with_seconds
-from qtablate.errors import BadMedia, DataError, GridError
+from qtablate.errors import BadMedia, ConfigError, DataError
 from qtablate.execute.local import gpus
-from qtablate.grid import Cell, Fingerprints, Grid, Recipe, check
+from qtablate.grid import Cell, CellSettings, Fingerprints, cells
 from qtablate.model.directory import read_config
-from qtablate.sweep.sweep import refuse_misfit
+from qtablate.sweep.resolve import resolve
+from qtablate.sweep.validate import validate_data, validate_grid
 from qtablate.train.sample_order import draw_samples
 from qtablate.train.schedule import learning_rate, optimizer_steps
 
@@ -25,62 +28,64 @@ mistakes: a schedule as long as the optimizer steps that advances with each micr
 that advances with each optimizer step."""
 
 
-def audit(sources: Sources, grid: Grid, recipe: Recipe, trainer: bool = False) -> Audit:
+def audit(config: SweepConfig, trainer: bool = False) -> Audit:
     """Measure every accumulation of a grid that has one level of every other axis.
 
     Args:
-        sources: The model and the training data.
-        grid: The accumulations, the micro-batch size, the extra tokens and the seed.
-        recipe: The training settings.
+        config: What a sweep would be given; its model, training data, grid and training settings count.
         trainer: Also pass each window through transformers' Trainer.
 
     Raises:
         QtablateError: The setting cannot be trained, or too few clips can be read.
     """
-    check(grid, recipe)
-    if trainer and recipe.precision == "fp16":
-        raise GridError("--against trainer compares gradients of unscaled losses, of which fp16 loses the small ones: use bf16")
-    config = read_config(sources.model)
-    training = open_training(sources, config, recipe.samples, recipe.image_share)
-    refuse_misfit(sources, config, training, recipe, max(grid.tokens))
+    data, model_config = config.data, read_config(config.data.model)
+    settings = resolve(config, model_config)
+    validate_grid(config, settings, model_config)
+    if trainer and settings.precision == "fp16":
+        raise ConfigError(
+            "--against trainer compares gradients of unscaled losses, of which fp16 loses the small ones: use bf16"
+        )
+    training = open_training(data, model_config, settings.samples, settings.image_ratio)
+    validate_data(config, settings, model_config, training)
     for device in gpus()[:1]:
         os.environ["CUDA_VISIBLE_DEVICES"] = device  # one, as a cell has
     from qtablate.audit.gradients import Settings
     from qtablate.audit.gradients import audit as measure
     from qtablate.audit.target import FP16_SCALE, Target
     from qtablate.audit.trainer import VERSION
-    from qtablate.cell.run import one_thread, prepare
+    from qtablate.cell.build import build_model
+    from qtablate.cell.process import one_thread
     from qtablate.model.features import encode_clips
 
     one_thread()
-    cell = grid.cells(recipe, Fingerprints("", "", ""))[0]
-    samples, frames, skipped = first_samples(training, cell, max(grid.accum) * cell.condition.micro_batch_size)
-    ready = prepare(cell, sources)
-    if ready.encoder.tell_seconds:
+    cell = cells(config.grid, settings, lambda _: Fingerprints("", "", ""), model_config["num_frames"])[0]
+    accumulations, size = config.grid.levels(ACCUMULATION), cell.condition.micro_batch_size
+    samples, frames, skipped = first_samples(training, cell, max(accumulations) * size)
+    prepared = build_model(cell, data)
+    if prepared.encoder.tell_seconds:
         samples = with_seconds(samples, {clip: training.seconds(clip) for clip in frames})
-    features = encode_clips(ready.model, frames)
-    scale = FP16_SCALE if recipe.precision == "fp16" else 1.0
-    size = cell.condition.micro_batch_size
+    features = encode_clips(prepared.model, frames)
+    scale = FP16_SCALE if settings.precision == "fp16" else 1.0
     measurement = measure(
-        Target(ready.model, ready.parameters, autocast=ready.compute.autocast, loss_scale=scale),
+        Target(prepared.model, prepared.parameters, autocast=prepared.compute.autocast, loss_scale=scale),
         samples,
         features.__getitem__,
-        ready.encoder,
-        Settings(size, grid.accum, recipe.longest, recipe.precision, recipe.max_grad_norm, trainer),
+        prepared.encoder,
+        Settings(size, accumulations, settings.max_text_tokens, settings.precision, settings.max_grad_norm, trainer),
     )
     return Audit(
-        model=sources.model,
-        train=sources.train,
-        precision=recipe.precision,
+        model=data.model,
+        train=data.train,
+        precision=settings.precision,
         micro_batch_size=size,
         seed=cell.seed,
-        max_grad_norm=recipe.max_grad_norm,
-        samples=recipe.samples,
-        trained_parameters=sum(parameter.numel() for parameter in ready.parameters.values()),
-        query_resize=ready.surgery,
+        max_grad_norm=settings.max_grad_norm,
+        samples=settings.samples,
+        trained_parameters=sum(parameter.numel() for parameter in prepared.parameters.values()),
+        query_resize=prepared.query_resize,
         skipped_clips=skipped,
         measurement=measurement,
-        schedules=tuple(schedule(recipe, size, accumulation) for accumulation in grid.accum),
+        schedules=tuple(schedule(settings, size, accumulation) for accumulation in accumulations),
         trainer_version=VERSION if trainer else "",
     )
 
@@ -99,7 +104,7 @@ def first_samples(training: TrainingData, cell: Cell, count: int) -> tuple[list[
     samples: list[Sample] = []
     frames: dict[str, Frames] = {}
     unreadable: dict[str, str] = {}
-    for sample in draw_samples(sample_order(cell), training.samples, training.weights, cell.recipe.samples):
+    for sample in draw_samples(sample_order(cell), training.samples, training.weights, cell.settings.samples):
         if sample.clip not in frames and sample.clip not in unreadable:
             try:
                 frames[sample.clip] = training.frames(sample.clip)
@@ -113,10 +118,10 @@ def first_samples(training: TrainingData, cell: Cell, count: int) -> tuple[list[
     raise DataError(f"{count} samples are needed, but the clips of only {len(samples)} can be read: {named}")
 
 
-def schedule(recipe: Recipe, micro_batch_size: int, accumulation: int) -> Schedule:
+def schedule(settings: CellSettings, micro_batch_size: int, accumulation: int) -> Schedule:
     """Compute the learning rates at the optimizer steps of a whole cell, by the way the schedule advances."""
-    micro_batches = optimizer_steps(recipe.samples, micro_batch_size, 1)
-    steps = optimizer_steps(recipe.samples, micro_batch_size, accumulation)
+    micro_batches = optimizer_steps(settings.samples, micro_batch_size, 1)
+    steps = optimizer_steps(settings.samples, micro_batch_size, accumulation)
     # schedule steps per optimizer step, and the length of the schedule
     ways = {
         CORRECT: (1, steps),
@@ -125,7 +130,7 @@ def schedule(recipe: Recipe, micro_batch_size: int, accumulation: int) -> Schedu
         TOO_SLOW: (1, micro_batches),
     }
     rates = {
-        name: [learning_rate(pace * n, length, 1.0, recipe.warm_up, recipe.min_lr_ratio) for n in range(steps)]
+        name: [learning_rate(pace * n, length, 1.0, settings.warmup_ratio, settings.min_lr_ratio) for n in range(steps)]
         for name, (pace, length) in ways.items()
     }
     return Schedule(accumulation, steps, tuple(_rates(name, own, rates[CORRECT]) for name, own in rates.items()))

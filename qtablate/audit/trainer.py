@@ -81,7 +81,7 @@ def trainer_gradients(
     gradients = {}
     for name, wrapper in MODELS.items():
         recorder, wrapped = GradientRecorder(parameters), wrapper(model, loss, window)
-        with silence(), tempfile.TemporaryDirectory() as folder:
+        with disable_lora_dropout(), tempfile.TemporaryDirectory() as folder:
             _trainer(wrapped, recorder, window, folder).train()
         if len(recorder.steps) != 1 or wrapped.seen != list(range(len(window))):
             raise RuntimeError(f"Trainer took {len(recorder.steps)} steps over micro-batches {wrapped.seen}")
@@ -124,7 +124,7 @@ def _trainer(wrapped: TokenLoss, recorder: GradientRecorder, window: Sequence[Mi
 
 
 @contextmanager
-def silence() -> Iterator[None]:
+def disable_lora_dropout() -> Iterator[None]:
     """Suppress the output and the warnings of Trainer in this block."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,9 +1,9 @@
-"""What a process is asked to do. Light, so that the parent never imports torch; the work itself is in run.py."""
+"""What a process is asked to do. Light, so that the parent never imports torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from qtablate.data.sources import Sources
+from qtablate.config import DataConfig
 from qtablate.grid import Cell
 from qtablate.model.features import FeatureFiles
 
@@ -13,34 +13,36 @@ class CellJob:
     """Run one cell: `qtablate.cell.run:run_cell`."""
 
     cell: Cell
-    sources: Sources
+    data: DataConfig
     store: Path
     training: FeatureFiles
     benchmark: FeatureFiles
-    save_every: float | None = None
-    """Seconds between two checkpoints of its training; None: it keeps none."""
+    checkpoint_seconds: float | None = None
+    """Between two checkpoints of its training; None: only when training has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureJob:
-    """Compute some chunks of features: `qtablate.cell.run:compute_features`."""
+    """Compute some chunks of features: `qtablate.cell.features:compute_features`."""
 
-    sources: Sources
+    data: DataConfig
     files: FeatureFiles
     chunks: tuple[int, ...]
     which: str
     """`training` or `benchmark`."""
     samples: int
-    image_share: float
+    image_ratio: float
+    frames: int
+    """Per clip."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeJob:
-    """Time a few micro-batches of a cell: `qtablate.cell.run:probe`."""
+    """Time a few micro-batches of a cell: `qtablate.cell.probe:probe`."""
 
     cell: Cell
-    sources: Sources
-    ranks: int = 1
+    data: DataConfig
+    processes: int = 1
     """That share each micro-batch; one of them is timed."""
 
 
@@ -56,4 +58,4 @@ class Probed:
     trainable_params: int
     frozen_params: int
     tokens_per_sample: float
-    """Supervised ones, of the samples that were trained on."""
+    """Supervised tokens, mean over the samples that were trained on."""

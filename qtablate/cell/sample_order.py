@@ -9,7 +9,7 @@ from qtablate.train.sample_order import SampleOrder, draw_samples, draw_token_bu
 
 def sample_order(cell: Cell) -> SampleOrder:
     """Return what decides the order of a cell's samples."""
-    return SampleOrder(cell.seed, cell.condition.mixing, cell.recipe.image_share, cell.media_block)
+    return SampleOrder(cell.seed, cell.condition.mixing, cell.settings.image_ratio, cell.media_block)
 
 
 def training_samples(
@@ -29,5 +29,5 @@ def training_samples(
     order = sample_order(cell)
     if cell.samples is not None:
         return draw_samples(order, samples, weights, cell.samples)
-    recipe, window = cell.recipe, cell.condition.effective_batch_size
-    return draw_token_budget(order, samples, weights, recipe.budget_size, supervised_tokens, window, recipe.samples)
+    settings, window = cell.settings, cell.condition.effective_batch_size
+    return draw_token_budget(order, samples, weights, settings.budget_size, supervised_tokens, window, settings.samples)

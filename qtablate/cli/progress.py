@@ -8,11 +8,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from qtablate.durations import format_duration
 from qtablate.execute.events import Event, Progress
 
 
 @dataclass
-class Board:
+class ProgressDisplay:
     """Counts of jobs and, for each running one, how far it is."""
 
     title: str
@@ -53,7 +54,7 @@ class Board:
         head = Text(f"{self.title}: {self.over} of {len(self.labels)} done", style="bold")
         if self.failed:
             head.append(f", {self.failed} failed", style="red")
-        head.append(f", {clock(time.monotonic() - self.began)} spent" + _about(self.left()), style="default")
+        head.append(f", {format_duration(time.monotonic() - self.began)} spent" + _about(self.left()), style="default")
         table = Table(box=None, show_header=False, padding=(0, 1), expand=False)
         for key, (began, progress) in self.running.items():
             table.add_row(
@@ -107,14 +108,4 @@ def _words(progress: Progress | None, began: float) -> str:
 
 
 def _about(seconds: float | None) -> str:
-    return "" if seconds is None else f", {clock(seconds)} left"
-
-
-def clock(seconds: float) -> str:
-    """`42 s`, `7 min 05 s`, `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return "" if seconds is None else f", {format_duration(seconds)} left"

@@ -69,7 +69,7 @@ KINDS = {
     OTHER_ANSWER: Kind(ERROR, "Take the wrong one out: of one clip, question and candidates only one answer can be right."),
     CANDIDATES_ALIKE: Kind(WARNING, "Take one of them out: chance is higher than 1 / candidates."),
     ONE_CANDIDATE: Kind(WARNING, "Always right, whatever was seen: report scores with and without these."),
-    SORTED: Kind(WARNING, "Never take the first n: draw by gold answer, as --items does, or shuffle the file."),
+    SORTED: Kind(WARNING, "Never take the first n: draw by gold answer, as --items-per-task does, or shuffle the file."),
     PRIOR: Kind(WARNING, "Compare with the blind control rather than with chance."),
     LEAK: Kind(ERROR, "Take these clips out of the training file: what is scored on them was learned by heart."),
     TWINS: Kind(WARNING, "Name one of them in all entries: clips count as independent in every standard error."),

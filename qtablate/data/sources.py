@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qtablate.config import DataConfig
 from qtablate.data.mixture import Mixture, Source
 from qtablate.data.userfiles import read_yaml
 from qtablate.datatypes import IMAGE, VIDEO, Benchmark, TrainingData
@@ -14,44 +15,24 @@ from qtablate.prompts.registry import FORMATS
 WORLD = "world"
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where model, questions and samples come from, as the user wrote it."""
-
-    model: str = "nano"
-    bench: str = WORLD
-    """`world`, `world:LEVEL`, `mvbench:DIR` or `custom:FILE.py`."""
-    train: str = WORLD
-    """`world`, `world:LEVEL`, a json file of conversations, a comma list of these, or a YAML file that lists them."""
-    media_root: str = ""
-    """The folder that the files' clips are named from; empty: each file's own."""
-    weights: str = ""
-    """How often each of several sources is drawn from: a comma list."""
-    items_a_task: int | None = None
-    items_seed: int = 0
-    """Which items are drawn where `items_a_task` leaves some out."""
-
-
-def open_benchmark(sources: Sources, model: dict[str, Any]) -> Benchmark:
+def open_benchmark(data: DataConfig, model: dict[str, Any]) -> Benchmark:
     """The benchmark, its clips at the model's size. Raises DataError."""
     shown = _shown(model)
-    kind, _, path = sources.bench.partition(":")
-    if sources.items_seed and (kind != "mvbench" or not sources.items_a_task):
-        raise DataError("--items-seed says which --items of a folder are drawn: it wants --items and --bench mvbench:DIR")
-    if is_world(sources.bench):
+    kind, _, path = data.bench.partition(":")
+    if is_world(data.bench):
         from qtablate.world.benchmark import ITEMS_PER_TASK, RenderSpec, WorldBench
 
-        level = _level("--bench", sources.bench)
-        return WorldBench(sources.items_a_task or ITEMS_PER_TASK, level, spec=RenderSpec(*shown))
+        level = _level("--bench", data.bench)
+        return WorldBench(data.items_per_task or ITEMS_PER_TASK, level, spec=RenderSpec(*shown))
     if kind == "mvbench" and path:
         from qtablate.data.mvbench import MVBench
 
-        return MVBench(path, *shown, sources.items_a_task, sources.items_seed, _markers(model))
+        return MVBench(path, *shown, data.items_per_task, data.items_seed, _markers(model))
     if kind == "custom" and path:
         from qtablate.data.custom import Custom
 
-        return Custom(path, *shown, sources.items_a_task)
-    raise DataError(f"--bench: unknown benchmark '{sources.bench}'; expected world, world:LEVEL, mvbench:DIR or custom:FILE.py")
+        return Custom(path, *shown, data.items_per_task)
+    raise DataError(f"--bench: unknown benchmark '{data.bench}'; expected world, world:LEVEL, mvbench:DIR or custom:FILE.py")
 
 
 def _shown(model: dict[str, Any]) -> tuple[int, int]:
@@ -65,22 +46,22 @@ def _markers(model: dict[str, Any]) -> Sequence[str]:
     return form.reserved_strings if form else ()
 
 
-def open_training(sources: Sources, model: dict[str, Any], samples: int, image_share: float) -> TrainingData:
+def open_training(data: DataConfig, model: dict[str, Any], samples: int, image_ratio: float) -> TrainingData:
     """Training data with enough clips for a budget, its clips at the model's size; several sources as one. Raises DataError."""
-    named = parts(sources)
-    opened = [_open_part(one, model, samples, image_share) for one in named]
+    named = parts(data)
+    opened = [_open_part(one, model, samples, image_ratio) for one in named]
     if len(named) == 1:
         return opened[0]
     names = [f"{n}-{Path(one.file).stem}".replace(":", "-") for n, one in enumerate(named, start=1)]
-    return Mixture([Source(name, data, one.weight) for name, data, one in zip(names, opened, named, strict=True)])
+    return Mixture([Source(name, source, one.weight) for name, source, one in zip(names, opened, named, strict=True)])
 
 
-def _open_part(part: "Part", model: dict[str, Any], samples: int, image_share: float) -> TrainingData:
+def _open_part(part: "Part", model: dict[str, Any], samples: int, image_ratio: float) -> TrainingData:
     shown = _shown(model)
     if is_world(part.file):
         from qtablate.world.benchmark import RenderSpec, WorldTraining
 
-        images = round(samples * image_share)
+        images = round(samples * image_ratio)
         media = part.media or (VIDEO, IMAGE)
         return WorldTraining(
             samples - images if VIDEO in media else 0,
@@ -107,20 +88,17 @@ class Part:
     """Of a file alone: whether each visit of a sample tells its pairs in another order, as the original does."""
 
 
-def parts(sources: Sources) -> list[Part]:
+def parts(data: DataConfig) -> list[Part]:
     """The sources of training data that the user named. Raises DataError."""
-    if Path(sources.train).suffix in (".yaml", ".yml"):
-        return _from_yaml(Path(sources.train))
-    files = sources.train.split(",")
+    if Path(data.train).suffix in (".yaml", ".yml"):
+        return _from_yaml(Path(data.train))
+    files = data.train.split(",")
     if not all(map(str.strip, files)):
-        raise DataError(f"--train: '{sources.train}' has an empty name; expected world, a json file, or a comma list of these")
-    weights = sources.weights.split(",") if sources.weights else []
+        raise DataError(f"--train: '{data.train}' has an empty name; expected world, a json file, or a comma list of these")
+    weights = data.mixture_weights
     if weights and len(weights) != len(files):
-        raise DataError(f"--train names {len(files)} sources, --train-weights {len(weights)}; give a weight for each")
-    return [
-        Part(file, sources.media_root, _weight("--train-weights", weights[n]) if weights else None)
-        for n, file in enumerate(files)
-    ]
+        raise DataError(f"--train names {len(files)} sources, --mixture-weights {len(weights)}; give a weight for each")
+    return [Part(file, data.media_root, weights[n] if weights else None) for n, file in enumerate(files)]
 
 
 def _from_yaml(path: Path) -> list[Part]:
@@ -166,9 +144,9 @@ def _weight(where: str, value: Any) -> float:
     return weight
 
 
-def trains_on_world_only(sources: Sources) -> bool:
+def trains_on_world_only(data: DataConfig) -> bool:
     """Whether all training data is drawn: as much as is asked for, and none of it bad."""
-    return all(is_world(part.file) for part in parts(sources))
+    return all(is_world(part.file) for part in parts(data))
 
 
 def is_world(source: str) -> bool:

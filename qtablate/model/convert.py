@@ -77,7 +77,7 @@ def convert(files: Sequence[Path], llm: Path, out: Path, bert: Path | None, sett
     checkpoint = read_checkpoints(files)
     if "projection.weight" not in checkpoint.weights and "projection" not in settings.reinit_modules:
         raise ModelError(
-            f"{_file_names(files)} has no projection to a language model: give the files of stage 2 or 3 too, or --fresh "
+            f"{_file_names(files)} has no projection to a language model: give the files of stage 2 or 3 too, or --reinit "
             "projection to begin stage 2 from here"
         )
     text = settings.text

@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from qtablate.errors import ModelError
+from qtablate.errors import ConfigError, ModelError
 
 NANO = Path(__file__).parents[1] / "nano" / "assets"
 WEIGHTS = "model.safetensors"
@@ -86,6 +86,25 @@ FAMILIES = {
 def visual_tokens(config: Mapping[str, Any], extra: int) -> int:
     """Count the visual tokens of a video, at `extra` extra query tokens."""
     return FAMILIES[config["model_type"]].visual_tokens(config, extra)
+
+
+def check_frames(config: Mapping[str, Any], frames: int) -> None:
+    """Refuse a number of frames per clip that a model cannot take.
+
+    VideoChat2's positions are interpolated to any number of whole tubelets, InstructBLIP encodes frame by frame; an assembled
+    model has a position for each of its own frames, and a tower that reads whole clips takes only its own number.
+
+    Raises:
+        ConfigError: what the model takes instead.
+    """
+    vision, own = config["vision_config"], config["num_frames"]
+    if config["model_type"] == "assembled":
+        if "num_frames" in vision and frames != own:
+            raise ConfigError(f"--frames {frames}: this model's vision tower reads clips of {own} frames, and no others")
+        if frames > own:
+            raise ConfigError(f"--frames {frames}: this model has positions for {own} frames; use at most {own}")
+    elif frames % (tubelet := vision.get("tubelet_size") or 1):
+        raise ConfigError(f"--frames {frames}: this model's vision tower reads {tubelet} frames at once; use a multiple of it")
 
 
 def model_directory(model: str) -> Path:

@@ -29,12 +29,13 @@ from qtablate.prompts.registry import FORMATS
 from qtablate.prompts.videochat2 import StringTemplate
 
 
-def load(model: str, dtype: str = "float32") -> tuple[VideoLM, ConversationEncoder]:
+def load(model: str, dtype: str = "float32", frames: int | None = None) -> tuple[VideoLM, ConversationEncoder]:
     """Load a model and its encoder onto the CPU, from safetensors only; an adapter is added to its language model.
 
     Args:
         model: `nano` or a model directory.
         dtype: of vision tower and language model; connector, queries and adapter are float32.
+        frames: per clip (see `check_frames`); None: the model's own number.
 
     Raises:
         ModelError: the directory is incomplete, or its parts do not fit one another.
@@ -53,6 +54,7 @@ def load(model: str, dtype: str = "float32") -> tuple[VideoLM, ConversationEncod
         raise ModelError(f"the weights in {model} do not fit its config.json: {json.dumps(mismatches)[:800]}")
     for key in (*family.defaults, "image_mean", "image_std"):
         setattr(loaded.config, key, config.get(key))  # from here on the config states the family's defaults too
+    loaded.config.num_frames = frames or config["num_frames"]
     video_lm = cast(VideoLM, loaded)
     if dtype != "float32":
         _restore_float32(video_lm, folder)

@@ -7,7 +7,7 @@ Imports no torch at import time, since a sweep's plan states it too.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qtablate.axes import BY_NAME
+from qtablate.axes import BY_COLUMN
 from qtablate.errors import ModelError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def resize_extra_queries(model: "VideoLM", count: int, init: str, seed: int) -> 
 
     from qtablate.model.initialize import normal
 
-    known = BY_NAME["extra_init"].known
+    known = BY_COLUMN["extra_init"].names
     if init not in known:
         raise ModelError(f"unknown initial value '{init}' for extra query tokens; known: {', '.join(known)}")
     base = model.query_tokens.detach()  # (1, Q, D)

@@ -2,21 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from qtablate import axes
+from qtablate.axes import Level
 from qtablate.controls import FULL
+from qtablate.records import SweepFile
 from qtablate.report.folder import AXES, BUDGET_COLUMNS
 from qtablate.report.frames import answer_frame
 from qtablate.statistics.estimate import Floats
 from qtablate.store import Store
 
-Level = int | float | str
-"""A level of an axis."""
 Condition = tuple[Level, ...]
 """Levels of a condition in the order of the axes."""
 
@@ -46,7 +45,7 @@ class Answers:
 
     def inactive(self, condition: Condition) -> set[str]:
         """Return the axes that have no effect in a condition, whatever level stands there."""
-        return axes.meaningless(self.levels(condition), self.reference_batch)
+        return axes.inactive_axes(self.levels(condition), self.reference_batch)
 
     @property
     def conditions(self) -> list[Condition]:
@@ -66,7 +65,7 @@ class Answers:
         if levels["mixing"] != "mixed" or self.is_incorrect(condition):
             return condition
         split = {*axes.SPLIT, "effective_batch_size"}
-        return (axes.effective(levels), *(level for axis, level in levels.items() if axis not in split))
+        return (axes.effective_batch_size(levels), *(level for axis, level in levels.items() if axis not in split))
 
     def seeds_of(self, condition: Condition) -> list[int]:
         """Return the seeds with which a condition has finished."""
@@ -82,7 +81,7 @@ def axes_of(hold: str) -> tuple[str, ...]:
     return tuple("effective_batch_size" if hold == "effective-batch" and axis == "micro_batch_size" else axis for axis in AXES)
 
 
-def read_answers(store: Store, cells: pd.DataFrame, sweep: Mapping[str, Any]) -> Answers:
+def read_answers(store: Store, cells: pd.DataFrame, sweep: SweepFile) -> Answers:
     """Read the answers of the finished cells of a folder.
 
     Args:
@@ -90,7 +89,7 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: Mapping[str, Any]) ->
         cells: its frame of cells.
         sweep: its sweep.json.
     """
-    names = axes_of(sweep["grid"]["hold"])
+    names = axes_of(sweep.config.grid.batch_size_is)
     done = cells[cells["status"] == "ok"]
     answers = answer_frame(store, list(done["key"]))
     if answers.empty:
@@ -100,7 +99,7 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: Mapping[str, Any]) ->
     correct = correct.dropna().reindex(answers["item"].unique(), level="item")  # in the order of the answers
     cell_of = {str(row["key"]): (tuple(row[axis] for axis in names), int(row["seed"])) for _, row in done.iterrows()}
     used: dict[Condition, list[float]] = {}
-    for key, amount in zip(done["key"], done[BUDGET_COLUMNS[sweep["recipe"]["budget"]]], strict=True):
+    for key, amount in zip(done["key"], done[BUDGET_COLUMNS[sweep.settings.budget]], strict=True):
         used.setdefault(cell_of[str(key)][0], []).append(float(amount))
     index = correct.index
     return Answers(
@@ -109,6 +108,6 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: Mapping[str, Any]) ->
         pd.factorize(index.get_level_values("cluster"))[0].astype(np.int64),
         index.get_level_values("task").to_numpy(dtype=np.str_),
         index.get_level_values("item").to_numpy(dtype=np.str_),
-        sweep["grid"]["lr_batch"],
+        sweep.reference_batch,
         {condition: sum(amounts) / len(amounts) for condition, amounts in used.items()},
     )

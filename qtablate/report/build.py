@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from qtablate.report import folder, scorer_agreement, tables, token_ablation
+from qtablate.report import scorer_agreement, tables, token_ablation
 from qtablate.report.advice import advice
 from qtablate.report.batch_split_check import split_pairs
 from qtablate.report.cost import TEXT_TOKENS
@@ -63,24 +63,22 @@ def report(
 def _tables(results: Results, margin: float) -> tuple[Table, ...]:
     """Make the tables of a report; those that would be empty are left out."""
     sweep = results.sweep
-    left_out = Counter(
-        problem["subject"].rpartition("-")[0] for problem in sweep["problems"] if problem.get("of", "item") == "item"
-    )
+    left_out = Counter(problem.subject.rpartition("-")[0] for problem in sweep.problems if problem.of == "item")
     made = [
-        tables.summary_table(results.summary, f"{folder.budget_text(sweep)} per cell"),
+        tables.summary_table(results.summary, f"{sweep.settings.budget_in_words} per cell"),
         tables.training_table(results.training),
         tables.contrast_table(results.contrasts),
         tables.control_table(results.summary),
         tables.scorer_table(results.scorer_agreement),
         tables.diagnostics_table(results.query_diagnostics, margin),
         tables.cost_table(results.cost, TEXT_TOKENS, advice(results.cost, results.summary, margin)),
-        tables.task_table(results.tasks, sweep.get("base") or {}, left_out) if len(results.tasks) else None,
-        tables.published_table(results.tasks) if sweep["sources"]["bench"].startswith("mvbench:") else None,
+        tables.task_table(results.tasks, sweep.base_accuracy, left_out) if len(results.tasks) else None,
+        tables.published_table(results.tasks) if sweep.config.data.bench.startswith("mvbench:") else None,
         tables.task_contrast_table(results.contrasts),
         None if results.tables_only else tables.batch_split_table(split_pairs(results.store, results.cells), results.cells),
         tables.software_table(results.cells),
         tables.failure_table(results.cells),
-        tables.left_out_table([*sweep["problems"], *results.unscored]),
+        tables.left_out_table([*sweep.problems, *results.unscored]),
     ]
     return tuple(table for table in made if table)
 
@@ -103,14 +101,14 @@ def _write(results: Results, shown: Sequence[Table]) -> tuple[Path, ...]:
 def _markdown(results: Results, shown: Sequence[Table]) -> str:
     """Return the text of report.md."""
     sweep = results.sweep
-    recipe, sources = sweep["recipe"], sweep["sources"]
+    settings, data = sweep.settings, sweep.config.data
     lines = [
         f"# qtablate: {results.store.root.name}",
         "",
-        f"Model `{sources['model']}`, benchmark `{sources['bench']}` ({sweep['items']} items), training `{sources['train']}`; "
-        f"budget: {folder.budget_text(sweep)} per cell, {100 * recipe['image_share']:g} % images; fixed: "
-        f"{sweep['grid']['hold']}; peak learning rate {recipe['learning_rate']:g}; language model "
-        f"{'trained' if recipe['train_language_model'] else 'frozen'}.",
+        f"Model `{data.model}`, benchmark `{data.bench}` ({sweep.items} items), training `{data.train}`; "
+        f"budget: {settings.budget_in_words} per cell, {100 * settings.image_ratio:g} % images; fixed: "
+        f"{sweep.config.grid.batch_size_is}; peak learning rate {settings.learning_rate:g}; language model "
+        f"{'trained' if settings.train_language_model else 'frozen'}.",
         "",
         *(f"Made by {software}." for software in dict.fromkeys(tables.software_of(results.cells))),
     ]

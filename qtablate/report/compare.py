@@ -3,19 +3,21 @@
 Where both scored the same items, the difference is taken item by item and seed by seed; elsewhere the two are independent.
 """
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from qtablate.axes import effective
+from qtablate.axes import BY_COLUMN, effective_batch_size
 from qtablate.errors import QtablateError
+from qtablate.records import SweepFile
 from qtablate.report.answers import Answers, Condition, read_answers
 from qtablate.report.effects import estimate_columns, seed_variance_of
-from qtablate.report.folder import AXES, budget_text, read_complete_sweep
+from qtablate.report.folder import AXES, read_complete_sweep
 from qtablate.report.frames import cell_frame
 from qtablate.report.rows import Row
 from qtablate.report.verdicts import IDENTICAL, NOT_COMPARABLE, judge
@@ -45,7 +47,12 @@ COLUMNS = (
     "n_clusters",
     "uncertainty",
 )
-_COMPARED_PARTS = ("sources", "recipe", "fingerprints", "versions")
+_COMPARED_PARTS: dict[str, Callable[[SweepFile], Mapping[str, Any]]] = {
+    "data": lambda sweep: sweep.config.data.model_dump(),
+    "settings": lambda sweep: dataclasses.asdict(sweep.settings),
+    "fingerprints": lambda sweep: dataclasses.asdict(sweep.fingerprints),
+    "versions": lambda sweep: sweep.versions,
+}
 """Parts of sweep.json that are compared."""
 
 
@@ -59,7 +66,7 @@ class Comparison:
     frame: pd.DataFrame
     """A row per condition that both have finished: second minus first."""
     differing: tuple[str, ...]
-    """Settings that differ, such as `recipe.samples: 4800 -> 960`."""
+    """Settings that differ, such as `settings.samples: 4800 -> 960`."""
     only: tuple[int, int]
     """Number of conditions that only the first has, and only the second."""
     budgets: tuple[str, str]
@@ -84,17 +91,18 @@ def compare(first: Store, second: Store, margin: float) -> Comparison:
     """
     stores = (first, second)
     sweeps = [read_complete_sweep(store) for store in stores]
-    if sweeps[0]["grid"]["hold"] != sweeps[1]["grid"]["hold"]:
+    sizes = [sweep.config.grid.batch_size_is for sweep in sweeps]
+    if sizes[0] != sizes[1]:
         raise QtablateError(
-            f"{first.root} fixes the {sweeps[0]['grid']['hold']} and {second.root} the {sweeps[1]['grid']['hold']}: "
-            "their conditions are not the same ones"
+            f"--batch-size is the {sizes[0]} in {first.root} and the {sizes[1]} in {second.root}: their conditions are not the "
+            "same ones"
         )
     cells = [cell_frame(store) for store in stores]
     answers = [read_answers(store, frame, sweep) for store, frame, sweep in zip(stores, cells, sweeps, strict=True)]
     common = [condition for condition in answers[0].conditions if condition in answers[1].conditions]
     if not common:
         raise QtablateError(f"{first.root} and {second.root} have no finished condition in common")
-    same_items = sweeps[0]["fingerprints"]["benchmark"] == sweeps[1]["fingerprints"]["benchmark"]
+    same_items = sweeps[0].fingerprints.benchmark == sweeps[1].fingerprints.benchmark
     same_items = same_items and list(answers[0].items) == list(answers[1].items)
     rows = [_row(answers, condition, _common_seeds(answers, condition) if same_items else [], margin) for condition in common]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -111,16 +119,16 @@ def compare(first: Store, second: Store, margin: float) -> Comparison:
         frame,
         _differing(*sweeps),
         (len(answers[0].conditions) - len(common), len(answers[1].conditions) - len(common)),
-        (budget_text(sweeps[0]), budget_text(sweeps[1])),
+        (sweeps[0].settings.budget_in_words, sweeps[1].settings.budget_in_words),
         same_items,
         same_results,
     )
 
 
-def _mark_not_comparable(frame: pd.DataFrame, sweeps: Sequence[dict[str, Any]]) -> None:
+def _mark_not_comparable(frame: pd.DataFrame, sweeps: Sequence[SweepFile]) -> None:
     """Take back the verdicts of conditions with different budgets or scaled learning rates, in place."""
-    batches = [sweep["grid"]["lr_batch"] for sweep in sweeps]
-    other_budget = budget_text(sweeps[0]) != budget_text(sweeps[1])
+    batches = [sweep.reference_batch for sweep in sweeps]
+    other_budget = sweeps[0].settings.budget_in_words != sweeps[1].settings.budget_in_words
     rows = (frame["lr_scaling"] != "none") & (batches[0] != batches[1]) | other_budget
     frame.loc[rows, ["p_holm", "p_tost", "ci_low", "ci_high"]] = math.nan
     frame.loc[rows, "verdict"] = NOT_COMPARABLE
@@ -192,7 +200,7 @@ def _row(answers: Sequence[Answers], condition: Condition, common: list[int], ma
     levels = answers[0].levels(condition)
     return {
         **{axis: levels.get(axis) for axis in AXES},
-        "effective_batch_size": effective(levels),
+        "effective_batch_size": effective_batch_size(levels),
         "accuracy_first": first,
         "accuracy_second": second,
         **estimate_columns(value, margin),
@@ -203,14 +211,13 @@ def _row(answers: Sequence[Answers], condition: Condition, common: list[int], ma
     }
 
 
-def _differing(first: dict[str, Any], second: dict[str, Any]) -> tuple[str, ...]:
+def _differing(first: SweepFile, second: SweepFile) -> tuple[str, ...]:
     """List the settings that differ between two sweeps."""
-    scaled = any(set(sweep["grid"].get("lr_scaling", ())) - {"none"} for sweep in (first, second))
-    batches = [sweep["grid"]["lr_batch"] for sweep in (first, second)]
-    rate = (f"grid.lr_batch: {batches[0]} -> {batches[1]}",) if scaled and batches[0] != batches[1] else ()
-    return rate + tuple(
-        f"{part}.{name}: {first[part].get(name)} -> {second[part].get(name)}"
-        for part in _COMPARED_PARTS
-        for name in dict.fromkeys((*first[part], *second[part]))
-        if first[part].get(name) != second[part].get(name)
-    )
+    scaled = any(set(sweep.config.grid.all_levels(BY_COLUMN["lr_scaling"])) - {"none"} for sweep in (first, second))
+    batches = (first.reference_batch, second.reference_batch)
+    lines = [f"reference_batch: {batches[0]} -> {batches[1]}"] if scaled and batches[0] != batches[1] else []
+    for part, values_of in _COMPARED_PARTS.items():
+        one, two = values_of(first), values_of(second)
+        names = [name for name in dict.fromkeys((*one, *two)) if one.get(name) != two.get(name)]
+        lines += [f"{part}.{name}: {one.get(name)} -> {two.get(name)}" for name in names]
+    return tuple(lines)

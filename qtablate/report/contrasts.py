@@ -9,16 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qtablate import axes
+from qtablate.axes import Level
 from qtablate.errors import QtablateError
-from qtablate.report.answers import Answers, Condition, Level
+from qtablate.report.answers import Answers, Condition
 
 SIMPLE, MAIN, INTERACTION = "simple", "main", "interaction"
 """Kinds of contrasts."""
-CORRECT_LEVELS = {axis.name: axis.known[0] for axis in axes.AXES if axis.incorrect}
+CORRECT_LEVELS = {axis.column: axis.names[0] for axis in axes.AXES if axis.incorrect}
 """The correct level of every axis that has incorrect ones."""
 
-_FROM_LOWEST = ("extra_num_query_tokens", "accumulate_grad_batches")
-"""Axes whose lowest level is the baseline, wherever it stands in the grid."""
 
 FixedLevels = tuple[tuple[str, tuple[Level, ...]], ...]
 """Axes, each with the level at which it is fixed or the levels that are averaged."""
@@ -72,17 +71,23 @@ def baselines(answers: Answers, requested: Mapping[str, str]) -> dict[str, Level
         if axis in by_axis:
             chosen[axis] = _requested_level(axes.AXES[place].option, axis, levels, by_axis[axis])
         elif levels:
-            usual = axes.AXES[place].known[:1]
-            chosen[axis] = min(levels) if axis in _FROM_LOWEST else usual[0] if usual and usual[0] in levels else levels[0]
+            chosen[axis] = _usual_level(axes.AXES[place], levels)
     return chosen
+
+
+def _usual_level(axis: axes.Axis, levels: Sequence[Level]) -> Level:
+    """Return the level that others are compared with where the user names none."""
+    if axis in axes.HEADLINE:
+        return min(levels, key=float)
+    return axis.usual if axis.usual is not None and axis.usual in levels else levels[0]
 
 
 def _requested_level(option: str, axis: str, levels: Sequence[Level], text: str) -> Level:
     """Find the level that `--baseline` names. Raises QtablateError."""
     for level in levels:
-        if (f"{level:g}" if axis == "extra_lr" else str(level)) == text:
+        if (f"{level:g}" if isinstance(level, float) else str(level)) == text:
             return level
-    known = ", ".join(axes.told(axis, level) for level in levels)
+    known = ", ".join(axes.show_level(axis, level) for level in levels)
     raise QtablateError(
         f"--baseline {option}={text}: no finished cell has it; "
         + (f"there are {known}" if known else "there is none whose answers could be compared")
@@ -169,7 +174,7 @@ def matched_condition(
         **{axis: base[axis] for axis in inactive if axis in base},
         **levels,
     }
-    wanted = axes.settled(wanted, answers.reference_batch)
+    wanted = axes.canonical_levels(wanted, answers.reference_batch)
     match = tuple(wanted[axis] for axis in answers.axes)
     return match if match in answers.conditions and match != condition else None
 

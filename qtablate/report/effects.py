@@ -174,7 +174,7 @@ def estimate_columns(value: Estimate, margin: float) -> Row:
 
 def _row(effect: _Effect, margin: float) -> Row:
     contrast = effect.contrast
-    fixed = [(axis, "+".join(axes.told(axis, level) for level in levels)) for axis, levels in contrast.fixed_levels]
+    fixed = [(axis, "+".join(axes.show_level(axis, level) for level in levels)) for axis, levels in contrast.fixed_levels]
     return {
         "kind": contrast.kind,
         "axis": contrast.axis,

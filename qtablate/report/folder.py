@@ -1,76 +1,42 @@
 """A results folder as a whole: what sweep.json says, and whether the files of its cells are still there."""
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 
 from qtablate import axes
 from qtablate.errors import StoreError
-from qtablate.grid import BUDGET_WORDS, RECORD_SCHEMA
+from qtablate.grid import RECORD_SCHEMA
+from qtablate.records import SweepFile
 from qtablate.store import DAMAGED, Store
 
-AXES = tuple(axis.name for axis in axes.AXES)
+AXES = tuple(axis.column for axis in axes.AXES)
 """Names of the axes. Their levels name a condition."""
 BUDGET_COLUMNS = {"samples": "samples_seen", "steps": "steps", "tokens": "supervised_tokens"}
 """The column of cells.csv that counts each kind of budget."""
 
-_SWEEP_FIELDS = {
-    "schema": int,
-    "grid": dict,
-    "recipe": dict,
-    "sources": dict,
-    "fingerprints": dict,
-    "items": int,
-    "cells": list,
-    "problems": list,
-    "versions": dict,
-}
-"""The fields that sweep.json must hold, with their types."""
 
-
-def read_sweep(store: Store) -> dict[str, Any]:
-    """Read sweep.json and check that it holds all that the tables need.
-
-    Raises:
-        StoreError: the file is missing, is not JSON, or lacks a field.
-    """
-    sweep = store.read_sweep()
-    for name, kind in _SWEEP_FIELDS.items():
-        if not isinstance(sweep.get(name), kind):
-            raise StoreError(
-                f"{store.sweep_file}: '{name}' should be of type {kind.__name__}, is {type(sweep.get(name)).__name__}: "
-                "run the sweep again, finished cells are kept"
-            )
-    needed = ("key", "seed", *(AXES if sweep["schema"] == RECORD_SCHEMA else ()))
-    if not all(isinstance(cell, dict) and cell.keys() >= set(needed) for cell in sweep["cells"]):
-        raise StoreError(
-            f"{store.sweep_file}: each of 'cells' should have {', '.join(needed)}: run the sweep again, finished cells are kept"
-        )
-    return sweep
-
-
-def read_complete_sweep(store: Store) -> dict[str, Any]:
+def read_complete_sweep(store: Store) -> SweepFile:
     """Read sweep.json of a folder that still has the files of its finished cells.
 
     Raises:
         StoreError: another version wrote the folder, or files of finished cells are gone.
     """
-    sweep = read_sweep(store)
+    sweep = store.read_sweep()
     if why := tables_only(store, sweep):
         raise StoreError(f"{store.root} can only be read from its tables ({why}): run its sweep again")
     return sweep
 
 
-def tables_only(store: Store, sweep: Mapping[str, Any]) -> str:
+def tables_only(store: Store, sweep: SweepFile) -> str:
     """Say why a folder can only be read from its tables; empty where the files of all its finished cells are there.
 
     Tables of more cells than are left must neither be replaced nor be mixed with what is left.
     """
     before = finished_before(store)
-    if sweep["schema"] != RECORD_SCHEMA:
-        return f"another version of qtablate wrote it: record schema {sweep['schema']}, this one reads {RECORD_SCHEMA}"
-    gone = missing_cells(store, before & {str(cell["key"]) for cell in sweep["cells"]})
+    if sweep.schema_version != RECORD_SCHEMA:
+        return f"another version of qtablate wrote it: record schema {sweep.schema_version}, this one reads {RECORD_SCHEMA}"
+    gone = missing_cells(store, before & {cell.key for cell in sweep.cells})
     return f"{len(gone)} of its {len(before)} finished cells are no longer under cells/ as they were" if gone else ""
 
 
@@ -106,10 +72,3 @@ def validate_overwrite(store: Store, keys: Collection[str]) -> None:
             "cannot read, and that are not of this grid: this sweep would replace them. Use another --out, "
             "or move or delete that folder"
         )
-
-
-def budget_text(sweep: Mapping[str, Any]) -> str:
-    """Format the budget of a cell: `4800 samples`."""
-    recipe = sweep["recipe"]
-    unit = recipe.get("budget", "samples")  # earlier versions knew no other
-    return f"{recipe['samples' if unit == 'samples' else 'budget_size']} {BUDGET_WORDS[unit]}"

@@ -133,12 +133,15 @@ def cell_frame(store: Store) -> pd.DataFrame:
     """Return a row per cell of the sweep, in its order; what a cell has not measured is missing."""
     rows = []
     running = store.busy()
-    for entry in store.read_sweep()["cells"]:
-        state = store.state(entry["key"])
+    for entry in store.read_sweep().cells:
+        state = store.state(entry.key)
         interrupted = state.status == "running" and not running  # the next sweep runs it
         record = None if interrupted else state.record
-        row: Row = {name: entry[name] for name in ("key", "seed", *AXES)}
-        row |= {"effective_batch_size": axes.effective(entry), "incorrect": axes.incorrect_levels(entry)}
+        row: Row = {"key": entry.key, "seed": entry.seed, **entry.condition}
+        row |= {
+            "effective_batch_size": axes.effective_batch_size(entry.condition),
+            "incorrect": axes.incorrect_levels(entry.condition),
+        }
         row["status"] = "pending" if interrupted else state.status
         row["error"] = record.error if record else state.damage
         row["software"] = in_words(record.versions) if record else ""
@@ -166,12 +169,12 @@ def _figures(record: Record | None) -> Row:
 def task_frame(store: Store) -> pd.DataFrame:
     """Return a row per finished cell and task."""
     rows = []
-    for entry in store.read_sweep()["cells"]:
-        record = store.read_finished(entry["key"])
+    for entry in store.read_sweep().cells:
+        record = store.read_finished(entry.key)
         for task in record.figures["tasks"] if record and record.figures else ():
-            row = {name: entry[name] for name in ("key", "seed", *AXES)}
+            row = {"key": entry.key, "seed": entry.seed, **entry.condition}
             row |= {
-                "incorrect": axes.incorrect_levels(entry),
+                "incorrect": axes.incorrect_levels(entry.condition),
                 "task": task["task"],
                 "n_items": task["accuracy"]["n"],
                 "accuracy": task["accuracy"]["value"],
@@ -230,7 +233,7 @@ def write_tables(store: Store) -> list[Path]:
 
     Nothing is written over tables of finished cells whose files are gone and that will run again.
     """
-    if missing_cells(store, finished_before(store) & {str(cell["key"]) for cell in store.read_sweep()["cells"]}):
+    if missing_cells(store, finished_before(store) & {cell.key for cell in store.read_sweep().cells}):
         return []
     cells = cell_frame(store)
     tables = {"cells": cells, "tasks": task_frame(store), "summary": summary_frame(store, cells)}

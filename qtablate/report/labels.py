@@ -7,15 +7,14 @@ import pandas as pd
 from qtablate import axes
 from qtablate.report.rows import Row
 
-AXIS_LABELS = {axis.name: axis.short for axis in axes.AXES} | {"effective_batch_size": "batch"}
+AXIS_LABELS = {axis.column: axis.label for axis in axes.AXES} | {"effective_batch_size": "batch"}
 """Label of each axis at the head of a column."""
-_ALWAYS_SHOWN = ("extra_num_query_tokens", "accumulate_grad_batches")
 
 
 def shown_axes(frame: pd.DataFrame) -> list[str]:
     """Return the axes that get a column: tokens and accumulation always, others where their level varies."""
-    levels = {axis.name: set(frame[axis.name].dropna()) - {axis.absent} for axis in axes.AXES}
-    return [name for name, values in levels.items() if len(values) > 1 or name in _ALWAYS_SHOWN]
+    levels = {axis: set(frame[axis.column].dropna()) - {axis.placeholder} for axis in axes.AXES}
+    return [axis.column for axis, values in levels.items() if len(values) > 1 or axis in axes.HEADLINE]
 
 
 def axis_labels(shown: Sequence[str]) -> tuple[str, ...]:
@@ -25,7 +24,7 @@ def axis_labels(shown: Sequence[str]) -> tuple[str, ...]:
 
 def level_labels(row: Row, shown: Sequence[str]) -> tuple[str, ...]:
     """Return a row's levels of these axes as text, incorrect ones labeled."""
-    return tuple(axes.told(axis, row[axis]) for axis in shown)
+    return tuple(axes.show_level(axis, row[axis]) for axis in shown)
 
 
 def condition_label(row: Row, shown: Sequence[str]) -> str:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from qtablate.errors import StoreError
+from qtablate.records import LeftOut, SweepFile
 from qtablate.report import cost, effects, folder, frames, query_diagnostics, scorer_agreement, token_ablation, training
 from qtablate.report.answers import Answers, read_answers
 from qtablate.report.contrasts import baselines, contrasts
@@ -32,8 +32,8 @@ class Results:
         self._decoder = read_decoder(cost_model)
         self.store = Store(Path(root))
         """Access to the files of the folder."""
-        self.sweep: dict[str, Any] = folder.read_sweep(self.store)
-        """sweep.json: grid, recipe, sources, fingerprints, versions, what was left out."""
+        self.sweep: SweepFile = self.store.read_sweep()
+        """sweep.json: the configuration, what it came to, fingerprints, versions, what was left out."""
         self._baseline, self._margin = dict(baseline), margin
         self.tables_only = folder.tables_only(self.store, self.sweep)
         """Why the frames are the CSV tables as they were written; empty where they are made from the cells' files."""
@@ -124,13 +124,13 @@ class Results:
         return self._joined(token_ablation.diagnosed_cells(self.store, self.cells), "attention.csv")
 
     @cached_property
-    def unscored(self) -> list[dict[str, str]]:
+    def unscored(self) -> list[LeftOut]:
         """Items that the model of some finished cell could not score: subject, kind and detail of each, once."""
-        unscored: dict[tuple[str, str], dict[str, str]] = {}
+        unscored: dict[tuple[str, str], LeftOut] = {}
         for key in [] if self.tables_only else self._finished:
             record = self.store.read_record(key)
             for problem in (record.figures or {}).get("unscored", ()) if record else ():
-                unscored.setdefault((problem["subject"], problem["kind"]), problem)
+                unscored.setdefault((problem["subject"], problem["kind"]), LeftOut("item", **problem))
         return list(unscored.values())
 
     @cached_property

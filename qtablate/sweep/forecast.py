@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qtablate.axes import AXES
+from qtablate.axes import AXES, BATCH_SIZE, HEADLINE, Condition
 from qtablate.cell.jobs import Probed
-from qtablate.cli.progress import clock
-from qtablate.grid import Condition
+from qtablate.durations import format_duration
 
 PROBES = 6
 """Conditions that are probed at most."""
@@ -34,6 +33,8 @@ class Load:
     micro_batch_size: int
     mixing: str
     """Which media a micro-batch holds."""
+    frames: int = 8
+    """Per clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,9 @@ class Forecast:
         ]
         if self.not_begun:
             total = self.not_begun + self.probes + len(self.failed)
-            lines.append(f"Probing took more than {clock(SECONDS)}: {self.not_begun} of {total} probes were left out.")
+            lines.append(
+                f"Probing took more than {format_duration(SECONDS)}: {self.not_begun} of {total} probes were left out."
+            )
         return lines
 
 
@@ -101,9 +104,9 @@ def probe_order(loads: Mapping[Condition, Load]) -> list[Condition]:
         nearest = min(ordered, key=lambda one: math.dist(places[one], corner), default=None)
         if nearest is not None and loads[nearest] not in [loads[one] for one in chosen]:
             chosen.append(nearest)
-    for axis in AXES[3:]:
+    for axis in (axis for axis in AXES if axis not in (*HEADLINE, BATCH_SIZE)):
         for condition in sorted(ordered, key=lambda one: sum(places[one])):
-            if getattr(condition, axis.name) not in {axis.absent, *(getattr(one, axis.name) for one in chosen)}:
+            if getattr(condition, axis.column) not in {axis.placeholder, *(getattr(one, axis.column) for one in chosen)}:
                 chosen.append(condition)
     rest = [one for one in ordered if loads[one] not in [loads[other] for other in chosen]]
     while rest and len(chosen) < PROBES:

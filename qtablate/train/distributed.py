@@ -91,7 +91,7 @@ class ProcessGroup:
             raise QtablateError(
                 f"the {self.world_size} ranks of this cell do not start alike: {', '.join(unequal[:3])} differ"
                 + (f", and {len(unequal) - 3} more" if len(unequal) > 3 else "")
-                + "; all must read the same files. Run it again, or with --ranks 1"
+                + "; all must read the same files. Run it again, or with --processes-per-cell 1"
             )
 
     def seed_dropout(self, step: int) -> None:

@@ -25,7 +25,7 @@ def summary(checkup: ValidationReport) -> str:
     looked = "decoded"
     if not checkup.decoded:
         more = f", and the length of {_many(checkup.untold, 'video')}," if checkup.untold else ""
-        looked = f"headers alone were read (--no-decode): frames or pictures that are broken or lost{more} stay unseen"
+        looked = f"headers alone were read (--headers-only): frames or pictures that are broken or lost{more} stay unseen"
     usable, clips = f"{checkup.usable} of {checkup.entries} entries are usable", _many(checkup.clips, "clip")
     return f"{', '.join(counts)}. {usable}; {clips}, {looked}."
 

@@ -1,29 +1,31 @@
 """The audit of a setting: the first samples of a cell, and learning-rate schedules computed by hand."""
 
+import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 import torch
+from settings import config, settings
 
 from qtablate.audit.measure import CORRECT, PER_MICRO_BATCH, TOO_FAST, TOO_SLOW, audit, first_samples, schedule
 from qtablate.audit.records import INCORRECT_RULES, WINDOW
-from qtablate.data.sources import Sources
+from qtablate.axes import Condition
 from qtablate.datatypes import IMAGE, VIDEO, Sample
 from qtablate.errors import BadMedia, DataError
-from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe
+from qtablate.grid import Cell, CellSettings, Fingerprints
 from qtablate.train.accumulate import AccumulationRules
 from qtablate.train.loop import Training, TrainPlan
 from qtablate.train.sample_order import SampleOrder, draw_samples
 from qtablate.train.trainable import choose_trainable
 
 
-def recipe(samples: int, warm_up: float = 0.0) -> Recipe:
-    return Recipe(samples, 0.25, 1e-3, warm_up, 0.25, 0.0, (0.9, 0.999), None, False, 256)
+def of_cell(samples: int, warmup_ratio: float = 0.0) -> CellSettings:
+    return settings(samples=samples, warmup_ratio=warmup_ratio, weight_decay=0.0)
 
 
 def cell(samples: int) -> Cell:
-    return Cell(Condition(2, 1, 4, "mixed", "normal"), 7, 4, recipe(samples), Fingerprints("", "", ""))
+    return Cell(Condition(2, 1, 4, "mixed", "normal"), 7, 4, of_cell(samples), Fingerprints("", "", ""))
 
 
 @dataclass
@@ -70,7 +72,7 @@ def test_schedules_computed_by_hand():
         TOO_FAST: [1, 0.25, 0.25, 0.25],
         TOO_SLOW: [1, cosine(1 / 11), cosine(2 / 11), cosine(3 / 11)],
     }
-    computed = schedule(recipe(24), 2, 3)
+    computed = schedule(of_cell(24), 2, 3)
     assert computed.steps == 4
     assert [row.name for row in computed.rates] == list(expected)
     for row in computed.rates:
@@ -87,19 +89,21 @@ def test_schedules_equal_those_of_training(name, at, tiny, encoder):
     torch.nn.init.zeros_(tiny.projection.weight)
     steps = Training(tiny, choose_trainable(tiny, False), samples, lambda clip: torch.zeros(16, 24), encoder, plan)
     rates = [step.lr for step in steps]
-    [computed] = [row for row in schedule(recipe(11, warm_up=0.3), 2, 2).rates if row.name == name]
+    [computed] = [row for row in schedule(of_cell(11, warmup_ratio=0.3), 2, 2).rates if row.name == name]
     assert (computed.mean, computed.last) == (pytest.approx(sum(rates) / len(rates)), pytest.approx(rates[-1]))
 
 
 def test_model_directory_with_lora_and_gradient_checkpointing(tiny_directory):
-    grid = Grid((4,), (1, 3), (4,), (7,), ("mixed",), ("normal",), "micro-batch")
-    asked = replace(recipe(32), longest=128, lora_rank=2, checkpointing=True)
-    result = audit(Sources(str(tiny_directory)), grid, asked)
+    stored = json.loads((tiny_directory / "config.json").read_text())
+    (tiny_directory / "config.json").write_text(json.dumps(stored | {"max_txt_len": 128}))
+    axes = {"tokens": (4,), "batch_size": (4,), "seeds": (7,), "samples": 32, "image_ratio": 0.25, "warmup_ratio": 0.0}
+    lora = {"model": str(tiny_directory), "lora_rank": 2, "weight_decay": 0.0, "learning_rate": 1e-3}
+    result = audit(config(**axes, **lora, accum=(1, 3), gradient_checkpointing=True))
     assert result.passed
     assert len(result.measurement.dropout) == 15  # the LoRA's: two layers with seven matrices each, and the head
     assert "kept rows 0-1, made rows 2-3" in result.query_resize
     assert [window.accumulate_grad_batches for window in result.measurement.windows] == [1, 3]
     assert result.measurement.windows[1].comparison(INCORRECT_RULES[0], WINDOW).total.relative > 1e-2
     assert [row.steps for row in result.schedules] == [8, 3]
-    alone = audit(Sources(str(tiny_directory)), replace(grid, accum=(1,)), replace(asked, checkpointing=False))
+    alone = audit(config(**axes, **lora, accum=(1,)))
     assert result.measurement.windows[0].batch_memory.saved < 0.7 * alone.measurement.windows[0].batch_memory.saved

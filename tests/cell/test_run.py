@@ -10,20 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from settings import compute, config
+from settings import run as run_plan
 
 from qtablate.cell.jobs import CellJob, ProbeJob
-from qtablate.cell.run import CHECKPOINT, compute_features, probe, run_cell
+from qtablate.cell.probe import probe
+from qtablate.cell.run import CHECKPOINT, run_cell
 from qtablate.data.export import write_mp4
-from qtablate.data.sources import Sources
 from qtablate.errors import DataError, ModelError, StoreError
 from qtablate.execute.events import Notice
-from qtablate.grid import Grid, Recipe
 from qtablate.model.convert import ConversionSettings, convert
 from qtablate.model.encode import ConversationEncoder
 from qtablate.model.load import load
-from qtablate.store import Store
+from qtablate.sweep.describe import explain_defaults
 from qtablate.sweep.forecast import Forecast
-from qtablate.sweep.sweep import Sweep, defaults_in_words, feature_jobs, plan, recipe_for, refuse_bad
+from qtablate.sweep.plan import SweepPlan, make_plan
 from qtablate.train.loop import Training
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -49,7 +50,7 @@ def folder(tmp_path):
     torch.use_deterministic_algorithms(False)
 
 
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, set[str], set[str]]:
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[SweepPlan, set[str], set[str]]:
     """(sweep, texts that were trained on, texts that were asked): what stands behind the visual tokens."""
     seen: dict[str, set[str]] = {"told": set(), "asked": set()}
     encode_sample, encode_item = ConversationEncoder.encode_sample, ConversationEncoder.encode_item
@@ -66,34 +67,26 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, set[str],
 
     monkeypatch.setattr(ConversationEncoder, "encode_sample", recorded_sample)
     monkeypatch.setattr(ConversationEncoder, "encode_item", recorded_item)
-    sources = Sources(str(folder / "model"), f"mvbench:{folder}", f"{folder}/train.json", f"{folder}/video")
     controls, scorers = ("blind", "reversed", "mismatched_clip"), ("likelihood", "letter", "generate", "circular")
-    recipe = recipe_for(sources, 4, 0.0, None, 0.2, None, False, controls, False, 0, "fp32", False, scorers)
-    grid = Grid((0,), (1,), (4,), (1,), ("mixed",), ("normal",), "micro-batch")
-    planned = plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1)
-    for _, job in feature_jobs(planned):
-        compute_features(job, lambda _: None)
-    [cell] = planned.cells
-    run_cell(CellJob(cell, sources, planned.store.root, planned.training, planned.benchmark), lambda _: None)
+    planned = run_plan(plan(folder, tokens=(0,), batch_size=(4,), controls=controls, scorers=scorers))
     monkeypatch.setattr(ConversationEncoder, "encode_sample", encode_sample)
     monkeypatch.setattr(ConversationEncoder, "encode_item", encode_item)
     return planned, *seen.values()
 
 
-def sweep_of(folder: Path) -> tuple[Sources, Grid, Recipe]:
-    sources = Sources(str(folder / "model"), f"mvbench:{folder}", f"{folder}/train.json", f"{folder}/video")
-    recipe = recipe_for(sources, 4, 0.0, None, 0.2, None, False, ("blind",), False, 0, "fp32", False, ("likelihood",))
-    return sources, Grid((4,), (1,), (1,), (1,), ("mixed",), ("normal",), "micro-batch"), recipe
+def plan(folder: Path, **changes: object) -> SweepPlan:
+    """A sweep of one cell of four steps."""
+    files = {"model": str(folder / "model"), "bench": f"mvbench:{folder}", "train": f"{folder}/train.json"}
+    small = {"media_root": f"{folder}/video", "tokens": (4,), "batch_size": (1,), "samples": 4, "out": folder / "r", "jobs": 1}
+    return make_plan(config(**{**files, **small, **changes}), folder / "features")
 
 
-def planned_cell(folder: Path, **more: object) -> tuple[Sweep, CellJob]:
-    """A sweep of one cell of four steps, its features made, its job; `more`: fields of the job."""
-    sources, grid, recipe = sweep_of(folder)
-    planned = plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1)
-    for _, job in feature_jobs(planned):
-        compute_features(job, lambda _: None)
+def planned_cell(folder: Path, **more: object) -> tuple[SweepPlan, CellJob]:
+    """A plan whose features are computed, and the job of its cell; `more`: fields of the job."""
+    planned = plan(folder)
+    compute(planned)
     [cell] = planned.cells
-    return planned, CellJob(cell, sources, planned.store.root, planned.training, planned.benchmark, **more)
+    return planned, replace(planned.cell_job(cell), **{"checkpoint_seconds": None, **more})
 
 
 def without_times(path: Path) -> list[dict[str, str]]:
@@ -113,7 +106,7 @@ def test_a_failed_evaluation_keeps_what_was_trained_and_is_tried_again_alone(fol
         raise RuntimeError("an item that nobody foresaw")
 
     with monkeypatch.context() as patch:
-        patch.setattr("qtablate.cell.run.score", broken)
+        patch.setattr("qtablate.cell.scoring.score", broken)
         with pytest.raises(RuntimeError, match="nobody foresaw"):
             run_cell(job, lambda _: None)
     assert store.state(key).status == "failed"
@@ -131,7 +124,7 @@ def test_a_failed_evaluation_keeps_what_was_trained_and_is_tried_again_alone(fol
 
 @pytest.mark.parametrize("stands", ["damaged", "folder", "nothing of torch's"])
 def test_a_checkpoint_that_cannot_be_used_is_said_and_training_starts_over(folder, stands):
-    planned, job = planned_cell(folder, save_every=0.0)
+    planned, job = planned_cell(folder, checkpoint_seconds=0.0)
     run_cell(job, lambda _: None)
     path = planned.store.cell_file(job.cell.key, CHECKPOINT)
     wanted = without_times(path.with_name("train.csv"))
@@ -140,7 +133,7 @@ def test_a_checkpoint_that_cannot_be_used_is_said_and_training_starts_over(folde
     elif stands == "damaged":
         shutil.rmtree(planned.store.root)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("qtablate.cell.run.score", lambda *_: 1 / 0)
+            patch.setattr("qtablate.cell.scoring.score", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 run_cell(job, lambda _: None)
         content = bytearray(path.read_bytes())
@@ -158,7 +151,7 @@ def test_a_checkpoint_that_cannot_be_used_is_said_and_training_starts_over(folde
 
 
 def test_without_room_for_checkpoints_a_cell_goes_on(folder, monkeypatch):
-    planned, job = planned_cell(folder, save_every=0.0)
+    planned, job = planned_cell(folder, checkpoint_seconds=0.0)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -173,18 +166,18 @@ def test_without_room_for_checkpoints_a_cell_goes_on(folder, monkeypatch):
 
 def test_a_bit_that_flipped_in_the_cached_features_is_never_trained_on(folder):
     planned, job = planned_cell(folder)
-    [(stem, _)] = planned.benchmark.chunks
+    [(stem, _)] = planned.inputs[8].benchmark.chunks
     path = folder / "features" / f"{stem}.safetensors"
     before, content = path.stat(), bytearray(path.read_bytes())
     content[-3] ^= 4
     path.write_bytes(content)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # nothing shows it
-    assert planned.benchmark.missing() == []
+    assert planned.inputs[8].benchmark.missing() == []
     with pytest.raises(StoreError, match=f"{stem}.safetensors are missing or damaged .* run the same command again"):
         run_cell(job, lambda _: None)
     assert not planned.store.cell_file(job.cell.key, "train.csv").exists()
-    [(_, again)] = feature_jobs(planned)
-    compute_features(again, lambda _: None)
+    assert len(planned.feature_jobs()) == 1
+    compute(planned)
     run_cell(job, lambda _: None)
     assert planned.store.finished(job.cell.key)
 
@@ -212,48 +205,44 @@ def test_too_many_bad_items_stop_a_sweep_before_anything_runs(folder, bad, limit
     for entry in entries[:bad]:
         entry["answer"] = "none of them"
     (folder / "json" / "asked.json").write_text(json.dumps(entries))
-    settings = (Store(folder / "r"), *sweep_of(folder), folder / "features", 1, limit)
     if stops:
         with pytest.raises(
-            DataError, match=rf"{bad} of 3 items cannot be used, more than --max-bad {limit:g} allows: asked-0000"
+            DataError, match=rf"{bad} of 3 items cannot be used, more than --max-invalid {limit:g} allows: asked-0000"
         ):
-            plan(*settings)
+            plan(folder, max_invalid=limit)
         return
-    planned = plan(*settings)
-    refuse_bad(planned)
+    planned = plan(folder, max_invalid=limit)
+    planned.check_invalid_share()
     (folder / "video" / "1.mp4").write_bytes((folder / "video" / "1.mp4").read_bytes()[:200])
-    planned = plan(*settings)
-    for _, job in feature_jobs(planned):
-        compute_features(job, lambda _: None)
+    planned = plan(folder, max_invalid=limit)
+    compute(planned)
     with pytest.raises(
-        DataError, match=rf"{bad + 1} of 3 items cannot be used, more than --max-bad {limit:g} allows: asked-000"
+        DataError, match=rf"{bad + 1} of 3 items cannot be used, more than --max-invalid {limit:g} allows: asked-000"
     ):
-        refuse_bad(planned)
+        planned.check_invalid_share()
 
 
 def test_of_drawn_items_each_share_is_of_what_it_was_looked_for_in(folder):
     entries = json.loads((folder / "json" / "asked.json").read_text())
     (folder / "json" / "asked.json").write_text(json.dumps([*entries, *entries, entries[0] | {"answer": "none of them"}]))
-    sources, grid, recipe = sweep_of(folder)
-    sources = replace(sources, items_a_task=1)
-    planned = plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1, 0.2)  # 1 of 5, and not 1 of 2
-    assert (planned.n_items, planned.entries, len(planned.item_problems)) == (1, 5, 1)
-    with pytest.raises(DataError, match=r"1 of 5 items cannot be used, more than --max-bad 0.1 allows"):
-        plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1, 0.1)
+    contents = plan(folder, items_per_task=1, max_invalid=0.2).contents  # 1 of 5, and not 1 of 2
+    assert (contents.n_items, contents.entries, len(contents.item_problems)) == (1, 5, 1)
+    with pytest.raises(DataError, match=r"1 of 5 items cannot be used, more than --max-invalid 0.1 allows"):
+        plan(folder, items_per_task=1, max_invalid=0.1)
 
 
 def test_cells_of_other_versions_are_not_reused_and_the_plan_says_so(folder, monkeypatch):
     planned, job = planned_cell(folder)
     run_cell(job, lambda _: None)
     assert planned.to_run() == []
-    now = planned.read_as.software
+    now = planned.cells[0].fingerprints.software
     assert all(name in now for name in ("torch ", "transformers ", "av ", "pillow "))  # clips are files here
-    assert not [line for line in defaults_in_words(planned, Forecast()) if "finished cells of this grid" in line]
-    monkeypatch.setattr("qtablate.sweep.sweep.deciding", lambda media: "torch 9.9.9")
+    assert not [line for line in explain_defaults(planned, Forecast()) if "finished cells of this grid" in line]
+    monkeypatch.setattr("qtablate.sweep.plan.deciding", lambda media: "torch 9.9.9")
     again, _ = planned_cell(folder)
     assert again.to_run() == again.cells
-    assert again.training.chunks != planned.training.chunks  # nor are their features
-    [line] = [line for line in defaults_in_words(again, Forecast()) if "finished cells of this grid" in line]
+    assert again.inputs[8].training.chunks != planned.inputs[8].training.chunks  # nor are their features
+    [line] = [line for line in explain_defaults(again, Forecast()) if "finished cells of this grid" in line]
     assert line.startswith(f"1 finished cells of this grid were made with {now}, and torch 9.9.9 is installed: ")
 
 
@@ -268,18 +257,16 @@ def test_texts_with_marks_of_the_models_conversations_are_left_out_by_name(folde
     (folder / "train.json").write_text(json.dumps(samples))
     entries = json.loads((folder / "json" / "asked.json").read_text())
     (folder / "json" / "asked.json").write_text(json.dumps([*entries, entries[0] | {"question": "<Video></Video>"}]))
-    sources, grid, recipe = sweep_of(folder)
     with pytest.raises(
         DataError, match=r"3 of 4 training samples cannot be used.*sample 1: unusable text \('q' holds '\[INST\]'"
     ):
-        plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1)
-    planned = plan(Store(folder / "r"), sources, grid, recipe, folder / "features", 1, 0.8)
-    assert [one.subject for one in planned.sample_problems] == ["sample 1", "sample 2", "sample 3"]
-    assert [one.subject for one in planned.item_problems] == ["asked-0002"]
-    for _, job in feature_jobs(planned):
-        compute_features(job, lambda _: None)
+        plan(folder)
+    planned = plan(folder, max_invalid=0.8)
+    assert [one.subject for one in planned.contents.sample_problems] == ["sample 1", "sample 2", "sample 3"]
+    assert [one.subject for one in planned.contents.item_problems] == ["asked-0002"]
+    compute(planned)
     [cell] = planned.cells
-    run_cell(CellJob(cell, sources, planned.store.root, planned.training, planned.benchmark), lambda _: None)
+    run_cell(planned.cell_job(cell), lambda _: None)
     assert without_times(planned.store.cell_file(cell.key, "answers.csv")) == before
 
 
@@ -292,7 +279,7 @@ def tell_seconds(model: Path) -> None:
 def test_a_model_is_told_when_its_frames_were_sampled(folder, monkeypatch):
     plainly, told, asked = run(folder, monkeypatch)
     assert not any(SENTENCE in text for text in told | asked)
-    assert plainly.training.seconds() == {}
+    assert plainly.inputs[8].training.seconds() == {}
     tell_seconds(folder / "model")
     planned, told, asked = run(folder, monkeypatch)
     assert planned.cells[0].key != plainly.cells[0].key
@@ -301,9 +288,9 @@ def test_a_model_is_told_when_its_frames_were_sampled(folder, monkeypatch):
     assert f"</Video> {SENTENCE}0.1, 0.5, 0.9, 1.2, 1.6, 1.9, 2.2, 2.6 seconds. [/INST]" in text
     assert all(text.count(SENTENCE) == 1 for text in asked)
     clips = {text.partition(SENTENCE)[2].partition(" seconds")[0] for text in asked}
-    assert clips == {", ".join(f"{n:.1f}" for n in planned.benchmark.seconds()[clip]) for clip in ("0.mp4", "1.mp4")}
+    assert clips == {", ".join(f"{n:.1f}" for n in planned.inputs[8].benchmark.seconds()[clip]) for clip in ("0.mp4", "1.mp4")}
     assert len(clips) == 2
-    assert probe(ProbeJob(planned.cells[0], planned.sources), lambda _: None).micro_seconds > 0
+    assert probe(ProbeJob(planned.cells[0], planned.config.data), lambda _: None).micro_seconds > 0
 
 
 def test_conversations_without_a_place_for_it_are_refused(folder):

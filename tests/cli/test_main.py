@@ -10,7 +10,10 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 
+from qtablate.cli import audit
+from qtablate.cli import console as consoles
 from qtablate.cli import main as cli
+from qtablate.config import SweepConfig, fields
 from qtablate.data.export import write_mp4
 from qtablate.train.accumulate import AccumulationRules
 
@@ -38,14 +41,20 @@ BAD = {
     "seed too large": (["--seeds", "4294967296"], "--seeds: 4294967296 is too large; the most is 4294967295"),
     "not a number": (["--accum", "two"], "--accum: 'two' is not a whole number"),
     "zero accumulation": (["--accum", "0"], "--accum: 0 is too small; the least is 1"),
-    "unknown mixing": (["--mixing", "both"], "--mixing: unknown value 'both'; known: mixed, random"),
-    "unknown hold": (["--hold", "steps"], "--hold: unknown value 'steps'; known: micro-batch, effective-batch"),
-    "batch not divisible": (["--hold", "effective-batch", "--accum", "3"], "--batch-size 8 is not a multiple of --accum 3"),
+    "unknown mixing": (["--mixing", "both"], "--mixing: unknown value 'both'; known: mixed, random, interleaved"),
+    "unknown hold": (
+        ["--batch-size-is", "steps"],
+        "--batch-size-is: expected one of micro-batch or effective-batch, got steps",
+    ),
+    "batch not divisible": (
+        ["--batch-size-is", "effective-batch", "--accum", "3"],
+        "--batch-size 8 is not a multiple of --accum 3",
+    ),
     "budget below a window": (["--samples", "8", "--accum", "4"], "--samples 8 is less than one window"),
-    "micro-batch without both media": (["--batch-size", "2"], "--mixing mixed wants every medium in each micro-batch"),
-    "rate of zero": (["--lr", "0"], "--lr: 0 is no positive number"),
-    "rate not a number": (["--lr", "nan"], "--lr: nan is no positive number"),
-    "negative clipping": (["--max-grad-norm", "-1"], "--max-grad-norm: -1 is no positive number"),
+    "micro-batch without both media": (["--batch-size", "2"], "--mixing mixed puts every medium into each micro-batch"),
+    "rate of zero": (["--lr", "0"], "--lr: expected a positive number, got 0"),
+    "rate not a number": (["--lr", "nan"], "--lr: expected a positive number, got nan"),
+    "negative clipping": (["--max-grad-norm", "-1"], "--max-grad-norm: expected a positive number, got -1"),
     "out under a file": (["--out", "/dev/null/x"], "no folder can be made there"),
     "no model": (["--model", "nowhere"], "'nowhere' is not a model directory"),
     "unknown benchmark": (
@@ -54,13 +63,30 @@ BAD = {
     ),
     "unknown level": (["--bench", "world:odd"], "unknown level 'odd' of the world; known: easy, normal, hard"),
     "no benchmark folder": (["--bench", "mvbench:nowhere"], "nowhere is not a folder in MVBench's format"),
-    "items seed without items": (["--items-seed", "1", "--bench", "mvbench:x"], "--items-seed says which --items of a folder"),
-    "items seed of the world": (["--items-seed", "1", "--items", "2"], "it wants --items and --bench mvbench:DIR"),
+    "items seed without items": (
+        ["--items-seed", "1", "--bench", "mvbench:x"],
+        "--items-seed selects which --items-per-task of a folder are drawn",
+    ),
+    "items seed of the world": (
+        ["--items-seed", "1", "--items-per-task", "2"],
+        "it needs --items-per-task and --bench mvbench:DIR",
+    ),
     "no training file": (["--train", "nothing.json"], "--train: no file nothing.json"),
     "ranks without samples": (
-        ["--batch-size", "16", "--accum", "1,4", "--hold", "effective-batch", "--image-share", "0", "--ranks", "5"],
-        "--ranks 5 share every micro-batch, and --batch-size 16 / --accum 4 = 4 samples are too few for them: raise "
-        "--batch-size or use --ranks 4 or fewer",
+        [
+            "--batch-size",
+            "16",
+            "--accum",
+            "1,4",
+            "--batch-size-is",
+            "effective-batch",
+            "--image-ratio",
+            "0",
+            "--processes-per-cell",
+            "5",
+        ],
+        "--processes-per-cell 5 share every micro-batch, and --batch-size 16 / --accum 4 = 4 samples are too few for them: "
+        "raise --batch-size or use --processes-per-cell 4 or fewer",
     ),
     "smoke with a grid": (["--smoke", "--tokens", "0,4"], "--smoke has a grid of its own: leave out --tokens"),
 }
@@ -79,19 +105,22 @@ def test_mistakes_get_one_message_and_exit_2(name, monkeypatch, capsys, tmp_path
 
 NUMBERS = {
     "sweep": {
-        "--lr": "positive number",
-        "--max-grad-norm": "positive number",
-        "--warm-up": "number from 0 to 1",
-        "--image-share": "number from 0 to 1",
-        "--max-bad": "number from 0 to 1",
-        "--save-every": "finite number of 0 or more",
-        "--cell-timeout": "finite number of 0.01 or more",
+        "--lr": "a positive number",
+        "--max-grad-norm": "a positive number",
+        "--warmup-ratio": "a number from 0 to 1",
+        "--image-ratio": "a number from 0 to 1",
+        "--min-lr-ratio": "a number from 0 to 1",
+        "--weight-decay": "a finite number of 0 or more",
+        "--adam-beta1": "a number from 0 to below 1",
+        "--max-invalid": "a number from 0 to 1",
+        "--checkpoint-minutes": "a finite number of 0 or more",
+        "--cell-timeout": "a finite number of 0.01 or more",
     },
-    "audit": {"--max-grad-norm": "positive number", "--image-share": "number from 0 to 1"},
-    "report": {"--margin": "finite number of 0 or more"},
-    "cache": {"--limit": "finite number of 0 or more"},
-    "convert a.pth --llm b --out c": {"--lora-alpha": "positive number"},
-    "assemble --vision a --llm b --out c": {"--lr": "positive number"},
+    "audit": {"--max-grad-norm": "a positive number", "--image-ratio": "a number from 0 to 1"},
+    "report": {"--margin": "a finite number of 0 or more"},
+    "cache": {"--limit": "a finite number of 0 or more"},
+    "convert a.pth --llm b --out c": {"--lora-alpha": "a positive number"},
+    "assemble --vision a --llm b --out c": {"--lr": "a positive number"},
 }
 
 
@@ -99,18 +128,21 @@ NUMBERS = {
 @pytest.mark.parametrize(("command", "option"), [(one, option) for one, options in NUMBERS.items() for option in options])
 def test_every_fraction_is_finite_and_within_its_bounds(command, option, value, monkeypatch, capsys):
     code, out, err = run(monkeypatch, capsys, *command.split(), option, value)
-    assert (code, out, err) == (2, "", f"error: {option}: {value} is no {NUMBERS[command][option]}\n")
+    assert (code, out, err) == (2, "", f"error: {option}: expected {NUMBERS[command][option]}, got {value}\n")
 
 
 def test_every_fraction_of_every_command_is_among_these():
     """A new float option needs the same check: Typer's own bounds let NaN through in some versions."""
     found = {
-        (command.callback.__name__, "--" + name.replace("_", "-"))
-        for group in (cli.app, cli.bench_app, cli.data_app)
-        for command in group.registered_commands
-        for name, kind in get_type_hints(command.callback).items()
+        (name, "--" + parameter.replace("_", "-"))
+        for _, name, command, _ in cli.COMMANDS
+        for parameter, kind in get_type_hints(command).items()
         if kind in (float, float | None)
     }
+    kinds = {section: info.annotation for section, info in SweepConfig.model_fields.items()}
+    for (section, name), option in fields().items():
+        if kinds[section].model_fields[name].annotation in (float, float | None):
+            found |= {("sweep", option.flag)} | ({("audit", option.flag)} if name in audit.SETTINGS else set())
     assert found == {(name.split()[0], option) for name, options in NUMBERS.items() for option in options}
 
 
@@ -203,7 +235,7 @@ def test_a_value_of_the_environment_that_is_none_is_named(variable, value, messa
     ("words", "message"),
     [
         (["sweep", "--train", "x.json"], "--train: x.json is a folder"),
-        (["data", "doctor", "x.json"], "x.json is a folder"),
+        (["data", "check", "x.json"], "x.json is a folder"),
         (["sweep", "--train", "x.yaml"], "--train: x.yaml is a folder"),
         (["sweep", "--train", "a.json,"], "--train: 'a.json,' has an empty name; expected world, a json file, or a comma list"),
         (["convert", "x.json", "--llm", "a", "--out", "b"], "x.json is a folder; expected one of VideoChat2's .pth files"),
@@ -223,7 +255,7 @@ def test_a_folder_or_nothing_where_a_file_should_be_is_called_so(words, message,
 def test_the_plan_of_a_dry_run_is_its_result_and_how_it_is_made_is_told_beside_it(monkeypatch, capsys, tmp_path):
     from qtablate.cell.jobs import Probed
     from qtablate.execute.events import Event, Progress
-    from qtablate.sweep import sweep as sweeps
+    from qtablate.sweep import estimate as estimates
 
     fails = False
 
@@ -234,13 +266,26 @@ def test_the_plan_of_a_dry_run_is_its_result_and_how_it_is_made_is_told_beside_i
             yield Event(key, "silent", text="nothing heard")
             yield Event(key, "failed", error="gone") if fails else Event(key, "done", result=Probed(0.1, 0.01, 300, 9, 9, 5))
 
-    monkeypatch.setattr(sweeps, "run_jobs", probes)
-    monkeypatch.setattr(cli, "_STATUS_EVERY", -1.0)
+    monkeypatch.setattr(estimates, "run_jobs", probes)
+    monkeypatch.setattr(consoles, "STATUS_SECONDS", -1.0)
     monkeypatch.setenv("QTABLATE_CACHE", str(tmp_path / "cache"))
-    words = ["sweep", "--dry-run", "--samples", "64", "--items", "1", "--tokens", "0,4", "--accum", "1", "--seeds", "1"]
+    words = [
+        "sweep",
+        "--dry-run",
+        "--samples",
+        "64",
+        "--items-per-task",
+        "1",
+        "--tokens",
+        "0,4",
+        "--accum",
+        "1",
+        "--seeds",
+        "1",
+    ]
     code, out, err = run(monkeypatch, capsys, *words)
-    assert code == 0
-    assert out.startswith("TrainPlan of ")
+    assert code == 0, err
+    assert out.startswith("Plan of ")
     assert "Frozen: " in out
     assert err.splitlines() == [
         "Timing a few micro-batches of 2 conditions, one at a time",
@@ -262,17 +307,17 @@ def test_the_plan_of_a_dry_run_is_its_result_and_how_it_is_made_is_told_beside_i
 def test_how_far_the_doctor_is_is_told_on_stderr(monkeypatch, capsys, tmp_path):
     folder = mvbench(tmp_path / "b")
     write_mp4(folder / "video" / "a.mp4", np.zeros((20, 16, 16, 3), np.uint8), scale=1, hold=1, fps=10)
-    monkeypatch.setattr(cli, "_STATUS_EVERY", -1.0)
-    code, out, err = run(monkeypatch, capsys, "bench", "doctor", str(folder))
+    monkeypatch.setattr(consoles, "STATUS_SECONDS", -1.0)
+    code, out, err = run(monkeypatch, capsys, "bench", "check", str(folder))
     assert (code, err) == (0, "  decoding clip 0 of 1\n")
     assert "decoding" not in out
 
 
 def test_ranks_want_a_gpu_each_where_there_are_any(monkeypatch, capsys):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
-    code, _, err = run(monkeypatch, capsys, "sweep", "--ranks", "2")
+    code, _, err = run(monkeypatch, capsys, "sweep", "--processes-per-cell", "2")
     assert code == 2
-    assert "--ranks 2 want a GPU each, and there are 1: use fewer" in err.replace("\n", " ")
+    assert "--processes-per-cell 2 need a GPU each, and there are 1: use fewer" in err.replace("\n", " ")
 
 
 def test_a_benchmark_without_a_usable_item_is_refused_with_the_reason(monkeypatch, capsys, tmp_path):
@@ -309,11 +354,11 @@ def test_a_broken_model_directory_gets_one_message(name, content, message, nano_
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.parametrize("words", [["--baseline", "tokens=0"], ["--at", "13b"]])
+@pytest.mark.parametrize("words", [["--baseline", "tokens=0"], ["--cost-model", "13b"]])
 def test_what_two_folders_cannot_be_asked_is_refused(words, monkeypatch, capsys):
     code, out, err = run(monkeypatch, capsys, "report", "a", "b", *words)
     assert (code, out) == (2, "")
-    assert err.startswith("error: --baseline and --at say what is compared within one folder: leave them out")
+    assert err.startswith("error: --baseline and --cost-model apply to the conditions of one folder: leave them out")
 
 
 def test_report_says_what_is_missing(monkeypatch, capsys, tmp_path):
@@ -329,7 +374,8 @@ def test_help_report_and_an_idle_sweep_never_import_torch():
     for module in (
         "qtablate.cli.main",
         "qtablate.report.build",
-        "qtablate.sweep.sweep",
+        "qtablate.sweep.run",
+        "qtablate.config",
         "qtablate.data.mvbench",
         "qtablate.validate.check",
         "qtablate.audit.measure",
@@ -343,7 +389,7 @@ def test_help_report_and_an_idle_sweep_never_import_torch():
 
 def test_the_doctor_names_what_it_finds_and_writes_it(monkeypatch, capsys, tmp_path):
     folder = mvbench(tmp_path / "b", video="gone\x1b[2J.mp4")
-    code, out, err = run(monkeypatch, capsys, "bench", "doctor", str(folder), "--csv", str(tmp_path / "f.csv"))
+    code, out, err = run(monkeypatch, capsys, "bench", "check", str(folder), "--csv", str(tmp_path / "f.csv"))
     assert (code, err) == (1, "")
     assert "missing video" in out
     assert "1 error, 0 warnings, 0 notes. 0 of 1 entries are usable" in out
@@ -357,11 +403,11 @@ def test_the_doctor_names_what_it_finds_and_writes_it(monkeypatch, capsys, tmp_p
 def test_the_doctor_passes_what_is_healthy(monkeypatch, capsys, tmp_path):
     folder = mvbench(tmp_path / "b")
     write_mp4(folder / "video" / "a.mp4", np.zeros((20, 16, 16, 3), np.uint8), scale=1, hold=1, fps=10)
-    assert run(monkeypatch, capsys, "bench", "doctor", str(folder), "--no-decode")[0] == 0
-    assert run(monkeypatch, capsys, "bench", "doctor", str(folder))[0] == 0
+    assert run(monkeypatch, capsys, "bench", "check", str(folder), "--headers-only")[0] == 0
+    assert run(monkeypatch, capsys, "bench", "check", str(folder))[0] == 0
     file = tmp_path / "t.json"
     file.write_text(json.dumps([{"video": "a.mp4", "QA": [{"q": "", "a": "a disc"}]}]))
-    words = ["data", "doctor", str(file), "--media-root", str(folder / "video"), "--no-decode"]
+    words = ["data", "check", str(file), "--media-root", str(folder / "video"), "--headers-only"]
     code, out, _ = run(monkeypatch, capsys, *words)
     assert code == 0
     assert "0 errors, 0 warnings, 1 note." in out
@@ -373,13 +419,13 @@ def test_the_doctor_passes_what_is_healthy(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["bench", "doctor", "nowhere"], "nowhere is not a folder in MVBench's format"),
-        (["bench", "doctor", "b", "--csv", "b"], "--csv: b cannot be written"),
-        (["bench", "doctor", "b", "--csv", "none/f.csv"], "--csv: none/f.csv cannot be written"),
-        (["data", "doctor", "none.json"], "no file none.json"),
-        (["data", "doctor", "b/json/t.json", "--media-root", "none"], "--media-root: no folder none"),
-        (["data", "doctor", "b/json/t.json", "--bench", "none"], "none is not a folder in MVBench's format"),
-        (["data", "doctor", "text.json"], "error: text.json is not JSON"),
+        (["bench", "check", "nowhere"], "nowhere is not a folder in MVBench's format"),
+        (["bench", "check", "b", "--csv", "b"], "--csv: b cannot be written"),
+        (["bench", "check", "b", "--csv", "none/f.csv"], "--csv: none/f.csv cannot be written"),
+        (["data", "check", "none.json"], "no file none.json"),
+        (["data", "check", "b/json/t.json", "--media-root", "none"], "--media-root: no folder none"),
+        (["data", "check", "b/json/t.json", "--bench", "none"], "none is not a folder in MVBench's format"),
+        (["data", "check", "text.json"], "error: text.json is not JSON"),
     ],
 )
 def test_mistakes_at_the_doctors_get_one_message_and_exit_2(words, message, monkeypatch, capsys, tmp_path):
@@ -423,12 +469,12 @@ def test_audit_of_a_planted_fault_has_exit_code_1(monkeypatch, capsys):
     ("words", "message"),
     [
         (["--against", "peft"], "--against: unknown value 'peft'; known: trainer"),
-        (["--precision", "fp8"], "--precision: unknown value 'fp8'; known: fp32, bf16"),
-        (["--batch-size", "4"], "use micro-batches of 8 or more, --image-share 0, or --mixing random"),
+        (["--precision", "fp8"], "--precision: expected one of fp32, bf16 or fp16, got fp8"),
+        (["--batch-size", "4"], "use micro-batches of 8 or more, --image-ratio 0, or --mixing random"),
         (["--samples", "8"], "--samples 8 is less than one window of --batch-size 8 x --accum 2"),
         (["--tokens", "99999"], "which leaves no room for 512 tokens of text"),
         (["--lora", "4", "--train-lm"], "--lora trains an adapter beside the frozen language model"),
-        (["--max-grad-norm", "0"], "--max-grad-norm: 0 is no positive number"),
+        (["--max-grad-norm", "0"], "--max-grad-norm: expected a positive number, got 0"),
         (["--train", "none.json"], "--train: no file none.json"),
         (["--model", "nowhere"], "'nowhere' is not a model directory"),
         (["--csv", "none/a.csv"], "--csv: none/a.csv cannot be written"),

@@ -1,22 +1,25 @@
 """What a running sweep looks like: every phase that a job reports has its words, and shares grow."""
 
-import inspect
 import io
 import re
+from pathlib import Path
 
 from rich.console import Console
 
-from qtablate.cell import run
-from qtablate.cli.progress import Board, clock
+from qtablate import cell
+from qtablate.cli.progress import ProgressDisplay
+from qtablate.durations import format_duration
 from qtablate.execute.events import Event, Progress
 
-PHASES = sorted(set(re.findall(r'Progress\("(\w+)"', inspect.getsource(run))))
+PHASES = sorted(
+    set(re.findall(r'Progress\("(\w+)"', "".join(path.read_text() for path in Path(cell.__file__).parent.glob("*.py"))))
+)
 
 
 def test_every_phase_that_a_job_reports_has_its_words():
     assert PHASES == ["evaluate", "features", "probe", "tokens", "train"]
     for phase in PHASES:
-        board = Board("Cells", {"k": "a cell"}, 1)
+        board = ProgressDisplay("Cells", {"k": "a cell"}, 1)
         board.take(Event("k", "started"))
         board.take(Event("k", "progress", progress=Progress(phase, 1, 4)))
         [line] = board.status_lines()
@@ -38,7 +41,7 @@ def test_a_cell_is_further_with_every_phase():
 
 
 def test_a_silent_job_is_marked_until_it_is_heard_again():
-    board = Board("Cells", {"k": "tokens 32, accum 1, seed 1"}, 1)
+    board = ProgressDisplay("Cells", {"k": "tokens 32, accum 1, seed 1"}, 1)
     board.take(Event("k", "started"))
     silent = Event("k", "silent", text="nothing heard for 1 min")
     board.take(silent)
@@ -52,11 +55,11 @@ def test_a_silent_job_is_marked_until_it_is_heard_again():
     assert (board.silent, board.over) == ({}, 1)
 
 
-def shown(board: Board) -> str:
+def shown(board: ProgressDisplay) -> str:
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(board.renderable())
     return console.export_text()
 
 
 def test_times_for_people():
-    assert [clock(seconds) for seconds in (41.6, 425, 7800)] == ["42 s", "7 min 05 s", "2 h 10 min"]
+    assert [format_duration(seconds) for seconds in (41.6, 425, 7800)] == ["42 s", "7 min 05 s", "2 h 10 min"]

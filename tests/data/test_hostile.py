@@ -11,10 +11,11 @@ import clips
 import pytest
 from PIL import Image
 
+from qtablate.config import DataConfig
 from qtablate.data.findings import KINDS
 from qtablate.data.instructions import InstructionFile
 from qtablate.data.mvbench import MVBench
-from qtablate.data.sources import Sources, open_benchmark, parts
+from qtablate.data.sources import open_benchmark, parts
 from qtablate.data.texts import control_characters
 from qtablate.errors import BadMedia, DataError
 from qtablate.validate.check import check_benchmark, check_training
@@ -254,7 +255,7 @@ def test_a_file_that_cannot_be_read_is_one_message_that_names_it(root, name):
         before = file.read_bytes() if file.exists() else None
         file.write_bytes(content)
         if file.suffix == ".yaml":
-            said = refusal(lambda file=file: parts(Sources(train=str(file))))
+            said = refusal(lambda file=file: parts(DataConfig(train=str(file))))
         elif file.name == "train.json":
             said = refusal(lambda: check_training(str(root / "train.json"), str(root / "video"), FRAMES))
         else:
@@ -275,7 +276,7 @@ def test_a_byte_order_mark_is_no_text(root):
     assert seen(asked(root, raw=mark + json.dumps(GOOD))) == bench
     assert seen(told(root, raw=mark + json.dumps(TOLD))) == data
     (root / "mix.yaml").write_text(mark + "- {file: train.json}")
-    assert [part.file for part in parts(Sources(train=str(root / "mix.yaml")))] == [str(root / "train.json")]
+    assert [part.file for part in parts(DataConfig(train=str(root / "mix.yaml")))] == [str(root / "train.json")]
 
 
 def test_pipes_and_links_to_nothing_are_never_waited_for(root):
@@ -326,7 +327,7 @@ YAML = {
 def test_hostile_yaml_is_one_message(root, name):
     text, message = YAML[name]
     (root / "mix.yaml").write_text(text)
-    said = refusal(lambda: parts(Sources(train=str(root / "mix.yaml"))))
+    said = refusal(lambda: parts(DataConfig(train=str(root / "mix.yaml"))))
     assert str(root / "mix.yaml") in said
     assert re.search(message, said)
 
@@ -344,7 +345,7 @@ def test_a_benchmark_of_ones_own_is_held_to_the_same(root):
         "def benchmark(frames, side, items_a_task):\n"
         "    return Bench()\n"
     )
-    bench = open_benchmark(Sources(bench=f"custom:{root}/own.py"), {"num_frames": 4, "vision_config": {"image_size": 16}})
+    bench = open_benchmark(DataConfig(bench=f"custom:{root}/own.py"), {"num_frames": 4, "vision_config": {"image_size": 16}})
     assert len(bench.items) == 2
     assert [problem.kind for problem in bench.problems] == [
         "malformed item",

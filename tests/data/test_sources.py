@@ -5,7 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from qtablate.data.sources import Part, Sources, open_training, parts, trains_on_world_only
+from qtablate.config import DataConfig
+from qtablate.data.sources import Part, open_training, parts, trains_on_world_only
 from qtablate.datatypes import IMAGE, VIDEO
 from qtablate.errors import DataError
 
@@ -23,15 +24,15 @@ def folder(tmp_path):
     return tmp_path
 
 
-def yaml(folder, text: str) -> Sources:
+def yaml(folder, text: str) -> DataConfig:
     (folder / "mix.yaml").write_text(text)
-    return Sources(train=str(folder / "mix.yaml"))
+    return DataConfig(train=str(folder / "mix.yaml"))
 
 
 def test_one_source_is_itself():
-    assert parts(Sources()) == [Part("world")]
-    assert trains_on_world_only(Sources())
-    data = open_training(Sources(train="world:easy"), MODEL, 8, 0.25)
+    assert parts(DataConfig()) == [Part("world")]
+    assert trains_on_world_only(DataConfig())
+    data = open_training(DataConfig(train="world:easy"), MODEL, 8, 0.25)
     assert data.media() == {VIDEO: 6, IMAGE: 2}
     assert data.weights == {}
 
@@ -59,8 +60,8 @@ def test_a_yaml_file_names_sources_from_its_own_folder(folder):
 
 def test_a_list_on_the_command_line(folder):
     files = f"{folder}/a.json,{folder}/b.json"
-    assert parts(Sources(train=files, media_root="m")) == [Part(f"{folder}/{n}.json", "m") for n in "ab"]
-    assert [part.weight for part in parts(Sources(train=files, weights="2,0.5"))] == [2.0, 0.5]
+    assert parts(DataConfig(train=files, media_root="m")) == [Part(f"{folder}/{n}.json", "m") for n in "ab"]
+    assert [part.weight for part in parts(DataConfig(train=files, mixture_weights=(2, 0.5)))] == [2.0, 0.5]
 
 
 def test_what_a_mixture_depends_on_is_in_its_fingerprint(folder):
@@ -112,7 +113,7 @@ def test_mistakes_say_where(name, folder):
 
 
 def test_weights_are_as_many_as_sources(folder):
-    with pytest.raises(DataError, match="--train names 2 sources, --train-weights 1"):
-        parts(Sources(train="a.json,b.json", weights="1"))
+    with pytest.raises(DataError, match="--train names 2 sources, --mixture-weights 1"):
+        parts(DataConfig(train="a.json,b.json", mixture_weights=(1,)))
     with pytest.raises(DataError, match="no file"):
-        parts(Sources(train=f"{folder}/none.yaml"))
+        parts(DataConfig(train=f"{folder}/none.yaml"))

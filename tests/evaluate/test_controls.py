@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-import typer
 
-from qtablate.cell.run import Ready, ask, summarise
-from qtablate.cli.main import app
+from qtablate.cell.build import PreparedModel
+from qtablate.cell.scoring import score_items, summarize
+from qtablate.config import EvalConfig
 from qtablate.controls import BLIND, CONTROLS, FULL, MISMATCHED_CLIP
 from qtablate.data.temporal import PERTURBATIONS
 from qtablate.datatypes import Item
@@ -38,8 +38,7 @@ def blank(medium: str) -> torch.Tensor:
 
 def test_the_controls_have_one_list():
     columns = [name.removesuffix("_accuracy") for name in CELL_COLUMNS if name.endswith("_accuracy")]
-    options = {option.name: option for option in typer.main.get_command(app).commands["sweep"].params}
-    assert columns == options["controls"].default.split(",") == list(CONTROLS) == [BLIND, *PERTURBATIONS, MISMATCHED_CLIP]
+    assert columns == list(EvalConfig().controls) == list(CONTROLS) == [BLIND, *PERTURBATIONS, MISMATCHED_CLIP]
 
 
 def test_as_it_is_and_altered():
@@ -77,11 +76,11 @@ def test_a_single_file_has_no_other():
 def test_an_answer_is_the_real_items(tiny, encoder):
     """Scores come in the items' order and name the item, not what it was shown."""
     real = {one.clip: torch.randn(8, 24, generator=torch.Generator().manual_seed(n)) for n, one in enumerate(ITEMS)}
-    ready = Ready(tiny, encoder, {}, "", compute_context(tiny, "fp32"))
+    ready = PreparedModel(tiny, encoder, {}, "", compute_context(tiny, "fp32"))
     for control in (FULL, BLIND, MISMATCHED_CLIP):
-        given = ask(ready, ITEMS, control, lambda _: real, lambda _: None)["likelihood"]
+        given = score_items(ready, ITEMS, control, lambda _: real, lambda _: None)["likelihood"]
         assert [one.item for one in given] == ITEMS
-    blind = ask(ready, ITEMS, BLIND, lambda _: real, lambda _: None)["likelihood"]
+    blind = score_items(ready, ITEMS, BLIND, lambda _: real, lambda _: None)["likelihood"]
     assert blind[0].total == pytest.approx(blind[1].total)  # the same question of the same nothing
 
 
@@ -94,22 +93,22 @@ def scores(right: list[bool]) -> list[Scores]:
 
 
 def test_gains_are_paired_differences():
-    found = summarise(
+    found = summarize(
         {
             FULL: scores([True, True, True, False, True]),
             BLIND: scores([False, True, False, False, True]),
             "shuffled": scores([True, False, True, True, True]),
         }
     )
-    assert found["accuracy"].value == pytest.approx(0.8)
-    assert {name: one.value for name, one in found["controls"].items()} == {BLIND: pytest.approx(0.4), "shuffled": 0.8}
-    assert found["visual_gain"].value == pytest.approx(0.4)
-    assert found["temporal_gain"].value == pytest.approx(0)
-    assert found["temporal_gain"].stderr > 0
-    assert {task.task: task.controls["shuffled"].value for task in found["tasks"]} == {"a": pytest.approx(2 / 3), "b": 1.0}
+    assert found.accuracy.value == pytest.approx(0.8)
+    assert {name: one.value for name, one in found.controls.items()} == {BLIND: pytest.approx(0.4), "shuffled": 0.8}
+    assert found.visual_gain.value == pytest.approx(0.4)
+    assert found.temporal_gain.value == pytest.approx(0)
+    assert found.temporal_gain.stderr > 0
+    assert {task.task: task.controls["shuffled"].value for task in found.tasks} == {"a": pytest.approx(2 / 3), "b": 1.0}
 
 
 def test_a_control_that_was_not_run_is_missing_and_never_zero():
-    found = summarise({FULL: scores([True] * 5), BLIND: scores([False] * 5)})
-    assert found["temporal_gain"].value is None
-    assert set(found["controls"]) == {BLIND}
+    found = summarize({FULL: scores([True] * 5), BLIND: scores([False] * 5)})
+    assert found.temporal_gain.value is None
+    assert set(found.controls) == {BLIND}

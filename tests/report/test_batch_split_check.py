@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from qtablate.grid import Condition
+from qtablate.axes import Condition
 from qtablate.report import tables
 from qtablate.report.batch_split_check import split_pairs
 from qtablate.store import Store

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from settings import config, settings, sweep_file
 
 import qtablate
-from qtablate.cell.run import TRAIN_COLUMNS
+from qtablate.axes import Condition
+from qtablate.cell.outputs import TRAIN_COLUMNS
 from qtablate.errors import QtablateError, StoreError
-from qtablate.grid import RECORD_SCHEMA, Condition
-from qtablate.records import Figures, Record, TaskScore
+from qtablate.grid import RECORD_SCHEMA
+from qtablate.records import Figures, PlannedCell, Record, TaskScore
 from qtablate.report.compare import compare
 from qtablate.report.folder import AXES
 from qtablate.report.tables import comparison_table
@@ -32,9 +34,9 @@ def write(
     unfinished=(),
     samples=64,
     names="item",
-    warm_up=0.2,
+    warmup_ratio=0.2,
     scaling="none",
-    lr_batch=8,
+    reference_batch=8,
 ):
     """A finished sweep of conditions by tokens, its answers drawn at these accuracies with common random numbers."""
     store, entries = Store(folder), []
@@ -44,7 +46,7 @@ def write(
         for seed in seeds:
             key = f"{tokens}-{seed}-{folder.name}"
             condition = asdict(Condition(tokens, 1, 16, "mixed", "normal" if tokens else "none", lr_scaling=scaling))
-            entries.append({"key": key, "seed": seed, **condition})
+            entries.append(PlannedCell(key, seed, condition))
             if (tokens, seed) in unfinished:
                 continue
             right = draws[seed] < accuracy + shift
@@ -103,19 +105,10 @@ def write(
                 500.0,
             )
             store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures), files=store.checksums(key)))
-    store.write_sweep(
-        {
-            "schema": RECORD_SCHEMA,
-            "grid": {"hold": "micro-batch", "lr_batch": lr_batch, "lr_scaling": [scaling]},
-            "sources": {"model": "nano"},
-            "recipe": {"samples": samples, "budget": "samples", "budget_size": 0, "warm_up": warm_up},
-            "fingerprints": {"benchmark": benchmark, "model": "m"},
-            "versions": {"torch": "2"},
-            "cells": entries,
-            "problems": [],
-            "items": ITEMS,
-        }
-    )
+    shared = settings(samples=samples, warmup_ratio=warmup_ratio)
+    axes = config(lr_scaling=(scaling,))
+    more = {"config": axes, "settings": shared, "reference_batch": reference_batch}
+    store.write_sweep(sweep_file(entries, benchmark, ITEMS, **more))
     return store
 
 
@@ -129,17 +122,17 @@ def test_a_folder_does_not_differ_from_itself(tmp_path):
 
 
 def test_a_better_folder_is_better_and_differing_settings_are_named(tmp_path):
-    one, two = write(tmp_path / "one", {0: 0.5, 8: 0.6}), write(tmp_path / "two", {0: 0.5, 8: 0.8, 16: 0.8}, warm_up=0.1)
+    one, two = write(tmp_path / "one", {0: 0.5, 8: 0.6}), write(tmp_path / "two", {0: 0.5, 8: 0.8, 16: 0.8}, warmup_ratio=0.1)
     found = compare(one, two, 0.02)
     rows = found.frame.set_index("extra_num_query_tokens")
     assert rows["verdict"].to_dict() == {0: "identical", 8: "better"}
     assert rows.loc[8, "difference"] == pytest.approx(rows.loc[8, "accuracy_second"] - rows.loc[8, "accuracy_first"])
     assert set(rows["paired"]) == {True}
-    assert found.differing == ("recipe.warm_up: 0.2 -> 0.1",)
+    assert found.differing == ("settings.warmup_ratio: 0.2 -> 0.1",)
     assert found.only == (0, 1)
     table = comparison_table(found)
     assert table.title == "one (first) and two (second): second minus first"
-    assert "recipe.warm_up: 0.2 -> 0.1" in table.note
+    assert "settings.warmup_ratio: 0.2 -> 0.1" in table.note
     assert "0 conditions that only the first has and 1 that only the second has" in table.note
 
 
@@ -151,12 +144,12 @@ def test_sweeps_with_different_budgets_are_not_comparable(tmp_path):
 
 
 def test_learning_rates_scaled_from_different_batches_are_not_comparable(tmp_path):
-    one, two = (write(tmp_path / f"{batch}", {8: 0.5}, scaling="sqrt", lr_batch=batch) for batch in (8, 64))
+    one, two = (write(tmp_path / f"{batch}", {8: 0.5}, scaling="sqrt", reference_batch=batch) for batch in (8, 64))
     found = compare(one, two, 0.02)
     assert set(found.frame["verdict"]) == {"not comparable"}
     assert found.frame["ci_low"].isna().all()
-    assert found.differing == ("grid.lr_batch: 8 -> 64",)
-    plain = [write(tmp_path / f"plain{batch}", {8: 0.5}, lr_batch=batch) for batch in (8, 64)]  # where nothing is scaled
+    assert found.differing == ("reference_batch: 8 -> 64",)
+    plain = [write(tmp_path / f"plain{batch}", {8: 0.5}, reference_batch=batch) for batch in (8, 64)]  # where nothing is scaled
     found = compare(*plain, 0.02)
     assert set(found.frame["verdict"]) == {"identical"}
     assert found.differing == ()
@@ -186,10 +179,10 @@ def test_folders_that_cannot_be_compared(tmp_path):
     with pytest.raises(QtablateError, match="no finished condition in common"):
         compare(one, two, 0.02)
     sweep = two.read_sweep()
-    two.write_sweep(sweep | {"grid": {"hold": "effective-batch"}})
+    two.write_sweep(sweep.model_copy(update={"config": config(batch_size_is="effective-batch")}))
     with pytest.raises(QtablateError, match="not the same ones"):
         compare(one, two, 0.02)
-    two.write_sweep(sweep | {"schema": RECORD_SCHEMA - 1})
+    two.write_sweep(sweep.model_copy(update={"schema_version": RECORD_SCHEMA - 1}))
     with pytest.raises(StoreError, match="another version"):
         compare(one, two, 0.02)
 
@@ -213,7 +206,7 @@ def test_every_number_of_the_report_is_in_a_frame(tmp_path):
     assert found.token_ablation.empty
     assert found.attention.empty
     assert len(found.tasks) == 10
-    assert found.sweep["items"] == ITEMS
+    assert found.sweep.items == ITEMS
     other = qtablate.load(tmp_path / "r", baseline={"tokens": "8"})
     assert other.contrasts["difference"].iloc[0] == pytest.approx(-row["difference"])
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, astuple, replace
 import numpy as np
 import pandas as pd
 
-from qtablate.grid import Condition
+from qtablate.axes import Condition
 from qtablate.report.advice import advice
 from qtablate.report.answers import Answers, axes_of
 from qtablate.report.cost import cost_frame, pareto

@@ -8,11 +8,12 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from rich.console import Console
+from settings import config, settings, sweep_file
 
-from qtablate.cell.run import TRAIN_COLUMNS
-from qtablate.grid import RECORD_SCHEMA, Condition
+from qtablate.axes import Condition
+from qtablate.cell.outputs import TRAIN_COLUMNS
 from qtablate.prompts.mvbench import MEDIA_ROOTS
-from qtablate.records import Figures, Record, TaskScore
+from qtablate.records import Figures, LeftOut, PlannedCell, Record, TaskScore
 from qtablate.report.build import report
 from qtablate.report.compare import compare
 from qtablate.report.tables import comparison_table
@@ -49,7 +50,7 @@ def folder(
         condition = asdict(Condition(tokens, accum, 8, "mixed", "normal" if tokens else "none"))
         for seed in seeds:
             key = f"{tokens}-{accum}-{seed}"
-            entries.append({"key": key, "seed": seed, **condition})
+            entries.append(PlannedCell(key, seed, condition))
             if ((tokens, accum), seed) in failed:
                 store.write_record(Record(key, "failed", {}, None, "out of memory", "Traceback"))
                 continue
@@ -130,27 +131,8 @@ def folder(
                 500.0,
             )
             store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures), files=store.checksums(key)))
-    store.write_sweep(
-        {
-            "schema": RECORD_SCHEMA,
-            "grid": {"hold": "micro-batch", "lr_batch": 8, "lr_scaling": ["none"]},
-            "sources": {"model": "nano", "bench": bench, "train": "world"},
-            "recipe": {
-                "samples": 32,
-                "budget": "steps",
-                "budget_size": steps,
-                "image_share": 0.0,
-                "learning_rate": 1e-3,
-                "train_language_model": False,
-            },
-            "fingerprints": {"benchmark": "b", "model": "m"},
-            "versions": {"torch": "2"},
-            "cells": entries,
-            "problems": list(problems),
-            "items": items,
-            "base": {},
-        }
-    )
+    shared = settings(samples=32, budget="steps", budget_size=steps, image_ratio=0.0)
+    store.write_sweep(sweep_file(entries, items=items, config=config(bench=bench), settings=shared, problems=tuple(problems)))
     return store
 
 
@@ -365,10 +347,7 @@ def test_published_averages_are_comparable_with_all_items(tmp_path):
 
 
 def test_samples_and_items_left_out_are_counted_apart(tmp_path):
-    problems = [
-        {"of": of, "subject": f"a-{n}", "kind": "missing video", "detail": "x"}
-        for n, of in enumerate(["item", "sample", "sample"])
-    ]
+    problems = [LeftOut(of, f"a-{n}", "missing video", "x") for n, of in enumerate(["item", "sample", "sample"])]
     store = folder(tmp_path / "r", {(0, 1): drawn(0.5)}, problems=problems)
     note = tables_of(store)["Left out"].note
     assert "Left out: 1 of the items, from every score above and 2 of the samples, from training" in note

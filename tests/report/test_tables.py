@@ -5,8 +5,9 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 
-from qtablate.grid import Condition
+from qtablate.axes import Condition
 from qtablate.prompts.mvbench import MEDIA_ROOTS
+from qtablate.records import LeftOut
 from qtablate.report import tables
 from qtablate.report.frames import SUMMARY_COLUMNS
 
@@ -23,8 +24,8 @@ def test_summary_says_that_no_cell_has_finished():
 
 
 def test_problems_are_counted_by_kind_with_examples():
-    problems = [{"subject": f"item{n}", "kind": "missing video", "detail": f"{n}.mp4"} for n in range(5)]
-    table = tables.left_out_table([*problems, {"subject": "x", "kind": "malformed item", "detail": "?"}])
+    problems = [LeftOut("item", f"item{n}", "missing video", f"{n}.mp4") for n in range(5)]
+    table = tables.left_out_table([*problems, LeftOut("item", "x", "malformed item", "?")])
     assert table is not None
     assert [row[:2] for row in table.rows] == [("missing video", "5"), ("malformed item", "1")]
     assert "item0: 0.mp4" in table.rows[0][2]

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 
-from qtablate.grid import Condition
+from qtablate.axes import Condition
 from qtablate.records import Record
 from qtablate.report import plots, tables
 from qtablate.report.extra_tokens import extra_state

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from qtablate.cell.run import TRAIN_COLUMNS
-from qtablate.grid import Condition
+from qtablate.axes import Condition
+from qtablate.cell.outputs import TRAIN_COLUMNS
 from qtablate.report import training
 from qtablate.report.tables import training_table
 from qtablate.report.tables.training import warning

@@ -4,15 +4,18 @@ import itertools
 from pathlib import Path
 
 import pytest
+from settings import config
 
+from qtablate.axes import Condition
 from qtablate.cell.jobs import Probed
-from qtablate.data.sources import Sources
 from qtablate.execute.events import Event
-from qtablate.grid import Condition, Grid, condition_names
-from qtablate.store import Store
+from qtablate.grid import condition_names
+from qtablate.sweep import estimate as estimates
 from qtablate.sweep import forecast as forecasts
-from qtablate.sweep import sweep as sweeps
+from qtablate.sweep.describe import explain_defaults, plan_table
+from qtablate.sweep.estimate import estimate
 from qtablate.sweep.forecast import PROBES, Load, forecast, makespan, probe_order
+from qtablate.sweep.plan import SweepPlan, make_plan
 
 ITEMS, BASE, WIDTH = 60, 2, 96
 
@@ -140,28 +143,9 @@ def test_the_whole_ends_with_the_last_cell_in_the_order_in_which_they_are_begun(
     assert makespan(seconds, workers) == total
 
 
-def planned(tmp_path: Path, grid: Grid, workers: int = 2, **changes) -> sweeps.Sweep:
-    settings = {
-        "samples": 64,
-        "image_share": None,
-        "learning_rate": None,
-        "warm_up": 0.2,
-        "max_grad_norm": None,
-        "train_language_model": False,
-        "controls": ("blind",),
-        "diagnose": False,
-        "lora_rank": 0,
-        "precision": "fp32",
-        "checkpointing": False,
-        "scorers": ("likelihood",),
-    }
-    sources = Sources(items_a_task=1)
-    recipe = sweeps.recipe_for(sources, **(settings | changes))
-    return sweeps.plan(Store(tmp_path / "r"), sources, grid, recipe, tmp_path / "features", workers)
-
-
-def grid(tokens=(0,), accum=(1,), batches=(8,), extra_lr=(1.0,), hold="micro-batch") -> Grid:
-    return Grid(tokens, accum, batches, (1,), ("mixed",), ("normal",), hold, extra_lr)
+def planned(tmp_path: Path, workers: int = 2, **changes) -> SweepPlan:
+    small = {"samples": 64, "image_ratio": None, "items_per_task": 1, "jobs": workers, "out": tmp_path / "r"}
+    return make_plan(config(**(small | changes)), tmp_path / "features")
 
 
 class FakeProbes:
@@ -171,10 +155,10 @@ class FakeProbes:
         self.started: list[str] = []
         self.closed = False
         self.fails = fails
-        monkeypatch.setattr(sweeps, "run_jobs", self.run)
+        monkeypatch.setattr(estimates, "run_jobs", self.run)
 
     def run(self, function, jobs, workers, **named):
-        assert (function, workers) == ("qtablate.cell.run:probe", 1)
+        assert (function, workers) == ("qtablate.cell.probe:probe", 1)
         try:
             for key, job in jobs:
                 self.started.append(key)
@@ -186,7 +170,7 @@ class FakeProbes:
 
 
 def test_a_hundred_conditions_start_no_more_probes_than_the_limit(tmp_path, monkeypatch):
-    sweep = planned(tmp_path, grid(tuple(range(10)), (1,), tuple(range(8, 18))))
+    sweep = planned(tmp_path, tokens=tuple(range(10)), batch_size=tuple(range(8, 18)))
     assert len(sweep.cells) == 100
     probes = FakeProbes(monkeypatch)
     told: list[int] = []
@@ -195,22 +179,22 @@ def test_a_hundred_conditions_start_no_more_probes_than_the_limit(tmp_path, monk
         told.append(total)
         yield from events
 
-    found = sweeps.estimate(sweep, followed)
+    found = estimate(sweep, followed)
     assert len(probes.started) == PROBES
     assert told == [PROBES]
     assert len(found.estimates) == 100
-    sheet = sweeps.plan_sheet(sweep, found)
-    steps = [row[sheet.columns.index("a step")] for row in sheet.rows]
+    sheet = plan_table(sweep, found)
+    steps = [row[sheet.columns.index("s / step")] for row in sheet.rows]
     assert sum(not step.startswith("~") for step in steps) == PROBES
     assert all(step.lstrip("~") for step in steps)
     assert "~: not measured, but estimated from 6 probes" in sheet.note
 
 
 def test_time_spent_ends_the_probes_and_the_plan_says_how_many(tmp_path, monkeypatch):
-    sweep = planned(tmp_path, grid((0, 4, 8), (1,), (8, 16)))
+    sweep = planned(tmp_path, tokens=(0, 4, 8), batch_size=(8, 16))
     probes = FakeProbes(monkeypatch)
-    monkeypatch.setattr(sweeps, "SECONDS", -1.0)
-    found = sweeps.estimate(sweep)
+    monkeypatch.setattr(estimates, "SECONDS", -1.0)
+    found = estimate(sweep)
     assert (len(probes.started), probes.closed) == (2, True)  # the second was not let begin its work
     assert (found.probes, found.not_begun) == (1, 5)
     assert found.warnings() == ["Probing took more than 1 min 00 s: 5 of 6 probes were left out."]
@@ -218,48 +202,48 @@ def test_time_spent_ends_the_probes_and_the_plan_says_how_many(tmp_path, monkeyp
 
 
 def test_a_failed_probe_is_a_line_of_the_plan_and_the_others_have_their_figures(tmp_path, monkeypatch):
-    sweep = planned(tmp_path, grid((0, 4), (1,), (8,), (1.0, 1e30)))
+    sweep = planned(tmp_path, tokens=(0, 4), extra_lr=(1.0, 1e30))
     FakeProbes(monkeypatch, lambda one: "QtablateError: training diverged\nmore" if one.extra_lr > 1 else "")
-    found = sweeps.estimate(sweep)
+    found = estimate(sweep)
     assert found.failed == {"tokens 4, accum 1, extra lr 1e+30": "training diverged"}
-    sheet = sweeps.plan_sheet(sweep, found)
+    sheet = plan_table(sweep, found)
     lost = [row for row in sheet.rows if not row[-1]]
     assert [row[sheet.columns.index("extra lr")] for row in lost] == ["1e+30"]
     assert "3 cells, 3 to run" in sheet.note
     assert "without the 1 whose probes failed" in sheet.note
     FakeProbes(monkeypatch, lambda one: "the process was killed by SIGKILL (out of memory?)")
-    found = sweeps.estimate(sweep)
+    found = estimate(sweep)
     assert (found.estimates, len(found.warnings())) == ({}, 3)
-    assert "in all" not in sweeps.plan_sheet(sweep, found).note
+    assert "in all" not in plan_table(sweep, found).note
 
 
 def test_a_finished_sweep_probes_nothing(tmp_path, monkeypatch):
-    sweep = planned(tmp_path, grid())
-    monkeypatch.setattr(sweeps.Sweep, "to_run", lambda _: [])
+    sweep = planned(tmp_path)
+    monkeypatch.setattr(SweepPlan, "to_run", lambda _: [])
     probes = FakeProbes(monkeypatch)
-    assert (sweeps.estimate(sweep), probes.started) == (forecasts.Forecast(), [])
+    assert (estimate(sweep), probes.started) == (forecasts.Forecast(), [])
 
 
 def test_one_cell_takes_its_whole_time_however_many_workers_wait(tmp_path, monkeypatch):
-    sweep = planned(tmp_path, grid(), workers=2)
+    sweep = planned(tmp_path, workers=2)
     slow = Probed(10.0, 0.0, 300.0, 1000, 5000, 12.5)
     monkeypatch.setitem(globals(), "measured", lambda _: slow)
     FakeProbes(monkeypatch)
-    assert "about 1 min 20 s in all" in sweeps.plan_sheet(sweep, sweeps.estimate(sweep)).note  # 64 samples, 8 a micro-batch
+    assert "about 1 min 20 s in all" in plan_table(sweep, estimate(sweep)).note  # 64 samples, 8 a micro-batch
 
 
 @pytest.mark.parametrize(
     ("axes", "said", "unsaid"),
     [
-        (grid(), "% of the samples images.", ("more of it", "learning rate is the same")),
-        (grid(accum=(1, 2)), "more of it means fewer steps", ("and the batch size",)),
-        (grid(batches=(8, 16)), "these cells say of the batch size holds at this rate", ("more of it", "of accumulation")),
-        (grid(accum=(1, 2), batches=(8, 16)), "say of accumulation and the batch size holds", ()),
-        (grid(accum=(1, 2), batches=(16,), hold="effective-batch"), "only the arithmetic is split", ()),
-        (grid(batches=(16,), hold="effective-batch"), "% of the samples images.", ("only the arithmetic",)),
+        ({}, "% of the samples images.", ("more of it", "learning rate is the same")),
+        ({"accum": (1, 2)}, "more of it means fewer steps", ("and the batch size",)),
+        ({"batch_size": (8, 16)}, "these cells say of the batch size holds at this rate", ("more of it", "of accumulation")),
+        ({"accum": (1, 2), "batch_size": (8, 16)}, "say of accumulation and the batch size holds", ()),
+        ({"accum": (1, 2), "batch_size": (16,), "batch_size_is": "effective-batch"}, "only the arithmetic is split", ()),
+        ({"batch_size": (16,), "batch_size_is": "effective-batch"}, "% of the samples images.", ("only the arithmetic",)),
     ],
 )
 def test_accumulation_is_explained_only_where_it_varies(tmp_path, axes, said, unsaid):
-    lines = " ".join(sweeps.defaults_in_words(planned(tmp_path, axes), forecasts.Forecast()))
+    lines = " ".join(explain_defaults(planned(tmp_path, **axes), forecasts.Forecast()))
     assert said in lines
     assert not [words for words in unsaid if words in lines]

@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 from launch import command, environment, qtablate, rows, running, tables, wait_until
+from settings import config
 
-from qtablate.data.sources import Sources
+from qtablate.config import RunConfig
 from qtablate.execute.events import Event
-from qtablate.grid import Grid
 from qtablate.records import of_cell
-from qtablate.store import Store
-from qtablate.sweep import sweep as sweeps
+from qtablate.sweep import run as runs
+from qtablate.sweep.plan import make_plan
+from qtablate.sweep.run import SweepEvent
 
-SMALL = ["--samples", "64", "--items", "3", "--tokens", "0,4", "--accum", "1,2", "--seeds", "1"]
+SMALL = ["--samples", "64", "--items-per-task", "3", "--tokens", "0,4", "--accum", "1,2", "--seeds", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def finished(cache, tmp_path_factory) -> Path:
 def test_files_and_columns(finished):
     sweep = json.loads((finished / "sweep.json").read_text())
     assert len(sweep["cells"]) == 4
-    assert (sweep["sources"]["items_a_task"], sweep["sources"]["items_seed"]) == (3, 0)
+    assert (sweep["config"]["data"]["items_per_task"], sweep["config"]["data"]["items_seed"]) == (3, 0)
     cells = rows(finished / "cells.csv", ())
     wanted = [
         "key",
@@ -134,11 +135,11 @@ def test_killed_and_resumed_equals_uninterrupted(finished, cache, tmp_path):
 
 def test_a_cell_that_was_killed_in_training_goes_on_at_its_last_checkpoint(cache, tmp_path):
     """Property 12 of accumulation for whole cells: the same files as without a kill."""
-    words = ["--samples", "640", "--items", "3", "--tokens", "4", "--accum", "2", "--seeds", "1"]
+    words = ["--samples", "640", "--items-per-task", "3", "--tokens", "4", "--accum", "2", "--seeds", "1"]
     whole = qtablate(cache, "sweep", *words, "--out", str(tmp_path / "whole"))
     assert whole.returncode == 0, whole.stdout + whole.stderr
     env = os.environ | {"QTABLATE_CACHE": str(cache)}
-    killed = command("sweep", *words, "--save-every", "0.0001", "--out", str(tmp_path / "killed"))
+    killed = command("sweep", *words, "--checkpoint-minutes", "0.0001", "--out", str(tmp_path / "killed"))
     process = subprocess.Popen(killed, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(2400):
         kept = list((tmp_path / "killed").rglob("checkpoint.pt"))
@@ -169,7 +170,20 @@ def test_a_cell_that_was_killed_in_training_goes_on_at_its_last_checkpoint(cache
 
 def test_axes_of_accumulation_from_the_command_to_the_report(cache, tmp_path):
     out = tmp_path / "r"
-    words = ["--samples", "64", "--items", "3", "--tokens", "4", "--accum", "1,2", "--batch-size", "8,16", "--seeds", "1"]
+    words = [
+        "--samples",
+        "64",
+        "--items-per-task",
+        "3",
+        "--tokens",
+        "4",
+        "--accum",
+        "1,2",
+        "--batch-size",
+        "8,16",
+        "--seeds",
+        "1",
+    ]
     axes = ["--loss-norm", "tokens,micro_mean", "--lr-scaling", "none,sqrt", "--controls", "blind"]
     done = qtablate(cache, "sweep", *words, *axes, "--out", str(out))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -197,15 +211,28 @@ def test_axes_of_accumulation_from_the_command_to_the_report(cache, tmp_path):
 )
 def test_a_budget_is_held_across_conditions(cache, tmp_path, budget, column, amounts):
     out = tmp_path / "r"
-    words = ["--items", "3", "--samples", "64", "--tokens", "0", "--accum", "1,2", "--seeds", "1", "--controls", "blind"]
+    words = [
+        "--items-per-task",
+        "3",
+        "--samples",
+        "64",
+        "--tokens",
+        "0",
+        "--accum",
+        "1,2",
+        "--seeds",
+        "1",
+        "--controls",
+        "blind",
+    ]
     done = qtablate(cache, "sweep", *words, "--budget", *budget.split(), "--out", str(out))
     assert done.returncode == 0, done.stdout + done.stderr
     held = {int(row[column]) for row in rows(out / "cells.csv")}
     assert held == amounts if amounts else (len(held) == 1 and 500 <= held.pop() < 600)
-    assert f"Held: {budget.split()[1]}" in done.stderr.replace("optimizer ", "").replace("supervised ", "")
+    assert f"Budget: {budget.split()[1]}" in done.stderr.replace("optimizer ", "").replace("supervised ", "")
     both = qtablate(cache, "sweep", *words, "--budget", "samples", "32", "--out", str(out))
     assert both.returncode == 2
-    assert "--budget samples 32 and --samples 64 say two things" in both.stderr
+    assert "--budget samples 32 and --samples 64 differ" in both.stderr
 
 
 def test_interrupt_says_how_to_go_on(cache, tmp_path):
@@ -220,30 +247,40 @@ def test_interrupt_says_how_to_go_on(cache, tmp_path):
 
 
 def test_a_cell_that_takes_too_long_is_a_failed_cell_and_its_checkpoint_stays(tmp_path, monkeypatch):
-    sources = Sources("nano")
-    recipe = sweeps.recipe_for(sources, 16, 0.0, None, 0.2, None, False, ("blind",), False, 0, "fp32", False, ("likelihood",))
-    grid = Grid((0,), (1, 2), (8,), (1,), ("mixed",), ("normal",), "micro-batch")
-    planned = sweeps.plan(Store(tmp_path / "r"), sources, grid, recipe, tmp_path / "cache", 1)
-    slow, quick = (cell.key for cell in planned.cells)
-    kept = planned.store.cell_file(slow, "checkpoint.pt")
+    monkeypatch.setenv("QTABLATE_CACHE", str(tmp_path / "cache"))
+    plan = make_plan(config(accum=(1, 2), samples=16, jobs=1, out=tmp_path / "r", cell_timeout=1.5))
+    slow, quick = (cell.key for cell in plan.cells)
+    kept = plan.store.cell_file(slow, "checkpoint.pt")
 
-    def run_jobs(function, jobs, workers, processes_per_job, timeout):
+    def run_jobs(function, jobs, workers, processes_per_job=1, timeout=None):
         for key, job in jobs:
-            planned.store.write_record(of_cell(job.cell, "running"))
-            kept.touch()
-            late = Event(key, "failed", error=f"it took more than {timeout:g} s")
+            if function.endswith("run_cell"):
+                plan.store.write_record(of_cell(job.cell, "running"))
+                kept.touch()
+            late = Event(key, "failed", error=f"it took more than {timeout} s")
             yield late if key == slow else Event(key, "done")
 
-    monkeypatch.setattr(sweeps, "run_jobs", run_jobs)
-    assert [event.kind for event in sweeps.execute(planned, 90.0)] == ["failed", "done"]
-    record = planned.store.read_record(slow)
-    assert (record.status, record.error) == ("failed", "it took more than 90 s")
-    assert planned.store.read_record(quick).status == "running"
+    monkeypatch.setattr(runs, "run_jobs", run_jobs)
+    events: list[SweepEvent] = []
+    runs.run_plan(plan, events.append)
+    assert [one.event.kind for one in events if one.stage == "cells" and one.event] == ["failed", "done"]
+    assert [(one.stage, one.kind) for one in events if one.kind != "job"] == [
+        ("features", "begun"),
+        ("features", "ended"),
+        ("cells", "begun"),
+        ("cells", "ended"),
+    ]
+    record = plan.store.read_record(slow)
+    assert (record.status, record.error) == ("failed", "it took more than 90.0 s")
+    assert plan.store.read_record(quick).status == "running"
     assert kept.exists()
-    assert sweeps.save_within(10, None) == 10
-    assert sweeps.save_within(10, 6) == 2  # or it would never get on
-    assert sweeps.save_within(1, 60) == 1
-    assert sweeps.save_within(0, 60) == 0
+
+
+@pytest.mark.parametrize(
+    ("minutes", "timeout", "seconds"), [(10, None, 600), (10, 6, 120), (1, 60, 60), (0, 60, None), (0, None, None)]
+)
+def test_a_cell_is_saved_at_least_twice_before_it_is_ended(minutes, timeout, seconds):
+    assert RunConfig(checkpoint_minutes=minutes, cell_timeout=timeout).checkpoint_seconds == seconds  # or it never gets on
 
 
 def test_a_failed_cell_keeps_its_traceback_and_the_others_go_on(finished, cache, tmp_path):
@@ -270,7 +307,20 @@ def test_a_failed_cell_keeps_its_traceback_and_the_others_go_on(finished, cache,
 def test_a_diverging_level_fails_alone_and_tables_alone_are_on_stdout(cache, tmp_path):
     """Its probe fails too, which is a line in the plan."""
     out = tmp_path / "r"
-    words = ["--samples", "64", "--items", "3", "--tokens", "4", "--accum", "1", "--seeds", "1", "--extra-lr", "1,1e30"]
+    words = [
+        "--samples",
+        "64",
+        "--items-per-task",
+        "3",
+        "--tokens",
+        "4",
+        "--accum",
+        "1",
+        "--seeds",
+        "1",
+        "--extra-lr",
+        "1,1e30",
+    ]
     done = qtablate(cache, "sweep", *words, "--controls", "blind", "--out", str(out))
     assert done.returncode == 1, done.stdout + done.stderr
     found = {float(row["extra_lr"]): row["status"] for row in rows(out / "cells.csv")}
@@ -294,7 +344,7 @@ def test_two_ranks_give_the_cell_of_one(finished, cache, tmp_path):
     out = tmp_path / "r"
     lost, key = (row["key"] for row in rows(finished / "cells.csv") if row["extra_num_query_tokens"] == "4")
     (out / "cells" / lost / "train.csv").mkdir(parents=True)
-    done = qtablate(cache, "sweep", *SMALL[:4], "--tokens", "4", *SMALL[6:], "--ranks", "2", "--out", str(out))
+    done = qtablate(cache, "sweep", *SMALL[:4], "--tokens", "4", *SMALL[6:], "--processes-per-cell", "2", "--out", str(out))
     assert done.returncode == 1, done.stdout + done.stderr
     assert "each by 2 processes on 64 samples" in done.stderr
     assert "the gradient's noise is not measured" in done.stderr
@@ -316,7 +366,7 @@ def test_two_ranks_give_the_cell_of_one(finished, cache, tmp_path):
 def test_what_was_left_out_is_still_said_when_the_cache_is_gone(tmp_path):
     """Which clips cannot be decoded is known from the cache; the cells that left them out are never run again."""
     folder, cache = tmp_path / "b", tmp_path / "cache"
-    assert qtablate(cache, "bench", "export", str(folder), "--items", "2").returncode == 0
+    assert qtablate(cache, "bench", "export", str(folder), "--items-per-task", "2").returncode == 0
     broken = sorted((folder / "video").iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:200])
     words = ["sweep", "--bench", f"mvbench:{folder}", "--samples", "16", "--tokens", "0", "--accum", "1", "--seeds", "1"]
@@ -335,7 +385,7 @@ def test_what_was_left_out_is_still_said_when_the_cache_is_gone(tmp_path):
 def test_several_scorers_and_a_task_whose_clips_are_gone(tmp_path):
     """All answers are read in every way; what is left out is said in the table of tasks."""
     folder, cache = tmp_path / "b", tmp_path / "cache"
-    assert qtablate(cache, "bench", "export", str(folder), "--items", "2").returncode == 0
+    assert qtablate(cache, "bench", "export", str(folder), "--items-per-task", "2").returncode == 0
     entries = json.loads((folder / "json" / "moving_count.json").read_text())
     gone = [entry | {"video": f"gone{n}.mp4"} for n, entry in enumerate(entries)]
     (folder / "json" / "fine_grained_pose.json").write_text(json.dumps(gone))
@@ -359,22 +409,31 @@ def test_several_scorers_and_a_task_whose_clips_are_gone(tmp_path):
 
 def test_too_many_bad_samples_stop_a_sweep(tmp_path):
     folder, cache = tmp_path / "b", tmp_path / "cache"
-    assert qtablate(cache, "bench", "export", str(folder), "--items", "1").returncode == 0
+    assert qtablate(cache, "bench", "export", str(folder), "--items-per-task", "1").returncode == 0
     clips = sorted((folder / "video").iterdir())
     for clip in clips[:2]:
         clip.write_bytes(clip.read_bytes()[:300])
     samples = [{"video": clip.name, "QA": [{"q": "What moves?", "a": "a disc"}]} for clip in clips[:10]]
     samples[9]["video"] = "gone.mp4"
     (tmp_path / "t.json").write_text(json.dumps(samples))
-    words = ["sweep", "--train", str(tmp_path / "t.json"), "--media-root", str(folder / "video"), "--samples", "16", "--items"]
+    words = [
+        "sweep",
+        "--train",
+        str(tmp_path / "t.json"),
+        "--media-root",
+        str(folder / "video"),
+        "--samples",
+        "16",
+        "--items-per-task",
+    ]
     words += ["1", "--tokens", "0", "--accum", "1", "--seeds", "1", "--controls", "blind", "--out", str(tmp_path / "r")]
     done = qtablate(cache, *words)
     assert done.returncode == 2
     message = done.stderr.replace("\n", " ")
-    assert "3 of 10 training samples cannot be used, more than --max-bad 0.1 allows: sample 9: missing video" in message
+    assert "3 of 10 training samples cannot be used, more than --max-invalid 0.1 allows: sample 9: missing video" in message
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "r").glob("cells/*"))
-    done = qtablate(cache, *words, "--max-bad", "0.3")
+    done = qtablate(cache, *words, "--max-invalid", "0.3")
     assert done.returncode == 0, done.stdout + done.stderr
     problems = json.loads((tmp_path / "r/sweep.json").read_text())["problems"]
     assert sorted(one["of"] for one in problems) == ["sample"] * 3
@@ -382,9 +441,9 @@ def test_too_many_bad_samples_stop_a_sweep(tmp_path):
 
 def test_twelve_kinds_of_broken_input_are_counted_and_change_no_other_answer(tmp_path):
     folder, cache = tmp_path / "b", tmp_path / "cache"
-    assert qtablate(cache, "bench", "export", str(folder), "--items", "1").returncode == 0
+    assert qtablate(cache, "bench", "export", str(folder), "--items-per-task", "1").returncode == 0
     words = ["sweep", "--bench", f"mvbench:{folder}", "--samples", "16", "--tokens", "0", "--accum", "1", "--seeds", "1"]
-    words += ["--controls", "blind", "--max-bad", "0.5"]
+    words += ["--controls", "blind", "--max-invalid", "0.5"]
     assert qtablate(cache, *words, "--out", str(tmp_path / "clean")).returncode == 0
     good = json.loads((folder / "json" / "moving_count.json").read_text())[0]
     video = folder / "video"

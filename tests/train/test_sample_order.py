@@ -1,17 +1,19 @@
 """Which samples in which order: by sample, whatever the micro-batch and the window (property 10 of accumulation.md)."""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
 import pytest
+from settings import config, settings
 
+from qtablate import grid
+from qtablate.axes import Condition
 from qtablate.cell.sample_order import sample_order, training_samples
 from qtablate.datatypes import IMAGE, VIDEO, Sample
 from qtablate.errors import DataError
-from qtablate.grid import Cell, Condition, Fingerprints, Grid, Recipe
+from qtablate.grid import Cell, Fingerprints
 from qtablate.prompts.registry import FORMATS
 from qtablate.prompts.types import IGNORE
 from qtablate.train.sample_order import SampleOrder, media_order
@@ -25,15 +27,14 @@ def samples(videos: int, images: int) -> list[Sample]:
 
 
 def cells(mixing: str, hold: str, accum: Sequence[int], batches: Sequence[int], budget: int = 96) -> list[Cell]:
-    recipe = Recipe(budget, 0.25, 1e-3, 0.0, 0.0, 0.0, (0.9, 0.999), None, False, 64)
-    grid = Grid((0,), tuple(accum), tuple(batches), (5,), (mixing,), ("normal",), hold)
-    return grid.cells(recipe, Fingerprints("", "", ""))
+    axes = config(accum=tuple(accum), batch_size=tuple(batches), seeds=(5,), mixing=(mixing,), batch_size_is=hold).grid
+    return grid.cells(axes, settings(samples=budget), lambda _: Fingerprints("", "", ""), 8)
 
 
 def windows(cell: Cell, of: Sequence[Sample] = (), tell: Callable[[Sample], str] = attrgetter("id")) -> list[list[list[str]]]:
     """Windows of micro-batches of ids, cut as a loop would cut them."""
-    recipe, condition = cell.recipe, cell.condition
-    plan = media_order(sample_order(cell), recipe.samples)
+    shared, condition = cell.settings, cell.condition
+    plan = media_order(sample_order(cell), shared.samples)
     ids = [tell(sample) for sample in order(of or samples(50, 20), plan, cell.seed)]
     size, accum = condition.micro_batch_size, condition.accumulate_grad_batches
     micro = [ids[start : start + size] for start in range(0, len(ids), size)]
@@ -184,36 +185,32 @@ def test_aligned_blocks_give_every_window_the_stated_share_to_within_a_block(acc
     assert len(mixes) > 2  # not so where the order is random
 
 
-def budgeted(size, recipe, samples, count, mixing="mixed", accum=1, micro=4):
+def budgeted(size, samples, count, mixing="mixed", accum=1, micro=4):
     condition = Condition(0, accum, micro, mixing, "none")
-    cell = Cell(condition, 3, micro, dataclasses.replace(recipe, **size), Fingerprints("m", "t", "b"))
+    cell = Cell(condition, 3, micro, settings(**{"samples": 40, **size}), Fingerprints("m", "t", "b"))
     return training_samples(cell, samples, {}, count)
 
 
 def test_a_budget_of_tokens_ends_with_the_sample_that_reaches_it():
     some = [Sample(str(n), IMAGE if n % 4 == 0 else VIDEO, f"clip{n}", (("q", "a"),)) for n in range(40)]
     count = {sample.id: 3 + int(sample.id) % 5 for sample in some}
-    recipe = Recipe(40, 0.25, 1e-3, 0.0, 0.0, 0.0, (0.9, 0.999), None, False, 64)
     for wanted in (90, 150, 199, 200, 1000):  # the last needs epochs
         size = {"budget": "tokens", "budget_size": wanted}
-        found = budgeted(size, recipe, some, lambda sample: count[sample.id])
+        found = budgeted(size, some, lambda sample: count[sample.id])
         total = sum(count[sample.id] for sample in found)
         assert total >= wanted > total - count[found[-1].id]
-        assert found == budgeted(size, recipe, some, lambda sample: count[sample.id], accum=4)
+        assert found == budgeted(size, some, lambda sample: count[sample.id], accum=4)
     with pytest.raises(DataError, match=r"tokens 10 is reached by \d samples, less than one window of 16"):
-        budgeted({"budget": "tokens", "budget_size": 10}, recipe, some, lambda sample: count[sample.id], accum=4)
+        budgeted({"budget": "tokens", "budget_size": 10}, some, lambda sample: count[sample.id], accum=4)
     with pytest.raises(DataError, match="no supervised token"):
-        budgeted(size, recipe, some, lambda _: 0)
+        budgeted(size, some, lambda _: 0)
 
 
 def test_a_budget_of_steps_gives_every_condition_as_many():
     some = [Sample(str(n), VIDEO, f"clip{n}", (("q", "a"),)) for n in range(40)]
-    recipe = Recipe(40, 0.0, 1e-3, 0.0, 0.0, 0.0, (0.9, 0.999), None, False, 64, budget="steps", budget_size=9)
-    assert [len(budgeted({}, recipe, some, None, accum=accum, micro=micro)) for accum, micro in ((1, 4), (3, 4), (2, 1))] == [
-        36,
-        108,
-        18,
-    ]
+    size = {"image_ratio": 0.0, "budget": "steps", "budget_size": 9}
+    found = [len(budgeted(size, some, None, accum=accum, micro=micro)) for accum, micro in ((1, 4), (3, 4), (2, 1))]
+    assert found == [36, 108, 18]
 
 
 PAIRS = tuple((f"q{n}", f"a{n}") for n in range(5))

@@ -15,19 +15,16 @@ import numpy as np
 import pytest
 import torch
 from launch import wait_until
+from settings import config, run
 
-from qtablate.cell.jobs import CellJob
-from qtablate.cell.run import compute_features, run_cell
+from qtablate.cell.features import compute_features
 from qtablate.data.export import write_mp4
-from qtablate.data.sources import Sources
 from qtablate.datatypes import VIDEO
 from qtablate.errors import BadMedia, DataError, QtablateError
 from qtablate.execute.events import Progress
-from qtablate.grid import Grid
 from qtablate.interrupts import SIGNALS
 from qtablate.model.cache import retryable_chunks
-from qtablate.store import Store
-from qtablate.sweep.sweep import Sweep, feature_jobs, plan, recipe_for, refuse_bad, settled
+from qtablate.sweep.plan import SweepPlan, make_plan
 from qtablate.video import isolated
 from qtablate.video.frames import Clip, TimeSpan, read_clip
 from qtablate.video.isolated import DECODE_TIMEOUT, DECODER_CRASHED, SECONDS, run_isolated
@@ -191,22 +188,13 @@ class Folder:
         if isolated._reader:
             isolated._reader.end()  # it has read the environment
 
-    def plan(self, cache: str, out: str) -> Sweep:
-        sources = Sources("nano", f"mvbench:{self.root}", f"{self.root}/train.json", f"{self.root}/video")
-        recipe = recipe_for(sources, 8, 0.0, None, 0.2, None, False, ("blind",), False, 0, "fp32", False, ("likelihood",))
-        grid = Grid((0,), (1,), (8,), (1,), ("mixed",), ("normal",), "micro-batch")
-        return plan(Store(self.root / out), sources, grid, recipe, self.root / cache / "features", 1)
+    def plan(self, cache: str, out: str) -> SweepPlan:
+        files = {"bench": f"mvbench:{self.root}", "train": f"{self.root}/train.json", "media_root": f"{self.root}/video"}
+        return make_plan(config(**files, samples=8, jobs=1, out=self.root / out), self.root / cache / "features")
 
-    def sweep(self, cache: str, out: str) -> Sweep:
+    def sweep(self, cache: str, out: str) -> SweepPlan:
         """As `qtablate sweep` does it, in this process."""
-        planned = self.plan(cache, out)
-        for _, job in feature_jobs(planned):
-            compute_features(job, lambda _: None)
-        refuse_bad(planned)
-        planned = settled(planned)
-        [cell] = planned.cells
-        run_cell(CellJob(cell, planned.sources, planned.store.root, planned.training, planned.benchmark), lambda _: None)
-        return planned
+        return run(self.plan(cache, out))
 
     def qtablate(self, cache: str, *words: str) -> str:
         env = os.environ | {"QTABLATE_CACHE": str(self.root / cache)}
@@ -231,25 +219,25 @@ def folder(tmp_path, monkeypatch):
 def test_a_clip_that_hangs_is_left_out_by_name_and_changes_nothing_else(folder, tmp_path):
     whole = folder.sweep("whole", "whole_r")
     [key] = [cell.key for cell in whole.cells]
-    answers, every = folder.answers("whole_r", key), whole.benchmark.read()
+    answers, every = folder.answers("whole_r", key), whole.inputs[8].benchmark.read()
 
     folder.hang("2.mp4")
     asked = ["--bench", f"mvbench:{tmp_path}", "--train", f"{tmp_path}/train.json", "--media-root", f"{tmp_path}/video"]
     grid = ["--samples", "8", "--tokens", "0", "--accum", "1", "--seeds", "1", "--controls", "blind", "--jobs", "1"]
-    grid += ["--max-bad", "0.2"]
+    grid += ["--max-invalid", "0.2"]
     folder.qtablate("hung", "sweep", *asked, *grid, "--out", f"{tmp_path}/r")
     sweep = json.loads((tmp_path / "r" / "sweep.json").read_text())
     [problem], [first] = sweep["problems"], [cell["key"] for cell in sweep["cells"]]
     assert (problem["of"], problem["kind"], problem["subject"]) == ("item", DECODE_TIMEOUT, "asked-0002")
     assert (problem["detail"], sweep["items"]) == (f"{tmp_path}/video/2.mp4: not read in 2 s", 4)
     assert "qtablate cache --retry" in (tmp_path / "r" / "report.md").read_text()
-    others = dataclasses.replace(whole.benchmark, folder=tmp_path / "hung" / "features").read()
+    others = dataclasses.replace(whole.inputs[8].benchmark, folder=tmp_path / "hung" / "features").read()
     assert others.keys() == every.keys() - {"2.mp4"}
     assert all(torch.equal(one, every[name]) for name, one in others.items())
     assert folder.answers("r", first) == [row for row in answers if row[1] != "asked-0002"]
 
     folder.hang("")  # the machine is well again; what was found stays until somebody asks for another try
-    assert [one.stem for one in retryable_chunks(tmp_path / "hung" / "features")] == [whole.benchmark.chunks[0][0]]
+    assert [one.stem for one in retryable_chunks(tmp_path / "hung" / "features")] == [whole.inputs[8].benchmark.chunks[0][0]]
     assert "Removed 1 files" in folder.qtablate("hung", "cache", "--retry")
     assert [cell.key for cell in folder.sweep("hung", "r").cells] == [key]
     assert first != key  # what was run without the clip is not taken for what is run with it
@@ -259,7 +247,7 @@ def test_a_clip_that_hangs_is_left_out_by_name_and_changes_nothing_else(folder, 
 def test_each_clip_that_is_decoded_is_told_of(folder):
     """A chunk of long ones takes minutes, in which its worker is not silent."""
     heard: list[Progress] = []
-    for _, job in feature_jobs(folder.plan("cache", "r")):
+    for _, job in folder.plan("cache", "r").feature_jobs():
         compute_features(job, heard.append)
     assert heard == [Progress("features", n + 1, total) for total in (3, 5) for n in range(total)]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from qtablate.axes import told
+from qtablate.axes import show_level
 from qtablate.report.contrasts import CORRECT_LEVELS, INTERACTION, MAIN, SIMPLE
 from qtablate.report.effects import ALL
 from qtablate.report.labels import AXIS_LABELS
@@ -77,11 +77,11 @@ def _contrast_note(contrasts: pd.DataFrame, rows: Sequence[Sequence[str]]) -> st
 
 def comparison_label(row: Row) -> str:
     """Name what a contrast compares: `extra tokens 32 - 0`."""
-    label = f"{AXIS_LABELS[row['axis']]} {told(row['axis'], row['level'])} - {told(row['axis'], row['baseline'])}"
+    label = f"{AXIS_LABELS[row['axis']]} {show_level(row['axis'], row['level'])} - {show_level(row['axis'], row['baseline'])}"
     if row["kind"] != INTERACTION:
         return label
-    other = f"{AXIS_LABELS[row['other_axis']]} {told(row['other_axis'], row['other_level'])}"
-    return f"({label}) at {other} - at {told(row['other_axis'], row['other_baseline'])}"
+    other = f"{AXIS_LABELS[row['other_axis']]} {show_level(row['other_axis'], row['other_level'])}"
+    return f"({label}) at {other} - at {show_level(row['other_axis'], row['other_baseline'])}"
 
 
 def fixed_levels_label(row: Row) -> str:

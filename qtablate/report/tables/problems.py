@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from qtablate.records import LeftOut
 from qtablate.report.labels import axis_labels, level_labels, shown_axes
 from qtablate.report.rows import records_of
 from qtablate.store import DAMAGED
@@ -49,7 +50,7 @@ def failure_table(cells: pd.DataFrame) -> Table | None:
     return Table("Failed or damaged cells", columns, rows, note, left=1)
 
 
-def left_out_table(problems: Sequence[dict[str, str]], examples: int = 3) -> Table | None:
+def left_out_table(problems: Sequence[LeftOut], examples: int = 3) -> Table | None:
     """Return a row per kind of problem because of which data were left out, with examples by name; None without any.
 
     Args:
@@ -60,9 +61,9 @@ def left_out_table(problems: Sequence[dict[str, str]], examples: int = 3) -> Tab
         return None
     kinds: dict[str, list[str]] = {}
     for problem in problems:
-        kinds.setdefault(problem["kind"], []).append(f"{problem['subject']}: {problem['detail']}")
+        kinds.setdefault(problem.kind, []).append(f"{problem.subject}: {problem.detail}")
     rows = tuple((kind, str(len(texts)), "\n".join(texts[:examples])) for kind, texts in kinds.items())
-    of = [problem.get("of", "item") for problem in problems]
+    of = [problem.of for problem in problems]
     counts = [
         f"{count} {what}"
         for count, what in (

@@ -1,0 +1,246 @@
+"""`qtablate sweep`: run a grid, or show its plan."""
+
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.live import Live
+
+from qtablate.cli import console as consoles
+from qtablate.cli.console import console, say
+from qtablate.cli.options import Given, flags, with_settings
+from qtablate.cli.progress import ProgressDisplay
+from qtablate.cli.report import show_report
+from qtablate.config import SMOKE, SweepConfig, validate_config
+from qtablate.durations import format_duration
+from qtablate.errors import ConfigError
+from qtablate.interrupts import Stopped
+
+if TYPE_CHECKING:
+    from qtablate.execute.events import Event
+    from qtablate.store import Store
+    from qtablate.sweep.estimate import Events
+    from qtablate.sweep.forecast import Forecast
+    from qtablate.sweep.plan import SweepPlan
+    from qtablate.sweep.run import SweepEvent
+
+
+@with_settings()
+def sweep(
+    given: Given,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; options on the command line win.")] = None,
+    save_config: Annotated[Path | None, typer.Option(help="Write all settings to this YAML file, for --config.")] = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="The ablation that CI runs: tokens 0,8, accum 1,2; a few minutes on two cores.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the time it would take; run nothing.")] = False,
+) -> None:
+    """Train and evaluate every cell of a grid, and report; finished cells are never run again."""
+    from qtablate.sweep.plan import make_plan
+    from qtablate.sweep.run import run_plan
+
+    settings = read_settings(given, config, smoke)
+    if save_config:
+        _save(settings, save_config)
+    plan = make_plan(settings)
+    screen, progress = console(), console(stderr=True)
+    if dry_run:
+        expected = _show_plan(screen, plan, progress)
+        raise typer.Exit(int(bool(expected.failed) and not expected.probes))
+    with plan.store.locked():
+        if not plan.to_run():
+            progress.print(f"All {len(plan.cells)} cells of {plan.store.root} are finished; nothing to run.")
+        display = _SweepDisplay(progress, plan)
+        try:
+            plan = run_plan(plan, display)
+        except Stopped as stop:
+            raise _stopped(progress, display.plan, stop) from None
+        finally:
+            display.close()
+    try:
+        show_report(screen, plan.store)
+    except Stopped as stop:
+        raise _stopped(progress, plan, stop) from None
+    failed = len(plan.to_run())
+    if failed:
+        progress.print(f"{failed} of {len(plan.cells)} cells failed; the same command tries them again.", style="red")
+        raise typer.Exit(1)
+    if smoke:
+        _check_smoke(screen, plan)
+
+
+def read_settings(given: Given, file: Path | None, smoke: bool = False) -> SweepConfig:
+    """The configuration of a YAML file, with what stands on the command line in its place. Raises ConfigError."""
+    from qtablate.data.userfiles import read_yaml
+
+    values: Mapping[str, Any] = {}
+    if smoke:
+        _check_smoke_options(given, file)
+        values = SMOKE
+    elif file:
+        values = read_yaml(file, "--config: ", "a YAML file of settings") or {}
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"--config: {file} should hold settings by section: {', '.join(SweepConfig.model_fields)}")
+    merged = {section: dict(inner) if isinstance(inner, Mapping) else inner for section, inner in values.items()}
+    for (section, name), value in given.items():
+        inner = merged.setdefault(section, {})
+        if isinstance(inner, dict):  # else validation says what is wrong with the file
+            inner[name] = value
+    return validate_config(merged, flags(given), str(file or ""))
+
+
+def _check_smoke_options(given: Given, file: Path | None) -> None:
+    fixed = [flags(given)["grid", name] for name in SMOKE["grid"] if ("grid", name) in given]
+    if fixed:
+        raise ConfigError(f"--smoke has a grid of its own: leave out {', '.join(fixed)}, or leave out --smoke")
+    if ("train", "budget") in given:
+        raise ConfigError("--smoke has a budget of its own: leave out --budget, or leave out --smoke")
+    if file:
+        raise ConfigError("--smoke has settings of its own: leave out --config, or leave out --smoke")
+
+
+def _save(settings: SweepConfig, path: Path) -> None:
+    from qtablate.files import write_text
+
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"--save-config: {path} cannot be written: expected the name of a file in an existing folder")
+    text = yaml.safe_dump(settings.to_dict(), sort_keys=False, default_flow_style=None, width=120)
+    write_text(path, f"# qtablate sweep --config {path.name}\n{text}")
+
+
+def _check_smoke(screen: Console, plan: "SweepPlan") -> None:
+    """Exit with code 1 unless every cell scores above its blind control."""
+    from qtablate.grid import cell_names
+    from qtablate.sweep.run import not_above_blind
+
+    names = cell_names(plan.cells)
+    gains = not_above_blind(plan)
+    for one in gains:
+        gain = f"{100 * one.gain:.1f} ± {100 * one.stderr:.1f}"
+        screen.print(f"{names[one.key]}: not above its blind control (gain {gain})", style="red")
+    if gains:
+        raise typer.Exit(1)
+    screen.print("Smoke ablation passed: every cell finished and scores above its blind control by two standard errors.")
+
+
+class _SweepDisplay:
+    """Shows the events of a sweep as they come: a live display in a terminal, plain lines elsewhere."""
+
+    def __init__(self, screen: Console, plan: "SweepPlan") -> None:
+        self.plan = plan
+        """As the last event has it."""
+        self._screen = screen
+        self._board: ProgressDisplay | None = None
+        self._live: Live | None = None
+        self._printed = 0.0
+
+    def __call__(self, event: "SweepEvent") -> None:
+        self.plan = event.plan
+        if event.kind == "begun":
+            self._begin(event)
+        elif event.kind == "ended":
+            self.close()
+        elif event.event:
+            self._show(event.event)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._live:
+            self._live.stop()
+        self._live = None
+
+    def _begin(self, event: "SweepEvent") -> None:
+        if event.stage == "cells":
+            _show_plan(self._screen, event.plan, self._screen)
+        title, workers = {
+            "features": ("Frozen visual features", event.plan.processes),
+            "cells": ("Cells", event.plan.workers),
+        }[event.stage]
+        self._board, self._printed = ProgressDisplay(title, event.jobs or {}, workers), time.monotonic()
+        if self._screen.is_terminal:
+            self._live = Live(self._board.renderable(), console=self._screen, refresh_per_second=4, transient=True)
+            self._live.start()
+
+    def _show(self, event: "Event") -> None:
+        board = self._board
+        if board is None:
+            return
+        board.take(event)
+        outcome = _outcome(self.plan.store, event.key) if event.kind == "done" else ""
+        if self._live:
+            self._live.update(board.renderable(), refresh=event.kind != "progress")
+            if event.kind in ("done", "failed", "notice"):
+                self._live.console.print(board.line(event, outcome))
+        elif event.kind in ("done", "failed", "notice", "silent"):
+            self._screen.print(board.line(event, outcome), soft_wrap=True)
+        elif time.monotonic() - self._printed > consoles.STATUS_SECONDS:
+            self._printed = time.monotonic()
+            for line in board.status_lines():
+                self._screen.print(line, soft_wrap=True)
+
+
+def _outcome(store: "Store", key: str) -> str:
+    """What a job came to; a job without a record, such as one that computes features, is just done."""
+    record = store.read_record(key)
+    if not record or not record.figures:
+        return "done"
+    figures = record.figures
+    loss = "no supervised token" if figures["train_loss"] is None else f"loss {figures['train_loss']:.3f}"
+    seconds = figures["train_seconds"] + figures["eval_seconds"] + figures["control_seconds"]
+    return (
+        f"accuracy {100 * figures['accuracy']['value']:.1f} %, blind {100 * figures['controls']['blind']['value']:.1f} %, "
+        f"{loss}, {format_duration(seconds)}"
+    )
+
+
+def _stopped(screen: Console, plan: "SweepPlan", stop: Stopped) -> typer.Exit:
+    """Say what a stopped sweep keeps and how it goes on; what to raise is returned."""
+    done = len(plan.cells) - len(plan.to_run())
+    screen.print(f"\nStopped: {done} of {len(plan.cells)} cells are finished and kept in {plan.store.root}.")
+    say(screen, "Go on with the same command: " + " ".join(["qtablate", *sys.argv[1:]]))
+    return typer.Exit(stop.code)
+
+
+def _show_plan(screen: Console, plan: "SweepPlan", progress: Console) -> "Forecast":
+    """Probe, shown on `progress`, and show the plan on `screen`."""
+    from qtablate.sweep.describe import explain_defaults, plan_table
+    from qtablate.sweep.estimate import estimate
+
+    expected = estimate(plan, partial(_follow_probes, progress))
+    screen.print(plan_table(plan, expected).rich(screen.width))
+    for line in expected.warnings():
+        say(screen, line, "red")
+    for line in explain_defaults(plan, expected):
+        say(screen, line)
+    return expected
+
+
+def _follow_probes(screen: Console, events: "Events", total: int) -> "Events":
+    """Pass on the events of probes and show them: a spinner in a terminal, elsewhere a line at the start and some later."""
+    title = f"Timing a few micro-batches of {total} condition{'s' * (total != 1)}"
+    board = ProgressDisplay(title, {}, 1)
+    if not screen.is_terminal:
+        screen.print(f"{title}, one at a time")
+    printed = time.monotonic()
+    with screen.status(title) if screen.is_terminal else nullcontext() as status:
+        for event in events:
+            board.labels.setdefault(event.key, event.key)
+            if event.text:
+                screen.print(f"{event.key}: {event.text}", soft_wrap=True)
+            else:
+                board.take(event)
+            if status:
+                running = ", ".join(map(str.strip, board.status_lines()))
+                status.update(f"Timing micro-batches, {min(board.over + 1, total)} of {total}: {running}")
+            elif time.monotonic() - printed > consoles.STATUS_SECONDS:
+                printed = time.monotonic()
+                for line in board.status_lines():
+                    screen.print(line, soft_wrap=True)
+            yield event

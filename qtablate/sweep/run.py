@@ -1,0 +1,152 @@
+"""Run a sweep from a configuration to its results. The command line, the tests and the examples all call `run_sweep`.
+
+This module never imports torch: processes that need it are started by the executor.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from qtablate.config import SweepConfig
+from qtablate.errors import QtablateError
+from qtablate.execute.events import Event
+from qtablate.execute.local import run_jobs
+from qtablate.grid import cell_names
+from qtablate.interrupts import Stopped
+from qtablate.model.cache import limit_bytes, prune
+from qtablate.records import of_cell
+from qtablate.sweep.plan import SweepPlan, make_plan
+from qtablate.sweep.write import write_sweep_file
+
+if TYPE_CHECKING:
+    from qtablate.report.results import Results
+
+
+@dataclass(frozen=True, slots=True)
+class SweepEvent:
+    """What happens while a sweep runs."""
+
+    stage: Literal["features", "cells"]
+    kind: Literal["begun", "job", "ended"]
+    """A stage begins, something happened to one of its jobs, a stage has ended. A stage without jobs does not begin."""
+    plan: SweepPlan
+    """As it stands: which clips can be decoded is known only after the features, and decides which cells there are."""
+    event: Event | None = None
+    """Of a `job`: what happened to which."""
+    jobs: dict[str, str] | None = None
+    """Of a stage that begins: the names of its jobs, by key."""
+
+
+OnEvent = Callable[[SweepEvent], None]
+
+
+def run_sweep(config: SweepConfig, on_event: OnEvent | None = None) -> "Results":
+    """Plan a sweep, compute features, train and score every cell that is not finished, and write all tables.
+
+    A cell that fails is recorded as failed and stops no other: see the column `status` of `Results.cells`. The same call tries
+    it again, and leaves finished cells as they are.
+
+    Args:
+        config: what to run; `SweepConfig()` is the default sweep of the command line.
+        on_event: called with each SweepEvent as it happens, in this thread.
+
+    Returns:
+        The results folder as pandas frames.
+
+    Raises:
+        ConfigError, DataError, ModelError: the configuration cannot be run, or a source cannot be used.
+        StoreError: the results folder cannot be written, or another sweep writes to it.
+    """
+    from qtablate.report.results import load
+
+    plan = make_plan(config)
+    with plan.store.locked():
+        run_plan(plan, on_event)
+    return load(plan.store.root)
+
+
+def run_plan(plan: SweepPlan, on_event: OnEvent | None = None) -> SweepPlan:
+    """Run a plan in its folder, which the caller holds locked. The plan as it was run is returned: which clips cannot be
+    decoded is known only on the way."""
+    notify = on_event or (lambda _: None)
+    write_sweep_file(plan)
+    if not plan.to_run():
+        return plan
+    try:
+        _compute_features(plan, notify)
+        plan.check_invalid_share()
+        plan = plan.rekeyed()
+        for files in plan.feature_files():
+            files.mark_used()
+        _run_cells(plan, notify)
+    except Stopped:
+        write_sweep_file(plan)
+        raise
+    write_sweep_file(plan)
+    return plan
+
+
+def _compute_features(plan: SweepPlan, notify: OnEvent) -> None:
+    """Compute what is missing, after making room for it: what no sweep used for long goes first, nothing of this one."""
+    jobs = plan.feature_jobs()
+    if not jobs:
+        return
+    own = [stem for files in plan.feature_files() for stem, _ in files.chunks]
+    prune(next(iter(plan.feature_files())).folder, limit_bytes(), own)
+    failures: list[Event] = []
+    notify(SweepEvent("features", "begun", plan, jobs={key: key for key, _ in jobs}))
+    with closing(run_jobs("qtablate.cell.features:compute_features", jobs, plan.processes)) as events:
+        for event in events:
+            failures += [event] if event.kind == "failed" else []
+            notify(SweepEvent("features", "job", plan, event))
+    notify(SweepEvent("features", "ended", plan))
+    if failures:
+        raise QtablateError(f"{failures[0].key} failed: {failures[0].error}\n{failures[0].traceback}")
+
+
+def _run_cells(plan: SweepPlan, notify: OnEvent) -> None:
+    """Run every cell that is not finished. A job that dies, or exceeds the time limit, leaves a failed record."""
+    cells = {cell.key: cell for cell in plan.to_run()}
+    if not cells:
+        return
+    notify(SweepEvent("cells", "begun", plan, jobs=cell_names(list(cells.values()))))
+    for key in cells:
+        plan.store.discard_damaged(key)
+    run = plan.config.run
+    jobs = [(key, plan.cell_job(cell)) for key, cell in cells.items()]
+    events = run_jobs(
+        "qtablate.cell.run:run_cell", jobs, plan.workers, run.processes_per_cell, timeout=run.cell_timeout_seconds
+    )
+    with closing(events):
+        for event in events:
+            if event.kind == "failed" and plan.store.finished(event.key):
+                event = Event(event.key, "done")  # it was ended, or died, after its last word to the disk
+            elif event.kind == "failed":
+                record = plan.store.read_record(event.key)
+                if record is None or record.status != "failed":
+                    failed = of_cell(cells[event.key], "failed", error=event.error, traceback=event.traceback)
+                    plan.store.write_record(failed)
+            notify(SweepEvent("cells", "job", plan, event))
+    notify(SweepEvent("cells", "ended", plan))
+
+
+@dataclass(frozen=True, slots=True)
+class BlindGain:
+    """How far a cell scores above its blind control."""
+
+    key: str
+    gain: float
+    stderr: float
+
+
+def not_above_blind(plan: SweepPlan) -> list[BlindGain]:
+    """Cells whose gain over the blind control is not above two standard errors."""
+    out = []
+    for cell in plan.cells:
+        record = plan.store.read_record(cell.key)
+        gain = record.figures["visual_gain"] if record and record.figures else {"value": None, "stderr": None}
+        found = BlindGain(cell.key, gain["value"] or 0.0, gain["stderr"] or 0.0)
+        if found.gain <= 2 * found.stderr:
+            out.append(found)
+    return out

@@ -1,0 +1,61 @@
+"""Write sweep.json and the tables of a sweep."""
+
+import dataclasses
+import os
+import platform
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from qtablate.errors import StoreError
+from qtablate.grid import RECORD_SCHEMA, reference_batch
+from qtablate.model.directory import base_scores
+from qtablate.records import Host, LeftOut, PlannedCell, SweepFile
+from qtablate.report.folder import validate_overwrite
+from qtablate.report.frames import write_tables
+from qtablate.versions import versions
+
+if TYPE_CHECKING:
+    from qtablate.sweep.plan import SweepPlan
+
+
+def write_sweep_file(plan: "SweepPlan") -> None:
+    """Write sweep.json, then every table that the cells on disk allow. Raises StoreError where that would replace the only
+    trace of other finished cells, or cannot be written."""
+    validate_overwrite(plan.store, {cell.key for cell in plan.cells})
+    prints = plan.cells[0].fingerprints
+    problems, items = _left_out(plan)
+    plan.store.write_sweep(
+        SweepFile(
+            schema=RECORD_SCHEMA,
+            config=plan.config,
+            settings=plan.settings,
+            reference_batch=reference_batch(plan.config.grid),
+            fingerprints=prints,
+            num_query_tokens=plan.model_config["num_query_tokens"],
+            base_accuracy=base_scores(plan.config.data.model, prints.benchmark),
+            items=items,
+            cells=tuple(PlannedCell(cell.key, cell.seed, dataclasses.asdict(cell.condition)) for cell in plan.cells),
+            problems=problems,
+            versions=versions(),
+            host=Host(platform.machine(), os.cpu_count() or 1, platform.python_version(), plan.config.run.processes_per_cell),
+        )
+    )
+    write_tables(plan.store)
+
+
+def _left_out(plan: "SweepPlan") -> tuple[tuple[LeftOut, ...], int]:
+    """Everything that is left out of the score, and how many items remain.
+
+    Which clips cannot be decoded is known from the cached features. Where that cache was deleted after the cells were run, an
+    earlier sweep.json of the same data and model still says it.
+    """
+    if plan.chunks_missing():
+        with suppress(StoreError):
+            before = plan.store.read_sweep()
+            if before.fingerprints == plan.cells[0].fingerprints:
+                return before.problems, before.items
+    items = plan.undecodable_items()
+    of_items = [LeftOut("item", **dataclasses.asdict(one)) for one in (*plan.contents.item_problems, *items)]
+    clips = (*plan.contents.sample_problems, *plan.undecodable_training_clips())
+    of_samples = [LeftOut("sample", **dataclasses.asdict(one)) for one in clips]
+    return (*of_items, *of_samples), plan.contents.n_items - len(items)
