@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from launch import alive, running, wait_until
 
-from qtablate.cli.progress import Board
+from qtablate.cli.progress import ProgressDisplay
 from qtablate.execute import worker, worker_group
 from qtablate.execute.events import Event, Progress
 from qtablate.execute.local import cores, default_workers, gpus, run_jobs
@@ -256,7 +256,7 @@ def test_a_notice_is_never_dropped_and_is_a_line(work):
     events = list(run_jobs(work, [("a", "notice")], 1))
     assert [event.text for event in events if event.kind == "notice"] == [f"line {n}" for n in range(20)]
     assert sum(event.kind == "progress" for event in events) < 20  # as one of many reports is
-    board = Board("Cells", {"a": "tokens 0, seed 1"}, 1)
+    board = ProgressDisplay("Cells", {"a": "tokens 0, seed 1"}, 1)
     for event in events:
         board.take(event)
     assert board.done == 1
@@ -383,7 +383,7 @@ class Dead:
 
 def test_a_job_that_says_nothing_is_named_once_until_it_is_heard_again(work, tmp_path):
     kinds: list[str] = []
-    board = Board("Cells", {"a": "tokens 32, accum 1, seed 1"}, 1)
+    board = ProgressDisplay("Cells", {"a": "tokens 32, accum 1, seed 1"}, 1)
     for event in run_jobs(work, [("a", tmp_path / "go")], 1, silent_after=1.0):
         board.take(event)
         kinds.append(event.kind)
