@@ -69,7 +69,10 @@ COLUMNS = {
 }
 OTHER_COLUMNS = {
     "nano/token_curve.csv": {"low": "ci_low", "high": "ci_high"},
-    "audit/nano.csv": {"what": "gradient", "against": "reference", "figure": "metric", "allowed": "tolerance"},
+    "nano/single_frame.csv": {"se": "stderr"},
+    "nano/text_only.csv": {"se": "stderr"},
+    "nano/tasks.csv": {},
+    "statistics/calibration.csv": {"detectable": "mde", "found": "power"},
 }
 """By path below the results: tables that studies made."""
 LEVELS = {
@@ -129,6 +132,13 @@ WORDS: tuple[tuple[str, str], ...] = (
     (r"(?<=\| )first that do \| named(?= \|)", "min sufficient | state"),
     (r"(?<=\| )first steps \| all steps(?= \|)", "early loss diff | loss diff"),
     (r"(?<=\| minus 8 x 1 \| )low \| high(?= \|)|(?<=\| minus_none \| )low \| high(?= \|)", "ci_low | ci_high"),
+    (r"(?<=\| )se(?= \|)", "stderr"),
+    (r"(?<=\| )detectable \| found(?= \|)", "mde | power"),
+    (
+        r"- detectable, found: the difference called detectable \(median of 200 grids\), and how often it was found; 80 % is "
+        r"promised\.",
+        "- mde, power: the minimum detectable effect (median of 200 grids), and the share that found it; 80 % is promised.",
+    ),
     # notes
     (r"; held: (\w+ \w+) a cell,", r"; budget: \1 per cell,"),
     (r"; hold (micro-batch|effective-batch);", r"; fixed: \1;"),
@@ -282,14 +292,13 @@ def rename_files(folder: Path) -> None:
 def rename_columns(folder: Path) -> None:
     """Give columns and levels of all known CSV files their new names."""
     for path in folder.rglob("*.csv"):
-        columns = OTHER_COLUMNS.get(path.relative_to(folder).as_posix(), COLUMNS if path.name in TABLES else None)
-        if columns is not None and not is_study(path, folder):
+        if columns := columns_of(path.relative_to(folder)):
             _rewrite(path, lambda text, columns=columns: renamed_table(text, columns))
 
 
-def is_study(path: Path, folder: Path) -> bool:
-    """Whether a table has the name of a sweep's but was made by a study: nano/tasks.csv."""
-    return path.relative_to(folder).as_posix() == "nano/tasks.csv"
+def columns_of(path: Path) -> Mapping[str, str]:
+    """Old -> new names of the columns of a CSV file, given by its path below the results; empty for an unknown file."""
+    return OTHER_COLUMNS.get(path.as_posix(), COLUMNS if path.name in TABLES else {})
 
 
 def renamed_table(text: str, columns: Mapping[str, str]) -> str:

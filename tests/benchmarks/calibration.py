@@ -126,7 +126,7 @@ def power(design: Design, runs: int, seed: int) -> dict[str, float]:
     found = 0
     for _ in range(runs):
         found += contrasts(*answers(replace(design, effect=effect), random))[-1].p < ALPHA
-    return {"detectable": effect, "found": found / runs}
+    return {"mde": effect, "power": found / runs}
 
 
 def main() -> None:
@@ -161,7 +161,7 @@ def described(table: pd.DataFrame, runs: int) -> str:
   bootstrap over clips and seeds; of a paired t-test that takes items for independent and seeds for fixed.
 - width: median width of the report's interval, in points.
 - family: how often any condition is said to differ from the first when none does, without and with Holm's adjustment.
-- detectable, found: the difference called detectable (median of 200 grids), and how often it was found; 80 % is promised.
+- mde, power: the minimum detectable effect (median of 200 grids), and the share that found it; 80 % is promised.
 
 {markdown(shown, 1)}"""
 

@@ -233,7 +233,7 @@ def table(items: Sequence[Item], each: Sequence[NDArray[np.bool_]], every: NDArr
                 "n": len(scored),
                 "chance": chance,
                 "one frame": one,
-                "se": math.sqrt(one * (100 - one) / len(scored)),
+                "stderr": math.sqrt(one * (100 - one) / len(scored)),
                 "frame": best,
                 "all frames": all_frames,
                 "bound": chance + (100 - chance) / 2,

@@ -180,7 +180,7 @@ def table(texts: str, items: Sequence[Item], right: NDArray[np.bool_]) -> pd.Dat
                 "chance": 100 * chance.mean(),
                 "reader": 100 * right[mine].mean(),
                 "difference": difference,
-                "se": error,
+                "stderr": error,
                 "entropy": entropy([items[n] for n in mine]),
                 "verdict": verdict,
             }
