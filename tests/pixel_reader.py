@@ -221,7 +221,7 @@ class PixelReader:
                     for b in (whole[0], whole[-1])
                 ]
                 spread.append(ends[1] - ends[0])
-        if not any(spread):  # things at the edge alone: fewer dots are in view before a camera that is near
+        if not any(spread):  # objects at the edge only: a near camera shows fewer dots
             floors = [np.unique(self.packed[frame], return_counts=True)[1].max() for frame in (0, -1)]
             spread = [floors[1] - floors[0]]
         spread = np.array(spread)

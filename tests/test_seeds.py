@@ -1,4 +1,4 @@
-"""Streams are named: the same everywhere, different from each other, and fair."""
+"""Random streams: reproducible, different from each other, and uniform."""
 
 import hashlib
 import itertools
@@ -15,7 +15,7 @@ from qtablate.seeds import Rng, derive
 PARTS = ("world/eval/video/7", 3, None, (1, "a"))
 
 
-def unfairness(drawn: Iterable[object], outcomes: int) -> float:
+def nonuniformity(drawn: Iterable[object], outcomes: int) -> float:
     """Chi-square statistic against equal shares, in standard deviations above its mean."""
     counts = Counter(drawn)
     expected = counts.total() / outcomes
@@ -24,8 +24,8 @@ def unfairness(drawn: Iterable[object], outcomes: int) -> float:
     return (chi - (outcomes - 1)) / (2 * (outcomes - 1)) ** 0.5
 
 
-def test_unfairness_notices_a_loaded_die():
-    assert unfairness([0] * 300 + [1] * 200, 2) > 5
+def test_nonuniformity_detects_unequal_shares():
+    assert nonuniformity([0] * 300 + [1] * 200, 2) > 5
 
 
 def test_derive_is_the_first_63_bits_of_a_sha256():
@@ -33,7 +33,7 @@ def test_derive_is_the_first_63_bits_of_a_sha256():
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "1234"])
-def test_derive_and_dice_are_the_same_in_another_process(hash_seed):
+def test_derive_and_rng_are_the_same_in_another_process(hash_seed):
     code = (
         "from qtablate.seeds import Rng, derive\n"
         f"parts = {PARTS!r}\n"
@@ -55,22 +55,22 @@ def test_derive_differs_by_every_part_and_fits_63_bits():
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 10])
-def test_below_is_uniform(n):
+def test_randrange_is_uniform(n):
     rng = Rng("below", n)
     drawn = [rng.randrange(n) for _ in range(6000)]
     assert set(drawn) == set(range(n))
-    assert n == 1 or unfairness(drawn, n) < 4
+    assert n == 1 or nonuniformity(drawn, n) < 4
 
 
-def test_pick_is_uniform():
+def test_choice_is_uniform():
     rng = Rng("pick")
-    assert unfairness([rng.choice("abcde") for _ in range(5000)], 5) < 4
+    assert nonuniformity([rng.choice("abcde") for _ in range(5000)], 5) < 4
 
 
-def test_shuffled_is_uniform_over_permutations_and_leaves_its_argument_alone():
+def test_shuffled_is_uniform_over_permutations_and_keeps_its_argument():
     rng, options = Rng("shuffled"), ["a", "b", "c", "d"]
     drawn = [tuple(rng.shuffled(options)) for _ in range(12_000)]
-    assert unfairness(drawn, 24) < 4
+    assert nonuniformity(drawn, 24) < 4
     assert options == ["a", "b", "c", "d"]
 
 
@@ -78,22 +78,22 @@ def test_sample_is_uniform_over_ordered_draws_without_repetition():
     rng = Rng("sample")
     drawn = [tuple(rng.sample("abcd", 2)) for _ in range(6000)]
     assert all(a != b for a, b in drawn)
-    assert unfairness(drawn, 12) < 4
+    assert nonuniformity(drawn, 12) < 4
 
 
 def test_first_draws_of_neighbouring_streams_are_uniform_too():
-    """Clips are streams named by a running number, so it is the first draw over streams that decides a benchmark."""
-    assert unfairness([Rng("clip", number).randrange(8) for number in range(8000)], 8) < 4
+    """Clips are streams named by a running number, so a benchmark depends on first draws over streams."""
+    assert nonuniformity([Rng("clip", number).randrange(8) for number in range(8000)], 8) < 4
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.1, 0.5, 1.0])
-def test_chance_happens_as_often_as_it_says(probability):
+def test_bernoulli_is_true_as_often_as_its_probability(probability):
     rng, n = Rng("chance", probability), 10_000
     share = sum(rng.bernoulli(probability) for _ in range(n)) / n
     assert abs(share - probability) <= 4 * (probability * (1 - probability) / n) ** 0.5
 
 
-def test_streams_of_other_names_differ_and_of_the_same_name_agree():
+def test_streams_agree_by_name_and_differ_otherwise():
     def draws(*parts: object) -> list[int]:
         rng = Rng(*parts)
         return [rng.randrange(1000) for _ in range(50)]

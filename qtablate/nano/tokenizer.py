@@ -5,6 +5,7 @@ the same file, and text from outside of the world (a real question, for example)
 """
 
 from collections.abc import Iterable
+from functools import cache
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -20,7 +21,8 @@ SPECIAL = ("<s>", "</s>", "<video>", "</video>", "<image>", "</image>", "<q>", "
 """Special tokens; their ids are their positions."""
 
 
-def world_words() -> list[str]:
+@cache
+def world_words() -> tuple[str, ...]:
     """Return every word and punctuation mark of the world's questions, options and captions, sorted."""
     texts = [CAPTION_QUESTION]
     for number in range(3000):
@@ -31,7 +33,7 @@ def world_words() -> list[str]:
         for question in image_questions(scene, rng) if is_image else questions(scene, rng):
             texts += [question.text, *question.options]
     splitter = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    return sorted({word for text in set(texts) for word, _ in splitter.pre_tokenize_str(text.lower())})
+    return tuple(sorted({word for text in set(texts) for word, _ in splitter.pre_tokenize_str(text.lower())}))
 
 
 def build(words: Iterable[str]) -> PreTrainedTokenizerFast:

@@ -1,4 +1,4 @@
-"""Muon does what PyTorch's does, and what it says."""
+"""Muon agrees with torch.optim.Muon and orthogonalizes its updates."""
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from qtablate.nano.muon import Muon, orthogonalize
 SHAPES = [(96, 96), (192, 96), (96, 192)]
 
 
-def test_the_same_as_pytorchs_but_for_bf16():
+def test_muon_equals_torch_muon_up_to_bf16_rounding():
     generator = torch.Generator().manual_seed(1)
     mine = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES for _ in range(2)]
-    theirs = [nn.Parameter(one.detach().clone()) for one in mine]
-    before = [one.detach().clone() for one in mine]
+    theirs = [nn.Parameter(p.detach().clone()) for p in mine]
+    before = [p.detach().clone() for p in mine]
     ours, reference = Muon(mine, lr=0.02, weight_decay=0.1), torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1)
     for _ in range(4):
         for a, b in zip(mine, theirs, strict=True):
@@ -30,8 +30,8 @@ def test_the_same_as_pytorchs_but_for_bf16():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_singular_values_go_to_about_one_and_vectors_stay(shape):
-    """Five steps of the quintic bring them between .65 and 1.25, whatever the size of the gradient."""
+def test_orthogonalize_moves_singular_values_to_one_and_keeps_vectors(shape):
+    """Five iterations bring them between .65 and 1.25, whatever the norm of the gradient."""
     matrix = 1e-3 * torch.randn(3, *shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
     inner = u.mT @ orthogonalize(matrix) @ vh.mT  # diagonal: the same singular vectors
@@ -42,7 +42,7 @@ def test_singular_values_go_to_about_one_and_vectors_stay(shape):
     assert values.max() < 1.25
 
 
-def test_a_parameter_without_a_gradient_stays():
+def test_parameter_without_a_gradient_is_unchanged():
     with_gradient, without = (nn.Parameter(torch.ones(4, 4)) for _ in range(2))
     with_gradient.grad = torch.eye(4)
     Muon([with_gradient, without], lr=0.1).step()

@@ -1,4 +1,4 @@
-"""The benchmark made of the world: items, balance, what text alone gives away, and splits that do not meet."""
+"""The procedural benchmark: items, balanced answers, no bias in texts, and disjoint splits."""
 
 import hashlib
 import itertools
@@ -23,7 +23,7 @@ from qtablate.world.scene import OPPOSITE
 
 SMALL, DEFAULT = WorldBench(24), WorldBench()
 LARGE = {level: WorldBench(320 if level == "normal" else 160, level) for level in LEVELS}
-TOLD = {level: WorldBench(bench.items_per_task // 2, level, split="train") for level, bench in LARGE.items()}
+OTHER_SPLIT = {level: WorldBench(bench.items_per_task // 2, level, split="train") for level, bench in LARGE.items()}
 
 
 def of_task(bench: WorldBench, task: str) -> list[Item]:
@@ -34,8 +34,8 @@ def gold(item: Item) -> str:
     return item.options[item.answer]
 
 
-def test_mvbenchs_twenty_tasks_in_its_order():
-    """The names are told here as MVBench's own notebook lists them."""
+def test_twenty_tasks_in_the_order_of_mvbench():
+    """The names are written out as in MVBench's own notebook."""
     names = (
         "action_sequence action_prediction action_antonym fine_grained_action unexpected_action object_existence "
         "object_interaction object_shuffle moving_direction action_localization scene_transition action_count moving_count "
@@ -46,13 +46,13 @@ def test_mvbenchs_twenty_tasks_in_its_order():
     assert list(dict.fromkeys(item.task for item in DEFAULT.items)) == names.split()
 
 
-def test_the_default_benchmark_has_two_thousand_items_or_more():
+def test_default_benchmark_has_at_least_two_thousand_items():
     assert len(DEFAULT.items) >= 2000
     assert set(Counter(item.task for item in DEFAULT.items).values()) == {len(DEFAULT.items) // 20}
 
 
 @pytest.mark.parametrize("level", ["easy", "normal", "hard"])
-def test_each_level_has_every_task_in_clips_of_its_own(level):
+def test_each_level_has_every_task_and_its_own_clips(level):
     bench = WorldBench(10, level)
     assert Counter(item.task for item in bench.items) == dict.fromkeys(TASKS, 10)
     assert {tuple(clip.split("/")[:4]) for clip in bench.clips()} == {("world", level, "eval", "video")}
@@ -67,23 +67,23 @@ def test_levels_differ_in_their_clips_and_items():
     assert [item.clip for item in WorldBench(10).items] == [item.clip for item in made[list(LEVELS).index("normal")].items]
 
 
-def test_every_task_has_as_many_items_as_asked_and_ids_are_unique():
+def test_every_task_has_items_per_task_items_and_ids_are_unique():
     assert Counter(item.task for item in SMALL.items) == dict.fromkeys(TASKS, 24)
     assert len({item.id for item in SMALL.items}) == len(SMALL.items)
 
 
-def test_several_items_a_clip_of_different_tasks():
+def test_clips_have_several_items_of_different_tasks():
     clips = defaultdict(list)
     for item in DEFAULT.items:
         clips[item.clip].append(item.task)
-    # few tasks ask about one story, so that most clips cannot have four
+    # few tasks ask about one scenario, so most clips have fewer than four items
     assert sum(map(len, clips.values())) / len(clips) > 1.5
     assert max(map(len, clips.values())) == ITEMS_PER_CLIP
     assert all(len(set(tasks)) == len(tasks) for tasks in clips.values())
     assert set(clips) == set(DEFAULT.clips())
 
 
-def test_an_id_names_the_same_item_in_a_benchmark_of_any_size():
+def test_ids_name_the_same_items_in_benchmarks_of_any_size():
     larger = {item.id: item for item in LARGE["normal"].items}
     shared = [item for item in SMALL.items if item.id in larger]
     assert len(shared) > 0.5 * len(SMALL.items)
@@ -97,12 +97,12 @@ def test_same_items_in_another_process():
     assert out.strip() == str(SMALL.items)
 
 
-def test_the_fingerprint_of_the_default_benchmark_stays():
+def test_fingerprint_of_the_default_benchmark_is_unchanged():
     """The keys of all finished cells contain it: it may change with the clips or the texts only."""
     assert DEFAULT.fingerprint == "4e9ae65a96fa9e6b"
 
 
-def test_fingerprints_tell_benchmarks_and_splits_apart():
+def test_fingerprints_of_benchmarks_and_splits_differ():
     made = [
         SMALL,
         WorldBench(8),
@@ -152,7 +152,7 @@ def test_golds_are_balanced_where_answers_are_few(task):
 
 
 def entropy(items: Iterable[Item], answers: Sequence[str] = ()) -> float:
-    """Of the gold texts, as a share of what it is when all answers (those that occur, or those named) are as frequent."""
+    """Entropy of the gold texts as a share of that of equally frequent answers (those that occur, or `answers`)."""
     counts = Counter(map(gold, items))
     shares = [count / counts.total() for count in counts.values()]
     return -sum(share * math.log(share) for share in shares) / math.log(len(answers) or len(counts))
@@ -160,22 +160,22 @@ def entropy(items: Iterable[Item], answers: Sequence[str] = ()) -> float:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_gold_texts_are_close_to_uniform(level):
-    """Where answers are few, all are equally frequent but for rounding; elsewhere those that occur are nearly so, as far as
-    so few draws from up to 48 answers can be."""
+    """Tasks with few answers have them equally often except for rounding. Other tasks come as close as so few draws from up to
+    48 answers can."""
     found = {task: entropy(of_task(LARGE[level], task), TASKS[task].answers) for task in TASKS}
     print(*(f"{task} {share:.3f}" for task, share in found.items()), sep="\n")  # pytest -rP shows it
     assert min(found[task] for task in FEW) >= 0.99
     assert min(found.values()) >= 0.93
 
 
-def test_the_entropy_finds_answers_that_are_not_balanced():
+def test_entropy_detects_unbalanced_answers():
     golds = [Item(str(n), "t", "c", "q", ("yes", "no"), int(n % 4 == 0)) for n in range(100)]
     assert entropy(golds) < 0.82
     assert entropy(golds[:4] * 2, ("yes", "no", "perhaps")) < 0.6
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_every_task_that_always_shows_the_same_options_is_balanced(level):
+def test_tasks_with_constant_options_are_balanced(level):
     for task in TASKS:
         shown = {frozenset(item.options) for item in of_task(LARGE[level], task)}
         if len(shown) == 1:
@@ -184,7 +184,7 @@ def test_every_task_that_always_shows_the_same_options_is_balanced(level):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_gold_position_is_uniform(task):
-    """In all levels together, for each number of options. The bound is passed by chance once in ten thousand times."""
+    """Over all levels, for each number of options. By chance the bound is exceeded once in ten thousand times."""
     sizes = defaultdict(Counter)
     for bench in LARGE.values():
         for item in of_task(bench, task):
@@ -200,22 +200,22 @@ NAME = re.compile(r"\w+ (square|disc|triangle|cross|figure|[TLHXUE])\b")
 
 
 def features(item: Item, option: str) -> list[tuple[str, ...]]:
-    """From general to special; the middle one is the question without the name of the thing."""
+    """Features from general to specific; the middle one is the question without the name of the object."""
     return [(option,), (NAME.sub("it", item.question), option), (item.question, option)]
 
 
 def blind_score(train: Iterable[Item], test: Iterable[Item]) -> float:
-    """Standard errors above chance of a reader who knows only texts: which option, for this question, used to be gold."""
-    shown, right = Counter(), Counter()
+    """Standard errors above chance of a reader of texts that knows which option was gold for this question in `train`."""
+    shown, correct = Counter(), Counter()
     for item in train:
         for option in item.options:
             shown.update(features(item, option))
-            right.update(features(item, option) if option == gold(item) else ())
+            correct.update(features(item, option) if option == gold(item) else ())
 
     def belief(item: Item, option: str) -> float:
         rate = 0.3
         for feature in features(item, option):  # what is seldom seen falls back on the more general
-            rate = (right[feature] + 10 * rate) / (shown[feature] + 10)
+            rate = (correct[feature] + 10 * rate) / (shown[feature] + 10)
         return rate
 
     hits = chance = variance = 0.0
@@ -229,18 +229,18 @@ def blind_score(train: Iterable[Item], test: Iterable[Item]) -> float:
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("task", TASKS)
-def test_a_reader_of_texts_stays_at_chance(task, level):
-    """Who has read the questions of another split: halves of one set would share what is frequent by chance."""
-    assert blind_score(of_task(TOLD[level], task), of_task(LARGE[level], task)) < 3.5
+def test_reader_of_texts_is_at_chance(task, level):
+    """The reader has learned from another split: halves of one split would share what is frequent by chance."""
+    assert blind_score(of_task(OTHER_SPLIT[level], task), of_task(LARGE[level], task)) < 3.5
 
 
-def test_the_reader_finds_a_bias_where_there_is_one():
+def test_reader_of_texts_detects_a_bias():
     items = [Item(str(n), "t", "c", "q", ("yes", "no"), int(n % 3 == 0)) for n in range(600)]
     assert blind_score(items[:300], items[300:]) > 3.5
 
 
 def relations(options: Sequence[str], separator: str) -> list[Counter[tuple[bool, ...]]]:
-    """For each option, how it stands to every other one: what an odd one out would be found by."""
+    """Relations of each option to every other one: an odd one out would differ in them."""
     split = [tuple(option.split(separator)) for option in options]
 
     def standing(mine: tuple[str, ...], other: tuple[str, ...]) -> tuple[bool, ...]:
@@ -251,7 +251,7 @@ def relations(options: Sequence[str], separator: str) -> list[Counter[tuple[bool
 
 
 @pytest.mark.parametrize(("task", "separator"), [("action_sequence", " then "), ("scene_transition", " to ")])
-def test_every_option_stands_to_the_others_as_the_gold_does(task, separator):
+def test_all_options_have_the_same_relations_to_the_others(task, separator):
     for item in of_task(LARGE["normal"], task):
         first, *rest = relations(item.options, separator)
         assert all(other == first for other in rest), item.options
@@ -261,9 +261,9 @@ WOULD = "counterfactual_inference"
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_no_option_differs_from_the_others_in_length_or_form(level):
-    """All of one number of words, and none of them in the question. What would have been is the one exception: what goes
-    needs a direction and what stays has none, see the next test."""
+def test_options_have_the_same_length_and_form(level):
+    """All options of a question have the same number of words, and none is in the question. Counterfactual questions are the
+    exception: an object that goes needs a direction, see the next test."""
     for item in LARGE[level].items:
         if item.task != WOULD:
             assert len({len(option.split()) for option in item.options}) == 1
@@ -271,8 +271,8 @@ def test_no_option_differs_from_the_others_in_length_or_form(level):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_what_would_have_been_is_to_stay_or_to_go_one_way_or_the_opposite(level):
-    """The form of the one option that differs is no hint: it is gold as often as each of the other two."""
+def test_counterfactual_options_are_to_stay_and_two_opposite_directions(level):
+    """The option of another form is no hint: it is gold as often as each of the other two."""
     items = of_task(LARGE[level], WOULD)
     for item in items:
         stays, a, b = sorted(item.options, key=lambda option: option != "stays")
@@ -286,7 +286,7 @@ def test_what_would_have_been_is_to_stay_or_to_go_one_way_or_the_opposite(level)
 COLORED = ("unexpected_action", "object_interaction", "moving_attribute", "state_change", "episodic_reasoning")
 
 
-def test_options_are_colors_alone_where_a_thing_is_asked_for():
+def test_options_are_colors_where_an_object_is_asked_for():
     for task in COLORED:
         for item in of_task(LARGE["normal"], task):
             assert set(item.options) <= set(TASKS[task].answers)
@@ -297,7 +297,7 @@ def digests(frames: Iterable[bytes]) -> set[str]:
 
 
 def test_splits_share_no_clip():
-    """Not even by chance: a clip of few parts may be drawn twice. Some hundred clips a split are enough to see it."""
+    """Not even by chance: a clip of few objects may be drawn twice. Some hundred clips per split suffice to notice it."""
     bench = DEFAULT
     evaluation = digests(bench.frames(clip).tobytes() for clip in bench.clips())
     splits = [evaluation]
@@ -315,7 +315,7 @@ def test_images_have_one_frame_and_videos_eight():
     assert [sample.medium for sample in data.samples] == ["video"] * 3 + ["image"] * 3
 
 
-def test_another_visit_of_a_clip_tells_another_conversation():
+def test_each_visit_of_a_clip_has_its_own_conversation():
     data = WorldTraining(60, 0)
     changed = sum(data.sample("video", n).pairs != data.sample("video", n, visit=1).pairs for n in range(60))
     assert changed > 30

@@ -11,7 +11,7 @@ from qtablate.world.scenarios import SCENARIOS
 
 
 def motion_words(reader: PixelReader, color: str, pushed: bool) -> str:
-    """The words for what a thing does, from the pixels; what moves where things are pushed is said to go."""
+    """Describe an object's motion from the pixels, in the words of captions. With collisions objects `go`, else they `move`."""
     motion, path = reader.motion(color), reader.path(color)
     if motion in ("appears", "vanishes"):
         return f"{motion} {TIME_WORDS[reader.events()[color]]}"
@@ -31,7 +31,7 @@ def motion_words(reader: PixelReader, color: str, pushed: bool) -> str:
         return f"goes {first} hits {hit}"
     if color == hit:
         return f"goes {reader.way(color)} after {pusher}" if reader.moves(hit) else f"stays after {pusher}"
-    # what a thing that was hit would touch with its next step holds it
+    # an object is blocked by what it would touch with its next step
     onward = np.add(reader.path(hit)[0], [4 * part for part in STEP[reader.way(pusher, 0, 1)]])
     if not (first or reader.moves(hit)) and max(abs(onward - path[0])) < 7:
         return f"stays after {hit}"
@@ -39,7 +39,7 @@ def motion_words(reader: PixelReader, color: str, pushed: bool) -> str:
 
 
 def test_captions_agree_with_the_pixels():
-    """Every thing and its deed in the order of their colours' names, the coin, the odd one, the camera and the floor."""
+    """Captions name all objects and motions by color, then the coin, the odd one out, the camera and the background."""
     for scene in question_scenes():
         reader, text = readers()[id(scene)], caption(scene)
         expected = []

@@ -1,4 +1,4 @@
-"""Dense labels say of each patch what its pixels show."""
+"""Dense labels describe what the pixels of each patch show."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def by_frame(scene: Scene) -> np.ndarray:
 
 
 def patches(clip: np.ndarray, patch: int = 8) -> np.ndarray:
-    """(frames * patches, pixels, 3), row by row, as a video encoder cuts them."""
+    """Cut a clip into patches (frames * patches, pixels, 3), row by row, as the vision encoder does."""
     out = []
     for frame in clip:
         for top in range(0, frame.shape[0], patch):
@@ -46,7 +46,7 @@ def patches(clip: np.ndarray, patch: int = 8) -> np.ndarray:
 
 
 def holds(pixels: np.ndarray, rgb: tuple[int, int, int]) -> np.ndarray:
-    """Which patches have a pixel of this colour."""
+    """Mask of patches that contain a pixel of this color."""
     return (pixels == rgb).all(axis=-1).any(axis=-1)
 
 
@@ -74,7 +74,7 @@ def test_labels_are_in_their_ranges(frames):
 
 
 def test_every_class_of_every_label_occurs():
-    """But for the times that no thing acts at: the first frame, the last one, and no blink."""
+    """Except those that cannot occur: events in the first and the last frame, and zero blinks."""
     seen = {name: set() for name in CLASSES}
     for scene in SCENES:
         labels = LABELS[id(scene)]
@@ -85,7 +85,7 @@ def test_every_class_of_every_label_occurs():
         assert seen[name] == set(range(classes)) - left_out.get(name, set()), name
 
 
-def test_a_patchs_color_is_in_its_pixels():
+def test_color_of_a_patch_is_in_its_pixels():
     colors, seen, missing = list(COLORS.values()), 0, []
     for scene in SCENES:
         values, pixels = label(LABELS[id(scene)], "colour"), patches(PIXELS[id(scene)])
@@ -97,8 +97,8 @@ def test_a_patchs_color_is_in_its_pixels():
     assert missing == []
 
 
-def test_a_patch_without_a_thing_shows_the_floor_alone():
-    """Where the camera goes, the floor has dots."""
+def test_patch_without_an_object_shows_the_floor_only():
+    """The floor has dots where the camera moves."""
     floors = list(BACKGROUNDS.values())
     for scene in SCENES:
         labels, pixels = LABELS[id(scene)], patches(PIXELS[id(scene)])
@@ -110,7 +110,7 @@ def test_a_patch_without_a_thing_shows_the_floor_alone():
             assert ((mine == floor).all(axis=-1) | (mine == dot).all(axis=-1)).all()
 
 
-def test_only_a_patch_with_a_thing_says_what_the_thing_is():
+def test_only_patches_with_an_object_have_object_labels():
     for scene in SCENES:
         labels = LABELS[id(scene)]
         other = label(labels, "thing") != 1
@@ -121,8 +121,8 @@ def test_only_a_patch_with_a_thing_says_what_the_thing_is():
             assert (label(labels, name) != IGNORE).all()
 
 
-def test_every_visible_thing_is_labelled_somewhere():
-    """Patches of two things belong to the larger part; so a thing may lose one, but seldom all."""
+def test_visible_objects_are_labeled_in_some_patch():
+    """A patch of two objects is labeled with the larger part, so that an object may lose patches, but seldom all."""
     lost = seen = 0
     for scene in SCENES:
         labels = by_frame(scene)
@@ -137,12 +137,12 @@ def test_every_visible_thing_is_labelled_somewhere():
     assert lost < 0.03 * seen
 
 
-def test_labels_of_a_thing_say_what_it_is_and_does():
+def test_object_labels_agree_with_the_log():
     known, seen = {"left": 0, "right": 1, "up": 2, "down": 3}, set()
     for scene in SCENES:
         labels = by_frame(scene)
         for number, obj in enumerate(scene.objects):
-            for frame in range(FRAMES) if scene.scenario != "cups" else ():  # they share one colour: see below
+            for frame in range(FRAMES) if scene.scenario != "cups" else ():  # cups share one color: see below
                 rows = label(labels[frame], "colour") == color_number(obj, frame)
                 expected = {
                     "first_colour": list(COLORS).index(obj.color),
@@ -170,8 +170,8 @@ def test_motions_have_distinct_class_numbers():
     assert set(GESTURES) < set(ALL_MOTIONS)
 
 
-def test_cups_are_told_by_the_coin_and_by_where_they_began_wherever_they_go():
-    """A cup on a patch's middle is told there; of what stands by nothing of the sort is told."""
+def test_cups_have_their_coin_and_origin_labels_in_every_frame():
+    """Patches centered on a cup have both labels; patches of other objects have neither."""
     cups = [scene for scene in SCENES if scene.scenario == "cups"]
     assert len(cups) > 10
     for scene in cups:
@@ -188,7 +188,7 @@ def test_cups_are_told_by_the_coin_and_by_where_they_began_wherever_they_go():
         assert (label(labels, "coin") == 1).any(axis=1).all()  # in every frame, though the coin is seen in two
 
 
-def test_the_camera_is_told_in_every_patch():
+def test_every_patch_has_the_camera_label():
     seen = set()
     for scene in SCENES:
         (value,) = set(label(LABELS[id(scene)], "camera").tolist())
@@ -197,7 +197,7 @@ def test_the_camera_is_told_in_every_patch():
     assert seen == set(range(5))
 
 
-def test_the_background_of_a_frame_and_of_the_clips_ends():
+def test_background_labels_of_the_frame_and_of_both_ends():
     code = (1 << 16, 1 << 8, 1)
     floors = {int(np.dot(rgb, code)): number for number, rgb in enumerate(BACKGROUNDS.values())}
     for scene in SCENES:
@@ -211,7 +211,7 @@ def test_the_background_of_a_frame_and_of_the_clips_ends():
         assert (label(labels, "background_last") == shown[-1]).all()
 
 
-def test_a_scene_by_hand():
+def test_labels_of_a_handmade_scene():
     """One red disc that turns, in the second patch of the second row; the floor goes from black to navy in frame 1."""
     obj = SceneObject("red", "disc", "turn", "left", "up", x=(12, 12), y=(12, 12), radius=(3, 3), visible=(True, False))
     labels = dense_labels(Scene("traffic", (obj,), "black", "navy", 1), frames=2)
@@ -244,14 +244,14 @@ def test_a_scene_by_hand():
     assert label(labels[16:], "thing").sum() == 0
 
 
-def test_a_change_by_hand():
-    """A green square becomes white in frame 1: its colour goes with the frame, its first colour does not."""
+def test_labels_of_a_handmade_color_change():
+    """A green square becomes white in frame 1: `colour` depends on the frame, `first_colour` does not."""
     obj = SceneObject(
         "green", "square", "recolor", next_color="white", event_frame=1, x=(4, 4), y=(4, 4), radius=(3, 3), visible=(True, True)
     )
     labels = dense_labels(by_hand(obj), frames=2)[::16]
-    told = {name: label(labels, name).tolist() for name in ("colour", "first_colour", "then_colour", "then_direction", "at")}
-    assert told == {
+    values = {name: label(labels, name).tolist() for name in ("colour", "first_colour", "then_colour", "then_direction", "at")}
+    assert values == {
         "colour": [1, 7],
         "first_colour": [1, 1],
         "then_colour": [7, 7],
@@ -260,12 +260,12 @@ def test_a_change_by_hand():
     }
 
 
-def test_partners_the_odd_one_and_the_camera_by_hand():
+def test_partner_odd_coin_and_camera_labels_of_a_handmade_scene():
     red = square("red", 4, motion="roll", direction="right", partner="blue")
     blue, green = square("blue", 12, motion="hit", direction="right", partner="red"), replace(square("green", 20), form="cup")
     first = dense_labels(by_hand(red, blue, green, odd_index=1, coin_index=2, camera="back"), frames=1)[:4]
-    told = {name: label(first, name).tolist() for name in ("partner", "odd", "coin", "camera")}
-    assert told == {
+    values = {name: label(first, name).tolist() for name in ("partner", "odd", "coin", "camera")}
+    assert values == {
         "partner": [2, 0, IGNORE, IGNORE],
         "odd": [0, 1, 0, IGNORE],
         "coin": [IGNORE, IGNORE, 1, IGNORE],
@@ -273,7 +273,7 @@ def test_partners_the_odd_one_and_the_camera_by_hand():
     }
 
 
-def test_a_figures_form_is_its_pose():
+def test_form_label_of_a_figure_is_its_pose():
     poses = ("down",) * 2 + ("out",) * 3 + ("up",) * 3
     obj = SceneObject("red", "figure", "raise", x=(4,) * 8, y=(4,) * 8, radius=(3,) * 8, visible=(True,) * 8, poses=poses)
     forms = [FORMS[value] for value in label(dense_labels(by_hand(obj))[::16], "form")]
@@ -291,20 +291,20 @@ def test_a_figures_form_is_its_pose():
         (20, [0, 0, 1, 0]),
     ],
 )
-def test_a_patch_that_shows_little_of_a_thing_is_not_asked_what_it_shows(x, objects):
+def test_patch_with_a_small_part_of_an_object_has_no_object_labels(x, objects):
     labels = dense_labels(by_hand(square("red", x)), frames=1)[:4]
     assert label(labels, "thing").tolist() == objects
     assert label(labels, "colour").tolist() == [0 if value == 1 else IGNORE for value in objects]
 
 
-def test_a_thing_in_four_patches_is_labelled_where_most_of_it_is():
-    """None has two fifths of it: 4 x 4 of 7 x 7 pixels in one, less in the others."""
+def test_object_in_four_patches_is_labeled_where_most_of_it_is():
+    """No patch has 40 % of it: one has 4 x 4 of 7 x 7 pixels, the others fewer."""
     labels = dense_labels(by_hand(square("red", 15, 15)), frames=1)
     assert label(labels, "thing").reshape(4, 4)[1:3, 1:3].tolist() == [[1, IGNORE], [IGNORE, IGNORE]]
 
 
 @pytest.mark.parametrize("large_first", [True, False])
-def test_a_patch_of_two_things_belongs_to_the_larger_part(large_first):
+def test_patch_of_two_objects_is_labeled_with_the_larger_part(large_first):
     """The third patch of the first row holds 7 x 5 pixels of the blue square and 7 of the red one's edge."""
     red, blue = square("red", 13), square("blue", 22)
     labels = dense_labels(by_hand(*((blue, red) if large_first else (red, blue))), frames=1)[:4]
@@ -312,19 +312,19 @@ def test_a_patch_of_two_things_belongs_to_the_larger_part(large_first):
     assert label(labels, "thing").tolist() == [0, 1, 1, IGNORE]
 
 
-def test_what_is_out_of_view_has_no_label():
-    """A disc beyond the corner: its box reaches into the picture, its pixels do not."""
+def test_object_out_of_view_has_no_label():
+    """A disc beyond the corner: its bounding box reaches into the frame, its pixels do not."""
     obj = SceneObject("red", "disc", "still", x=(-4,), y=(-4,), radius=(5,), visible=(True,))
     scene = by_hand(obj, camera="forward")
     assert (render(scene, 1) == BACKGROUNDS["black"]).all()
     assert not (label(dense_labels(scene, 1), "thing") == 1).any()
 
 
-def test_place_and_frame_count_up():
+def test_place_and_frame_labels_count_up():
     labels = LABELS[id(SCENES[0])]
     assert label(labels, "place").tolist() == list(range(16)) * FRAMES
     assert label(labels, "frame").tolist() == [frame for frame in range(FRAMES) for _ in range(16)]
 
 
-def test_these_scenes_tell_every_story():
+def test_scenes_of_these_tests_cover_every_scenario():
     assert {scene.scenario for scene in SCENES} == set(SCENARIOS)

@@ -1,4 +1,4 @@
-"""Contact sheets: one picture a task that shows clips, questions and which option is right."""
+"""Contact sheets: one picture per task with clips, questions and the gold option."""
 
 import itertools
 
@@ -23,11 +23,11 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def green(picture: np.ndarray) -> np.ndarray:
-    """Where the ink is neither black nor gray nor paper, but green."""
+    """Mask of green pixels; black, gray and white are not green."""
     return (picture[..., 1] > picture[..., 0] + 60) & (picture[..., 1] > picture[..., 2] + 40)
 
 
-def test_one_picture_a_task_in_mvbenchs_order(written):
+def test_one_picture_per_task_in_the_order_of_mvbench(written):
     directory, paths = written
     assert [path.name for path in paths] == [f"{task}.png" for task in MEDIA_ROOTS]
     assert len(paths) == 20
@@ -39,7 +39,7 @@ def test_one_picture_a_task_in_mvbenchs_order(written):
             assert image.mode == "RGB"
 
 
-def test_a_row_an_item_of_the_level_that_was_asked_for(written):
+def test_one_row_per_item_of_the_level(written):
     world = WorldBench(3, "easy")
     for path in written[1]:
         items = [item for item in world.items if item.task == path.stem]
@@ -49,7 +49,7 @@ def test_a_row_an_item_of_the_level_that_was_asked_for(written):
             assert image.width > 8 * 4 * 32
 
 
-def test_every_frame_is_shown_enlarged():
+def test_all_frames_are_enlarged():
     world = WorldBench(2)
     for item in world.items[::8]:
         picture = pixels(contact_sheet(world, [item]))
@@ -61,8 +61,8 @@ def test_every_frame_is_shown_enlarged():
             left = places[0] + 128
 
 
-def test_the_gold_option_is_green_and_no_other_ink_is():
-    """Whichever option is gold, it alone is green: the green goes to the right with its place, and nothing else changes."""
+def test_only_the_gold_option_is_green():
+    """Only the gold option is green: the green area moves to the right with its position."""
     world = WorldBench(1)
     for item in world.items:
         spans = []
@@ -80,7 +80,7 @@ def test_the_gold_option_is_green_and_no_other_ink_is():
         assert mine[:, start : end + 1].sum() == mine.sum()
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused_and_kept(tmp_path):
+def test_existing_file_is_refused_and_kept(tmp_path):
     path = tmp_path / "sheets"
     path.write_text("mine")
     with pytest.raises(DataError, match="sheets is not a folder"):
@@ -89,7 +89,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused_and_kept(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_pictures_of_an_earlier_run_are_replaced(tmp_path):
+def test_existing_pictures_are_replaced(tmp_path):
     (tmp_path / "moving_count.png").write_bytes(b"old")
     (tmp_path / "other.txt").write_text("mine")
     paths = preview(tmp_path, 1, "normal")

@@ -1,4 +1,4 @@
-"""Every answer follows from the rendered pixels alone: a reader finds it that does not know the event log."""
+"""Every answer follows from the rendered pixels: a reader without the event log finds it."""
 
 from collections import Counter
 from functools import cache
@@ -49,7 +49,7 @@ ORDERED = ("moving_direction", "action_sequence", "action_prediction", "state_ch
 
 @pytest.mark.parametrize("task", ORDERED)
 def test_answers_depend_on_the_order_of_the_frames(task):
-    """When a clip runs backwards, the reader gives another answer or none."""
+    """On the reversed clip the reader gives another answer or none."""
     other = 0
     for reader, question in of_task(task):
         try:
@@ -60,7 +60,7 @@ def test_answers_depend_on_the_order_of_the_frames(task):
 
 
 def test_counterfactual_answers_often_differ_from_what_happened():
-    """An reader that tells what a thing did, instead of what it would have done, is often wrong, and so for each answer."""
+    """A reader that reports what the object did, not what it would have done, is often wrong, for each answer."""
     wrong: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     for reader, question in of_task("counterfactual_inference"):
@@ -72,13 +72,13 @@ def test_counterfactual_answers_often_differ_from_what_happened():
 
 
 def test_last_position_of_the_coin_often_differs_from_the_first():
-    """An reader that takes the first place for the last one is often wrong."""
+    """A reader that reports the first position of the coin is often wrong."""
     stayed = [reader.coin()[0] == reader.coin()[-1] for reader, _ in of_task("object_shuffle")]
     assert 0.2 < sum(stayed) / len(stayed) < 0.62
 
 
 def test_moving_attribute_has_one_correct_option():
-    """moving_count counts things that turn as moving; here they may be a second right answer among the options."""
+    """An object that turns moves in two directions; it must not be a second correct option."""
     for reader, question in of_task("moving_attribute"):
         way = question.text.removesuffix("?").split()[-1]
         ways = {name: {reader.way(name, 0, 1), reader.way(name, -2, -1)} for name in reader.colors if reader.moves(name)}
@@ -86,7 +86,7 @@ def test_moving_attribute_has_one_correct_option():
 
 
 def test_no_object_sways_or_bounces_where_questions_ask_what_moves():
-    """Nothing sways or bounces in scenes that count what moves: whether that is moving is anybody's guess."""
+    """Whether swaying and bouncing is moving would be ambiguous."""
     for task in ("moving_count", "moving_attribute", "object_existence"):
         for reader, question in of_task(task):
             assert not {"sways", "bounces"} & {reader.motion(name) for name in reader.objects()}, question
@@ -132,7 +132,7 @@ def test_reader_finds_every_answer_about_images():
 
 
 def test_form_alone_does_not_give_image_existence_away():
-    """Asked about each form, yes and no are both right often enough that a reader who sees nothing has no use for it."""
+    """For each form, yes and no are both frequent, so that a reader without pixels gains nothing from it."""
     answers: dict[str, Counter[str]] = {}
     for question, _ in image_questions_with_readers():
         if question.task == "image_existence":

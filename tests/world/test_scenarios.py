@@ -32,10 +32,10 @@ def test_every_named_motion_form_and_color_occurs():
 
 def test_scenarios_occur_as_often_as_their_shares():
     assert sum(share for _, share in SCENARIOS.values()) == pytest.approx(1)
-    told = Counter(scene.scenario for scene in scenes())
+    counts = Counter(scene.scenario for scene in scenes())
     for scenario, (_, share) in SCENARIOS.items():
         error = (share * (1 - share) / len(scenes())) ** 0.5
-        assert abs(told[scenario] / len(scenes()) - share) < 4 * error, scenario
+        assert abs(counts[scenario] / len(scenes()) - share) < 4 * error, scenario
 
 
 def test_motions_belong_to_their_scenarios():

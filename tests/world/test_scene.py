@@ -170,7 +170,7 @@ def test_frames_contain_the_colors_of_the_log_only():
             found = set(colors_in(frame))
             dot = tuple(part + 60 for part in floor)
             assert dot not in named
-            if scene.camera:  # things may be out of view
+            if scene.camera:  # objects may be out of view
                 assert found <= {*expected, floor, dot}
             else:
                 assert found == {*expected, floor, *([COIN] if scene.coin_index is not None and number < 2 else [])}
