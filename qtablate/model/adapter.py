@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
@@ -175,7 +174,7 @@ def save_adapter(folder: Path, weights: Mapping[str, Tensor], alpha: float, drop
     if len(ranks) != 1:
         raise ModelError(f"the adapter has ranks {ranks}; one is expected")
     modules = sorted({name.split(".lora_")[0].rpartition(".")[2] for name in plain})
-    config: dict[str, Any] = {
+    config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "r": ranks[0],

@@ -3,11 +3,18 @@
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, InstructBlipQFormerConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    InstructBlipQFormerConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from qtablate.datatypes import VIDEO, Sample
 from qtablate.errors import DataError, ModelError
@@ -82,7 +89,7 @@ def assemble(vision: Path, llm: Path, out: Path, connector: ConnectorConfig) -> 
     return _describe(model, vision, llm)
 
 
-def _choose_conversation(conversation: str, tokenizer: Any) -> str:
+def _choose_conversation(conversation: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the name of the conversation format, checked with the tokenizer.
 
     Raises:
@@ -97,7 +104,11 @@ def _choose_conversation(conversation: str, tokenizer: Any) -> str:
 
 
 def _model_config(
-    vision: Any, text: Any, connector: ConnectorConfig, conversation: str, preprocessing: dict[str, Any]
+    vision: PreTrainedConfig,
+    text: PreTrainedConfig,
+    connector: ConnectorConfig,
+    conversation: str,
+    preprocessing: dict[str, list[float]],
 ) -> AssembledConfig:
     return AssembledConfig(
         vision_config=vision.to_dict(),
@@ -119,7 +130,8 @@ def _model_config(
         num_frames=vision.num_frames if vision.model_type in VIDEO_TOWERS else connector.num_frames,
         conversation=conversation,
         learning_rate=connector.learning_rate,
-        **preprocessing,
+        image_mean=preprocessing.get("image_mean"),
+        image_std=preprocessing.get("image_std"),
     )
 
 
@@ -129,7 +141,7 @@ def _describe(model: AssembledModel, vision: Path, llm: Path) -> list[str]:
     def count(*names: str) -> int:
         return sum(parameter.numel() for name in names for parameter in getattr(model, name).parameters())
 
-    config: Any = model.config
+    config = cast(AssembledConfig, model.config)
     tower, language = model.vision.config, model.language_model.config
     pixels = f"mean {config.image_mean}, deviation {config.image_std}" if config.image_mean else "CLIP's mean, none was found"
     return [
@@ -142,7 +154,7 @@ def _describe(model: AssembledModel, vision: Path, llm: Path) -> list[str]:
     ]
 
 
-def _load_tower(folder: Path) -> Any:
+def _load_tower(folder: Path) -> PreTrainedModel:
     """Load a vision tower.
 
     Raises:
@@ -154,7 +166,7 @@ def _load_tower(folder: Path) -> Any:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     tower_class: Any = getattr(transformers, TOWER_CLASSES.get(config.model_type, "AutoModel"))
     with unreadable_as_model_error(f"--vision: {folder}"):
-        tower = tower_class.from_pretrained(
+        tower: PreTrainedModel = tower_class.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
         )
     for name in ("hidden_size", "image_size"):
@@ -166,7 +178,7 @@ def _load_tower(folder: Path) -> Any:
     return tower
 
 
-def _load_language_model(source: Path) -> tuple[Any, Any]:
+def _load_language_model(source: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load (model, tokenizer) from a transformers directory or a GGUF file.
 
     Raises:

@@ -7,11 +7,10 @@ must be known, and every tensor that the model needs must be there or rightly ab
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, InstructBlipQFormerConfig, VideoMAEConfig
+from transformers import AutoConfig, AutoModelForCausalLM, InstructBlipQFormerConfig, PreTrainedConfig, VideoMAEConfig
 
 from qtablate.errors import ModelError
 from qtablate.model.adapter import DROPOUT, lora_ranks, save_adapter
@@ -112,7 +111,7 @@ def convert(files: Sequence[Path], llm: Path, out: Path, bert: Path | None, sett
     return [*checkpoint.files, *parts, *_describe(checkpoint, config, text, settings)]
 
 
-def _match_language_model(checkpoint: VideoChat2Checkpoint, llm: Path, files: Sequence[Path]) -> tuple[str, Any]:
+def _match_language_model(checkpoint: VideoChat2Checkpoint, llm: Path, files: Sequence[Path]) -> tuple[str, PreTrainedConfig]:
     """Return (variant, the language model's config), checked against one another.
 
     Raises:
@@ -134,7 +133,7 @@ def _match_language_model(checkpoint: VideoChat2Checkpoint, llm: Path, files: Se
 
 
 def _model_config(
-    checkpoint: VideoChat2Checkpoint, variant: str, text_config: dict[str, Any], text: bool, settings: ConversionSettings
+    checkpoint: VideoChat2Checkpoint, variant: str, text_config: dict[str, object], text: bool, settings: ConversionSettings
 ) -> VideoChat2Config:
     """Derive the model's configuration from the shapes of the files' tensors."""
     weights = checkpoint.weights
@@ -254,7 +253,9 @@ def _assign_weights(model: VideoChat2Model, state: dict[str, Tensor]) -> None:
         )
 
 
-def _describe(checkpoint: VideoChat2Checkpoint, config: Any, text: bool, settings: ConversionSettings) -> list[str]:
+def _describe(
+    checkpoint: VideoChat2Checkpoint, config: VideoChat2Config, text: bool, settings: ConversionSettings
+) -> list[str]:
     """Describe the model that was made, one line per part."""
     vision, qformer = config.vision_config, config.qformer_config
     extra = config.extra_num_query_tokens

@@ -44,7 +44,7 @@ class FamilySpec:
 
     model_class: str
     """module:class"""
-    defaults: Mapping[str, Any]
+    defaults: Mapping[str, bool | int | float | str]
     tokens_per_frame: bool = False
     """Whether each frame has its own visual tokens, or the whole clip shares them."""
 
@@ -53,7 +53,7 @@ class FamilySpec:
         return int((config["num_query_tokens"] + extra) * (config["num_frames"] if self.tokens_per_frame else 1))
 
 
-_DEFAULTS: dict[str, Any] = {
+_DEFAULTS: dict[str, bool | int | float | str] = {
     "num_query_tokens": 32,
     "extra_num_query_tokens": 0,
     "num_frames": 8,
@@ -153,7 +153,7 @@ def read_config(model: str) -> dict[str, Any]:
     return config
 
 
-def read_preprocessing(folder: Path) -> dict[str, Any]:
+def read_preprocessing(folder: Path) -> dict[str, list[float]]:
     """Read `image_mean` and `image_std` of a transformers directory; empty where it has none, which means CLIP's.
 
     Raises:

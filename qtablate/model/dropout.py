@@ -59,7 +59,7 @@ def disable_dropout(layer: nn.Module) -> None:
         setattr(owner, name, 0.0)
 
 
-def _dropout_rates(layer: nn.Module) -> Iterator[tuple[Any, str]]:
+def _dropout_rates(layer: nn.Module) -> Iterator[tuple[object, str]]:
     """Yield (owner, attribute) of each rate above 0 that the layer itself reads.
 
     No base class or name marks such layers, so all of these count:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
 from qtablate.data.temporal import perturb
 from qtablate.datatypes import Clips, Frames, Problem
@@ -75,6 +75,19 @@ def _crc32(path: Path) -> int:
         while block := file.read(1 << 22):
             checksum = zlib.crc32(block, checksum)
     return checksum
+
+
+class _Note(TypedDict):
+    """What is known of a chunk's array file, as json."""
+
+    problems: list[tuple[int, str, str]]
+    """(index in the chunk, kind, detail) of each clip that could not be decoded."""
+    seconds: NotRequired[dict[int, tuple[float, ...]]]
+    """Times of a clip's frames, by its index in the chunk (a string once it is read)."""
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    crc32: int
 
 
 @dataclass(frozen=True)
@@ -161,15 +174,16 @@ class FeatureFiles:
         """Return the times in seconds at which each clip's frames were sampled, for models that are told them."""
         out: dict[str, tuple[float, ...]] = {}
         for stem, names in self.chunks:
-            note = self._read_note(stem) or {}
-            out.update((names[int(index)], tuple(times)) for index, times in note.get("seconds", {}).items())
+            note = self._read_note(stem)
+            if note:
+                out.update((names[int(index)], tuple(times)) for index, times in note.get("seconds", {}).items())
         return out
 
-    def _read_note(self, stem: str) -> dict[str, Any] | None:
+    def _read_note(self, stem: str) -> _Note | None:
         """Read a chunk's note; None where it is missing or incomplete."""
         try:
             note = json.loads(self._note(stem).read_text())
-            return note if note.keys() >= {"problems", "size", "mtime_ns", "crc32"} else None
+            return cast(_Note, note) if note.keys() >= {"problems", "size", "mtime_ns", "crc32"} else None
         except (OSError, ValueError, AttributeError):
             return None
 
@@ -193,9 +207,15 @@ class FeatureFiles:
                 continue
             clip_frames[str(index)] = frames
             clip_frames |= {_tensor_name(index, control): perturb(control, name, frames) for control in self.controls}
-        self._write(stem, encode_clips(model, clip_frames), {"problems": problems} | ({"seconds": seconds} if seconds else {}))
+        self._write(stem, encode_clips(model, clip_frames), problems, seconds)
 
-    def _write(self, stem: str, arrays: "dict[str, torch.Tensor]", note: dict[str, Any]) -> None:
+    def _write(
+        self,
+        stem: str,
+        arrays: "dict[str, torch.Tensor]",
+        problems: list[tuple[int, str, str]],
+        seconds: dict[int, tuple[float, ...]],
+    ) -> None:
         """Write the arrays, then their note, with which they count as complete.
 
         Raises:
@@ -208,8 +228,10 @@ class FeatureFiles:
             with aside(self._array(stem), durable=False) as path:
                 save_file(arrays, path)
                 written = path.stat()  # of this file: another process may put its own in its place at any time
-                crc = _crc32(path)
-            note |= {"size": written.st_size, "mtime_ns": written.st_mtime_ns, "crc32": crc}
+                crc32 = _crc32(path)
+            note: _Note = {"problems": problems, "size": written.st_size, "mtime_ns": written.st_mtime_ns, "crc32": crc32}
+            if seconds:
+                note["seconds"] = seconds
             write_text(self._note(stem), json.dumps(note))
         except (OSError, SafetensorError) as error:
             raise StoreError(

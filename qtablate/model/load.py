@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from safetensors import safe_open
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from qtablate.errors import ModelError
@@ -106,7 +106,7 @@ def quiet_transformers() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a folder: tokenizer.json as it is, else what transformers makes of the older files.
 
     Raises:
@@ -114,7 +114,10 @@ def load_tokenizer(folder: Path) -> Any:
     """
     tokenizer_class = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
     with unreadable_as_model_error(f"the tokenizer in {folder}"):
-        return tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = tokenizer_class.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    return tokenizer
 
 
 def _load_qformer_tokenizer(folder: Path, config: Mapping[str, Any]) -> QFormerTokenizer | None:
