@@ -302,7 +302,7 @@ class EvalConfig(_Section):
     diagnose: Annotated[bool, Option("--diagnose", "Measure what the visual tokens hold too: rank, ablation, attention.")] = (
         False
     )
-    """Whether to measure what the visual tokens hold (evaluate/tokens.py)."""
+    """Whether to run token ablations and attention maps (evaluate/token_ablation.py, attention.py)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

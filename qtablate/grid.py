@@ -52,7 +52,7 @@ class CellSettings:
     gradient_checkpointing: bool = False
     """Whether activations are computed again in the backward pass instead of kept."""
     diagnose: bool = False
-    """Whether to measure what the visual tokens hold (evaluate/tokens.py)."""
+    """Whether to run token ablations and attention maps (evaluate/token_ablation.py, attention.py)."""
     budget: BudgetUnit = "samples"
     """What every cell has the same amount of."""
     budget_size: int = 0

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from qtablate.evaluate.score import GENERATE, Scores
-from qtablate.evaluate.tokens import Held, Look
+from qtablate.evaluate.attention import TokenAttention
+from qtablate.evaluate.prompt import GENERATE
+from qtablate.evaluate.scores import Scores
+from qtablate.evaluate.token_ablation import AblationResult
 from qtablate.prompts.mvbench import official_check
 from qtablate.store import Store
 from qtablate.train.loop import Step
@@ -65,33 +67,33 @@ class CellFiles:
         generated = ("official_check", "text") if GENERATE in by_scorer else ()
         self._write("scorers.csv", rows, ("item", "task", "cluster", "gold", *by_scorer, *generated))
 
-    def token_ablation(self, parts: Sequence[Held]) -> None:
+    def token_ablation(self, results: Sequence[AblationResult]) -> None:
         """token_ablation.csv: a row per part of the visual tokens that is left out."""
         rows = [
             {
-                "ablation": part.what,
-                "start": part.tokens[0],
-                "end": part.tokens[1],
-                "n_items": part.accuracy.n,
-                "accuracy": part.accuracy.value,
-                "accuracy_stderr": part.accuracy.stderr,
-                "change": part.change.value,
-                "change_stderr": part.change.stderr,
+                "ablation": result.ablation.kind,
+                "start": result.ablation.start,
+                "end": result.ablation.end,
+                "n_items": result.accuracy.n,
+                "accuracy": result.accuracy.value,
+                "accuracy_stderr": result.accuracy.stderr,
+                "change": result.change.value,
+                "change_stderr": result.change.stderr,
             }
-            for part in parts
+            for result in results
         ]
         self._write("token_ablation.csv", rows, ABLATION_COLUMNS)
 
-    def attention(self, maps: Sequence[Look]) -> None:
+    def attention(self, maps: Sequence[TokenAttention]) -> None:
         """attention.csv: a row per visual token, a column per place that it attends to."""
-        places = {place: "place_{}_{}_{}".format(*place) for place in maps[0].places}  # frame, row, column
+        places = {place: "place_{}_{}_{}".format(*place) for place in maps[0].regions}  # frame, row, column
         rows = [
             {
                 "token": one.token,
                 "extra": int(one.extra),
                 "from_question": one.from_question,
                 "from_answer": one.from_answer,
-                **{places[place]: share for place, share in one.places.items()},
+                **{places[place]: share for place, share in one.regions.items()},
             }
             for one in maps
         ]
@@ -114,8 +116,8 @@ def _answer_row(control: str, one: Scores) -> dict[str, object]:
         "correct": int(one.predicted == item.answer),
         "correct_per_token": int(one.predicted_per_token == item.answer),
         "options": len(item.options),
-        "scores": ";".join(f"{total:.6g}" for total in one.total),
-        "tokens": ";".join(map(str, one.tokens)),
+        "scores": ";".join(f"{total:.6g}" for total in one.log_likelihoods),
+        "tokens": ";".join(map(str, one.token_counts)),
     }
 
 
@@ -124,7 +126,7 @@ def _scorer_row(scores: Sequence[Scores]) -> dict[str, object]:
     item = scores[0].item
     row: dict[str, object] = {"item": item.id, "task": item.task, "cluster": item.cluster, "gold": item.answer}
     for one in scores:
-        row[one.how] = one.predicted
-        if one.how == GENERATE:
+        row[one.scorer] = one.predicted
+        if one.scorer == GENERATE:
             row |= {"official_check": int(official_check(one.text, item.answer)), "text": one.text}
     return row

@@ -24,9 +24,13 @@ from qtablate.controls import FULL
 from qtablate.data.sources import open_benchmark, open_training
 from qtablate.datatypes import Item, Problem, with_seconds
 from qtablate.errors import DataError, QtablateError
-from qtablate.evaluate import tokens
+from qtablate.evaluate.attention import MAX_ITEMS, attention_maps
 from qtablate.evaluate.controls import Features
-from qtablate.evaluate.score import LIKELIHOOD, Scores, fits
+from qtablate.evaluate.diversity import query_diversity
+from qtablate.evaluate.prompt import LIKELIHOOD
+from qtablate.evaluate.score import fitting_items
+from qtablate.evaluate.scores import Scores
+from qtablate.evaluate.token_ablation import ablate_tokens, sample_per_task
 from qtablate.execute.events import Notice, Progress
 from qtablate.model.directory import read_config
 from qtablate.model.dropout import has_dropout
@@ -143,7 +147,7 @@ def _train(job: CellJob, prepared: PreparedModel, kept: Path, report: Report, ra
         run = make_training(prepared, samples, features.__getitem__, train_plan(cell), group)
         try:
             steps = checkpoint.resume(kept, run)
-        except checkpoint.Unusable as error:
+        except checkpoint.UnusableCheckpoint as error:
             steps = []
             report(Notice(f"{CHECKPOINT} cannot be used ({error}): training starts over"))
         resumed, saved, save = len(steps), time.monotonic(), _Saver(kept, report)
@@ -191,7 +195,7 @@ def _evaluate(job: CellJob, prepared: PreparedModel, files: CellFiles, report: R
     features = job.benchmark.read()
     readable = [item for item in open_benchmark(job.data, config).items if item.clip in features]
     timed = with_seconds(readable, job.benchmark.seconds())
-    items, unscored = fits(prepared.model, prepared.encoder, timed, settings.scorers)
+    items, unscored = fitting_items(prepared.model, prepared.encoder, timed, settings.scorers)
     if not items:
         raise DataError("no item can be scored: every clip of the benchmark was left out, or every text is too long")
     answers: dict[str, list[Scores]] = {}
@@ -243,12 +247,12 @@ def _diagnose_queries(
     """Measure what the visual tokens hold and where they attend, and write it. How diverse the extra ones are is returned, None
     where there are none."""
     model, encoder, features = prepared.model, prepared.encoder, job.benchmark.read()
-    some = tokens.sample(items)
-    files.token_ablation(tokens.curve(model, encoder, some, features, lambda done, of: report(Progress("tokens", done, of))))
+    some = sample_per_task(items)
+    files.token_ablation(ablate_tokens(model, encoder, some, features, lambda done, of: report(Progress("tokens", done, of))))
     one_medium = [item for item in some if features[item.clip].shape == features[some[0].clip].shape]
-    mapped = one_medium[:: max(1, len(one_medium) // tokens.LOOKED_AT)]
-    files.attention(tokens.looks(model, encoder, mapped, features))
+    mapped = one_medium[:: max(1, len(one_medium) // MAX_ITEMS)]
+    files.attention(attention_maps(model, encoder, mapped, features))
     if not model.config.extra_num_query_tokens:
         return None
     clips = dict.fromkeys(item.clip for item in one_medium)
-    return tokens.query_diversity(model, initial_queries, torch.stack([features[clip] for clip in clips]))
+    return query_diversity(model, initial_queries, torch.stack([features[clip] for clip in clips]))

@@ -9,7 +9,9 @@ from qtablate.cell.build import PreparedModel, blank_features
 from qtablate.controls import BLIND, FULL, SHUFFLED
 from qtablate.datatypes import Item
 from qtablate.evaluate.controls import Features, apply_control
-from qtablate.evaluate.score import LIKELIHOOD, Scores, score
+from qtablate.evaluate.prompt import LIKELIHOOD
+from qtablate.evaluate.score import score
+from qtablate.evaluate.scores import Scores
 from qtablate.records import TaskScore
 from qtablate.statistics.clustered import ClusteredMean, clustered_mean
 
@@ -33,7 +35,7 @@ def score_items(
     scored: dict[tuple[str, str], Scores] = {}
     with prepared.compute.autocast():
         for group in score(prepared.model, prepared.encoder, posed, seen.__getitem__, scorers):
-            scored |= {(one.how, one.item.id): replace(one, item=original[one.item.id]) for one in group}
+            scored |= {(one.scorer, one.item.id): replace(one, item=original[one.item.id]) for one in group}
             report(len(scored) // len(scorers))
     return {scorer: [scored[scorer, item.id] for item in items] for scorer in scorers}
 

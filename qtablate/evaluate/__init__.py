@@ -1,0 +1,1 @@
+"""Evaluation of a trained model: scores of multiple-choice items, controls, and what its visual tokens do."""

@@ -1,4 +1,4 @@
-"""Micro-batches: samples, their token ids and labels, and their frozen visual features."""
+"""Micro-batches: samples, their token ids and labels, their frozen visual features, and their loss."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,22 +15,25 @@ from qtablate.train.accumulate import token_loss_sum
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
+    """Some samples, ready for a forward pass."""
+
     samples: Sequence[Sample]
     text: TextBatch
     features: Sequence[tuple[Tensor, Tensor]]
-    """For each size of clip: the rows that have it, and their features (rows, N, D)."""
+    """(rows, (rows, N, D) features) for each shape of features."""
 
     @property
     def supervised_tokens(self) -> int:
+        """Number of tokens that the loss is summed over; the first of a sequence has nothing before it to be predicted from."""
         return int((self.text.labels[:, 1:] != IGNORE).sum())
 
 
 def stack_by_shape(features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Stack features of equal shape: [(rows, stacked)]. Images and videos have different numbers of patches."""
-    groups: dict[torch.Size, list[int]] = {}
-    for row, one in enumerate(features):
-        groups.setdefault(one.shape, []).append(row)
-    return [(torch.tensor(rows), torch.stack([features[row] for row in rows])) for rows in groups.values()]
+    rows_of: dict[torch.Size, list[int]] = {}
+    for row, clip in enumerate(features):
+        rows_of.setdefault(clip.shape, []).append(row)
+    return [(torch.tensor(rows), torch.stack([features[row] for row in rows])) for rows in rows_of.values()]
 
 
 def make_micro_batch(
@@ -38,43 +41,61 @@ def make_micro_batch(
     lookup: Callable[[str], Tensor],
     encoder: ConversationEncoder,
     tokens: int | Callable[[Tensor], int],
-    longest: int,
+    max_text_tokens: int,
 ) -> MicroBatch:
-    """`tokens` tells how many visual tokens a clip's features (N, D) become, where it is not the same number for all. A rank's
-    share of a micro-batch may hold no sample."""
+    """Build a micro-batch, or a rank's share of one, which may hold no sample.
+
+    Args:
+        samples: its samples.
+        lookup: gives a clip's frozen features (N, D).
+        encoder: of texts.
+        tokens: number of visual tokens of every clip, or a function that gives it for a clip's features.
+        max_text_tokens: text tokens of a sequence at most; the rest is cut off.
+    """
     features = [lookup(sample.clip) for sample in samples]
-    counts = [tokens if isinstance(tokens, int) else tokens(one) for one in features]
-    return MicroBatch(samples, collate(encoder, samples, counts, longest), stack_by_shape(features))
+    counts = [tokens if isinstance(tokens, int) else tokens(clip) for clip in features]
+    return MicroBatch(samples, collate(encoder, samples, counts, max_text_tokens), stack_by_shape(features))
 
 
-def supervised_tokens(sample: Sample, encoder: ConversationEncoder, longest: int) -> int:
-    """Of a sample's conversation, which no visual token changes."""
-    return int((collate(encoder, [sample], [1], longest).labels[:, 1:] != IGNORE).sum())
+def supervised_tokens(sample: Sample, encoder: ConversationEncoder, max_text_tokens: int) -> int:
+    """Return the number of supervised tokens of a sample, which does not depend on its visual tokens."""
+    return int((collate(encoder, [sample], [1], max_text_tokens).labels[:, 1:] != IGNORE).sum())
 
 
 def visual_tokens(
-    model: VideoLM, groups: Sequence[tuple[Tensor, Tensor]], queries: Tensor | None = None, text: QFormerInputs | None = None
+    model: VideoLM,
+    groups: Sequence[tuple[Tensor, Tensor]],
+    queries: Tensor | None = None,
+    text: QFormerInputs | None = None,
 ) -> list[Tensor]:
-    """(Q, D) visual tokens of each row in order, whatever their media."""
-    out: dict[int, Tensor] = {}
+    """Return the (Q, D) visual tokens of each row in order, whatever the shapes of their features.
+
+    Args:
+        model: whose connector runs, once for each shape.
+        groups: of stack_by_shape.
+        queries: see VideoLM.visual_tokens.
+        text: of all rows, where the Q-Former reads text.
+    """
+    tokens: dict[int, Tensor] = {}
     for rows, features in groups:
         own = QFormerInputs(text.input_ids[rows], text.attention_mask[rows]) if text else None
-        out.update(zip(rows.tolist(), model.visual_tokens(features.to(model.device), queries, own), strict=True))
-    return [out[row] for row in range(len(out))]
+        tokens.update(zip(rows.tolist(), model.visual_tokens(features.to(model.device), queries, own), strict=True))
+    return [tokens[row] for row in range(len(tokens))]
 
 
-def loss_sum(model: VideoLM, micro: MicroBatch) -> Tensor:
-    """Summed token loss of a micro-batch, with its graph."""
-    return text_loss_sum(model, micro.text, visual_tokens(model, micro.features, text=micro.text.qformer_inputs))
+def loss_sum(model: VideoLM, micro_batch: MicroBatch) -> Tensor:
+    """Return the summed token loss of a micro-batch, with its graph."""
+    visual = visual_tokens(model, micro_batch.features, text=micro_batch.text.qformer_inputs)
+    return text_loss_sum(model, micro_batch.text, visual)
 
 
 def text_loss_sum(model: VideoLM, text: TextBatch, visual: Sequence[Tensor]) -> Tensor:
-    """Summed next-token loss of conversations that see these visual tokens; each place tells the one behind it."""
+    """Return the summed next-token loss of conversations, given the (Q, D) visual tokens of each."""
     labels = text.labels.to(model.device)
     embeds = model.embed(text.input_ids, visual, text.visual_mask)
     if text.first_embedding_value is not None:
         embeds = torch.cat([torch.full_like(embeds[:, :1], text.first_embedding_value), embeds[:, 1:]], dim=1)
-    told = labels[:, 1:]
-    wanted = told != IGNORE
-    logits, _ = model.logits_at(embeds[:, :-1], wanted, use_cache=False)
-    return token_loss_sum(logits, told[wanted])
+    targets = labels[:, 1:]  # each position predicts the next token
+    supervised = targets != IGNORE
+    logits, _ = model.logits_at(embeds[:, :-1], supervised, use_cache=False)
+    return token_loss_sum(logits, targets[supervised])

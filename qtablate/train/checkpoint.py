@@ -1,7 +1,7 @@
-"""The state of an unfinished run on disk, written between two windows and when training has ended, so that a cell that is
-killed, or whose evaluation fails, goes on where it was.
+"""Checkpoints: the state of an unfinished run on disk, from which a killed cell, or one whose evaluation failed, goes on.
 
-The file is torch.save's zip archive, whose entries carry CRC-32 checksums; torch does not look at them, this module does.
+A checkpoint is written between two windows and when training has ended. The file is torch.save's zip archive, whose entries
+carry CRC-32 checksums; torch does not verify them, this module does.
 """
 
 import copy
@@ -17,7 +17,7 @@ import torch
 from qtablate.files import aside
 from qtablate.train.loop import Step, Training
 
-_UNUSABLE = (
+_READ_ERRORS = (
     IsADirectoryError,
     RuntimeError,
     ValueError,
@@ -32,27 +32,30 @@ _UNUSABLE = (
 )
 
 
-class Unusable(Exception):
-    """A checkpoint that cannot be gone on from."""
+class UnusableCheckpoint(Exception):
+    """A checkpoint that is damaged or belongs to another run."""
 
 
 def save(path: Path, training: Training, steps: Sequence[Step]) -> None:
-    """Write the run's state beside the steps it has taken. Raises OSError where there is no room."""
+    """Write the run's state and the steps that it has taken.
+
+    Raises:
+        OSError: there is no room.
+    """
     try:
         with aside(path) as temporary, temporary.open("wb") as file:
             torch.save({"training": training.state(), "steps": [dataclasses.asdict(step) for step in steps]}, file)
     except RuntimeError as error:
-        if isinstance(error.__context__, OSError):  # torch's writer hides what the system said
+        if isinstance(error.__context__, OSError):  # torch's writer hides the system's error
             raise error.__context__ from None
         raise
 
 
 def resume(path: Path, training: Training) -> list[Step]:
-    """Bring a run that has just been made to where the file was written, and give the steps that it had taken; none where there
-    is no file.
+    """Bring a new run to the state of the file, and return the steps taken until then; none where there is no file.
 
     Raises:
-        Unusable: the file is damaged or another run's. It is removed, and the run is as it was: it starts at its beginning.
+        UnusableCheckpoint: the file is damaged or another run's. It is removed, and the run starts at its beginning.
     """
     if not path.exists():
         return []
@@ -61,16 +64,16 @@ def resume(path: Path, training: Training) -> list[Step]:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged:
-            raise Unusable(f"the checksum of its part {damaged} differs")
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        steps = [Step(**row) for row in found["steps"]]
-        training.restore(found["training"])
-    except torch.OutOfMemoryError:  # which is a RuntimeError, and says nothing about the file
+            raise UnusableCheckpoint(f"the checksum of its part {damaged} differs")
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        steps = [Step(**row) for row in saved["steps"]]
+        training.restore(saved["training"])
+    except torch.OutOfMemoryError:  # a RuntimeError that says nothing about the file
         raise
-    except (Unusable, *_UNUSABLE) as error:
+    except (UnusableCheckpoint, *_READ_ERRORS) as error:
         remove(path)
         training.restore(before)
-        raise Unusable(str(error).split("\n")[0] or type(error).__name__) from None
+        raise UnusableCheckpoint(str(error).split("\n")[0] or type(error).__name__) from None
     return steps
 
 

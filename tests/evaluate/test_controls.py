@@ -10,7 +10,7 @@ from qtablate.controls import BLIND, CONTROLS, FULL, MISMATCHED_CLIP
 from qtablate.data.temporal import PERTURBATIONS
 from qtablate.datatypes import Item
 from qtablate.evaluate.controls import apply_control
-from qtablate.evaluate.score import Scores
+from qtablate.evaluate.scores import Scores
 from qtablate.report.frames import CELL_COLUMNS
 from qtablate.train.device import compute_context
 
@@ -81,7 +81,7 @@ def test_an_answer_is_the_real_items(tiny, encoder):
         given = score_items(ready, ITEMS, control, lambda _: real, lambda _: None)["likelihood"]
         assert [one.item for one in given] == ITEMS
     blind = score_items(ready, ITEMS, BLIND, lambda _: real, lambda _: None)["likelihood"]
-    assert blind[0].total == pytest.approx(blind[1].total)  # the same question of the same nothing
+    assert blind[0].log_likelihoods == pytest.approx(blind[1].log_likelihoods)  # the same question of the same nothing
 
 
 def scores(right: list[bool]) -> list[Scores]:

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from qtablate.datatypes import IMAGE, Item
-from qtablate.evaluate import score as module
-from qtablate.evaluate.score import Scores, at_once, fits, score
+from qtablate.evaluate import prefix_cache
+from qtablate.evaluate.prefix_cache import batch_limits
+from qtablate.evaluate.score import fitting_items, score
+from qtablate.evaluate.scores import Scores
 from qtablate.model.encode import ConversationEncoder
 from qtablate.prompts.mvbench import MAX_NEW_TOKENS, SCORERS, first_line
 from qtablate.prompts.registry import FORMATS
@@ -54,16 +56,16 @@ def test_batched_scores_equal_one_by_one(tiny, encoder, dtype, tolerance):
     with torch.no_grad():
         for one in found:
             expected = [alone(model, encoder, one.item, shown[one.item.clip], option) for option in one.item.options]
-            assert list(one.total) == pytest.approx([total for total, _ in expected], rel=tolerance, abs=tolerance)
-            assert list(one.tokens) == [tokens for _, tokens in expected]
+            assert list(one.log_likelihoods) == pytest.approx([total for total, _ in expected], rel=tolerance, abs=tolerance)
+            assert list(one.token_counts) == [tokens for _, tokens in expected]
 
 
 def test_length_normalisation_changes_the_choice_where_it_should(tiny, encoder):
     shown = features_of(items())
     found = [one for group in score(tiny, encoder, items(), shown.__getitem__) for one in group]
     for one in found:
-        assert one.predicted == max(range(len(one.total)), key=one.total.__getitem__)
-        means = [total / tokens for total, tokens in zip(one.total, one.tokens, strict=True)]
+        assert one.predicted == max(range(len(one.log_likelihoods)), key=one.log_likelihoods.__getitem__)
+        means = [total / tokens for total, tokens in zip(one.log_likelihoods, one.token_counts, strict=True)]
         assert one.predicted_per_token == max(range(len(means)), key=means.__getitem__)
     assert any(one.predicted != one.predicted_per_token for one in found)
 
@@ -72,7 +74,8 @@ def test_scores_depend_on_the_clip(tiny, encoder):
     shown = features_of(items())
     other = {name: -value for name, value in shown.items()}
     first, second = (
-        [one.total for group in score(tiny, encoder, items(), source.__getitem__) for one in group] for source in (shown, other)
+        [one.log_likelihoods for group in score(tiny, encoder, items(), source.__getitem__) for one in group]
+        for source in (shown, other)
     )
     assert first != second
 
@@ -85,7 +88,7 @@ def prompt_of(model, encoder, item: Item, features: torch.Tensor) -> torch.Tenso
 
 
 def by_scorer(model, encoder, shown, how) -> dict[tuple[str, str], Scores]:
-    return {(one.how, one.item.id): one for group in score(model, encoder, items(), shown.__getitem__, how) for one in group}
+    return {(one.scorer, one.item.id): one for group in score(model, encoder, items(), shown.__getitem__, how) for one in group}
 
 
 def test_letters_are_read_from_the_logits_behind_the_prompt(tiny, encoder):
@@ -99,7 +102,7 @@ def test_letters_are_read_from_the_logits_behind_the_prompt(tiny, encoder):
         with torch.no_grad():
             logits = model.language_model(inputs_embeds=prompt_of(model, encoder, item, shown[item.clip])).logits[0, -1]
         expected = logits.log_softmax(-1)[torch.tensor([ids[0] for ids in asked.options])]
-        assert list(found["letter", item.id].total) == pytest.approx(expected.tolist(), rel=1e-11)
+        assert list(found["letter", item.id].log_likelihoods) == pytest.approx(expected.tolist(), rel=1e-11)
 
 
 def test_generation_is_transformers_own_greedy_one(tiny, encoder):
@@ -128,8 +131,8 @@ def test_all_scorers_together_give_what_each_gives_alone(tiny, encoder):
     assert len(together) == len(SCORERS) * len(items())
     for how in SCORERS:
         for key, one in by_scorer(tiny, encoder, shown, (how,)).items():
-            assert list(together[key].total) == pytest.approx(list(one.total), abs=1e-4)
-            assert (together[key].text, together[key].rotated) == (one.text, one.rotated)
+            assert list(together[key].log_likelihoods) == pytest.approx(list(one.log_likelihoods), abs=1e-4)
+            assert (together[key].text, together[key].rotation_choices) == (one.text, one.rotation_choices)
 
 
 def test_circular_is_right_only_where_every_rotation_is(tiny, encoder):
@@ -142,7 +145,7 @@ def test_circular_is_right_only_where_every_rotation_is(tiny, encoder):
             [[one]] = score(tiny, encoder, [turned], shown.__getitem__, ("letter",))
             chosen.append(item.options.index(turned.options[one.predicted]))
         one = found["circular", item.id]
-        assert list(one.rotated) == chosen
+        assert list(one.rotation_choices) == chosen
         assert one.predicted == (chosen[0] if len(set(chosen)) == 1 else -1)
 
 
@@ -171,7 +174,7 @@ def passes(model, encoder, item_list, shown, monkeypatch, how=("likelihood",)) -
 
 def test_texts_that_fit_are_batched_as_ever_and_longer_ones_by_memory(tiny, encoder, monkeypatch):
     shown = features_of(items())
-    monkeypatch.setattr(module, "ROWS_AT_ONCE", 8)
+    monkeypatch.setattr(prefix_cache, "MAX_ROWS", 8)
     _, ordinary = passes(tiny, encoder, items(), shown, monkeypatch)
     long = [replace(item, id=f"long {item.id}", options=(*item.options, LONG[:16_000] + "left")) for item in items()[:6]]
     long += [replace(item, id=f"asked {item.id}", question=LONG[:16_000]) for item in items()[:6]]
@@ -189,22 +192,22 @@ def test_scores_do_not_depend_on_how_long_texts_are_batched(tiny, encoder, monke
     long = [replace(item, question="what moves left " * 150, options=("left", "right " * 400)) for item in some]
     shown = features_of(some, torch.float64)
     found, _ = passes(model, encoder, long, shown, monkeypatch)
-    monkeypatch.setattr(module, "_CACHE_TOKENS", 1 << 20)
+    monkeypatch.setattr(prefix_cache, "ROW_TOKENS", 1 << 20)
     whole, _ = passes(model, encoder, long, shown, monkeypatch)
     for one, other in zip(found, whole, strict=True):
-        assert (one.item, one.tokens) == (other.item, other.tokens)
-        assert list(one.total) == pytest.approx(list(other.total), rel=1e-11)
+        assert (one.item, one.token_counts) == (other.item, other.token_counts)
+        assert list(one.log_likelihoods) == pytest.approx(list(other.log_likelihoods), rel=1e-11)
 
 
 def test_a_long_text_takes_little_memory(tiny, encoder, monkeypatch):
     """What is held for 40 items of 20,000 characters is no more than for as many rows as fit at once of 512 tokens."""
     shown = features_of(items())
     many = [replace(items()[0], id=f"i{n}", options=tuple(LONG + str(k) for k in range(4))) for n in range(40)]
-    left, problems = fits(tiny, encoder, many)
+    left, problems = fitting_items(tiny, encoder, many)
     assert (left, len(problems)) == ([], 40)  # a sweep would not even ask
     short = [replace(item, options=tuple(option[:6000] for option in item.options)) for item in many]
     _, seen = passes(tiny, encoder, short[:4], shown, monkeypatch)
-    rows = at_once(tiny)[1]
+    rows = batch_limits(tiny)[1]
     assert max(count * length for count, length in seen) <= rows * 512
 
 
@@ -214,7 +217,7 @@ def test_items_longer_than_the_models_places_are_named(tiny, encoder):
         "question": replace(items()[0], id="question", question=LONG),
         "candidate": replace(items()[0], id="candidate", options=("left", LONG)),
     }
-    left, problems = fits(tiny, encoder, [items()[0], *long.values(), items()[1]])
+    left, problems = fitting_items(tiny, encoder, [items()[0], *long.values(), items()[1]])
     assert left == items()[:2]
     assert [(one.subject, one.kind) for one in problems] == [("question", "text too long"), ("candidate", "text too long")]
     asked = encoder.encode_item(long["question"])
@@ -233,9 +236,9 @@ def test_the_last_place_is_used_and_none_behind_it(tiny, encoder, how, monkeypat
     needed = tiny.num_visual_tokens + len(asked.prefix) + len(asked.context) + answer
     for places, kept in ((needed, [item]), (needed - 1, [])):
         tiny.language_model.config.max_position_embeddings = places
-        assert fits(tiny, encoder, [item], (how,))[0] == kept
+        assert fitting_items(tiny, encoder, [item], (how,))[0] == kept
     monkeypatch.setattr(tiny.language_model, "config", SimpleNamespace())  # which names no limit
-    assert fits(tiny, encoder, [replace(item, question=LONG)], (how,))[1] == []
+    assert fitting_items(tiny, encoder, [replace(item, question=LONG)], (how,))[1] == []
 
 
 def test_all_scorers_ask_the_same_items(tiny, encoder):
@@ -244,15 +247,15 @@ def test_all_scorers_ask_the_same_items(tiny, encoder):
     generating = encoder.encode_item(item, with_letters=True)
     needed = tiny.num_visual_tokens + len(generating.prefix) + len(generating.context) + MAX_NEW_TOKENS
     tiny.language_model.config.max_position_embeddings = needed - 1
-    assert fits(tiny, encoder, [item], ("likelihood", "letter", "circular"))[0] == [item]
-    assert fits(tiny, encoder, [item], SCORERS)[0] == []
+    assert fitting_items(tiny, encoder, [item], ("likelihood", "letter", "circular"))[0] == [item]
+    assert fitting_items(tiny, encoder, [item], SCORERS)[0] == []
 
 
 def test_a_question_with_the_markers_of_a_clip_is_named(tiny, tokenizer):
     """Where its visual tokens go could not be told: an error of the whole cell else."""
     mistral = ConversationEncoder(tokenizer, replace(FORMATS["videochat2_mistral"], bos="none"))
     item = replace(items()[0], question="what <Video></Video> moves?")
-    left, problems = fits(tiny, mistral, [items()[0], item, items()[1]])
+    left, problems = fitting_items(tiny, mistral, [items()[0], item, items()[1]])
     assert left == items()[:2]
     assert [(one.subject, one.kind) for one in problems] == [("i0", "unusable text")]
     assert "expected <Video></Video> once in the conversation, found it 2 times" in problems[0].detail

@@ -93,7 +93,7 @@ def test_a_tower_of_each_kind(name, llm, tmp_path):
         Item("b", "t", "i", "what?", ("red", "a b"), 0, IMAGE),
     ]
     found = [one for group in score(model, encoder, items, shown.__getitem__) for one in group]
-    assert [len(one.total) for one in found] == [2, 2]
+    assert [len(one.log_likelihoods) for one in found] == [2, 2]
 
 
 def test_saved_and_loaded_it_is_the_same_to_the_last_bit(llm, tmp_path):
@@ -138,7 +138,7 @@ def test_a_language_model_of_another_kind(tokenizer, tmp_path):
         logits = model.language_model(inputs_embeds=embeds).logits[0].log_softmax(-1)
     first = embeds.shape[1] - len(asked.options[0])
     total = sum(float(logits[first + n - 1, token]) for n, token in enumerate(asked.options[0]))
-    assert found.total[0] == pytest.approx(total, abs=1e-4)
+    assert found.log_likelihoods[0] == pytest.approx(total, abs=1e-4)
 
 
 def test_what_cannot_be_used_is_said_and_nothing_is_written(llm, tmp_path):

@@ -115,7 +115,7 @@ def test_forward_is_transformers_own(directory):
     [[found]] = score(model, encoder, [item], lambda _: features[0].detach())
     logits = own.logits[0, FRAMES * 3 + len(asked.context) - 1 : -1].log_softmax(-1)
     total = float(logits.gather(1, torch.tensor(asked.options[0])[:, None]).sum().detach())
-    assert found.total[0] == pytest.approx(total, abs=1e-5)
+    assert found.log_likelihoods[0] == pytest.approx(total, abs=1e-5)
 
 
 def test_generate_is_transformers_own(directory):

@@ -58,7 +58,7 @@ def test_a_file_that_cannot_be_read_is_as_good_as_none(training, tmp_path, conte
     if content is None:
         assert checkpoint.resume(path, run) == []
     else:
-        with pytest.raises(checkpoint.Unusable):
+        with pytest.raises(checkpoint.UnusableCheckpoint):
             checkpoint.resume(path, run)
     assert not path.exists()
     assert [step.loss for step in run] == whole
@@ -79,7 +79,7 @@ def test_a_bit_that_flips_anywhere_is_noticed_or_changes_nothing(training, tmp_p
         again = training()
         try:
             steps = checkpoint.resume(path, again)
-        except checkpoint.Unusable:
+        except checkpoint.UnusableCheckpoint:
             noticed += 1
             assert not path.exists()
             assert same(flat(again.state()), start)
@@ -116,7 +116,7 @@ def test_what_lacks_a_part_is_removed_and_the_run_starts_at_its_beginning(traini
         torch.save(state, path)
     whole = [step.loss for step in training()]
     run = training()
-    with pytest.raises(checkpoint.Unusable):
+    with pytest.raises(checkpoint.UnusableCheckpoint):
         checkpoint.resume(path, run)
     assert not path.exists()
     assert [step.loss for step in run] == whole
@@ -148,5 +148,5 @@ def test_no_code_is_run_from_one(training, tmp_path):
             return (pytest.fail, ("code was run",))
 
     torch.save({"training": Trap(), "steps": []}, tmp_path / "c.pt")
-    with pytest.raises(checkpoint.Unusable):
+    with pytest.raises(checkpoint.UnusableCheckpoint):
         checkpoint.resume(tmp_path / "c.pt", training())
