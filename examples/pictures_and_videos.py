@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from qtablate.data.export import export
+from qtablate.data.export import export_world
 from qtablate.seeds import Rng
 
 ITEMS = 40  # of each task
@@ -75,7 +75,7 @@ def write_tasks(out: Path) -> None:
 
 def main() -> None:
     out = Path(sys.argv[1])
-    export(out, ITEMS)
+    export_world(out, ITEMS)
     write_tasks(out)
     count = write_training(out)
     print(f"{count} pictures with their conversations, {len(TASKS)} tasks beside the world's, in {out}")

@@ -12,11 +12,11 @@ import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from qtablate.config import DataConfig
-from qtablate.data.findings import NOTE
 from qtablate.data.sources import open_benchmark
 from qtablate.errors import DataError
 from qtablate.prompts.mvbench import SCORERS
 from qtablate.validate.check import check_benchmark, check_training
+from qtablate.validate.findings import NOTE
 from qtablate.video.frames import probe_length
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

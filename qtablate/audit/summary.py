@@ -17,7 +17,7 @@ from qtablate.audit.records import (
     Window,
 )
 from qtablate.audit.tables import MICRO_MEAN, format_difference
-from qtablate.validate.tables import escape_unprintable
+from qtablate.data.texts import escape_unprintable
 
 _ROUNDING = 1e-5  # relative difference up to which fp32 may round
 

@@ -19,9 +19,9 @@ def bench_export(
     items_per_task: Annotated[int, typer.Option(min=1, help="Items per task.")] = 20,
 ) -> None:
     """Write the procedural benchmark in MVBench's format, with encoded mp4 files."""
-    from qtablate.data.export import export
+    from qtablate.data.export import export_world
 
-    clips, questions = export(directory, items_per_task)
+    clips, questions = export_world(directory, items_per_task)
     console().print(f"{questions} items and {clips} clips in {directory}: qtablate sweep --bench mvbench:{directory}")
 
 
@@ -68,10 +68,10 @@ def data_check(
 
 
 def _show(report: "ValidationReport", csv: Path | None) -> None:
-    from qtablate.validate.tables import as_csv, sheets, summary
+    from qtablate.validate.tables import as_csv, report_tables, summary
 
     screen = console()
-    show_tables(screen, sheets(report))
+    show_tables(screen, report_tables(report))
     say(screen, summary(report))
     write_csv(screen, csv, lambda: as_csv(report))
     exit_unless(not report.count("error"))

@@ -1,4 +1,4 @@
-"""JSON and YAML files that a user wrote: UTF-8 with or without a byte order mark, and every mistake named with its file."""
+"""Read JSON and YAML files that a user wrote: UTF-8 with or without a byte order mark, with the file named in every error."""
 
 import json
 from collections.abc import Collection
@@ -7,36 +7,44 @@ from typing import Any
 
 from qtablate.errors import BadMedia, DataError
 
+DUPLICATE_KEY = "duplicate key"
+"""Kind of problem: a key that occurs more than once in an entry."""
+
 
 class DuplicateKeyDict(dict[str, Any]):
-    """A JSON object in which a key stands more than once. As a dict it has the last value of each, as any JSON reader has."""
+    """A JSON object in which a key occurs more than once. As a dict it has the last value of each, as with any JSON reader."""
 
     def __init__(self, pairs: Collection[tuple[str, Any]]) -> None:
+        """Collect the values of each key."""
         super().__init__(pairs)
         values: dict[str, list[Any]] = {}
         for key, value in pairs:
             values.setdefault(key, []).append(value)
-        self.repeated = {key: found for key, found in values.items() if len(found) > 1}
-        """Every value of the keys that stand more than once."""
+        self.duplicates = {key: occurrences for key, occurrences in values.items() if len(occurrences) > 1}
+        """All values of the keys that occur more than once, in their order."""
 
 
-def read_json(path: Path, named: str = "", expected: str = "a JSON file") -> Any:
-    """The file's content; objects with repeated keys are `DuplicateKeyDict`. `named`: what stands in front of a message;
-    `expected`: what should be there.
+def read_json(path: Path, option: str = "", expected: str = "a JSON file") -> Any:
+    """Return the file's content; objects with repeated keys are `DuplicateKeyDict`.
 
-    Raises DataError for a file that is missing, is no plain file, is not UTF-8, not JSON, or nested too deep to be read.
+    Args:
+        option: prefix of error messages, such as "--train: ".
+        expected: what the file should be, for error messages.
+
+    Raises:
+        DataError: the file is missing, not a regular file, not UTF-8, not JSON, or nested too deeply.
     """
-    text = _text(path, named, "JSON", expected)
+    text = _read_text(path, option, "JSON", expected)
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=_to_dict)
     except RecursionError:
-        raise DataError(f"{named}{path} is not JSON that can be read: it is nested too deep") from None
+        raise DataError(f"{option}{path} is not readable JSON: it is nested too deeply") from None
     except ValueError as error:
-        raise DataError(f"{named}{path} is not JSON: {error}") from None
+        raise DataError(f"{option}{path} is not JSON: {error}") from None
 
 
-def read_yaml(path: Path, named: str = "", expected: str = "a YAML file") -> Any:
-    """As `read_json`, of YAML's plain data; a repeated key is a DataError, too."""
+def read_yaml(path: Path, option: str = "", expected: str = "a YAML file") -> Any:
+    """Return the content of a file of plain YAML data. Arguments and errors as `read_json`; a repeated key is an error."""
     import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -47,44 +55,45 @@ def read_yaml(path: Path, named: str = "", expected: str = "a YAML file") -> Any
                     raise yaml.constructor.ConstructorError(None, None, f"'{key}' is given twice", node.start_mark)
             return dict(super().construct_mapping(node, deep))
 
-    text = _text(path, named, "YAML", expected)
+    text = _read_text(path, option, "YAML", expected)
     try:
         return yaml.load(text, Loader)
     except RecursionError:
-        raise DataError(f"{named}{path} is not YAML that can be read: it is nested too deep") from None
+        raise DataError(f"{option}{path} is not readable YAML: it is nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise DataError(f"{named}{path} is not YAML: {error}") from None
+        raise DataError(f"{option}{path} is not YAML: {error}") from None
 
 
-def validate_no_conflict(kind: str, entry: Any, read: Collection[str]) -> None:
-    """Raises BadMedia of this kind where one of the keys that are `read` stands twice in an entry with other values: which
-    one is meant cannot be told."""
-    for key, values in getattr(entry, "repeated", {}).items():
-        if key in read and any(value != values[0] for value in values):
-            said = ", then ".join(f"{value!r:.40}" for value in values[:3])
-            raise BadMedia(kind, f"'{key}' is given {len(values)} times: {said}")
+def validate_no_conflict(kind: str, entry: Any, keys: Collection[str]) -> None:
+    """Raise BadMedia of this kind where one of `keys` occurs twice in an entry with different values."""
+    for key, values in getattr(entry, "duplicates", {}).items():
+        if key in keys and any(value != values[0] for value in values):
+            listed = ", then ".join(f"{value!r:.40}" for value in values[:3])
+            raise BadMedia(kind, f"'{key}' is given {len(values)} times: {listed}")
 
 
 def duplicate_keys(*entries: Any) -> list[str]:
-    """The keys that stand more than once in an entry, in the order in which they are met."""
-    return list(dict.fromkeys(key for entry in entries for key in getattr(entry, "repeated", ())))
+    """Return the keys that occur more than once within an entry, in order of occurrence."""
+    return list(dict.fromkeys(key for entry in entries for key in getattr(entry, "duplicates", ())))
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else DuplicateKeyDict(pairs)
+def _to_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a JSON object: a plain dict where no key is repeated."""
+    out = dict(pairs)
+    return out if len(out) == len(pairs) else DuplicateKeyDict(pairs)
 
 
-def _text(path: Path, named: str, language: str, expected: str) -> str:
+def _read_text(path: Path, option: str, language: str, expected: str) -> str:
+    """Read a regular file as UTF-8. Raises DataError."""
     try:
         if path.is_dir():
-            raise DataError(f"{named}{path} is a folder; expected {expected}")
-        if path.exists() and not path.is_file():  # to read a pipe may never end
-            raise DataError(f"{named}{path} is no plain file; expected {expected}")
+            raise DataError(f"{option}{path} is a folder; expected {expected}")
+        if path.exists() and not path.is_file():  # reading a pipe may never end
+            raise DataError(f"{option}{path} is not a regular file; expected {expected}")
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"{named}no file {path}; expected {expected}") from None
+        raise DataError(f"{option}no file {path}; expected {expected}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{named}{path} is not {language}: it is not UTF-8 text ({error}); save it as UTF-8") from None
+        raise DataError(f"{option}{path} is not {language}: it is not UTF-8 text ({error}); save it as UTF-8") from None
     except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
-        raise DataError(f"{named}{path} cannot be read: {error}") from None
+        raise DataError(f"{option}{path} cannot be read: {error}") from None

@@ -1,143 +1,191 @@
-"""Clips as files: what cannot be read, what is too short, and which files are one another's copies."""
+"""Check clips as files: which cannot be decoded, which are too short, and which have equal contents."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from qtablate.data import findings as kinds
-from qtablate.data.findings import Finding, few
 from qtablate.datatypes import Clips
 from qtablate.errors import BadMedia
+from qtablate.validate import findings as kinds
 from qtablate.validate.duplicates import duplicate_groups
-from qtablate.video.container import ends_within_packet
-from qtablate.video.frames import TimeSpan, count_decodable, length_from_header, probe_length, span
+from qtablate.validate.findings import Finding, abbreviate
+from qtablate.video.container import VideoLength, ends_within_packet
+from qtablate.video.frames import TimeSpan, count_frames, frames_in_span, length_from_header, probe_length
 from qtablate.video.isolated import run_isolated
 from qtablate.video.paths import is_frame
 
-END_SLACK = 1.0  # seconds that a span may end behind its clip: time stamps are rounded
+END_TOLERANCE = 1.0
+"""Seconds that a time span may end after its clip: time stamps are rounded."""
 
 ClipUsers = Mapping[str, Sequence[str]]
-"""Clip -> the items or samples that show it."""
+"""Clip -> names of the items or samples that use it."""
+
+Progress = Callable[[Sequence[str]], Iterable[str]]
+"""Iterates over the clips it is given and may display progress."""
 
 
 class FileClips(Clips, Protocol):
-    """Clips that lie in files of their own."""
+    """Clips that are stored in files."""
 
-    def file(self, clip: str) -> tuple[Path, TimeSpan]: ...
+    def file(self, clip: str) -> tuple[Path, TimeSpan]:
+        """Return a clip's file or folder and the part of it that is shown."""
+        ...
 
 
-def decoded(source: FileClips, clips: Iterable[str], users: ClipUsers) -> Iterator[tuple[str, Finding]]:
-    """(clip, finding) of those that cannot be decoded, and of usable ones that give fewer frames than their file lists.
-    They are decoded as a sweep does, at the frames that it takes; then, once a file, as a whole."""
-    known: set[Path] = set()
+@dataclass(slots=True)
+class MediaCheck:
+    """Result of checking the clips of a data set."""
+
+    findings: list[Finding] = field(default_factory=list)
+    unusable: set[str] = field(default_factory=set)
+    """Clips that cannot be used."""
+    unknown_length: int = 0
+    """Videos whose headers declare no length, where only headers were read."""
+
+
+def check_media(source: FileClips, users: ClipUsers, num_frames: int, progress: Progress | None) -> MediaCheck:
+    """Check every clip of a data set.
+
+    Args:
+        num_frames: frames per clip that a model takes.
+        progress: iterates over the clips while they are decoded; None: nothing is decoded, only headers are read.
+    """
+    check = MediaCheck([*find_shared_names(source, users), *find_copies(source, users), *find_incomplete(source, users)])
+    lengths: dict[str, VideoLength] = {}
+    if progress is None:
+        for clip, outcome in read_headers(source, users):
+            if isinstance(outcome, Finding):
+                check.findings.append(outcome)
+                check.unusable.add(clip)
+            elif outcome is None:
+                check.unknown_length += 1
+            else:
+                lengths[clip] = outcome
+    else:
+        for finding in decode_clips(source, progress(list(users)), users):
+            check.findings.append(finding)
+            if finding.kind != kinds.LOST_FRAMES:
+                check.unusable.add(finding.subject)
+        lengths = measure_lengths(source, [clip for clip in users if clip not in check.unusable])
+    check.findings += find_short(source, lengths, users, num_frames)
+    return check
+
+
+def decode_clips(source: FileClips, clips: Iterable[str], users: ClipUsers) -> Iterator[Finding]:
+    """Find clips that cannot be decoded, and usable ones that give fewer frames than their file lists.
+
+    Clips are decoded as in a sweep, at the sampled frames; then each file is decoded as a whole, once.
+    """
+    decoded: set[Path] = set()
     for clip in clips:
         path = source.file(clip)[0]
         try:
             source.frames(clip)
         except BadMedia as problem:
-            yield clip, _unusable(path, clip, problem, users)
+            yield _unusable(path, clip, problem, users)
             continue
-        if path.is_file() and not is_frame(path) and path not in known:
-            known.add(path)
-            with suppress(BadMedia):  # a whole file may take too long where the frames of a span do not
-                count, given = run_isolated(path, count_decodable, path)
-                if given < count:
-                    yield (
-                        clip,
-                        Finding(kinds.LOST_FRAMES, clip, f"{given} of {count} frames can be decoded ({few(users[clip])})"),
-                    )
+        if path.is_file() and not is_frame(path) and path not in decoded:
+            decoded.add(path)
+            with suppress(BadMedia):  # decoding the whole file may take too long where the frames of a time span do not
+                counts = run_isolated(path, count_frames, path)
+                if counts.decoded < counts.listed:
+                    detail = f"{counts.decoded} of {counts.listed} frames can be decoded ({abbreviate(users[clip])})"
+                    yield Finding(kinds.LOST_FRAMES, clip, detail)
 
 
-def torn(source: FileClips, users: ClipUsers) -> Iterator[Finding]:
-    """Files that end in the middle of a packet where no header says how long they should be."""
-    for path, name in files(source, users).items():
+def find_incomplete(source: FileClips, users: ClipUsers) -> Iterator[Finding]:
+    """Find files that end in the middle of a packet and whose format does not declare a length."""
+    for path, name in media_files(source, users).items():
         if path.is_file() and ends_within_packet(path):
-            yield Finding(kinds.TORN, name, f"{path.stat().st_size:,} bytes")
+            yield Finding(kinds.ENDS_WITHIN_PACKET, name, f"{path.stat().st_size:,} bytes")
 
 
 def _unusable(path: Path, clip: str, problem: BadMedia, users: ClipUsers) -> Finding:
+    """Turn a problem into a finding that names the clip's users rather than its full path."""
     detail = problem.detail.removeprefix(str(path)).lstrip(": ").replace(str(path), path.name)
-    return Finding(problem.kind, clip, f"{detail} ({few(users[clip])})")
+    return Finding(problem.kind, clip, f"{detail} ({abbreviate(users[clip])})")
 
 
-def headers(
-    source: FileClips, clips: Iterable[str], users: ClipUsers
-) -> Iterator[tuple[str, Finding | tuple[int, float] | None]]:
-    """(clip, what its header tells): frames and frames a second, why it cannot be used, or None. Pictures are left aside."""
-    for clip in clips:
-        path, bounds = source.file(clip)
-        if not _is_picture(path):
+def read_headers(source: FileClips, users: ClipUsers) -> Iterator[tuple[str, VideoLength | Finding | None]]:
+    """Yield each video clip with its length by the header, None where that is unknown, or why it cannot be used."""
+    for clip in users:
+        path, span = source.file(clip)
+        if not _is_image(path):
             try:
-                yield clip, run_isolated(path, length_from_header, path, bounds)
+                yield clip, run_isolated(path, length_from_header, path, span)
             except BadMedia as problem:
                 yield clip, _unusable(path, clip, problem, users)
 
 
-def lengths(source: FileClips, clips: Iterable[str]) -> Iterator[tuple[str, tuple[int, float]]]:
-    """(clip, its frames and frames a second), of pictures none."""
-    known: dict[Path, tuple[int, float]] = {}
+def measure_lengths(source: FileClips, clips: Iterable[str]) -> dict[str, VideoLength]:
+    """Return the length of each video clip by its packets; images are left out."""
+    by_path: dict[Path, VideoLength] = {}
+    lengths: dict[str, VideoLength] = {}
     for clip in clips:
         path = source.file(clip)[0]
-        if not _is_picture(path):
-            known[path] = known.get(path) or probe_length(path)
-            yield clip, known[path]
+        if not _is_image(path):
+            by_path[path] = by_path.get(path) or probe_length(path)
+            lengths[clip] = by_path[path]
+    return lengths
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return is_frame(path) and path.is_file()
 
 
-def short(source: FileClips, told: Iterable[tuple[str, tuple[int, float]]], users: ClipUsers, wanted: int) -> Iterator[Finding]:
-    """Clips or spans with fewer frames than wanted, and spans that end behind their clip, by lengths that were `told`."""
-    for clip, (count, fps) in told:
-        path, bounds = source.file(clip)
-        if bounds.end is not None and bounds.end > count / fps + END_SLACK:
-            detail = f"ends at {bounds.end:g} s of {count / fps:.1f} s"
-            yield Finding(kinds.END_PAST, clip, f"{detail} ({few(users[clip])})")
-        frames = span(count, fps, bounds, int(path.is_dir()))
-        if frames < wanted:
-            yield Finding(kinds.FEW_FRAMES, clip, f"{frames} of {wanted} frames ({few(users[clip])})")
+def find_short(source: FileClips, lengths: Mapping[str, VideoLength], users: ClipUsers, num_frames: int) -> Iterator[Finding]:
+    """Find clips or time spans with fewer frames than are sampled, and spans that end after their clip."""
+    for clip, length in lengths.items():
+        path, span = source.file(clip)
+        if span.end is not None and span.end > length.seconds + END_TOLERANCE:
+            detail = f"ends at {span.end:g} s of {length.seconds:.1f} s"
+            yield Finding(kinds.END_PAST, clip, f"{detail} ({abbreviate(users[clip])})")
+        available = frames_in_span(length, span, int(path.is_dir()))
+        if available < num_frames:
+            yield Finding(kinds.FEW_FRAMES, clip, f"{available} of {num_frames} frames ({abbreviate(users[clip])})")
 
 
-def same_names(source: FileClips, users: ClipUsers) -> Iterator[Finding]:
-    """Files of one name in several folders."""
-    places: dict[str, list[str]] = defaultdict(list)
-    for path, name in files(source, users).items():
-        places[path.name].append(name)
-    for name, found in places.items():
-        if len(found) > 1:
-            yield Finding(kinds.SAME_NAME, name, few(found))
+def find_shared_names(source: FileClips, users: ClipUsers) -> Iterator[Finding]:
+    """Find files of one name in several folders."""
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for path, name in media_files(source, users).items():
+        by_name[path.name].append(name)
+    for file_name, names in by_name.items():
+        if len(names) > 1:
+            yield Finding(kinds.SHARED_NAME, file_name, abbreviate(names))
 
 
-def copies(source: FileClips, users: ClipUsers) -> Iterator[Finding]:
-    """Files of one content under several names: a finding for each but the first."""
-    found = files(source, users)
-    paths, names = list(found), list(found.values())
+def find_copies(source: FileClips, users: ClipUsers) -> Iterator[Finding]:
+    """Find files with equal contents: one finding for each but the first."""
+    files = media_files(source, users)
+    paths, names = list(files), list(files.values())
     for first, *others in duplicate_groups(paths):
         for other in others:
-            yield Finding(kinds.TWINS, names[other], f"same content as {names[first]}")
+            yield Finding(kinds.DUPLICATE_CLIP, names[other], f"same content as {names[first]}")
 
 
-def leaks(training: FileClips, users: ClipUsers, benchmark: FileClips) -> Iterator[Finding]:
-    """Training clips whose content is that of a benchmark's clip, whatever the names."""
-    trained, asked = files(training, users), files(benchmark, benchmark.clips())
-    names = [*trained.values(), *asked.values()]
-    shown: dict[str, list[str]] = defaultdict(list)
-    for clip, of in users.items():
-        shown[trained[training.file(clip)[0]]] += of
-    for group in duplicate_groups([*trained, *asked]):
-        held_out = few(names[index] for index in group if index >= len(trained))
+def find_leaks(training: FileClips, users: ClipUsers, benchmark: FileClips) -> Iterator[Finding]:
+    """Find training clips with the content of a benchmark's clip, whatever their names."""
+    train_files, test_files = media_files(training, users), media_files(benchmark, benchmark.clips())
+    names = [*train_files.values(), *test_files.values()]
+    samples: dict[str, list[str]] = defaultdict(list)
+    for clip, clip_users in users.items():
+        samples[train_files[training.file(clip)[0]]] += clip_users
+    for group in duplicate_groups([*train_files, *test_files]):
+        tested = abbreviate(names[index] for index in group if index >= len(train_files))
         for index in group:
-            if held_out and index < len(trained):
-                yield Finding(kinds.LEAK, names[index], f"is the benchmark's {held_out} ({few(shown[names[index]])})")
+            if tested and index < len(train_files):
+                name = names[index]
+                yield Finding(kinds.LEAK, name, f"is the benchmark's {tested} ({abbreviate(samples[name])})")
 
 
-def files(source: FileClips, clips: Iterable[str]) -> dict[Path, str]:
-    """Each file behind the clips with the name it has in the data, bounds aside."""
-    out: dict[Path, str] = {}
+def media_files(source: FileClips, clips: Iterable[str]) -> dict[Path, str]:
+    """Return the file of each clip with its name in the data, without the time span."""
+    names: dict[Path, str] = {}
     for clip in clips:
-        path, bounds = source.file(clip)
-        out.setdefault(path, clip.removesuffix(bounds.named("")))
-    return out
+        path, span = source.file(clip)
+        names.setdefault(path, clip.removesuffix(span.clip_name("")))
+    return names

@@ -1,4 +1,4 @@
-"""A video file before it is decoded: opened within bounds, its packets listed, whether it was cut."""
+"""Inspect a video file before decoding: open it within limits, index its packets, detect truncation."""
 
 import math
 import stat
@@ -14,62 +14,68 @@ from qtablate.errors import BadMedia
 from qtablate.video.isolated import decode_timeout
 
 MAX_FRAME_PIXELS = 1 << 26
-"""Of one decoded frame: twice an 8K picture."""
+"""Limit for one decoded frame: twice an 8K picture."""
 MAX_PACKETS = 1 << 20
-"""Of one file: 9 hours at 30 frames a second."""
-_LISTS = ("concat", "hls", "dash")  # formats that name other files, which may lie anywhere
+"""Limit for one file: 9 hours at 30 frames per second."""
+_PLAYLISTS = ("concat", "hls", "dash")  # formats that name other files, which may lie anywhere
 
 
 class Packet(NamedTuple):
-    """One coded picture, as the container has it."""
+    """One coded picture, as stored in the container."""
 
     pts: int | None
-    """When its picture is shown, in the stream's time base."""
+    """Presentation time, in units of the stream's time base."""
     pos: int | None
-    """Where it lies in the file."""
+    """Byte offset in the file."""
     size: int
-    key: bool
-    """Decoding may start here."""
+    """Bytes."""
+    keyframe: bool
+    """Decoding can start here."""
     hidden: bool
-    """Decoded and not shown, as an edit list has it."""
+    """Decoded but not shown, because an edit list excludes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PacketIndex:
-    """What a file holds."""
+    """The packets of a file's first video stream."""
 
     packets: tuple[Packet, ...]
-    """In the order in which they are decoded."""
+    """In decoding order."""
     fps: float
-    count: int
+    """Average frames per second."""
+    num_frames: int
     """Frames that the file should show."""
-    cut: bool
-    """The file is shorter than it says."""
-    tick: float = 0.0
-    """Seconds of a step of the packets' times."""
+    truncated: bool
+    """The file is shorter than it declares."""
+    time_base: float = 0.0
+    """Seconds per unit of the packets' presentation times."""
 
-    def seconds(self) -> list[float]:
-        """When each frame is shown, from the first one on; where the file does not tell, as its rate has it."""
+    def timestamps(self) -> list[float]:
+        """Return when each frame is shown, in seconds after the first; by the frame rate where the packets do not say."""
         times = [packet.pts for packet in self.packets if packet.size and not packet.hidden and packet.pts is not None]
-        if len(times) != self.count or not self.tick:
-            return [index / self.fps for index in range(self.count)]
+        if len(times) != self.num_frames or not self.time_base:
+            return [index / self.fps for index in range(self.num_frames)]
         first, *_ = times = sorted(times)
-        return [(time - first) * self.tick for time in times]
+        return [(time - first) * self.time_base for time in times]
 
 
 def validate_regular_file(path: Path) -> None:
-    """Raises BadMedia for a pipe, a socket or a device: to open or to read one may never end."""
+    """Raise BadMedia for a pipe, a socket or a device: opening or reading one may never end."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise BadMedia("not a file", f"{path} is a pipe, a socket or a device")
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """The file as a PyAV container, nothing of which comes over a network. Raises BadMedia for what is not to be decoded."""
+def open_video(path: Path) -> Iterator[Any]:
+    """Open a file as a PyAV container with network access disabled.
+
+    Raises:
+        BadMedia: the file is not a regular one, is a playlist, or has frames of more than MAX_FRAME_PIXELS.
+    """
     validate_regular_file(path)
     with av.open(str(path), options={"protocol_whitelist": "file"}, timeout=decode_timeout()) as container:
-        if container.format.name in _LISTS:
-            raise BadMedia("broken video", f"{path} is a list of other files")
+        if container.format.name in _PLAYLISTS:
+            raise BadMedia("broken video", f"{path} is a playlist of other files")
         for stream in container.streams.video[:1]:
             context = stream.codec_context
             if context.width * context.height > MAX_FRAME_PIXELS:
@@ -80,8 +86,12 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def index_packets(path: Path) -> PacketIndex:
-    """Raises BadMedia where the number of frames cannot be told or is absurd."""
-    with opened(path) as container:
+    """Read all packets of a file without decoding them.
+
+    Raises:
+        BadMedia: the number of frames is unknown (truncated file) or above MAX_PACKETS.
+    """
+    with open_video(path) as container:
         if not container.streams.video:
             return PacketIndex((), 1.0, 0, False)
         stream = container.streams.video[0]
@@ -91,31 +101,47 @@ def index_packets(path: Path) -> PacketIndex:
             if max(len(packets), stream.frames) > MAX_PACKETS:
                 raise BadMedia("video too long", f"{path}: more than {MAX_PACKETS:,} frames")
             packets.append(Packet(packet.pts, packet.pos, packet.size, packet.is_keyframe, packet.is_discard))
-        packets.pop()  # demux ends with an empty one, which flushes the decoder
+        packets.pop()  # demux ends with an empty packet, which flushes the decoder
         # packets rather than the header's count: an edit list hides frames that the header still counts
         filled = [packet for packet in packets if packet.size]
         hidden = sum(packet.hidden for packet in filled)
-        count, cut = len(filled) - hidden, _is_cut(path, stream)
-        if cut:
-            if stream.frames <= hidden + count:  # nothing says how many there were, so no middle can be told
+        count, truncated = len(filled) - hidden, _is_truncated(path, stream)
+        if truncated:
+            if stream.frames <= hidden + count:  # the original number of frames is unknown, and so is the clip's middle
                 raise BadMedia("truncated video", f"{path} ends before its own header says")
-            count = stream.frames - hidden  # what should be there, so that what is not is missed
-        return PacketIndex(tuple(packets), fps, count, cut, float(stream.time_base))
+            count = stream.frames - hidden  # the declared number, so that the missing frames are noticed
+        return PacketIndex(tuple(packets), fps, count, truncated, float(stream.time_base))
 
 
-def read_header_length(path: Path) -> tuple[int, float] | None:
-    """(frames, frames a second) as a file's header tells them: no packet is read. At most a frame off, but for files whose
-    rate or end is that of something else than their pictures, which seem longer; None where it tells no length.
+@dataclass(frozen=True, slots=True)
+class VideoLength:
+    """How long a video is."""
 
-    Raises BadMedia for what cannot be used whatever the packets hold.
+    num_frames: int
+    fps: float
+    """Frames per second."""
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.num_frames / self.fps
+
+
+def read_header_length(path: Path) -> VideoLength | None:
+    """Read a file's length from its header alone, without reading packets; None where the header has no length.
+
+    At most one frame off, except for files whose declared rate or duration is not that of their pictures: these seem longer.
+
+    Raises:
+        BadMedia: the file cannot be used whatever its packets hold.
     """
-    with opened(path) as container:
+    with open_video(path) as container:
         if not container.streams.video:
             raise BadMedia("no frames", f"{path} holds no video frame")
         stream = container.streams.video[0]
         if stream.frames > MAX_PACKETS:
             raise BadMedia("video too long", f"{path}: more than {MAX_PACKETS:,} frames")
-        if not stream.frames and _is_cut(path, stream):
+        if not stream.frames and _is_truncated(path, stream):
             raise BadMedia("truncated video", f"{path} ends before its own header says")
         fps = _rate(stream)
         if stream.duration:
@@ -125,16 +151,17 @@ def read_header_length(path: Path) -> tuple[int, float] | None:
         else:
             return None
         count = math.ceil(seconds * fps - 1e-3)  # which the header rounds
-        return max(1, min(count, stream.frames or count)), fps
+        return VideoLength(max(1, min(count, stream.frames or count)), fps)
 
 
 def _rate(stream: Any) -> float:
+    """Return frames per second, 1 where the stream has no rate."""
     return float(stream.average_rate or stream.guessed_rate or 0) or 1.0
 
 
-def _is_cut(path: Path, stream: Any) -> bool:
-    """Whether the file is shorter than its own index (mp4), RIFF header (avi) or segment (mkv, webm) says, or lacks its
-    trailer (gif), or than its file properties say (asf, wmv)."""
+def _is_truncated(path: Path, stream: Any) -> bool:
+    """Return whether the file is shorter than its index (mp4), RIFF header (avi), segment (mkv, webm) or file properties
+    (asf, wmv) declare, or lacks its trailer (gif)."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(4096)
@@ -142,7 +169,7 @@ def _is_cut(path: Path, stream: Any) -> bool:
         tail = file.read()
         if head[:16] == _ASF:
             file.seek(0)
-            return _asf_size(file.read(min(int.from_bytes(head[16:24], "little"), _MOST_HEADER))) > size
+            return _asf_size(file.read(min(int.from_bytes(head[16:24], "little"), _MAX_ASF_HEADER))) > size
     if head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > size:
         return True
     if head[:4] == b"GIF8" and not tail.rstrip(b"\0").endswith(b"\x3b"):
@@ -153,15 +180,17 @@ def _is_cut(path: Path, stream: Any) -> bool:
 
 
 def ends_within_packet(path: Path) -> bool:
-    """Whether an MPEG program stream (mpg, vob) or transport stream (ts) stops in the middle of a packet: it was cut there, or
-    its recording was. Neither says how long it should be, so one that was cut between two packets cannot be told from a
-    whole one. False for any other file."""
+    """Return whether an MPEG program stream (mpg, vob) or transport stream (ts) stops in the middle of a packet.
+
+    Such a file, or its recording, was truncated. Neither format declares its length, so a file truncated between two packets
+    cannot be told from a complete one. False for any other format.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(4 * _TS_PACKET)
         if head[:4] == _PACK:
             file.seek(max(0, size - _TAIL))
-            return _program_is_torn(file.read())
+            return _ends_within_program_packet(file.read())
     marks = head[::_TS_PACKET]
     return len(head) == 4 * _TS_PACKET and set(marks) == {0x47} and size % _TS_PACKET != 0
 
@@ -170,8 +199,8 @@ _PACK, _PROGRAM_END, _START = b"\x00\x00\x01\xba", b"\x00\x00\x01\xb9", b"\x00\x
 _TS_PACKET, _TAIL = 188, 1 << 18
 
 
-def _program_is_torn(tail: bytes) -> bool:
-    """Whether the last pack of a program stream has a packet that is longer than what is left of the file."""
+def _ends_within_program_packet(tail: bytes) -> bool:
+    """Return whether the last pack of a program stream has a packet that is longer than the rest of the file."""
     at = tail.rfind(_PACK)
     while at >= 0 and (code := tail[at : at + 4]):
         if code == _PROGRAM_END:
@@ -179,10 +208,10 @@ def _program_is_torn(tail: bytes) -> bool:
         if len(code) < 4:
             return _START.startswith(code[:3])
         if code[:3] != _START:
-            return False  # not the packets of a program stream: nothing can be told
+            return False  # not the packets of a program stream: no statement is possible
         if code == _PACK:
-            newer = tail[at + 4 : at + 5] >= b"@"  # MPEG-2's header counts the stuffing behind it in its last byte
-            at += 12 if not newer else 14 + (tail[at + 13] & 7) if at + 13 < len(tail) else 14
+            mpeg2 = tail[at + 4 : at + 5] >= b"@"  # its header counts the stuffing after it in its last byte
+            at += 12 if not mpeg2 else 14 + (tail[at + 13] & 7) if at + 13 < len(tail) else 14
         else:
             at += 6 + int.from_bytes(tail[at + 4 : at + 6], "big")
         if at > len(tail):
@@ -190,24 +219,24 @@ def _program_is_torn(tail: bytes) -> bool:
     return False
 
 
-_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # GUIDs of the ASF specification, as they lie in a file
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # GUIDs of the ASF specification, in file byte order
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_MOST_HEADER = 1 << 24
+_MAX_ASF_HEADER = 1 << 24  # bytes
 
 
 def _asf_size(header: bytes) -> int:
-    """Bytes of the whole file by its file properties; 0 where they do not tell, as in a broadcast."""
+    """Return the file size in bytes that the file properties declare; 0 where they do not, as in a broadcast."""
     at = header.find(_ASF_PROPERTIES)
-    found = header[at : at + 104]
-    broadcast = at < 0 or len(found) < 104 or found[88] & 1
-    return 0 if broadcast else int.from_bytes(found[40:48], "little")
+    properties = header[at : at + 104]
+    broadcast = at < 0 or len(properties) < 104 or properties[88] & 1
+    return 0 if broadcast else int.from_bytes(properties[40:48], "little")
 
 
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # element ids of Matroska (RFC 9559)
 
 
 def _segment_end(head: bytes) -> int:
-    """Where the segment of a Matroska file ends by its own header; 0 where it was written as a stream of unknown length."""
+    """Return the offset at which a Matroska file's segment ends by its header; 0 for a stream of unknown length."""
     length, body = _element_size(head, 4)
     at = body + length
     if head[at : at + 4] != _SEGMENT:
@@ -217,7 +246,7 @@ def _segment_end(head: bytes) -> int:
 
 
 def _element_size(head: bytes, at: int) -> tuple[int, int]:
-    """(size, offset of the body) of an element whose size field starts at `at`; size 0 when all its bits are set."""
+    """Return (size, offset of the body) of an element whose size field starts at `at`; an unknown size (all bits 1) is 0."""
     first = head[at]
     width = 9 - first.bit_length()
     value = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)

@@ -1,14 +1,11 @@
-"""Real media: which frames are taken from a clip, and how they are sized.
-
-Sampling and sizing follow VideoChat2's evaluation (facts: mvbench.md); decoder.py decodes.
-"""
+"""Sample frames from clips and resize them, as VideoChat2's evaluation does (facts: mvbench.md); decoder.py decodes."""
 
 import errno
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 import av
 import numpy as np
@@ -16,222 +13,252 @@ from PIL import Image, UnidentifiedImageError
 
 from qtablate.datatypes import IMAGE, Frames
 from qtablate.errors import BadMedia, DataError
-from qtablate.video.container import index_packets, read_header_length, validate_regular_file
-from qtablate.video.decoder import count, decode_frames
+from qtablate.video.container import VideoLength, index_packets, read_header_length, validate_regular_file
+from qtablate.video.decoder import count_decoded_frames, decode_frames
 from qtablate.video.isolated import DECODE_TIMEOUT, run_isolated
-from qtablate.video.paths import is_frame, state
+from qtablate.video.paths import file_state, is_frame
 
-FOLDER_FPS = 3.0  # of MVBench's frame folders
-_MOST_PIXELS = 1 << 26  # of a resized picture: one a pixel high and thousands wide is enlarged before its square is cut
-_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE)
+FOLDER_FPS = 3.0
+"""Frames per second of MVBench's frame folders."""
+_MAX_PIXELS = 1 << 26  # of a resized picture: one a pixel high and thousands wide is enlarged before its square is cropped
+_MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE)
 
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """The span of a clip that a question is about, in seconds; None is open."""
+    """The part of a clip that a question is about, in seconds; None is open."""
 
     start: float | None = None
     end: float | None = None
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Self:
-        """The bounds in an entry of a data file. Raises BadMedia when they are no span."""
-        found = {name: entry.get(name) for name in ("start", "end")}
-        for name, value in found.items():
-            if value is not None and not (type(value) in (int, float) and abs(value) < 1e9):
-                raise BadMedia("malformed bounds", f"'{name}' should be seconds, is {value!r:.40}")
-            if value is not None and name == "end" and value <= 0:
-                raise BadMedia("empty bounds", f"end {value:g} s is not behind the clip's beginning")
-        if found["start"] is not None and found["end"] is not None and found["end"] <= found["start"]:
-            raise BadMedia("empty bounds", f"start {found['start']:g} s is not before end {found['end']:g} s")
-        return cls(**found)
+    def from_entry(cls, entry: Mapping[str, Any]) -> Self:
+        """Read 'start' and 'end' of an entry in a data file.
 
-    def named(self, media: str) -> str:
-        """A clip's name: its file, and the bounds where there are any, since both decide its frames."""
+        Raises:
+            BadMedia: they are not numbers, or the span between them is empty.
+        """
+        span = {name: entry.get(name) for name in ("start", "end")}
+        for name, value in span.items():
+            if value is not None and not (type(value) in (int, float) and abs(value) < 1e9):
+                raise BadMedia("malformed time span", f"'{name}' should be seconds, is {value!r:.40}")
+            if value is not None and name == "end" and value <= 0:
+                raise BadMedia("empty time span", f"end {value:g} s is not after the clip's beginning")
+        if span["start"] is not None and span["end"] is not None and span["end"] <= span["start"]:
+            raise BadMedia("empty time span", f"start {span['start']:g} s is not before end {span['end']:g} s")
+        return cls(**span)
+
+    def clip_name(self, media: str) -> str:
+        """Return a clip's name: its file, with the span unless it is open, since both decide the clip's frames."""
         return media if self == TimeSpan() else f"{media} [{self.start}-{self.end} s]"
 
 
-def frame_indices(count: int, fps: float, wanted: int, bounds: TimeSpan = TimeSpan(), first: int = 0) -> list[int]:
-    """Which frames of a clip are taken: the middle of each of `wanted` equal segments.
+def frame_indices(count: int, fps: float, num_frames: int, span: TimeSpan = TimeSpan(), first: int = 0) -> list[int]:
+    """Return which frames of a clip are sampled: the middle one of each of `num_frames` equal segments.
 
-    The formula of the original's notebook (`get_index`), with both roundings half to even. Indices are clamped to the
-    clip: a start beyond its end gives reversed, out-of-range indices in the original.
+    This is the formula of VideoChat2's notebook (`get_index`), with both roundings half to even. Indices are clamped to the
+    clip: in the notebook, a start beyond the clip's end gives reversed, out-of-range indices.
 
     Args:
         count: frames of the clip. Files count from 0 to count - 1, frame folders (`first` = 1) from 1 to count.
     """
-    start, end, last = _ends(count, fps, bounds, first)
-    segment = (end - start) / wanted
-    indices = [int(start + segment / 2 + np.round(segment * k)) for k in range(wanted)]
+    start, end, last = _span_limits(count, fps, span, first)
+    segment = (end - start) / num_frames
+    indices = [int(start + segment / 2 + np.round(segment * k)) for k in range(num_frames)]
     return [min(max(index, first), last) for index in indices]
 
 
-def span(count: int, fps: float, bounds: TimeSpan = TimeSpan(), first: int = 0) -> int:
-    """How many frames of a clip there are to choose from, at least one: `count`, or those within the bounds."""
-    start, end, _ = _ends(count, fps, bounds, first)
+def frames_in_span(length: VideoLength, span: TimeSpan = TimeSpan(), first: int = 0) -> int:
+    """Return how many frames the sampling can choose from, at least one. `first`: as in `frame_indices`."""
+    start, end, _ = _span_limits(length.num_frames, length.fps, span, first)
     return max(1, end - start + 1)
 
 
-def _ends(count: int, fps: float, bounds: TimeSpan, first: int) -> tuple[int, int, int]:
-    """The first and last frame of the span as the notebook has them, and the last of the clip."""
+def _span_limits(count: int, fps: float, span: TimeSpan, first: int) -> tuple[int, int, int]:
+    """Return the first and last frame of the span, as the notebook computes them, and the last frame of the clip."""
     last = count - 1 if first == 0 else count
-    start = max(first, round((-100000 if bounds.start is None else bounds.start) * fps))
-    end = min(round((100000 if bounds.end is None else bounds.end) * fps), last)
+    start = max(first, round((-100000 if span.start is None else span.start) * fps))
+    end = min(round((100000 if span.end is None else span.end) * fps), last)
     return start, end, last
 
 
-def resize_center_crop(frame: Image.Image, side: int) -> Image.Image:
-    """Bicubic resize of the short side to `side`, then the centre square. Raises ValueError for a mere line."""
+def resize_center_crop(frame: Image.Image, image_size: int) -> Image.Image:
+    """Resize the short side to `image_size` pixels (bicubic) and crop the central square as RGB.
+
+    Raises:
+        ValueError: the picture is so long and thin that resizing would need more than 2^26 pixels.
+    """
     width, height = frame.size
     shorter = min(width, height)
-    size = (max(side, int(side * width / shorter)), max(side, int(side * height / shorter)))
-    if size[0] * size[1] > _MOST_PIXELS:
-        raise ValueError(f"{width} x {height} pixels is too long a strip: sized to {side} it would have {size[0] * size[1]:,}")
+    size = (max(image_size, int(image_size * width / shorter)), max(image_size, int(image_size * height / shorter)))
+    if size[0] * size[1] > _MAX_PIXELS:
+        pixels = f"{size[0] * size[1]:,}"
+        raise ValueError(f"{width} x {height} pixels is too long a strip: resized to {image_size} it would have {pixels}")
     if frame.mode == "P" and "transparency" in frame.info:
         frame = frame.convert("RGBA")
     frame = frame.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
-    return frame.crop((left, top, left + side, top + side))
+    left, top = round((size[0] - image_size) / 2), round((size[1] - image_size) / 2)
+    return frame.crop((left, top, left + image_size, top + image_size))
 
 
-def upscale(frame: Frames, scale: int) -> Frames:
-    """Each pixel as a square of scale x scale."""
-    return np.repeat(np.repeat(frame, scale, axis=-3), scale, axis=-2)
+def upscale(frames: Frames, factor: int) -> Frames:
+    """Repeat each pixel as a square of factor x factor: (..., H, W, 3) -> (..., factor H, factor W, 3)."""
+    return np.repeat(np.repeat(frames, factor, axis=-3), factor, axis=-2)
 
 
-def read_image(path: Path, side: int) -> Frames:
-    """(1, side, side, 3). Raises BadMedia."""
+def read_image(path: Path, image_size: int) -> Frames:
+    """Read an image as (1, image_size, image_size, 3) RGB bytes. Raises BadMedia."""
     try:
         validate_regular_file(path)
         with Image.open(path) as image:
-            return np.asarray(resize_center_crop(image, side))[None]
+            return np.asarray(resize_center_crop(image, image_size))[None]
     except FileNotFoundError:
         raise BadMedia("missing image", str(path)) from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        _refuse("broken image", path, error)
+        _raise_unreadable("broken image", path, error)
 
 
-def read_clip(path: Path, wanted: int, side: int, bounds: TimeSpan = TimeSpan()) -> Frames:
-    """Sampled frames of a video file or a folder of frames: (wanted, side, side, 3). Raises BadMedia."""
+def read_clip(path: Path, num_frames: int, image_size: int, span: TimeSpan = TimeSpan()) -> Frames:
+    """Sample a video file or a folder of frames: (num_frames, image_size, image_size, 3) RGB bytes. Raises BadMedia."""
     if path.is_dir():
-        return _read_folder(path, wanted, side, bounds)
+        return _read_folder(path, num_frames, image_size, span)
     if not path.exists():
         raise BadMedia("missing video", str(path))
-    return _read_file(path, wanted, side, bounds)
+    return _read_file(path, num_frames, image_size, span)
 
 
-def frame_times(path: Path, wanted: int, bounds: TimeSpan = TimeSpan()) -> tuple[float, ...]:
-    """Seconds from the clip's beginning at which the frames that `read_clip` takes are shown. Raises BadMedia."""
+def frame_times(path: Path, num_frames: int, span: TimeSpan = TimeSpan()) -> tuple[float, ...]:
+    """Return when the frames that `read_clip` samples are shown, in seconds from the clip's beginning. Raises BadMedia."""
     if path.is_dir():
-        return tuple(n / FOLDER_FPS for n in _checked(len(frame_files(path)), FOLDER_FPS, wanted, bounds, 1, path))
+        length = VideoLength(len(frame_files(path)), FOLDER_FPS)
+        return tuple(n / FOLDER_FPS for n in _sample(length, num_frames, span, 1, path))
     try:
-        listing = index_packets(path)
+        index = index_packets(path)
     except (av.FFmpegError, ValueError, OSError) as error:
-        _refuse("broken video", path, error)
-    seconds = listing.seconds()
-    return tuple(seconds[n] for n in _checked(listing.count, listing.fps, wanted, bounds, 0, path))
+        _raise_unreadable("broken video", path, error)
+    seconds = index.timestamps()
+    return tuple(seconds[n] for n in _sample(VideoLength(index.num_frames, index.fps), num_frames, span, 0, path))
 
 
 def frame_files(path: Path) -> list[Path]:
-    """The pictures of a folder of frames, in their order."""
-    return sorted((entry for entry in path.iterdir() if is_frame(entry)), key=_numbered)
+    """Return the images of a folder of frames, ordered by the numbers in their names."""
+    return sorted((entry for entry in path.iterdir() if is_frame(entry)), key=_natural_key)
 
 
-def probe_length(path: Path) -> tuple[int, float]:
-    """Frames and frames a second of a video file or a folder of frames, undecoded. Raises BadMedia."""
+def probe_length(path: Path) -> VideoLength:
+    """Return the length of a video file or a folder of frames, without decoding. Raises BadMedia."""
     if path.is_dir():
-        return len(frame_files(path)), FOLDER_FPS
+        return VideoLength(len(frame_files(path)), FOLDER_FPS)
     try:
-        listing = index_packets(path)
-        return listing.count, listing.fps
+        index = index_packets(path)
+        return VideoLength(index.num_frames, index.fps)
     except (av.FFmpegError, ValueError, OSError) as error:
-        _refuse("broken video", path, error)
+        _raise_unreadable("broken video", path, error)
 
 
-def count_decodable(path: Path) -> tuple[int, int]:
-    """(frames that a video file lists, frames that decoding all of it gives). Raises BadMedia."""
+class FrameCounts(NamedTuple):
+    """Frames of a video file."""
+
+    listed: int
+    """By the container's packets."""
+    decoded: int
+    """That a decode of the whole file gives."""
+
+
+def count_frames(path: Path) -> FrameCounts:
+    """Compare the number of frames in a video file's index with those that can be decoded. Raises BadMedia."""
     try:
-        return index_packets(path).count, count(path)
+        return FrameCounts(index_packets(path).num_frames, count_decoded_frames(path))
     except (av.FFmpegError, ValueError, OSError) as error:
-        _refuse("broken video", path, error)
+        _raise_unreadable("broken video", path, error)
 
 
-def length_from_header(path: Path, bounds: TimeSpan = TimeSpan()) -> tuple[int, float] | None:
-    """As `probe_length`, from a file's header alone; None where it tells no length. Raises BadMedia."""
+def length_from_header(path: Path, span: TimeSpan = TimeSpan()) -> VideoLength | None:
+    """Return the length by a file's header alone, None where the header has none; a folder's frames are counted.
+
+    Raises:
+        BadMedia: the header shows that the clip cannot be used, or the span starts after the clip's end.
+    """
     try:
         length = probe_length(path) if path.is_dir() else read_header_length(path)
     except (av.FFmpegError, ValueError, OSError) as error:
-        _refuse("broken video", path, error)
-    if length and not length[0]:
+        _raise_unreadable("broken video", path, error)
+    if length and not length.num_frames:
         raise BadMedia("no frames", f"{path} holds no image")
     if length:
-        _checked(*length, 1, bounds, int(path.is_dir()), path)
+        _sample(length, 1, span, int(path.is_dir()), path)
     return length
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A file or a folder of frames, as it is shown."""
+    """A media file or a folder of frames, with the part of it that is shown."""
 
     path: Path
     medium: str
-    bounds: TimeSpan
+    span: TimeSpan
 
-    def key(self, frames: int, side: int) -> str:
-        """Of its pixels at this length and size: its full path, size and time, and span."""
-        count = 1 if self.medium == IMAGE else frames
-        return f"{self.path.resolve()}|{state(self.path).hex()}|{self.bounds.start}-{self.bounds.end}|{count}|{side}"
+    def key(self, num_frames: int, image_size: int) -> str:
+        """Identify the clip's pixels at this length and size: its full path, file size and time, and span."""
+        count = 1 if self.medium == IMAGE else num_frames
+        state = file_state(self.path).hex()
+        return f"{self.path.resolve()}|{state}|{self.span.start}-{self.span.end}|{count}|{image_size}"
 
-    def read(self, frames: int, side: int) -> Frames:
-        """In a process of its own, within a limit. Raises BadMedia."""
+    def read(self, num_frames: int, image_size: int) -> Frames:
+        """Decode in an isolated process: (num_frames, image_size, image_size, 3), of an image one frame. Raises BadMedia."""
         if self.medium == IMAGE:
-            return run_isolated(self.path, read_image, self.path, side)
-        return run_isolated(self.path, read_clip, self.path, frames, side, self.bounds)
+            return run_isolated(self.path, read_image, self.path, image_size)
+        return run_isolated(self.path, read_clip, self.path, num_frames, image_size, self.span)
 
-    def seconds(self, frames: int) -> tuple[float, ...]:
-        """When each of these frames is shown; of an image, none. Raises BadMedia."""
-        return () if self.medium == IMAGE else run_isolated(self.path, frame_times, self.path, frames, self.bounds)
+    def seconds(self, num_frames: int) -> tuple[float, ...]:
+        """Return when each sampled frame is shown, in seconds; of an image, nothing. Raises BadMedia."""
+        return () if self.medium == IMAGE else run_isolated(self.path, frame_times, self.path, num_frames, self.span)
 
 
-def _read_folder(path: Path, wanted: int, side: int, bounds: TimeSpan) -> Frames:
-    names = frame_files(path)
-    if not names:
+def _read_folder(path: Path, num_frames: int, image_size: int, span: TimeSpan) -> Frames:
+    """Sample a folder of frames. Raises BadMedia."""
+    files = frame_files(path)
+    if not files:
         raise BadMedia("no frames", f"{path} holds no image")
-    indices = _checked(len(names), FOLDER_FPS, wanted, bounds, 1, path)
-    return np.concatenate([read_image(names[index - 1], side) for index in indices])
+    indices = _sample(VideoLength(len(files), FOLDER_FPS), num_frames, span, 1, path)
+    return np.concatenate([read_image(files[index - 1], image_size) for index in indices])
 
 
-def _numbered(path: Path) -> list[tuple[int, str]]:
-    """For sorting: 2.jpg comes before 10.jpg, padded or not."""
+def _natural_key(path: Path) -> list[tuple[int, str]]:
+    """Sort key: 2.jpg comes before 10.jpg, padded or not."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path.name)]
 
 
-def _refuse(kind: str, path: Path, error: Exception) -> NoReturn:
-    """A bad clip is left out by name; a machine out of files or memory says nothing about the clip and stops the run."""
-    if getattr(error, "errno", None) in _MACHINE:
+def _raise_unreadable(kind: str, path: Path, error: Exception) -> NoReturn:
+    """Raise BadMedia for a bad clip, which is left out by name, and DataError where the machine is at fault.
+
+    A machine that is out of files or memory says nothing about the clip, so the run ends.
+    """
+    if getattr(error, "errno", None) in _MACHINE_ERRORS:
         raise DataError(f"{path} cannot be read on this machine now: {error}; the clip may be fine, run again") from None
-    if getattr(error, "errno", None) == errno.ETIMEDOUT or isinstance(error, av.error.ExitError):  # which is how PyAV times out
+    if getattr(error, "errno", None) == errno.ETIMEDOUT or isinstance(error, av.error.ExitError):  # PyAV's two kinds of timeout
         raise BadMedia(DECODE_TIMEOUT, f"{path}: {error}") from None
     raise BadMedia(kind, f"{path}: {error}") from None
 
 
-def _read_file(path: Path, wanted: int, side: int, bounds: TimeSpan) -> Frames:
+def _read_file(path: Path, num_frames: int, image_size: int, span: TimeSpan) -> Frames:
+    """Sample a video file. Raises BadMedia."""
     try:
-        listing = index_packets(path)
-        count = listing.count
-        if count == 0:
+        index = index_packets(path)
+        if index.num_frames == 0:
             raise BadMedia("no frames", f"{path} holds no video frame")
-        indices = _checked(count, listing.fps, wanted, bounds, 0, path)
-        found = decode_frames(path, listing, set(indices), lambda image: np.asarray(resize_center_crop(image, side)))
+        wanted = _sample(VideoLength(index.num_frames, index.fps), num_frames, span, 0, path)
+        frames = decode_frames(path, index, set(wanted), lambda image: np.asarray(resize_center_crop(image, image_size)))
     except (av.FFmpegError, ValueError, OSError) as error:
-        _refuse("broken video", path, error)
-    lost = sorted(set(indices) - set(found))
-    if lost:
-        raise BadMedia("truncated video", f"{path}: frame {lost[0]} of {count} cannot be decoded")
-    return np.stack([found[index] for index in indices])
+        _raise_unreadable("broken video", path, error)
+    missing = sorted(set(wanted) - set(frames))
+    if missing:
+        raise BadMedia("truncated video", f"{path}: frame {missing[0]} of {index.num_frames} cannot be decoded")
+    return np.stack([frames[number] for number in wanted])
 
 
-def _checked(count: int, fps: float, wanted: int, bounds: TimeSpan, first: int, path: Path) -> Sequence[int]:
-    if bounds.start is not None and round(bounds.start * fps) > count - 1 + first:
-        raise BadMedia("bounds past the end", f"{path}: starts at {bounds.start:g} s of {count / fps:.1f} s")
-    return frame_indices(count, fps, wanted, bounds, first)
+def _sample(length: VideoLength, num_frames: int, span: TimeSpan, first: int, path: Path) -> Sequence[int]:
+    """Return `frame_indices`. Raises BadMedia where the span starts after the clip's end."""
+    if span.start is not None and round(span.start * length.fps) > length.num_frames - 1 + first:
+        raise BadMedia("start past the end", f"{path}: starts at {span.start:g} s of {length.seconds:.1f} s")
+    return frame_indices(length.num_frames, length.fps, num_frames, span, first)

@@ -1,7 +1,11 @@
-"""Reading clips in a process of its own, so that a file whose decoding never ends, or takes its reader down, is one bad clip.
+"""Decode clips in a separate process with a time limit: a file that hangs or crashes its decoder is one bad clip.
 
-Only a process can be stopped for sure: a decoder that hangs gives neither Python nor a signal handler a turn. For the same
-reason it is the system that ends the process when its owner is gone, even in the middle of a clip.
+Only a process can be stopped for certain: a decoder that hangs in C code gives neither Python nor a signal handler a turn.
+For the same reason the operating system ends the process when its owner dies, even in the middle of a clip.
+
+Why not pebble's ProcessPool (tried with 5.2.3 on the cases in tests/video/test_isolated.py): it cannot start in feature
+workers, which are daemonic ("daemonic processes are not allowed to have children"); its worker outlives a killed owner while
+C code hangs; a pool inherited over a fork never answers; and a caller's script needs a `__main__` guard.
 """
 
 import atexit
@@ -15,140 +19,193 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from qtablate.environment import number
 from qtablate.errors import BadMedia, DataError
 from qtablate.interrupts import blocked
 
-SECONDS = 120.0
-DECODE_TIMEOUT, DECODER_CRASHED = "took too long", "decoder crashed"
-RETRYABLE = (DECODE_TIMEOUT, DECODER_CRASHED)
-"""Kinds that another try may settle otherwise: they tell of the machine as much as of the file."""
-_CRASHES = tuple(-one for one in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS))
-_LONGEST = 1e6  # seconds: what timers of the system take
-_GRACE = 5.0  # seconds that the process may outlive its limit where nobody is left to stop it
-_ERRORS = {"bad": BadMedia, "data": DataError, "bug": RuntimeError}
+DEFAULT_TIMEOUT = 120.0
+"""Seconds for one clip."""
+DECODE_TIMEOUT, DECODER_CRASHED = "decode timeout", "decoder crashed"
+RETRYABLE = (DECODE_TIMEOUT, DECODER_CRASHED, "took too long")
+"""Kinds of problem that depend on the machine as well as on the file, so that another attempt may succeed. The last one is what
+older notes in the feature cache call a decode timeout."""
+_CRASH_CODES = tuple(-code for code in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS))
+_MAX_TIMEOUT = 1e6  # seconds: what the system's timers accept
+_GRACE_SECONDS = 5.0  # how long the process may outlive its limit where no owner is left to stop it
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def decode_timeout() -> float:
-    """Seconds that one clip may take: QTABLATE_CLIP_SECONDS, or the default. Raises QtablateError for what is no positive
-    number."""
-    return min(number("QTABLATE_CLIP_SECONDS", SECONDS, "seconds", above=True), _LONGEST)
-
-
-def run_isolated(path: Path, function: Callable[..., T], *given: Any) -> T:
-    """`function(*given)`, which reads the file or folder at `path`, in another process.
+    """Return the seconds that one clip may take: QTABLATE_CLIP_SECONDS, or the default.
 
     Raises:
-        BadMedia: as the function does; DECODE_TIMEOUT after `decode_timeout` seconds; DECODER_CRASHED when it crashed.
-        DataError: as the function does; also where the process does not start or is killed from outside.
+        QtablateError: the variable is not a positive number.
     """
-    global _reader
+    return min(number("QTABLATE_CLIP_SECONDS", DEFAULT_TIMEOUT, "seconds", above=True), _MAX_TIMEOUT)
+
+
+def run_isolated(path: Path, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return `function(*args, **kwargs)`, computed in the decoder process within the time limit.
+
+    Args:
+        path: the file or folder that the function reads, named in errors.
+        function: importable by name, as are the types of its arguments and result (they are pickled).
+
+    Raises:
+        BadMedia: raised by the function; of kind DECODE_TIMEOUT after `decode_timeout` seconds; of kind DECODER_CRASHED when
+            a signal such as SIGSEGV ended the process.
+        DataError: raised by the function; also where the process does not start or is killed from outside.
+        RuntimeError: the function raised anything else; the message holds its traceback.
+    """
+    global _decoder
     with _LOCK:
-        if _reader is None or not _reader.mine():
-            _reader = _Reader()
-        return cast(T, _reader.ask(path, function, given))
+        if _decoder is None or not _decoder.is_usable():
+            _decoder = _DecoderProcess()
+        result: T = _decoder.call(path, _Call(function, args, kwargs))
+        return result
 
 
-class _Reader:
-    """The process that reads, one clip at a time."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Request: the function and its arguments."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """Answer: the function's return value."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Answer: the function raised. Exceptions with several arguments do not survive pickling, so their arguments travel."""
+
+    error: type[Exception]
+    args: tuple[str, ...]
+
+
+class _DecoderProcess:
+    """The process that decodes, one clip at a time, as its owner sees it."""
 
     def __init__(self) -> None:
-        self._ours, theirs = Pipe()
-        alive, self._alive = Pipe(duplex=False)  # nothing is ever sent: it closes with this process
+        """Start the process and wait until it is ready, so that startup is not part of the first clip's time."""
+        self._connection, child_end = Pipe()
+        read_end, self._lifeline = Pipe(duplex=False)  # nothing is ever sent: it closes when this process ends
         self._owner = os.getpid()
-        passed = [theirs.fileno(), alive.fileno()]
-        start = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({passed[0]}, {passed[1]})"
-        with theirs, alive, blocked():  # Ctrl-C reaches the whole group; the owner decides
-            self._process = subprocess.Popen([sys.executable, "-P", "-c", start], pass_fds=passed, stdin=subprocess.DEVNULL)
-        atexit.register(self.end)
+        inherited = [child_end.fileno(), read_end.fileno()]
+        code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({inherited[0]}, {inherited[1]})"
+        with child_end, read_end, blocked():  # Ctrl-C reaches the whole process group; the owner decides what happens
+            command = [sys.executable, "-P", "-c", code]
+            self._process = subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL)
+        atexit.register(self.stop)
         with suppress(EOFError, OSError):
-            self._ours.recv()  # it is ready: starting it is none of the first clip's time
+            self._connection.recv()
 
-    def mine(self) -> bool:
-        """Whether it lives and was not inherited over a fork."""
+    @property
+    def pid(self) -> int:
+        """Process id of the decoder."""
+        return self._process.pid
+
+    def is_usable(self) -> bool:
+        """Return whether the process lives and belongs to this process rather than to one that forked it."""
         return self._owner == os.getpid() and self._process.poll() is None
 
-    def ask(self, path: Path, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
+    def call(self, path: Path, request: _Call) -> Any:
+        """Send a request and return the function's value. Raises as `run_isolated` does."""
         limit = decode_timeout()
+        timed_out = _Failure(BadMedia, (DECODE_TIMEOUT, f"{path}: not read in {limit:g} s"))
         try:
-            self._ours.send((function, given, limit + _GRACE))
-            answer = (
-                self._ours.recv() if self._ours.poll(limit) else ("bad", DECODE_TIMEOUT, f"{path}: not read in {limit:g} s")
-            )
+            self._connection.send((request, limit + _GRACE_SECONDS))
+            answer: _Result | _Failure = self._connection.recv() if self._connection.poll(limit) else timed_out
         except (EOFError, OSError):
-            self._lost(path)
-        except BaseException:  # whoever asks next must not get this clip's answer
-            self.end()
+            self._raise_for_exit(path)
+        except BaseException:  # the next caller must not receive this clip's answer
+            self.stop()
             raise
-        kind, *content = answer
-        if kind == "done":
-            return content[0]
-        if content[0] == DECODE_TIMEOUT:
-            self.end()
-        raise _ERRORS[kind](*content)
+        if isinstance(answer, _Result):
+            return answer.value
+        if answer.args[0] == DECODE_TIMEOUT:
+            self.stop()
+        raise answer.error(*answer.args)
 
-    def end(self) -> None:
-        """Stop it. A process that waits for a dead disk is left to itself."""
+    def stop(self) -> None:
+        """Kill the process. One that waits for a dead disk cannot be killed and is abandoned after a second."""
         if self._owner == os.getpid():
-            atexit.unregister(self.end)
+            atexit.unregister(self.stop)
             self._process.kill()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(1.0)
-            self._alive.close()
+            self._lifeline.close()
 
-    def _lost(self, path: Path) -> None:
+    def _raise_for_exit(self, path: Path) -> NoReturn:
+        """Raise BadMedia where the process crashed, and DataError where it was killed from outside."""
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE)
+            self._process.wait(_GRACE_SECONDS)
         code = self._process.returncode
-        self.end()
-        if code in _CRASHES:
-            raise BadMedia(DECODER_CRASHED, f"{path}: reading it ended the process with {signal.Signals(-code).name}") from None
+        self.stop()
+        if code in _CRASH_CODES:
+            detail = f"{path}: reading it ended the process with {signal.Signals(-code).name}"
+            raise BadMedia(DECODER_CRASHED, detail) from None
         raise DataError(
             f"{path}: the process that reads clips ended with {code} (out of memory?); the clip may be fine, run again"
         ) from None
 
 
 _LOCK = threading.Lock()
-_reader: _Reader | None = None
+_decoder: _DecoderProcess | None = None
 
 
-def serve(descriptor: int, alive: int) -> None:
-    """Do what is asked over a pipe until nobody asks any more: what the process runs. It ends when `alive` is closed."""
+def serve(connection: int, lifeline: int) -> None:
+    """Answer requests until the owner closes the connection: the main function of the decoder process.
+
+    Args:
+        connection: file descriptor of the pipe with requests and answers.
+        lifeline: file descriptor of a pipe; this process ends when its other end is closed.
+    """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process
-    _end_with(alive)
-    with suppress(EOFError, OSError), Connection(descriptor) as pipe:
+    _exit_when_closed(lifeline)
+    with suppress(EOFError, OSError), Connection(connection) as pipe:
         pipe.send("ready")
         while True:
-            function, given, longest = pipe.recv()
-            signal.setitimer(signal.ITIMER_REAL, longest)
-            answer = _answer(function, given)
+            request, limit = pipe.recv()
+            signal.setitimer(signal.ITIMER_REAL, limit)
+            answer = _execute(request)
             signal.setitimer(signal.ITIMER_REAL, 0)
             pipe.send(answer)
 
 
-def _end_with(alive: int) -> None:
-    """Have the system end this process when the other end of a pipe is closed, whether Python gets a turn or not. Where it does
-    not (macOS), the process ends after its clip or at its limit."""
+def _exit_when_closed(lifeline: int) -> None:
+    """Let the system end this process when the pipe's other end is closed, whether Python gets a turn or not.
+
+    Where the system does not support that (macOS), the process ends after its clip or at its limit.
+    """
     signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(alive, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(alive, fcntl.F_SETFL, fcntl.fcntl(alive, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([alive], [], [], 0)[0]:  # it was closed before
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([lifeline], [], [], 0)[0]:  # it was closed before the signal was set up
         os._exit(1)
 
 
-def _answer(function: Callable[..., Any], given: tuple[Any, ...]) -> tuple[Any, ...]:
+def _execute(request: _Call) -> _Result | _Failure:
+    """Run a request in the decoder process and wrap its value or exception."""
     try:
-        return "done", function(*given)
+        return _Result(request.function(*request.args, **request.kwargs))
     except BadMedia as error:
-        return "bad", error.kind, error.detail
+        return _Failure(BadMedia, (error.kind, error.detail))
     except DataError as error:
-        return "data", str(error)
+        return _Failure(DataError, (str(error),))
     except Exception:
-        return "bug", traceback.format_exc()
+        return _Failure(RuntimeError, (traceback.format_exc(),))

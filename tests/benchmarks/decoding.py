@@ -2,7 +2,7 @@
 
     python tests/benchmarks/decoding.py results/decoding/README.md
 
-`sequential` decodes from the start to the last wanted frame and keeps the wanted ones; `seeking` includes listing the
+`sequential` decodes from the start to the last wanted frame and keeps the wanted ones; `seeking` includes index the
 packets, and the sequential decode where it falls back to it.
 """
 
@@ -82,7 +82,7 @@ def same(one: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> bool:
 
 def equal(path: Path) -> bool:
     """Whether every frame alone, and all together, are those of the plain loop, pixel by pixel at full size."""
-    every = sequential(path, range(index_packets(path).count), np.asarray)
+    every = sequential(path, range(index_packets(path).num_frames), np.asarray)
     groups = [[n] for n in every] + [list(every)]
     return all(same({n: every[n] for n in some}, seeking(path, some, np.asarray)) for some in groups)
 
@@ -124,8 +124,8 @@ def least(path: Path, wanted: Collection[int]) -> tuple[int, int]:
     timeline = Timeline(index_packets(path))
     ends: dict[int, int] = {}
     for index in wanted:
-        key = timeline.key(index)
-        ends[key] = max(ends.get(key, 0), timeline.stored[index] - key + 1)
+        key = timeline.keyframe_before(index)
+        ends[key] = max(ends.get(key, 0), timeline.packet_of_frame[index] - key + 1)
     return sum(ends.values()), max(wanted) + 1
 
 
@@ -148,8 +148,8 @@ def main(out: str) -> None:
             size = (323, 241) if kind.size[0] % 2 else (320, 240)
             larger = replace(kind, size=size, frames=FRAMES if kind.frames > 1 else 1)
             path = write(tmp / f"{number}{kind.suffix}", larger)
-            listing = index_packets(path)
-            lines.append(row(name, path, set(frame_indices(listing.count, listing.fps, WANTED)), whole=True))
+            index = index_packets(path)
+            lines.append(row(name, path, set(frame_indices(index.num_frames, index.fps, WANTED)), whole=True))
             print(lines[-1], flush=True)
         lines += [
             "",

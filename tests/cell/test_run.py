@@ -38,7 +38,7 @@ def folder(tmp_path):
     (tmp_path / "video").mkdir()
     for n, frames in enumerate((16, 32, 24)):
         pixels = np.random.default_rng(n).integers(0, 256, (frames, 16, 16, 3), dtype=np.uint8)
-        write_mp4(tmp_path / "video" / f"{n}.mp4", pixels, scale=2, hold=1, fps=8)
+        write_mp4(tmp_path / "video" / f"{n}.mp4", pixels, scale=2, repeats=1, fps=8)
     entry = {"question": "What?", "candidates": ["a man", "a cup", "red"], "answer": "red"}
     (tmp_path / "json" / "asked.json").write_text(json.dumps([{"video": f"{n}.mp4", **entry} for n in range(2)]))
     sample = {"video": "2.mp4", "QA": [{"i": "Watch.", "q": "What?", "a": "a man"}]}

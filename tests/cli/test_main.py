@@ -306,7 +306,7 @@ def test_the_plan_of_a_dry_run_is_its_result_and_how_it_is_made_is_told_beside_i
 
 def test_how_far_the_doctor_is_is_told_on_stderr(monkeypatch, capsys, tmp_path):
     folder = mvbench(tmp_path / "b")
-    write_mp4(folder / "video" / "a.mp4", np.zeros((20, 16, 16, 3), np.uint8), scale=1, hold=1, fps=10)
+    write_mp4(folder / "video" / "a.mp4", np.zeros((20, 16, 16, 3), np.uint8), scale=1, repeats=1, fps=10)
     monkeypatch.setattr(consoles, "STATUS_SECONDS", -1.0)
     code, out, err = run(monkeypatch, capsys, "bench", "check", str(folder))
     assert (code, err) == (0, "  decoding clip 0 of 1\n")
@@ -402,7 +402,7 @@ def test_the_doctor_names_what_it_finds_and_writes_it(monkeypatch, capsys, tmp_p
 
 def test_the_doctor_passes_what_is_healthy(monkeypatch, capsys, tmp_path):
     folder = mvbench(tmp_path / "b")
-    write_mp4(folder / "video" / "a.mp4", np.zeros((20, 16, 16, 3), np.uint8), scale=1, hold=1, fps=10)
+    write_mp4(folder / "video" / "a.mp4", np.zeros((20, 16, 16, 3), np.uint8), scale=1, repeats=1, fps=10)
     assert run(monkeypatch, capsys, "bench", "check", str(folder), "--headers-only")[0] == 0
     assert run(monkeypatch, capsys, "bench", "check", str(folder))[0] == 0
     file = tmp_path / "t.json"

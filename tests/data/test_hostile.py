@@ -12,17 +12,17 @@ import pytest
 from PIL import Image
 
 from qtablate.config import DataConfig
-from qtablate.data.findings import KINDS
 from qtablate.data.instructions import InstructionFile
 from qtablate.data.mvbench import MVBench
-from qtablate.data.sources import open_benchmark, parts
+from qtablate.data.sources import open_benchmark, training_sources
 from qtablate.data.texts import control_characters
 from qtablate.errors import BadMedia, DataError
 from qtablate.validate.check import check_benchmark, check_training
 from qtablate.validate.duplicates import duplicate_groups
+from qtablate.validate.findings import KINDS
 from qtablate.video.container import ends_within_packet, index_packets
 from qtablate.video.frames import frame_files, read_clip
-from qtablate.video.paths import state
+from qtablate.video.paths import file_state
 
 Kind, write = clips.Kind, clips.write
 
@@ -117,11 +117,11 @@ def from_outside(root: Path) -> str:
 
 
 MEDIA: dict[str, tuple[Callable[[Path], str], str, str]] = {
-    "dangling frame": (lambda root: with_frame(root, "nothing.png"), "unusable frame", "linked/00003.png is a link to nothing"),
+    "dangling frame": (lambda root: with_frame(root, "nothing.png"), "unusable frame", "linked/00003.png is a broken link"),
     "looping frame": (
         lambda root: with_frame(root, "00003.png"),
         "unusable frame",
-        "00003.png is a link to nothing, or in",
+        "00003.png is a broken link or a cycle",
     ),
     "frame out of the root": (from_outside, "path leaves the root", "linked/00003.png is a link out of video"),
     "frame that is a pipe": (with_pipe, "not a file", "piped/00003.png is a folder, a pipe"),
@@ -171,7 +171,7 @@ def test_hostile_media_are_named_and_the_others_are_shown_as_before(root, name):
         assert detail in found[1]
 
 
-HALF = "holds \\ud83d, half of a surrogate pair and no character, at 1"
+HALF = "holds \\ud83d, an unpaired surrogate and no character, at 1"
 ITEMS: dict[str, tuple[dict[str, object], str]] = {
     "half a character in a question": ({"question": "W\ud83dhat?"}, f"'question' {HALF}"),
     "half a character in a candidate": ({"candidates": ["left", "r\ud83d"]}, f"'candidates' {HALF}"),
@@ -215,7 +215,7 @@ def test_links_within_the_root_and_to_nothing_beside_the_frames_harm_nobody(root
     bench = asked(root, {**GOOD[0], "video": "linked"})
     assert bench.problems == []
     assert bench.frames("linked").shape == (FRAMES, SIDE, SIDE, 3)
-    assert b"('notes.txt', -1, " in state(linked)
+    assert b"('notes.txt', -1, " in file_state(linked)
     assert duplicate_groups([linked, root / "video/frames"]) == [[0, 1]]
 
 
@@ -232,7 +232,7 @@ def test_a_task_whose_name_is_not_utf8_has_one_that_can_be_written(root):
 
 DEEP = "[" * 100_000 + "]" * 100_000
 WHOLE: dict[str, tuple[bytes, str]] = {
-    "nested deep": (DEEP.encode(), "is not JSON that can be read: it is nested too deep"),
+    "nested deep": (DEEP.encode(), "is not readable JSON: it is nested too deeply"),
     "not UTF-8": ('[{"video": "é"}]'.encode("latin-1"), "is not JSON: it is not UTF-8 text .*save it as UTF-8"),
     "UTF-16": ("[]".encode("utf-16"), "is not UTF-8 text"),
     "a number without end": (b"[" + b"1" * 5000 + b"]", "is not JSON: "),
@@ -255,7 +255,7 @@ def test_a_file_that_cannot_be_read_is_one_message_that_names_it(root, name):
         before = file.read_bytes() if file.exists() else None
         file.write_bytes(content)
         if file.suffix == ".yaml":
-            said = refusal(lambda file=file: parts(DataConfig(train=str(file))))
+            said = refusal(lambda file=file: training_sources(DataConfig(train=str(file))))
         elif file.name == "train.json":
             said = refusal(lambda: check_training(str(root / "train.json"), str(root / "video"), FRAMES))
         else:
@@ -276,12 +276,12 @@ def test_a_byte_order_mark_is_no_text(root):
     assert seen(asked(root, raw=mark + json.dumps(GOOD))) == bench
     assert seen(told(root, raw=mark + json.dumps(TOLD))) == data
     (root / "mix.yaml").write_text(mark + "- {file: train.json}")
-    assert [part.file for part in parts(DataConfig(train=str(root / "mix.yaml")))] == [str(root / "train.json")]
+    assert [part.file for part in training_sources(DataConfig(train=str(root / "mix.yaml")))] == [str(root / "train.json")]
 
 
 def test_pipes_and_links_to_nothing_are_never_waited_for(root):
     os.mkfifo(root / "json/pipe.json")
-    assert "pipe.json is no plain file; expected a JSON file" in refusal(lambda: asked(root, *GOOD))
+    assert "pipe.json is not a regular file; expected a JSON file" in refusal(lambda: asked(root, *GOOD))
     (root / "json/pipe.json").unlink()
     (root / "json/lost.json").symlink_to("nothing.json")
     assert "json/lost.json; expected a JSON file" in refusal(
@@ -317,9 +317,9 @@ def test_a_folder_that_the_table_names_may_be_a_link_to_another_disk(root, prist
 
 YAML = {
     "one key twice": ("- {file: a.json, file: b.json}", "'file' is given twice"),
-    "nested deep": ("[" * 1000 + "]" * 1000, "is not YAML that can be read: it is nested too deep"),
+    "nested deep": ("[" * 1000 + "]" * 1000, "is not readable YAML: it is nested too deeply"),
     "no date": ("- {file: 2001-99-99}", "is not YAML: month must be in 1..12"),
-    "a huge weight": (f"- {{file: a.json, weight: {'9' * 400}}}", "is no positive number"),
+    "a huge weight": (f"- {{file: a.json, weight: {'9' * 400}}}", "is not a positive number"),
 }
 
 
@@ -327,7 +327,7 @@ YAML = {
 def test_hostile_yaml_is_one_message(root, name):
     text, message = YAML[name]
     (root / "mix.yaml").write_text(text)
-    said = refusal(lambda: parts(DataConfig(train=str(root / "mix.yaml"))))
+    said = refusal(lambda: training_sources(DataConfig(train=str(root / "mix.yaml"))))
     assert str(root / "mix.yaml") in said
     assert re.search(message, said)
 
@@ -366,7 +366,7 @@ def cut(path: Path, size: int) -> Path:
 def test_a_wmv_that_was_cut_is_truncated(tmp_path, codec):
     path = write(tmp_path / "a.wmv", Kind(".wmv", codec))
     whole = path.stat().st_size
-    assert (index_packets(path).cut, read_clip(path, 4, 16).shape) == (False, (4, 16, 16, 3))
+    assert (index_packets(path).truncated, read_clip(path, 4, 16).shape) == (False, (4, 16, 16, 3))
     for size in (whole - 1, whole // 2):
         with pytest.raises(BadMedia, match=r"truncated video: .* ends before its own header says"):
             read_clip(cut(path, size), 4, 16)

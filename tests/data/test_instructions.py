@@ -57,8 +57,8 @@ WRONG = {
     "missing video": [{"video": "c.mp4", "QA": TURNS}],
     "missing image": [{"image": "c.png", "QA": TURNS}],
     "path leaves the root": [{"video": "../a.mp4", "QA": TURNS}, {"video": "/etc/passwd", "QA": TURNS}],
-    "malformed bounds": [{"video": "a.mp4", "QA": TURNS, "start": "0"}],
-    "empty bounds": [{"video": "a.mp4", "QA": TURNS, "start": 2, "end": 1}],
+    "malformed time span": [{"video": "a.mp4", "QA": TURNS, "start": "0"}],
+    "empty time span": [{"video": "a.mp4", "QA": TURNS, "start": 2, "end": 1}],
 }
 
 

@@ -19,7 +19,7 @@ from qtablate.prompts.mvbench import MEDIA_ROOTS, SYSTEM_PROMPT
 def clip(path: Path, *grays: int) -> None:
     """A video at ten frames a second, each frame one flat gray."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_mp4(path, np.stack([np.full((16, 16, 3), gray, np.uint8) for gray in grays]), scale=1, hold=1, fps=10)
+    write_mp4(path, np.stack([np.full((16, 16, 3), gray, np.uint8) for gray in grays]), scale=1, repeats=1, fps=10)
 
 
 def entry(video: object = "a.mp4", **more: object) -> dict[str, object]:
@@ -131,16 +131,16 @@ def test_a_folder_of_frames_is_a_clip(folder):
 REFUSED = [
     ("gold not among candidates", {"answer": "up"}),
     ("gold not among candidates", {"candidates": []}),
-    ("gold given twice", {"candidates": ["right", "left", "right"]}),
+    ("duplicate gold", {"candidates": ["right", "left", "right"]}),
     ("missing video", {"video": "none.mp4"}),
     ("path leaves the root", {"video": "../secret.mp4"}),
     ("path leaves the root", {"video": "/etc/hostname"}),
     ("path leaves the root", {"video": "link.mp4"}),
     ("path leaves the root", {"video": "linked/secret.mp4"}),
-    ("empty bounds", {"start": 1.0, "end": 1.0}),
-    ("empty bounds", {"start": 1.5, "end": 0.5}),
-    ("malformed bounds", {"start": "0:01"}),
-    ("malformed bounds", {"end": [1]}),
+    ("empty time span", {"start": 1.0, "end": 1.0}),
+    ("empty time span", {"start": 1.5, "end": 0.5}),
+    ("malformed time span", {"start": "0:01"}),
+    ("malformed time span", {"end": [1]}),
     ("malformed item", {"video": None}),
     ("malformed item", {"question": 3}),
     ("malformed item", {"answer": 1}),
@@ -148,11 +148,11 @@ REFUSED = [
     ("malformed item", {"candidates": ["left", 2, "right"]}),
     ("malformed item", {"candidates": ["right", " "]}),
     ("malformed item", {"video": ""}),
-    ("malformed bounds", {"start": float("nan")}),
-    ("malformed bounds", {"end": float("inf")}),
-    ("malformed bounds", {"start": True}),
-    ("empty bounds", {"end": -1.0}),
-    ("empty bounds", {"start": -5, "end": -1}),
+    ("malformed time span", {"start": float("nan")}),
+    ("malformed time span", {"end": float("inf")}),
+    ("malformed time span", {"start": True}),
+    ("empty time span", {"end": -1.0}),
+    ("empty time span", {"start": -5, "end": -1}),
     # which of the two depends on the version of Python
     ("unusable path|missing video", {"video": "a\0.mp4"}),
     ("unusable path|missing video", {"video": "a" * 300 + ".mp4"}),

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from qtablate.config import DataConfig
-from qtablate.data.sources import Part, open_training, parts, trains_on_world_only
+from qtablate.data.sources import TrainingSource, open_training, training_sources, trains_on_world_only
 from qtablate.datatypes import IMAGE, VIDEO
 from qtablate.errors import DataError
 
@@ -30,7 +30,7 @@ def yaml(folder, text: str) -> DataConfig:
 
 
 def test_one_source_is_itself():
-    assert parts(DataConfig()) == [Part("world")]
+    assert training_sources(DataConfig()) == [TrainingSource("world")]
     assert trains_on_world_only(DataConfig())
     data = open_training(DataConfig(train="world:easy"), MODEL, 8, 0.25)
     assert data.media() == {VIDEO: 6, IMAGE: 2}
@@ -60,8 +60,10 @@ def test_a_yaml_file_names_sources_from_its_own_folder(folder):
 
 def test_a_list_on_the_command_line(folder):
     files = f"{folder}/a.json,{folder}/b.json"
-    assert parts(DataConfig(train=files, media_root="m")) == [Part(f"{folder}/{n}.json", "m") for n in "ab"]
-    assert [part.weight for part in parts(DataConfig(train=files, mixture_weights=(2, 0.5)))] == [2.0, 0.5]
+    assert training_sources(DataConfig(train=files, media_root="m")) == [
+        TrainingSource(f"{folder}/{n}.json", "m") for n in "ab"
+    ]
+    assert [part.weight for part in training_sources(DataConfig(train=files, mixture_weights=(2, 0.5)))] == [2.0, 0.5]
 
 
 def test_what_a_mixture_depends_on_is_in_its_fingerprint(folder):
@@ -95,11 +97,11 @@ MISTAKES = {
     "empty": ("[]", "should hold a list of sources"),
     "no file": ("- {weight: 1}", "source 1 of .* should have 'file'"),
     "unknown word": ("- {file: a.json, wieght: 1}", "source 1 of .*: unknown 'wieght'; known: file"),
-    "weight of nothing": ("- {file: a.json, weight: 0}", "source 1 of .*: weight: 0 is no positive number"),
-    "weight of text": ("- {file: a.json, weight: much}", "weight: 'much' is no positive number"),
-    "media of a file": ("- {file: a.json, media: video}", "'media' is video or image, and of the world alone"),
+    "weight of nothing": ("- {file: a.json, weight: 0}", "source 1 of .*: weight: 0 is not a positive number"),
+    "weight of text": ("- {file: a.json, weight: much}", "weight: 'much' is not a positive number"),
+    "media of a file": ("- {file: a.json, media: video}", "'media' is video or image, and only the world has it"),
     "shuffling as text": ("- {file: a.json, shuffle_pairs: 'yes'}", "'shuffle_pairs' is true or false"),
-    "shuffling the world": ("- {file: world, shuffle_pairs: true}", "of a json file alone"),
+    "shuffling the world": ("- {file: world, shuffle_pairs: true}", "only a json file has it"),
     "no such file": ("- {file: c.json}", "no file .*c.json"),
     "code": ("!!python/object/apply:os.system ['true']", "is not YAML"),
 }
@@ -114,6 +116,6 @@ def test_mistakes_say_where(name, folder):
 
 def test_weights_are_as_many_as_sources(folder):
     with pytest.raises(DataError, match="--train names 2 sources, --mixture-weights 1"):
-        parts(DataConfig(train="a.json,b.json", mixture_weights=(1,)))
+        training_sources(DataConfig(train="a.json,b.json", mixture_weights=(1,)))
     with pytest.raises(DataError, match="no file"):
-        parts(DataConfig(train=f"{folder}/none.yaml"))
+        training_sources(DataConfig(train=f"{folder}/none.yaml"))

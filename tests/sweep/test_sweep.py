@@ -456,13 +456,13 @@ def test_twelve_kinds_of_broken_input_are_counted_and_change_no_other_answer(tmp
         "truncated or broken": {"video": "cut.mp4"},
         "no frames": {"video": "empty"},
         "gold not among candidates": {"answer": "none of them"},
-        "gold given twice": {"candidates": [good["answer"], good["answer"]]},
+        "duplicate gold": {"candidates": [good["answer"], good["answer"]]},
         "malformed item": {"question": 3},
         "malformed candidates": {"candidates": [1, 2]},
         "path leaves the root": {"video": "../../secret.mp4"},
         "empty bounds": {"start": 2.0, "end": 1.0},
         "malformed bounds": {"start": "soon"},
-        "bounds past the end": {"start": 900.0, "end": 901.0},
+        "start past the end": {"start": 900.0, "end": 901.0},
     }
     (folder / "json" / "broken.json").write_text(json.dumps([good | change for change in changes.values()]))
     done = qtablate(cache, *words, "--out", str(tmp_path / "r"))

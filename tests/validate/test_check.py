@@ -14,15 +14,16 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from qtablate.data.export import export, write_mp4
-from qtablate.data.findings import ERROR, KINDS
+from qtablate.data.export import export_world, write_mp4
 from qtablate.datatypes import Item
 from qtablate.errors import DataError
-from qtablate.validate.check import PRIOR_Z, SORTED_SHARE, SORTED_Z, ValidationReport, check_benchmark, check_training
+from qtablate.validate.check import ValidationReport, check_benchmark, check_training
 from qtablate.validate.duplicates import duplicate_groups
+from qtablate.validate.findings import ERROR, KINDS
+from qtablate.validate.summaries import SORTED_SCORE, SORTED_Z, TEXT_BIAS_Z
 from qtablate.validate.tables import summary
-from qtablate.validate.text_bias import chance, order, positions, positions_p, prior
-from qtablate.video.container import index_packets
+from qtablate.validate.text_bias import chance, gold_positions, gold_positions_p, sortedness, text_bias
+from qtablate.video.container import VideoLength, index_packets
 from qtablate.video.frames import Clip
 
 Kind, write = clips.Kind, clips.write
@@ -36,7 +37,7 @@ def clip(path: Path, seed: int, frames: int = 20) -> None:
     """A video at ten frames a second; another seed is other bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (frames, 16, 16, 3), dtype=np.uint8)
-    write_mp4(path, pixels, scale=1, hold=1, fps=10)
+    write_mp4(path, pixels, scale=1, repeats=1, fps=10)
 
 
 def written(entries: list[object]) -> str:
@@ -205,30 +206,30 @@ FAULTS: dict[str, tuple[Callable[[Folder], None], Counter[tuple[str, str]]]] = {
         ("missing", lambda f: f.ask("missing", "none.mp4"), [("missing video", "missing-0000")]),
         ("broken", broken, [("broken video", "broken.mp4")]),
         ("truncated", truncated, [("truncated video", "cut.mkv")]),
-        ("start behind the end", lambda f: f.ask("l", f.new("l.mp4"), start=9), [("bounds past the end", "l.mp4 [9-None s]")]),
-        ("end behind the end", lambda f: f.ask("end", f.new("e.mp4"), end=9), [("end past the clip", "e.mp4 [None-9 s]")]),
-        ("start after end", lambda f: f.ask("turned", start=1.5, end=0.5), [("empty bounds", "turned-0000")]),
-        ("start as text", lambda f: f.ask("clock", start="0:01"), [("malformed bounds", "clock-0000")]),
-        ("short clip", short, [("fewer frames than wanted", "short.mp4")]),
+        ("start behind the end", lambda f: f.ask("l", f.new("l.mp4"), start=9), [("start past the end", "l.mp4 [9-None s]")]),
+        ("end behind the end", lambda f: f.ask("end", f.new("e.mp4"), end=9), [("end past the end", "e.mp4 [None-9 s]")]),
+        ("start after end", lambda f: f.ask("turned", start=1.5, end=0.5), [("empty time span", "turned-0000")]),
+        ("start as text", lambda f: f.ask("clock", start="0:01"), [("malformed time span", "clock-0000")]),
+        ("short clip", short, [("fewer frames than sampled", "short.mp4")]),
         (
             "short span",
             lambda f: f.ask("span", f.new("s.mp4"), start=0.5, end=1),
-            [("fewer frames than wanted", "s.mp4 [0.5-1 s]")],
+            [("fewer frames than sampled", "s.mp4 [0.5-1 s]")],
         ),
-        ("one name, two roots", named_alike, [("one name, two clips", "v1.mp4")]),
+        ("one name, two roots", named_alike, [("shared file name", "v1.mp4")]),
         ("gold missing", lambda f: f.ask("gold", answer="up"), [("gold not among candidates", "gold-0000")]),
-        ("gold twice", lambda f: f.ask("twice", candidates=["left", "up", "left"]), [("gold given twice", "twice-0000")]),
-        ("gold rewritten", lambda f: f.ask("case", candidates=["left", " Left."]), [("gold alike a candidate", "case-0000")]),
-        ("others alike", lambda f: f.ask("alike", candidates=["left", "up", "Up"]), [("candidates alike", "alike-0000")]),
-        ("one candidate", lambda f: f.ask("one", candidates=["left"]), [("one candidate", "one-0000")]),
+        ("gold twice", lambda f: f.ask("twice", candidates=["left", "up", "left"]), [("duplicate gold", "twice-0000")]),
+        ("gold rewritten", lambda f: f.ask("case", candidates=["left", " Left."]), [("candidate equals gold", "case-0000")]),
+        ("others alike", lambda f: f.ask("alike", candidates=["left", "up", "Up"]), [("duplicate candidates", "alike-0000")]),
+        ("one candidate", lambda f: f.ask("one", candidates=["left"]), [("single candidate", "one-0000")]),
         ("no object", lambda f: f.tasks.update(text=["a.mp4"]), [("malformed item", "text-0000")]),
         ("outside", link_out, [("path leaves the root", "outside-0000")]),
-        ("copied clip", copied, [("one clip, two names", "second.mp4")]),
-        ("copied frames", copied_frames, [("one clip, two names", "frames_b")]),
+        ("copied clip", copied, [("duplicate clip", "second.mp4")]),
+        ("copied frames", copied_frames, [("duplicate clip", "frames_b")]),
         ("sorted by text", sorted_texts, [("sorted by gold", "sorted")]),
         ("sorted by place", sorted_places, [("sorted by gold", "blocks")]),
-        ("frequent gold", frequent, [("text prior above chance", "counted")]),
-        ("gold first", first_places, [("uneven positions", "placed")]),
+        ("frequent gold", frequent, [("text bias above chance", "counted")]),
+        ("gold first", first_places, [("uneven gold positions", "placed")]),
         ("frame of nothing", lambda f: f.ask("to_nothing", framed(f, "nothing.png")), [("unusable frame", "to_nothing-0000")]),
         ("frame in a circle", lambda f: f.ask("to_00020", framed(f, "00020.png")), [("unusable frame", "to_00020-0000")]),
         (
@@ -241,16 +242,16 @@ FAULTS: dict[str, tuple[Callable[[Folder], None], Counter[tuple[str, str]]]] = {
         ("27 candidates", lambda f: f.ask("many", candidates=["left", *WORDS[:26]]), [("malformed item", "many-0000")]),
         ("no candidates", lambda f: f.ask("none", candidates=[]), [("gold not among candidates", "none-0000")]),
         ("two answers", lambda f: f.ask("either", **{"~answer": "right"}), [("malformed item", "either-0000")]),
-        ("one key twice", lambda f: f.ask("keys", **{"~fps": 3, "fps": 4}), [("key given twice", "keys-0000")]),
+        ("one key twice", lambda f: f.ask("keys", **{"~fps": 3, "fps": 4}), [("duplicate key", "keys-0000")]),
         ("no question", lambda f: f.ask("blank", question=" "), [("empty question", "blank-0000")]),
-        ("one item twice", lambda f: twice(f, "again", "left"), [("item given twice", "again-0001")]),
-        ("another answer", lambda f: twice(f, "other", "right"), [("one question, two answers", "other-0001")]),
+        ("one item twice", lambda f: twice(f, "again", "left"), [("duplicate item", "again-0001")]),
+        ("another answer", lambda f: twice(f, "other", "right"), [("conflicting answers", "other-0001")]),
         ("a bell", lambda f: f.ask("bell", candidates=["left", "a\abell"]), [("control characters", "bell-0000")]),
-        ("a turn's mark", lambda f: f.ask("mark", question="What [INST]?"), [("marks of a conversation", "mark-0000")]),
+        ("a turn's mark", lambda f: f.ask("mark", question="What [INST]?"), [("conversation markers", "mark-0000")]),
         ("a long text", lambda f: f.ask("long", question="What?" * 4000), [("very long text", "long-0000")]),
         ("half a wmv", lambda f: f.ask("wmv", from_stock(f, "half.wmv")), [("truncated video", "half.wmv")]),
         ("half an mpg", lambda f: f.ask("mpg", from_stock(f, "half.mpg")), [("ends within a packet", "half.mpg")]),
-        ("a lost frame", lambda f: f.ask("lost", from_stock(f, "lost.mkv")), [("fewer frames than listed", "lost.mkv")]),
+        ("a lost frame", lambda f: f.ask("lost", from_stock(f, "lost.mkv")), [("undecodable frames", "lost.mkv")]),
     ]
 }
 
@@ -300,10 +301,10 @@ def test_findings_say_what_and_where(folder):
     assert "'left' is 100% of the first quarter and 50% of all" in said["sorted"]
     assert "2 is 0%" not in said["blocks"]
     assert "1 is 100% of the first quarter and 50% of all" in said["blocks"]
-    assert "right in 87.5%, chance is 50.0%" in said["counted"]
-    assert said["to_nothing-0000"] == "to_nothing/00020.png is a link to nothing, or in a circle"
+    assert "correct in 87.5%, chance is 50.0%" in said["counted"]
+    assert said["to_nothing-0000"] == "to_nothing/00020.png is a broken link or a cycle of links"
     assert said["to_away-0000"] == "to_away/00020.png is a link out of video"
-    assert said["half-0000"] == "'question' holds \\ud800, half of a surrogate pair and no character, at 2"
+    assert said["half-0000"] == "'question' holds \\ud800, an unpaired surrogate and no character, at 2"
     assert said["many-0000"] == "27 candidates; at most 26 can be listed by letter"
     assert said["either-0000"] == "'answer' is given 2 times: 'left', then 'right'"
     assert said["keys-0000"] == "given more than once: 'fps'"
@@ -357,27 +358,29 @@ def test_headers_tell_all_but_what_only_decoding_can(folder, monkeypatch):
     }
     monkeypatch.setattr(Clip, "read", lambda *_: pytest.fail("a clip was decoded"))
     checkup = check_benchmark(str(folder.root), FRAMES, decode=False)
-    assert expected - found(checkup) == {("fewer frames than listed", "lost.mkv"): 1}
+    assert expected - found(checkup) == {("undecodable frames", "lost.mkv"): 1}
     assert found(checkup) - expected == Counter()
     assert seen < expected
-    assert (checkup.decoded, checkup.untold) == (False, 0)
-    assert "frames or pictures that are broken or lost stay unseen" in summary(checkup)
+    assert (checkup.decoded, checkup.unknown_length) == (False, 0)
+    assert "broken or lost frames or images remain undetected" in summary(checkup)
 
 
 def test_videos_whose_headers_tell_no_length_are_counted(folder, monkeypatch):
     for clip_ in (folder.new(), folder.new()):
         folder.ask("asked", clip_)
     folder.write()
-    monkeypatch.setattr("qtablate.validate.media.run_isolated", lambda path, *_: None if path.name == "c1.mp4" else (20, 10.0))
+    monkeypatch.setattr(
+        "qtablate.validate.media.run_isolated", lambda path, *_: None if path.name == "c1.mp4" else VideoLength(20, 10.0)
+    )
     checkup = check_benchmark(str(folder.root), FRAMES, decode=False)
-    assert (checkup.untold, checkup.usable, checkup.findings) == (1, 2, ())
-    assert "broken or lost, and the length of 1 video, stay unseen" in summary(checkup)
+    assert (checkup.unknown_length, checkup.usable, checkup.findings) == (1, 2, ())
+    assert "broken or lost frames or images, and the length of 1 video, remain undetected" in summary(checkup)
 
 
 def test_an_exported_world_is_healthy(tmp_path):
-    export(tmp_path / "world", 3)
+    export_world(tmp_path / "world", 3)
     shown: list[str] = []
-    checkup = check_benchmark(str(tmp_path / "world"), 16, followed=lambda clips: shown.extend(clips) or clips)
+    checkup = check_benchmark(str(tmp_path / "world"), 16, progress=lambda clips: shown.extend(clips) or clips)
     assert [one for one in checkup.findings if one.severity == ERROR] == []
     assert (checkup.entries, checkup.usable, len(shown)) == (60, 60, checkup.clips)
 
@@ -419,24 +422,24 @@ def turn(**changes: str) -> list[dict[str, str]]:
 
 SAMPLE_FAULTS: dict[str, tuple[Callable[[Folder], None], list[tuple[str, str]]]] = {
     "leak": (leak, [("training clip in benchmark", "renamed.mp4")]),
-    "copied": (copied_sample, [("one clip, two names", "two.mp4")]),
+    "copied": (copied_sample, [("duplicate clip", "two.mp4")]),
     "broken": (broken_sample, [("broken video", "broken.mp4")]),
     "broken image": (broken_image, [("broken image", "broken.png")]),
     "missing": (lambda f: f.tell("none.mp4"), [("missing video", "sample #")]),
     "malformed": (lambda f: f.tell(QA=[]), [("malformed sample", "sample #")]),
     "outside": (lambda f: f.tell("../train.json"), [("path leaves the root", "sample #")]),
-    "turned": (lambda f: f.tell(start=2, end=1), [("empty bounds", "sample #")]),
-    "late": (lambda f: f.tell(f.new("l.mp4"), start=9), [("bounds past the end", "l.mp4 [9-None s]")]),
-    "short": (lambda f: f.tell(f.new("s.mp4"), end=0.3), [("fewer frames than wanted", "s.mp4 [None-0.3 s]")]),
+    "turned": (lambda f: f.tell(start=2, end=1), [("empty time span", "sample #")]),
+    "late": (lambda f: f.tell(f.new("l.mp4"), start=9), [("start past the end", "l.mp4 [9-None s]")]),
+    "short": (lambda f: f.tell(f.new("s.mp4"), end=0.3), [("fewer frames than sampled", "s.mp4 [None-0.3 s]")]),
     "caption": (lambda f: f.tell(QA=turn(q=" ")), [("no question", "sample #")]),
     "silent": (lambda f: f.tell(QA=turn(a="")), [("empty answer", "sample #")]),
     "half a character": (lambda f: f.tell(QA=turn(a="a d\ud800sc")), [("malformed sample", "sample #")]),
     "half an instruction": (lambda f: f.tell(QA=turn(i="\udc00")), [("malformed sample", "sample #")]),
     "two answers": (lambda f: f.tell(QA=[{**turn()[0], "~a": "a cube"}]), [("malformed sample", "sample #")]),
-    "key twice": (lambda f: f.tell(QA=[{**turn()[0], "~a": "a disc"}]), [("key given twice", "sample #")]),
-    "again": (told_again, [("sample given twice", "sample #")]),
+    "key twice": (lambda f: f.tell(QA=[{**turn()[0], "~a": "a disc"}]), [("duplicate key", "sample #")]),
+    "again": (told_again, [("duplicate sample", "sample #")]),
     "bell": (lambda f: f.tell(QA=turn(a="a\abell")), [("control characters", "sample #")]),
-    "mark": (lambda f: f.tell(QA=turn(a="a disc ###Human: ")), [("marks of a conversation", "sample #")]),
+    "mark": (lambda f: f.tell(QA=turn(a="a disc ###Human: ")), [("conversation markers", "sample #")]),
     "long": (lambda f: f.tell(QA=turn(a="a disc " * 3000)), [("very long text", "sample #")]),
     "frame": (lambda f: f.tell(framed(f, "nothing.png")), [("unusable frame", "sample #")]),
     "torn": (lambda f: f.tell(from_stock(f, "half.mpg")), [("ends within a packet", "half.mpg")]),
@@ -461,7 +464,7 @@ def test_training_files_without_a_fault_lack_its_finding_alone(folder, without):
     assert (first.source, first.medium, first.pairs) == (".", "video", (1, 1.0, 1))
     if not without:
         assert (checkup.entries, checkup.usable) == (len(folder.samples), len(folder.samples) - 11)
-        assert (first.unasked, first.empty) == (1, 1)
+        assert (first.without_question, first.empty_answers) == (1, 1)
         assert found(check_training(str(root / "train.json"), str(root / "video"), FRAMES)) == expected - Counter(
             SAMPLE_FAULTS["leak"][1]
         )
@@ -504,66 +507,69 @@ def test_shuffled_files_are_hardly_ever_taken_for_sorted_and_sorted_ones_are(siz
     alarms, z = 0, []
     for _ in range(1000):
         dice.shuffle(labels)
-        seen = order(labels)
-        alarms += seen is not None and seen.share >= SORTED_SHARE and seen.z >= SORTED_Z
+        seen = sortedness(labels)
+        alarms += seen is not None and seen.score >= SORTED_SCORE and seen.z >= SORTED_Z
         z += [seen.z] if seen else []
     assert alarms == 0
-    blocks = order(sorted(labels))
+    blocks = sortedness(sorted(labels))
     if len(sizes) * 4 > len(labels) or len(labels) - max(sizes) < 8:
         assert blocks is None
         assert z == []
         return
-    assert (blocks.share, blocks.alike) == (1.0, len(labels) - len(sizes))
+    assert (blocks.score, blocks.equal_neighbors) == (1.0, len(labels) - len(sizes))
     assert blocks.z > SORTED_Z or len(labels) < 30
     assert abs(np.mean(z)) < 0.15  # the formulas of its mean and spread
     assert abs(np.std(z) - 1) < 0.1
 
 
 def test_alternating_labels_are_not_sorted():
-    assert order(["a", "b"] * 50).share == pytest.approx(-1, abs=0.05)
+    assert sortedness(["a", "b"] * 50).score == pytest.approx(-1, abs=0.05)
 
 
 def test_chance_and_places_where_candidates_vary():
     options = [["a"], ["a", "b"], ["a", "b", "c", "d"], ["a", "b", "c", "d"]]
     some = items(["a", "b", "d", "a"], options)
     assert chance(some) == (1 + 1 / 2 + 1 / 4 + 1 / 4) / 4
-    assert positions(some) == (2, 1, 0, 1)
-    assert positions_p(items(["a"], [["a"]])) == 1.0
+    assert gold_positions(some) == (2, 1, 0, 1)
+    assert gold_positions_p(items(["a"], [["a"]])) == 1.0
 
 
 def test_with_one_number_of_candidates_it_is_pearsons_test():
     golds = ["a"] * 30 + ["b"] * 20 + ["c"] * 25 + ["d"] * 5
-    assert positions_p(items(golds, [list("abcd")] * 80)) == pytest.approx(stats.chisquare([30, 20, 25, 5]).pvalue)
+    assert gold_positions_p(items(golds, [list("abcd")] * 80)) == pytest.approx(stats.chisquare([30, 20, 25, 5]).pvalue)
 
 
 def test_p_is_uniform_where_candidates_vary_and_places_are_random():
     dice = random.Random(0)
     options = [list("abcd")[: 1 + n % 4] for n in range(200)]
-    p = [positions_p(items([dice.choice(texts) for texts in options], options)) for _ in range(400)]
+    p = [gold_positions_p(items([dice.choice(texts) for texts in options], options)) for _ in range(400)]
     assert stats.kstest(p, "uniform").pvalue > 0.01
     skewed = [texts[0] for texts in options]
-    assert positions_p(items(skewed, options)) < 1e-10
+    assert gold_positions_p(items(skewed, options)) < 1e-10
 
 
 def test_the_prior_is_that_of_the_other_items():
     options = [["yes", "no"]] * 4
-    one = prior(items(["yes", "yes", "yes", "no"], options))
+    one = text_bias(items(["yes", "yes", "yes", "no"], options))
     assert one.accuracy == 0.75
-    assert prior(items(["yes", "yes", "no", "no"], options)).accuracy == 0.0  # the others always say the other
-    assert prior(items(["a", "b", "c"], [["a", "x"], ["b", "x"], ["c", "x"]])).accuracy == 0.5  # nothing repeats: ties
-    assert prior(items(["Yes.", "yes"], [["Yes.", "no"], ["no", "yes"]])).accuracy == 1.0
+    assert text_bias(items(["yes", "yes", "no", "no"], options)).accuracy == 0.0  # the others always say the other
+    assert text_bias(items(["a", "b", "c"], [["a", "x"], ["b", "x"], ["c", "x"]])).accuracy == 0.5  # nothing repeats: ties
+    assert text_bias(items(["Yes.", "yes"], [["Yes.", "no"], ["no", "yes"]])).accuracy == 1.0
     # 1 and 0 twice each around 3/4, in clips of two: by hand
-    twice = prior(items(["yes", "yes", "yes", "no"], options, ["c", "c", "d", "d"]))
+    twice = text_bias(items(["yes", "yes", "yes", "no"], options, ["c", "c", "d", "d"]))
     assert twice.stderr == pytest.approx(np.sqrt(2 * (0.5**2 + 0.5**2)) / 4)
-    assert np.isnan(prior(items(["yes", "no"], options[:2], ["c", "c"])).stderr)
+    assert np.isnan(text_bias(items(["yes", "no"], options[:2], ["c", "c"])).stderr)
 
 
 def test_the_prior_of_random_golds_raises_no_alarm_and_a_strong_one_does():
     dice = random.Random(0)
     options = [dice.sample(["1", "2", "3", "4"], 3) for _ in range(200)]
-    z = [prior(items([dice.choice(texts) for texts in options], options)).z for _ in range(300)]
-    assert max(z) < PRIOR_Z
-    assert prior(items([max(texts) if n % 2 else dice.choice(texts) for n, texts in enumerate(options)], options)).z > PRIOR_Z
+    z = [text_bias(items([dice.choice(texts) for texts in options], options)).z for _ in range(300)]
+    assert max(z) < TEXT_BIAS_Z
+    assert (
+        text_bias(items([max(texts) if n % 2 else dice.choice(texts) for n, texts in enumerate(options)], options)).z
+        > TEXT_BIAS_Z
+    )
 
 
 def test_twins_are_equal_contents_only(tmp_path):

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import qtablate
-from qtablate.data.findings import KINDS, SEVERITIES
 from qtablate.datatypes import IMAGE, VIDEO
+from qtablate.validate.findings import KINDS, SEVERITIES
 
 PACKAGE = Path(qtablate.__file__).parent
-NAMES = {"BadMedia": 0, "Problem": 1, "Finding": 0, "_refuse": 0}
+NAMES = {"BadMedia": 0, "Problem": 1, "Finding": 0, "_raise_unreadable": 0}
 """What makes a finding: where its kind stands among the arguments."""
-PASSED_ON = ("kind", "one.kind", "error.kind", "problem.kind")
+PASSED_ON = ("kind", "error.kind", "problem.kind")
 """Kinds that were named elsewhere."""
 
 

@@ -24,7 +24,7 @@ from qtablate.video.decoder import (
 )
 from qtablate.video.frames import (
     TimeSpan,
-    count_decodable,
+    count_frames,
     frame_indices,
     frame_times,
     read_clip,
@@ -55,11 +55,11 @@ def samplings(count: int, step: int) -> list[list[int]]:
 
 def verdict(path: Path, how=decode_by_seeking, step: int = 1) -> str:
     """What a way of decoding gives for every sampling: `equal`, `wrong` or `unsure`."""
-    every, listing = plain(path), index_packets(path)
-    assert listing.count == len(every)
+    every, index = plain(path), index_packets(path)
+    assert index.num_frames == len(every)
     for wanted in samplings(len(every), step):
         try:
-            found = how(path, listing, set(wanted), np.asarray)
+            found = how(path, index, set(wanted), np.asarray)
         except SeekUncertain:
             return "unsure"
         if sorted(found) != sorted(set(wanted)) or any(not np.array_equal(found[n], every[n]) for n in found):
@@ -85,7 +85,7 @@ def test_frames_equal_those_of_a_plain_decode(files, name):
     path = files(name)
     assert verdict(path, decode_frames, 13) == "equal"
     assert verdict(path) == ("equal" if KINDS[name].seekable else "unsure")
-    every, indices = plain(path), frame_indices(index_packets(path).count, index_packets(path).fps, 8)
+    every, indices = plain(path), frame_indices(index_packets(path).num_frames, index_packets(path).fps, 8)
     shown = read_clip(path, 8, 16)
     assert np.array_equal(shown, np.stack([sized(every[n], 16) for n in indices]))
 
@@ -100,7 +100,7 @@ def test_the_files_are_what_their_names_say(files):
         """Packets stored behind a keyframe that are shown before it."""
         found, shown = 0, 0
         for packet in packets(name):
-            shown = packet.pts if packet.key else shown
+            shown = packet.pts if packet.keyframe else shown
             found += packet.pts < shown
         return found
 
@@ -112,43 +112,43 @@ def test_the_files_are_what_their_names_say(files):
     times = sorted(packet.pts for packet in packets("mp4, variable frame rate"))
     assert len(set(np.diff(times).tolist())) > 5
     assert min(packet.pts for packet in packets("mkv, first time is 7 s")) == 7000
-    assert sum(packet.key for packet in packets("mp4, one keyframe")) == 1
+    assert sum(packet.keyframe for packet in packets("mp4, one keyframe")) == 1
     for name in ("webm, vp8", "webm, vp9", "avi, mpeg4 with B-frames", "mp4, no B-frames"):
-        assert sum(packet.key for packet in packets(name)) > 1, name
+        assert sum(packet.keyframe for packet in packets(name)) > 1, name
     with av.open(str(files("mp4, interlaced"))) as file:
         assert next(file.decode(video=0)).interlaced_frame
     with av.open(str(files("mp4, 10 bits"))) as file:
         assert next(file.decode(video=0)).format.name == "yuv420p10le"
 
 
-def naive(path, listing, wanted, take):
+def naive(path, index, wanted, take):
     """Seeks to a frame's time and takes whatever comes first: the keyframe."""
     out = {}
-    times = sorted(packet.pts for packet in listing.packets)
+    times = sorted(packet.pts for packet in index.packets)
     with av.open(str(path)) as file:
-        for index in wanted:
-            file.seek(times[index], stream=file.streams.video[0])
-            out[index] = take(apply_display_matrix(next(file.decode(video=0))))
+        for number in wanted:
+            file.seek(times[number], stream=file.streams.video[0])
+            out[number] = take(apply_display_matrix(next(file.decode(video=0))))
     return out
 
 
-def by_rate(path, listing, wanted, take):
-    """Takes the first frame that is not before index / fps, as if frames came at equal distances from time 0."""
+def by_rate(path, index, wanted, take):
+    """Takes the first frame that is not before number / fps, as if frames came at equal distances from time 0."""
     out = {}
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
-        for index in wanted:
-            time = round(index / listing.fps / stream.time_base)
+        for number in wanted:
+            time = round(number / index.fps / stream.time_base)
             file.seek(time, stream=stream)
             frame = next((frame for frame in file.decode(stream) if frame.pts >= time), None)
-            out |= {index: take(apply_display_matrix(frame))} if frame else {}
+            out |= {number: take(apply_display_matrix(frame))} if frame else {}
     return out
 
 
-def late(path, listing, wanted, take):
+def late(path, index, wanted, take):
     """Off by one."""
-    last = listing.count - 1
-    found = decode_by_seeking(path, listing, {min(n + 1, last) for n in wanted}, take)
+    last = index.num_frames - 1
+    found = decode_by_seeking(path, index, {min(n + 1, last) for n in wanted}, take)
     return {n: found[min(n + 1, last)] for n in wanted}
 
 
@@ -173,16 +173,16 @@ def test_without_its_checks_seeking_would_be_wrong(files, monkeypatch):
     path = files("avi, h264 in open groups")
     plainly = Timeline.__init__
 
-    def trusting(self, listing):
-        plainly(self, listing)
-        self.straight = False
+    def trusting(self, index):
+        plainly(self, index)
+        self.in_display_order = False
 
     monkeypatch.setattr(Timeline, "__init__", trusting)
     found = set()
-    every, listing = plain(path), index_packets(path)
+    every, index = plain(path), index_packets(path)
     for n in range(len(every)):
         try:
-            found.add(np.array_equal(decode_by_seeking(path, listing, {n}, np.asarray)[n], every[n]))
+            found.add(np.array_equal(decode_by_seeking(path, index, {n}, np.asarray)[n], every[n]))
         except SeekUncertain:
             found.add("unsure")
     assert False in found
@@ -193,22 +193,22 @@ def test_a_keyframe_chosen_by_storage_gives_doubt_and_no_wrong_frame(files, name
     """A frame stored behind a keyframe and shown before it cannot be decoded from that keyframe."""
 
     def stored_before(self, index):
-        return max(at for at in range(self.stored[index] + 1) if self.packets[at].key)
+        return max(at for at in range(self.packet_of_frame[index] + 1) if self.packets[at].keyframe)
 
-    monkeypatch.setattr(Timeline, "key", stored_before)
+    monkeypatch.setattr(Timeline, "keyframe_before", stored_before)
     assert verdict(files(name)) == "unsure"
     assert verdict(files(name), decode_frames, 13) == "equal"
 
 
 def test_pictures_that_none_refers_to_are_left_out_on_the_way(files, monkeypatch):
-    run, came = decoder._Run._decoded, []
+    run, came = decoder._SeekRun._decode, []
 
     def noted(self, starts):
         for index, frame in run(self, starts):
             came.append(index)
             yield index, frame
 
-    monkeypatch.setattr(decoder._Run, "_decoded", noted)
+    monkeypatch.setattr(decoder._SeekRun, "_decode", noted)
     path = files("mp4, one keyframe")
     decode_by_seeking(path, index_packets(path), {55}, np.asarray)
     assert came == sorted(came)
@@ -218,8 +218,8 @@ def test_pictures_that_none_refers_to_are_left_out_on_the_way(files, monkeypatch
 
 def test_a_short_span_near_the_end_decodes_a_few_frames(files, monkeypatch):
     path, seen = files("mp4, closed groups with B-frames"), []
-    until = decoder._Run.until
-    monkeypatch.setattr(decoder._Run, "until", lambda self, index: seen.append(self.at) or until(self, index))
+    until = decoder._SeekRun.advance_to
+    monkeypatch.setattr(decoder._SeekRun, "advance_to", lambda self, index: seen.append(self.position) or until(self, index))
     assert np.array_equal(read_clip(path, 4, 16, TimeSpan(5.0, 99.0))[0], sized(plain(path)[51], 16))
     assert seen[1] >= 48
 
@@ -246,12 +246,12 @@ def test_a_slanted_display_matrix_is_ignored(tmp_path):
 
 @pytest.mark.parametrize("change", ["empty", "same time", "no time"])
 def test_packets_that_tell_no_order_give_doubt(files, change):
-    listing = index_packets(files("mp4, closed groups with B-frames"))
-    packets = list(listing.packets)
+    index = index_packets(files("mp4, closed groups with B-frames"))
+    packets = list(index.packets)
     changed = {"empty": {"size": 0}, "same time": {"pts": packets[3].pts}, "no time": {"pts": None}}[change]
     packets[7] = packets[7]._replace(**changed)
     with pytest.raises(SeekUncertain):
-        Timeline(container.PacketIndex(tuple(packets), listing.fps, listing.count, listing.cut))
+        Timeline(container.PacketIndex(tuple(packets), index.fps, index.num_frames, index.truncated))
 
 
 def test_a_stream_joined_in_the_middle_of_a_group_is_decoded_from_its_start(tmp_path):
@@ -286,7 +286,7 @@ def test_seconds_are_those_at_which_the_frames_are_shown(files, name):
     with av.open(str(path)) as file:
         times = [float(frame.pts * frame.time_base) for frame in file.decode(video=0)]
     for wanted, span in ((8, TimeSpan()), (4, TimeSpan(1.0, 3.0)), (16, TimeSpan(0.0, 0.5))):
-        indices = frame_indices(index_packets(path).count, index_packets(path).fps, wanted, span)
+        indices = frame_indices(index_packets(path).num_frames, index_packets(path).fps, wanted, span)
         assert frame_times(path, wanted, span) == pytest.approx([times[n] - times[0] for n in indices], abs=1e-6)
 
 
@@ -294,16 +294,16 @@ def test_seconds_of_a_folder_follow_its_rate_and_of_doubtful_packets_the_files(t
     for n in range(1, 10):
         Image.new("RGB", (16, 16)).save(tmp_path / f"{n:05d}.jpg")
     assert frame_times(tmp_path, 3) == pytest.approx([2 / 3, 5 / 3, 7 / 3])  # frames 2, 5, 7 by the notebook's formula
-    listing = index_packets(files("mp4, closed groups with B-frames"))
-    packets = [packet._replace(pts=None) for packet in listing.packets]
-    untold = container.PacketIndex(tuple(packets), 10.0, 60, False, listing.tick)
-    assert untold.seconds() == [n / 10 for n in range(60)]
-    assert listing.seconds() == pytest.approx([n / 10 for n in range(60)])
+    index = index_packets(files("mp4, closed groups with B-frames"))
+    packets = [packet._replace(pts=None) for packet in index.packets]
+    without_times = container.PacketIndex(tuple(packets), 10.0, 60, False, index.time_base)
+    assert without_times.timestamps() == [n / 10 for n in range(60)]
+    assert index.timestamps() == pytest.approx([n / 10 for n in range(60)])
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_whole_files_decode_as_many_frames_as_they_list(files, name):
-    assert len(set(count_decodable(files(name)))) == 1
+    assert len(set(count_frames(files(name)))) == 1
     assert not ends_within_packet(files(name))
 
 
@@ -322,12 +322,12 @@ def test_headers_tell_the_length_and_decode_nothing(files, name, monkeypatch):
         with open_(*words, **named) as inner:
             yield Sealed(inner)
 
-    count, fps = index_packets(path).count, index_packets(path).fps
+    count, fps = index_packets(path).num_frames, index_packets(path).fps
     monkeypatch.setattr(av, "open", sealed)
     if name == "webm, variable frame rate":  # its header has another rate than its frames
-        assert container.read_header_length(path)[0] > count
+        assert container.read_header_length(path).num_frames > count
     else:
-        assert container.read_header_length(path) == (count, fps)
+        assert container.read_header_length(path) == container.VideoLength(count, fps)
 
 
 def refusal(path: Path, read=lambda path: read_clip(path, 4, 16)) -> str:
@@ -397,7 +397,7 @@ def test_a_file_that_takes_too_long_is_named_so(tmp_path, monkeypatch, error):
     (tmp_path / "a.mp4").write_bytes(b"")
     monkeypatch.setenv("QTABLATE_CLIP_SECONDS", "7")
     monkeypatch.setattr(av, "open", slow)
-    assert refusal(tmp_path / "a.mp4") == "took too long"
+    assert refusal(tmp_path / "a.mp4") == "decode timeout"
 
 
 def test_a_machine_out_of_files_stops_the_run(tmp_path, monkeypatch):

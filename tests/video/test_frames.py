@@ -128,7 +128,7 @@ def test_read_clip_equals_decoding_everything_and_indexing(tmp_path, name):
         frames = read_clip(path, wanted, SIDE, TimeSpan(*span))
         assert numbers(frames) == indices
         assert np.array_equal(frames, every[indices])
-    assert kind_of(path, 4, SIDE, TimeSpan(3.5, 9.0)) == "bounds past the end"
+    assert kind_of(path, 4, SIDE, TimeSpan(3.5, 9.0)) == "start past the end"
 
 
 @pytest.mark.parametrize(("size", "pix"), [((33, 47), "yuv444p"), ((70, 16), "yuv420p"), ((16, 70), "yuv420p")])
@@ -146,7 +146,7 @@ def test_frame_folder_counts_from_one_at_three_a_second(tmp_path):
     (tmp_path / "notes.txt").write_text("not a frame")
     assert numbers(read_clip(tmp_path, 8, SIDE)) == notebook(21, 3.0, 8, first=1)
     assert numbers(read_clip(tmp_path, 4, SIDE, TimeSpan(2.0, 5.0))) == notebook(21, 3.0, 4, 2.0, 5.0, 1)
-    assert kind_of(tmp_path, 4, SIDE, TimeSpan(7.4, 9.0)) == "bounds past the end"
+    assert kind_of(tmp_path, 4, SIDE, TimeSpan(7.4, 9.0)) == "start past the end"
     (tmp_path / "00010.jpg").write_bytes(b"")
     with pytest.raises(BadMedia, match=r"broken image: .*00010\.jpg"):
         read_clip(tmp_path, 21, SIDE)
@@ -237,7 +237,7 @@ def test_an_avi_with_held_frames_is_whole(tmp_path):
 def test_an_end_too_large_to_count_is_no_crash(tmp_path, end):
     path = encode(tmp_path / "a.mp4", grays(10))
     try:
-        frames = read_clip(path, 4, SIDE, TimeSpan.of({"end": end}))
+        frames = read_clip(path, 4, SIDE, TimeSpan.from_entry({"end": end}))
     except BadMedia:
         return  # to refuse it by name is as good as to clamp it
     assert np.array_equal(frames, read_clip(path, 4, SIDE))

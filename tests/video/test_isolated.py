@@ -27,7 +27,7 @@ from qtablate.model.cache import retryable_chunks
 from qtablate.sweep.plan import SweepPlan, make_plan
 from qtablate.video import isolated
 from qtablate.video.frames import Clip, TimeSpan, read_clip
-from qtablate.video.isolated import DECODE_TIMEOUT, DECODER_CRASHED, SECONDS, run_isolated
+from qtablate.video.isolated import DECODE_TIMEOUT, DECODER_CRASHED, DEFAULT_TIMEOUT, run_isolated
 
 PATH = Path("clip.mp4")
 HANGING = """
@@ -48,7 +48,7 @@ av.open = hangs
 def clip(path: Path, seed: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
-    write_mp4(path, pixels, scale=2, hold=1, fps=10)
+    write_mp4(path, pixels, scale=2, repeats=1, fps=10)
     return path
 
 
@@ -70,14 +70,14 @@ def test_what_never_ends_is_left_and_the_next_one_gets_its_own_answer(monkeypatc
 
 def test_an_answer_that_nobody_waited_for_is_nobody_elses(monkeypatch):
     run_isolated(PATH, abs, 0)
-    reader = isolated._reader
-    monkeypatch.setattr(reader, "_ours", Interrupted(reader._ours))
+    decoder = isolated._decoder
+    monkeypatch.setattr(decoder, "_connection", InterruptedConnection(decoder._connection))
     with pytest.raises(KeyboardInterrupt):
         run_isolated(PATH, abs, -1)
     assert run_isolated(PATH, abs, -2) == 2
 
 
-class Interrupted:
+class InterruptedConnection:
     """A pipe whose answers the user does not wait for."""
 
     def __init__(self, pipe):
@@ -108,8 +108,8 @@ def test_a_reader_without_a_parent_ends(tmp_path):
     """Nobody is left to stop it, and it hangs."""
     (tmp_path / "own.py").write_text("import ctypes\ndef deaf(): ctypes.PyDLL(None).sleep(3600)\n")
     script = (
-        "import os, threading, time, pathlib, own\nfrom qtablate.video import isolated\nisolated._GRACE = 0\n"
-        "isolated.run_isolated(pathlib.Path('a'), abs, 1)\nprint(isolated._reader._process.pid, flush=True)\n"
+        "import os, threading, time, pathlib, own\nfrom qtablate.video import isolated\nisolated._GRACE_SECONDS = 0\n"
+        "isolated.run_isolated(pathlib.Path('a'), abs, 1)\nprint(isolated._decoder.pid, flush=True)\n"
         "threading.Timer(0.3, os._exit, (0,)).start()\nisolated.run_isolated(pathlib.Path('a'), own.deaf)\n"
     )
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
@@ -128,7 +128,7 @@ def test_a_reader_ends_with_its_owner_in_the_middle_of_a_clip(tmp_path):
     )
     script = (
         "import pathlib, own\nfrom qtablate.video import isolated\n"
-        "isolated.run_isolated(pathlib.Path('a'), abs, 1)\nprint(isolated._reader._process.pid, flush=True)\n"
+        "isolated.run_isolated(pathlib.Path('a'), abs, 1)\nprint(isolated._decoder.pid, flush=True)\n"
         "isolated.run_isolated(pathlib.Path('a'), own.deaf)\n"
     )
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
@@ -144,12 +144,12 @@ def test_a_reader_hears_no_signal_of_its_group():
     """Ctrl-C in a terminal reaches it, and would print the traceback of whatever it imports or reads."""
     run_isolated(PATH, abs, 1)
     for signum in SIGNALS:
-        os.kill(isolated._reader._process.pid, signum)
-    assert run_isolated(PATH, os.getpid) == isolated._reader._process.pid
-    assert isolated._reader.mine()
+        os.kill(isolated._decoder.pid, signum)
+    assert run_isolated(PATH, os.getpid) == isolated._decoder.pid
+    assert isolated._decoder.is_usable()
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("3", 3.0), ("1e9", 1e6), ("", SECONDS)])
+@pytest.mark.parametrize(("value", "seconds"), [("3", 3.0), ("1e9", 1e6), ("", DEFAULT_TIMEOUT)])
 def test_the_limit_is_the_users(monkeypatch, value, seconds):
     monkeypatch.setenv("QTABLATE_CLIP_SECONDS", value)
     assert isolated.decode_timeout() == seconds
@@ -185,8 +185,8 @@ class Folder:
 
     def hang(self, name: str) -> None:
         self.monkeypatch.setenv("HANGS", name)
-        if isolated._reader:
-            isolated._reader.end()  # it has read the environment
+        if isolated._decoder:
+            isolated._decoder.stop()  # it has read the environment
 
     def plan(self, cache: str, out: str) -> SweepPlan:
         files = {"bench": f"mvbench:{self.root}", "train": f"{self.root}/train.json", "media_root": f"{self.root}/video"}
@@ -212,8 +212,8 @@ class Folder:
 def folder(tmp_path, monkeypatch):
     yield Folder(tmp_path, monkeypatch)
     torch.use_deterministic_algorithms(False)
-    if isolated._reader:
-        isolated._reader.end()
+    if isolated._decoder:
+        isolated._decoder.stop()
 
 
 def test_a_clip_that_hangs_is_left_out_by_name_and_changes_nothing_else(folder, tmp_path):
