@@ -1,4 +1,4 @@
-"""What the rules of accumulation, its advice, the mixing of media and the start of extra tokens are worth for nano.
+"""Measures the effect of accumulation rules, batch-size advice, mixing of media and initialization of extra tokens on nano.
 
     S="--tokens 32 --seeds 1,2,3,4,5 --samples 2400 --controls blind"
     qtablate sweep $S --batch-size 8,32 --accum 1,4 --lr-scaling none,sqrt,linear --out DIR/batches
@@ -9,9 +9,9 @@
     qtablate sweep $S --accum 1 --warm-up 0 --extra-init normal,zeros --out DIR/no-warm-up
     python tests/benchmarks/accumulation_study.py DIR results/accumulation
 
-Copies the tables of each sweep and writes README.md (questions, and what the data support in the report's own words) and
-tables.md: the report's sheets, and for the first sweep the differences from one small batch without accumulation, which no
-single axis of the grid holds.
+Copies the tables of each sweep and writes README.md (questions and the report's sentences) and tables.md: the report's
+tables, and for the first sweep the differences from one small batch without accumulation, which are not along a single axis
+of the grid.
 """
 
 import shutil

@@ -1,12 +1,12 @@
-"""Do the intervals hold what they promise? Grids with known effects, clips and seeds are simulated and analysed.
+"""Measures coverage of the intervals, familywise error and power on simulated grids with known effects.
 
     python tests/benchmarks/calibration.py [--runs 1000] [--out results/statistics]
 
-The answers of two arms are drawn item by item: an item of a clip is right with a probability that depends on its clip,
-on the seed's run of the arm, and on the arm. The arm's effect is known, so it can be counted how often the interval
-covers it, how often a family without effects claims one, and how often a true effect is found against what was
-predicted. Beside the intervals that the report uses stand two others: the percentile bootstrap over seeds and clips, and
-the interval of someone who takes items for independent and seeds for fixed.
+Answers are drawn item by item: an answer is correct with a probability that depends on the clip, on the run (condition and
+seed) and on the condition. The effect of the condition is known. Counted are how often the interval covers it, how often a
+family without effects claims one, and how often a true effect is found, against the prediction. The report's intervals are
+compared with the percentile bootstrap over seeds and clips, and with an interval that treats items as independent and seeds
+as fixed.
 """
 
 import argparse

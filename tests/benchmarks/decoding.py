@@ -1,9 +1,9 @@
-"""Is seeking exact, and what does it save? Writes results/decoding/README.md.
+"""Measures whether decoding by seeking is exact and how much time it saves. Writes results/decoding/README.md.
 
     python tests/benchmarks/decoding.py results/decoding/README.md
 
-`sequential` decodes from the start to the last wanted frame and keeps the wanted ones; `seeking` includes index the
-packets, and the sequential decode where it falls back to it.
+`sequential` decodes from the start to the last wanted frame. `seeking` includes the indexing of packets, and the sequential
+decoding where it falls back to it.
 """
 
 import statistics
@@ -57,7 +57,7 @@ to saves the rest."""
 
 
 def sequential(path: Path, wanted: Collection[int], take: Callable) -> dict[int, np.ndarray]:
-    """The plain loop that seeking must equal."""
+    """Decode with a plain loop; seeking must give the same frames."""
     out, last = {}, max(wanted)
     with av.open(str(path)) as container:
         for index, frame in enumerate(container.decode(video=0)):
@@ -81,7 +81,7 @@ def same(one: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> bool:
 
 
 def equal(path: Path) -> bool:
-    """Whether every frame alone, and all together, are those of the plain loop, pixel by pixel at full size."""
+    """Whether every frame alone, and all together, equal those of the plain loop in every pixel at full size."""
     every = sequential(path, range(index_packets(path).num_frames), np.asarray)
     groups = [[n] for n in every] + [list(every)]
     return all(same({n: every[n] for n in some}, seeking(path, some, np.asarray)) for some in groups)
@@ -96,7 +96,7 @@ def sought_in_full(path: Path, wanted: Collection[int]) -> str:
 
 
 def timed(path: Path, wanted: Collection[int]) -> tuple[list[float], list[float], bool]:
-    """Seconds of both, taken in turns, and whether they gave the same."""
+    """(seconds of sequential, seconds of seeking, whether both gave the same frames); the two take turns."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(REPEATS):
         found = []
@@ -112,7 +112,7 @@ def span(seconds: list[float]) -> str:
 
 
 def row(name: str, path: Path, wanted: Collection[int], whole: bool) -> str:
-    """With `whole`, equality is that of all frames, otherwise that of the wanted ones."""
+    """One row of the table. With `whole`, all frames are compared, otherwise the wanted ones."""
     before, after, agreed = timed(path, wanted)
     verdict = "yes" if agreed and (not whole or equal(path)) else "NO"
     ratio = statistics.median(before) / statistics.median(after)

@@ -1,8 +1,8 @@
-"""Does the exported benchmark ask the same as the one in memory? Trains one cell twice, evaluates it on each.
+"""Measures whether the exported benchmark gives the same answers as the one in memory: trains a cell twice, one for each.
 
-    python tests/benchmarks/export_agreement.py [ITEMS_A_TASK]
+    python tests/benchmarks/export_agreement.py [ITEMS_PER_TASK]
 
-Frames go through H.264 at 4:2:0 and a bicubic resize, so a few answers may differ; how many is printed.
+Exported frames go through H.264 at 4:2:0 and a bicubic resize, so a few answers may differ; their number is printed.
 """
 
 import json

@@ -1,10 +1,10 @@
-"""VideoChat2-Mistral at its full size, at 0 and 64 extra query tokens: parameters, memory and arithmetic of a training step.
+"""Measures parameters, memory and FLOPs of a training step of VideoChat2-Mistral at full size, at 0 and 64 extra query tokens.
 
     python tests/benchmarks/full_size.py [--batch-size 4] > results/real/full_size.md
 
-Everything is built on the meta device, so nothing is computed and no weight exists: parameters are counted, FLOPs are what
-PyTorch's counter sees of one forward and backward pass, and activations are the sizes of all tensors that autograd saves.
-On a machine with a GPU and --run, one step is run with random weights, and its time and torch's peak memory stand beside.
+The model is on the meta device, so nothing is computed and no weight exists: parameters are counted, FLOPs are those that
+PyTorch's counter records for one forward and backward pass, and activations are the sizes of all tensors that autograd saves.
+With --run and a GPU, one step also runs with random weights; its time and torch's peak memory fill the last columns.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from qtablate.train.accumulate import token_loss_sum
 from qtablate.train.device import compute_context
 from qtablate.train.trainable import choose_trainable
 
-TEXT, SUPERVISED, LORA = 128, 32, 16  # tokens of a conversation, of which are supervised; the original's rank
+TEXT, SUPERVISED, LORA = 128, 32, 16  # tokens of a conversation, supervised ones among them, and VideoChat2's LoRA rank
 FRAMES, SIDE = 8, 224
 GIB = 2**30
 COLUMNS = (
@@ -43,7 +43,7 @@ COLUMNS = (
 
 
 def config(extra: int) -> VideoChat2Config:
-    """UMT-L, BERT-base, Mistral-7B-Instruct-v0.2; sizes as published."""
+    """Configuration of UMT-L, BERT-base and Mistral-7B-Instruct-v0.2; sizes as published."""
     return VideoChat2Config(
         vision_config=VideoMAEConfig(
             image_size=SIDE,
@@ -85,7 +85,7 @@ def config(extra: int) -> VideoChat2Config:
 
 
 def built(extra: int, device: str) -> tuple[VideoChat2Model, dict[str, torch.nn.Parameter]]:
-    """Frozen parts in bf16, trained ones in fp32, LoRA in the language model."""
+    """Build the model with LoRA in the language model; frozen parts are bf16, trained ones fp32."""
     with torch.device(device):
         model = VideoChat2Model(config(extra))
         new_adapter(model, LORA, 0) if device != "meta" else _meta_adapter(model)
@@ -96,7 +96,7 @@ def built(extra: int, device: str) -> tuple[VideoChat2Model, dict[str, torch.nn.
 
 
 def _meta_adapter(model: VideoChat2Model) -> None:
-    """Values are not copied where there are none."""
+    """Add LoRA on the meta device, where no values can be copied."""
     from peft import LoraConfig, inject_adapter_in_model
 
     from qtablate.model.adapter import lora_targets
@@ -107,11 +107,11 @@ def _meta_adapter(model: VideoChat2Model) -> None:
 
 
 def step(model: VideoChat2Model, batch: int, device: str) -> torch.Tensor:
-    """The loss of one micro-batch: cached features in, as a cell trains."""
+    """Compute the loss of one micro-batch from cached features, as a cell does."""
     features = torch.zeros(batch, FRAMES * (SIDE // 16) ** 2, 1024, device=device, dtype=torch.bfloat16)
     read = torch.ones(batch, 32, dtype=torch.long, device=device)
     with torch.autocast("cpu" if device == "meta" else device, torch.bfloat16):
-        if device == "meta":  # a mask of ones is none, but that cannot be seen there
+        if device == "meta":  # a mask of ones has no effect, but its values cannot be read here
             queries = model.queries().expand(batch, -1, -1)
             seen = model.qformer(input_ids=read, query_embeds=queries, encoder_hidden_states=features).last_hidden_state
             visual = model.projection(seen[:, : model.num_queries])
@@ -125,17 +125,17 @@ def step(model: VideoChat2Model, batch: int, device: str) -> torch.Tensor:
 
 
 class Saved:
-    """Bytes of all tensors that autograd keeps for the backward pass, each storage once."""
+    """Counts the bytes of all tensors that autograd saves for the backward pass, each storage once."""
 
     def __init__(self, model: VideoChat2Model) -> None:
-        self._held = {p.untyped_storage()._cdata for p in model.parameters()}
+        self._counted = {p.untyped_storage()._cdata for p in model.parameters()}
         self._seen: list[torch.Tensor] = []
         self.bytes = 0
 
     def pack(self, tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in self._held:
-            self._held.add(storage._cdata)
+        if storage._cdata not in self._counted:
+            self._counted.add(storage._cdata)
             self._seen.append(tensor)  # alive, so that no other storage takes its number
             self.bytes += storage.nbytes()
         return tensor
@@ -171,7 +171,7 @@ def _checkpointed(model: VideoChat2Model) -> None:
 
 
 def _measured(extra: int, batch: int, checkpointing: bool) -> tuple[str, str]:
-    """(GiB at the peak, seconds of a step) on a GPU, after one step that is not counted."""
+    """(peak GiB, seconds of a step) on a GPU, after one step of warm-up."""
     model, trained = built(extra, "cuda")
     spot = compute_context(model, "bf16", checkpointing)
     model.train()
@@ -188,7 +188,7 @@ def _measured(extra: int, batch: int, checkpointing: bool) -> tuple[str, str]:
 
 
 def main() -> None:
-    # positions in a row are one sequence; transformers looks at their values, which nothing on the meta device has
+    # transformers reads the values of positions to find packed sequences; on the meta device there are none
     transformers.masking_utils.find_packed_sequence_indices = lambda *_: None
     parser = argparse.ArgumentParser()
     parser.add_argument("--batch-size", type=int, default=4)

@@ -1,4 +1,4 @@
-"""What the studies of the world share: a small transformer that chooses an option is trained, asked, and told in a table."""
+"""Shared by the studies of the world: training and scoring of a small transformer that chooses an option, and tables."""
 
 import argparse
 import time
@@ -21,19 +21,19 @@ Say = Callable[[str], None]
 
 
 def body() -> nn.TransformerEncoder:
-    """(B, L, WIDTH) -> the same, every place seeing every other."""
+    """Bidirectional transformer encoder, (B, L, WIDTH) -> (B, L, WIDTH)."""
     layer = nn.TransformerEncoderLayer(WIDTH, 4, 2 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
     return nn.TransformerEncoder(layer, 3, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
 
 
 def fit(model: nn.Module, loss: Callable[[slice], Tensor], examples: int, say: Say) -> None:
-    """Train on so many examples in batches; `loss` is that of the examples at these places of the caller's order."""
+    """Train on a number of examples in batches; `loss` returns the loss of a slice of the caller's order."""
     optimizers = Optimizers(model.parameters(), PEAK)
     steps, recent = examples // BATCH, 0.0
     for step in range(steps):
-        found = loss(slice(step * BATCH, (step + 1) * BATCH))
-        optimizers.step(found, one_cycle(step, steps))
-        recent += found.item()
+        value = loss(slice(step * BATCH, (step + 1) * BATCH))
+        optimizers.step(value, one_cycle(step, steps))
+        recent += value.item()
         if step % 200 == 199:
             say(f"step {step + 1} of {steps}, loss {recent / 200:.4f}")
             recent = 0.0
@@ -41,7 +41,7 @@ def fit(model: nn.Module, loss: Callable[[slice], Tensor], examples: int, say: S
 
 @torch.inference_mode()
 def correct(model: nn.Module, scores: Callable[[NDArray[np.int64]], Tensor], gold: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether the best score of each row is the gold option's; a few hundred rows at a time."""
+    """Whether the gold option has the best score in each row; a few hundred rows at a time."""
     model.eval()
     parts = np.array_split(np.arange(len(gold)), len(gold) // 500 + 1)
     return np.concatenate([scores(rows).argmax(1).numpy() == gold[rows] for rows in parts])
@@ -54,7 +54,7 @@ def markdown(frame: pd.DataFrame, digits: int) -> str:
 
 
 def options(doc: str, out: str, train: int, items: int, epochs: int) -> argparse.ArgumentParser:
-    """The command line of a study, with its defaults."""
+    """Command-line options of a study, with its defaults."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--train", type=int, default=train)
     parser.add_argument("--items", type=int, default=items)
@@ -64,7 +64,7 @@ def options(doc: str, out: str, train: int, items: int, epochs: int) -> argparse
 
 
 def clock() -> Say:
-    """One thread from now on; what is said is printed with the seconds since."""
+    """Limit torch to one thread and return a function that prints a text with the seconds since now."""
     torch.set_num_threads(1)
     start = time.perf_counter()
     return lambda text: print(f"{time.perf_counter() - start:6.0f} s  {text}", flush=True)

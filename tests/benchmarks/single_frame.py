@@ -1,19 +1,19 @@
-"""For how many tasks does one frame not suffice? Trains an oracle that reads one frame's log instead of its pixels.
+"""Measures for how many tasks one frame is not enough: trains an oracle on the event log of single frames.
 
     python tests/benchmarks/single_frame.py [--train 5000] [--items 1000] [--epochs 5] [--out results/nano/single_frame.csv]
 
-The oracle is a small transformer over one token for the question, one for each option, one for each thing that is seen
-and one for the rest of the frame. Of a thing it is told color, form as seen, place and radius to the pixel, whether the
-coin is on it, and whether its color and form of this moment are named in the question or in an option; of the rest the
-background and how many of the floor's dots are seen (not where they are). One oracle learns all eight frames and is told
-which one it sees; it is scored on each. The frame reported is the one that is best on other questions than those
-reported, so that its luck is not counted.
+The oracle is a small transformer over one token for the question, one per option, one per visible object and one for the rest
+of the frame. Its input for an object is the color, the form, position and radius in pixels, whether the coin is on it, and
+whether its present color and form are named in the question or in an option; for the rest of the frame, the background and
+the number of visible dots on the floor (not their positions). One oracle learns all eight frames and receives the frame's
+number; it is scored on each frame. The frame in the table is chosen on other questions than those it is scored on, so that
+luck in the choice does not count.
 
-A second oracle of the same shape reads the logs of all eight frames, things followed through time. Where that one is weak
-too, nothing is shown. An oracle may miss what a longer training would find: one frame gives away at least what is reported.
+A second oracle of the same architecture reads the logs of all eight frames. Where that one is weak too, the result is
+unclear. An oracle may miss what longer training would find: one frame reveals at least what is reported.
 
-Bound, stated before any result was seen: one frame does not suffice where its accuracy is at most chance plus half of the
-way to 100 %.
+Bound, stated before any result was known: one frame does not suffice where its accuracy is at most halfway from chance to 100
+%.
 """
 
 import math
@@ -37,40 +37,40 @@ from qtablate.world.benchmark import WorldBench, scene_of
 from qtablate.world.questions import TASKS
 from qtablate.world.scene import BACKGROUNDS, COLORS, FORMS, FRAMES, IMAGE_SIZE, LETTERS, SHAPES, Scene, render
 
-OBJECTS, OPTIONS, WORDS, WORDS_IN_OPTION, EDGE, DOTS = 5, 4, 14, 4, 8, 25  # the most of each
-CHOICE = 400  # questions a task that only choose the frame
+OBJECTS, OPTIONS, WORDS, WORDS_IN_OPTION, EDGE, DOTS = 5, 4, 14, 4, 8, 25  # largest number of each
+CHOICE = 400  # questions per task that are used only to choose the frame
 _COLORS, _BACKGROUNDS = tuple(COLORS), tuple(BACKGROUNDS)
 
 OBJECT_FACTS = (len(COLORS), len(FORMS), IMAGE_SIZE + 2 * EDGE, IMAGE_SIZE + 2 * EDGE, 8, 2)
-"""Sizes of what is told of a thing in a frame: color, form, column, row, radius, coin."""
+"""Number of values of each fact about an object in a frame: color, form, column, row, radius, coin."""
 FRAME_FACTS = (len(BACKGROUNDS), DOTS)
 
 
-FIGURE = len(SHAPES) + len(LETTERS)  # what a figure's poses are called in texts, behind the forms that are called as they look
+FIGURE = len(SHAPES) + len(LETTERS)  # number of `figure`, which is the name of all poses in texts; other forms have their own
 NAMES = {name: number for number, name in enumerate((*(form.lower() for form in (*SHAPES, *LETTERS)), "figure"))}
 ROLES = 2 + OPTIONS
-"""Where a thing may be named: first or second in the question, in an option."""
+"""Places where an object may be named: first or second in the question, or in an option."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Questions with the logs of their clips as arrays, a row each."""
+    """Questions with the logs of their clips as arrays, one row per question."""
 
     question: NDArray[np.int64]
-    """Tokens of the question, 0 behind the last."""
+    """(row, tokens) of the question, padded with 0."""
     options: NDArray[np.int64]
-    """(row, OPTIONS, tokens), 0 behind the last."""
+    """(row, OPTIONS, tokens), padded with 0."""
     named: NDArray[np.int64]
-    """(row, ROLES, 2): color and form named there, -1 where there is none."""
+    """(row, ROLES, 2): color and form that are named, -1 for none."""
     gold: NDArray[np.int64]
     objects: NDArray[np.int8]
-    """(row, THINGS, FRAMES, facts), -1 where a thing is not seen."""
+    """(row, OBJECTS, FRAMES, facts), -1 where an object is not visible."""
     frames: NDArray[np.int8]
     """(row, FRAMES, facts)."""
 
 
 def log_of(scene: Scene, pixels: int) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """What is told of the things and of the frames; places are told to so many pixels."""
+    """Facts about the objects (OBJECTS, FRAMES, facts) and the frames (FRAMES, facts); positions are rounded to `pixels`."""
     objects = np.full((OBJECTS, FRAMES, len(OBJECT_FACTS)), -1, dtype=np.int8)
     frames = np.zeros((FRAMES, len(FRAME_FACTS)), dtype=np.int8)
     clip = render(scene) if scene.coin_index is not None else None
@@ -89,7 +89,7 @@ def log_of(scene: Scene, pixels: int) -> tuple[NDArray[np.int8], NDArray[np.int8
 
 
 def names_in(text: str) -> list[tuple[int, int]]:
-    """(color, form) of what a text names; -1 for a form that it does not name."""
+    """(color, form) of each object that a text names; -1 where it names no form."""
     words = text.lower().replace("?", "").replace(",", "").split()
     behind = [*words[1:], ""]
     return [(_COLORS.index(a), NAMES.get(b, -1)) for a, b in zip(words, behind, strict=True) if a in COLORS]
@@ -114,7 +114,7 @@ def examples(encoder: ConversationEncoder, items: Sequence[Item], pixels: int) -
 
 
 class Words(nn.Module):
-    """A short text -> one vector: the sum of what each word means at its place."""
+    """Encode a short text (..., L) as one vector (..., WIDTH): the sum of embeddings of each word at its position."""
 
     def __init__(self, vocabulary: int, longest: int) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Words(nn.Module):
 
 
 class Facts(nn.Module):
-    """Facts of some frames -> one vector. Frames that are not told are all zeros."""
+    """Encode the facts of several frames as one vector. Frames that may not be read are all zeros."""
 
     def __init__(self, sizes: Sequence[int], numbers: Sequence[int]) -> None:
         super().__init__()
@@ -139,7 +139,9 @@ class Facts(nn.Module):
         """(..., FRAMES, facts), (..., FRAMES) bool -> (..., WIDTH)."""
         known = facts.clamp(min=0)
         columns = [nn.functional.one_hot(known[..., n], size).float() for n, size in enumerate(self.sizes)]
-        columns.append(known[..., self.numbers].float() / IMAGE_SIZE)  # places and sizes as numbers too, so that they compare
+        columns.append(
+            known[..., self.numbers].float() / IMAGE_SIZE
+        )  # positions and sizes as numbers, too, so that they can be compared
         x = torch.cat(columns, -1) * told[..., None]
         hidden = nn.functional.gelu(self.norm(self.first(x.flatten(-2))))
         out: Tensor = self.second(hidden)
@@ -147,21 +149,22 @@ class Facts(nn.Module):
 
 
 def roles(named: Tensor, objects: Tensor, seen: Tensor) -> Tensor:
-    """(row, THINGS, 2 * ROLES): whether a thing has, in a frame that is told, the color and the form named at each place."""
+    """(row, OBJECTS, 2 * ROLES): whether an object has, in a readable frame, the color and the form named in each role."""
     forms = objects[..., 1].clamp(max=FIGURE)
-    looks = torch.stack([objects[..., 0], forms], -1)[:, :, None]  # (row, THINGS, 1, FRAMES, 2)
+    looks = torch.stack([objects[..., 0], forms], -1)[:, :, None]  # (row, OBJECTS, 1, FRAMES, 2)
     wanted = named[:, None, :, None]  # (row, 1, ROLES, 1, 2)
     return ((looks == wanted) & (wanted >= 0) & seen[:, :, None, :, None]).any(3).flatten(2).float()
 
 
 class Oracle(nn.Module):
-    """Texts and logs -> a score an option. Things have no order."""
+    """Score each option from texts and logs. The order of objects does not matter."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
         self.question, self.option = Words(vocabulary, WORDS), Words(vocabulary, WORDS_IN_OPTION)
         self.number = nn.Embedding(OPTIONS, WIDTH)
-        self.obj, self.frame = Facts(OBJECT_FACTS, (2, 3, 4)), Facts(FRAME_FACTS, (1,))
+        # a parameter's initial value depends on its name: keep the names of these modules
+        self.thing, self.frame = Facts(OBJECT_FACTS, (2, 3, 4)), Facts(FRAME_FACTS, (1,))
         self.role = nn.Linear(2 * ROLES, WIDTH)
         self.body = body()
         self.score = nn.Linear(WIDTH, 1)
@@ -169,11 +172,11 @@ class Oracle(nn.Module):
     def forward(
         self, question: Tensor, options: Tensor, named: Tensor, objects: Tensor, frames: Tensor, told: Tensor
     ) -> Tensor:
-        """`told` is (row, FRAMES) bool: which frames' logs may be read."""
+        """Return scores (row, OPTIONS). `told` is (row, FRAMES) bool: which frames may be read."""
         seen = (objects[..., 0] >= 0) & told[:, None]
         asked, absent = self.question(question)[:, None], options[..., 0] == 0
         offered = self.option(options) + self.number.weight + asked
-        there = self.obj(objects, seen) + self.role(roles(named, objects, seen)) + asked
+        there = self.thing(objects, seen) + self.role(roles(named, objects, seen)) + asked
         x = torch.cat([offered, there, self.frame(frames, told)[:, None] + asked], 1)
         hidden = torch.cat([absent, ~seen.any(-1), torch.zeros_like(told[:, :1])], 1)
         scores: Tensor = self.score(self.body(x, src_key_padding_mask=hidden)[:, :OPTIONS])[..., 0]
@@ -181,13 +184,13 @@ class Oracle(nn.Module):
 
 
 def rows_of(data: Examples, rows: NDArray[np.int64]) -> list[Tensor]:
-    """The oracle's inputs but for `told`."""
+    """The oracle's inputs except `told`."""
     columns = (data.question, data.options, data.named, data.objects, data.frames)
     return [torch.from_numpy(column[rows].astype(np.int64)) for column in columns]
 
 
 def told_frames(frame: NDArray[np.int64]) -> Tensor:
-    """One row each: only that frame, or all of them where it is -1."""
+    """(row, FRAMES) bool mask of one frame per row, or of all frames for -1."""
     return torch.from_numpy((np.arange(FRAMES) == frame[:, None]) | (frame[:, None] < 0))
 
 
@@ -207,7 +210,7 @@ def trained(data: Examples, vocabulary: int, one_frame: bool, epochs: int, say: 
 
 
 def read(oracle: Oracle, data: Examples, frame: int) -> NDArray[np.bool_]:
-    """Which questions the oracle answers right from this frame's log, or from all where it is -1."""
+    """Whether the oracle answers each question correctly from one frame's log, or from all logs for frame -1."""
     return correct(oracle, lambda rows: oracle(*rows_of(data, rows), told_frames(np.full(len(rows), frame))), data.gold)
 
 
@@ -219,7 +222,7 @@ def verdict(chance: float, one: float, every: float) -> str:
 
 
 def table(items: Sequence[Item], each: Sequence[NDArray[np.bool_]], every: NDArray[np.bool_]) -> pd.DataFrame:
-    """`each` is what is right from each frame alone, `every` what is right from all of them."""
+    """`each`: correct answers from each frame alone; `every`: correct answers from all frames."""
     rows = []
     for task in TASKS:
         mine = Rng("single-frame", task).shuffled([n for n, item in enumerate(items) if item.task == task])
@@ -246,7 +249,7 @@ def table(items: Sequence[Item], each: Sequence[NDArray[np.bool_]], every: NDArr
 
 def main() -> None:
     parser = options(__doc__, "results/nano/single_frame.csv", 5000, 1000, 5)
-    parser.add_argument("--pixels", type=int, default=1, help="places are told to so many pixels, 1 for exactly")
+    parser.add_argument("--pixels", type=int, default=1, help="resolution of positions in pixels")
     arguments = parser.parse_args()
     say = clock()
     tokenizer = build(world_words())
@@ -254,7 +257,7 @@ def main() -> None:
     train = WorldBench(arguments.train, split="singleframe").items
     held_out = WorldBench(arguments.items + CHOICE, split="singleframeheldout").items
     learned, scored = (examples(encoder, items, arguments.pixels) for items in (train, held_out))
-    say(f"{len(train)} questions to learn from, {len(held_out)} to score")
+    say(f"{len(train)} questions to train on, {len(held_out)} to score")
     oracles = []
     for name, one_frame in (("one frame", True), ("all frames", False)):
         say(f"an oracle that reads {name}")

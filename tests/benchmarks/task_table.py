@@ -1,4 +1,4 @@
-"""The table of the embedded default: a row a task, what each control, the base and two token counts score.
+"""Tabulates the scores of the embedded default per task: controls, pretrained base and two numbers of extra tokens.
 
     python tests/benchmarks/task_table.py DIR results/nano/tasks.csv
 

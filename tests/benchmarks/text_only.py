@@ -1,13 +1,13 @@
-"""Can a question be answered from its text? Trains a reader of texts alone and scores it on questions it has not seen.
+"""Measures whether questions can be answered from their texts: trains a reader of texts and scores it on new questions.
 
     python tests/benchmarks/text_only.py [--train 2500] [--items 6000] [--epochs 6] [--out results/nano/text_only.csv]
 
-Questions are drawn by the benchmark's own rules, `--train` and `--items` a task, from two splits of their own. The
-reader is a small transformer that sees the question and all options in the order shown and gives each option a score.
+Questions are drawn by the benchmark's own rules, `--train` and `--items` per task, from two splits of their own. The reader
+is a small transformer that receives the question and all options in their order and scores each option.
 
-Bound: a task holds when the reader is within 2 points of chance, or further off by less than 2.5 standard errors
-(20 tasks are looked at). Whether the reader could find a leak is shown by a second one: same reader, same budget, but
-with three leaks planted in the texts. A planted leak counts as found when the reader gets at least half of what it gives.
+Bound: a task passes when the reader is within 2 points or within 2.5 standard errors of chance (20 tasks are tested). A
+second reader, with the same training but three leaks planted in the texts, shows whether a leak would be detected. A planted
+leak counts as found when the reader gains at least half of what it reveals.
 """
 
 import math
@@ -37,14 +37,14 @@ POINTS, ERRORS = 2.0, 2.5
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Questions with their options as arrays, a row each."""
+    """Questions with their options as arrays, one row per question."""
 
     ids: NDArray[np.int64]
-    """Tokens of the question, then of each option behind a marker; 0 behind the last."""
+    """Tokens of the question, then of each option after a marker; padded with 0."""
     parts: NDArray[np.int64]
-    """Of each token: 0 in the question, n in the n-th option, -1 behind the last."""
+    """Part of each token: 0 for the question, n for the n-th option, -1 for padding."""
     markers: NDArray[np.int64]
-    """Places of the options' markers; -1 where a question has fewer options than others."""
+    """Positions of the options' markers; -1 for missing options."""
     gold: NDArray[np.int64]
 
 
@@ -71,7 +71,7 @@ def padded(rows: Sequence[Sequence[int]], fill: int) -> NDArray[np.int64]:
 
 
 class Reader(nn.Module):
-    """Texts -> a score an option."""
+    """Score each option from the texts alone."""
 
     def __init__(self, vocabulary: int, longest: int, options: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Reader(nn.Module):
 
 
 def rows_of(texts: Texts, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-    """The reader's inputs, no longer than their longest."""
+    """The reader's inputs, cut to the longest row."""
     longest = int((texts.parts[rows] >= 0).sum(1).max())
     ids, parts = texts.ids[rows, :longest], texts.parts[rows, :longest]
     return torch.from_numpy(ids), torch.from_numpy(parts), torch.from_numpy(texts.markers[rows])
@@ -109,18 +109,18 @@ def trained(texts: Texts, vocabulary: int, epochs: int, say: Say) -> Reader:
 
 
 def read(reader: Reader, texts: Texts) -> NDArray[np.bool_]:
-    """Which questions the reader answers right."""
+    """Whether the reader answers each question correctly."""
     return correct(reader, lambda rows: reader(*rows_of(texts, rows)), texts.gold)
 
 
 def by_color(item: Item) -> Item:
-    """The gold option stands where the colour named in the question says."""
+    """Move the gold option to a position that depends on the color in the question."""
     color = next(number for number, name in enumerate(COLORS) if f" {name} " in item.question)
     return _moved(item, color % len(item.options))
 
 
 def longest(item: Item) -> Item:
-    """The gold option is the longest: words are said several times."""
+    """Make the gold option the longest by repeating words."""
     rng = Rng("text-only", "longest", item.id)
     most = 2 + rng.randrange(2)
     times = [most if n == item.answer else 1 + rng.randrange(most - 1) for n in range(len(item.options))]
@@ -128,7 +128,7 @@ def longest(item: Item) -> Item:
 
 
 def often_first(item: Item) -> Item:
-    """One gold option in eight is moved to the front, the others stay: a weak leak."""
+    """Move one gold option in eight to the front: a weak leak."""
     return _moved(item, 0) if Rng("text-only", "first", item.id).bernoulli(1 / 8) else item
 
 
@@ -143,7 +143,7 @@ PLANTS: dict[str, tuple[Callable[[Item], Item], float]] = {
     "moving_attribute": (longest, 1.0),
     "object_shuffle": (often_first, 1 / 8),
 }
-"""Task -> how its texts are spoilt, and the share of its questions that this gives away."""
+"""Task -> (function that plants its leak, share of its questions that the leak reveals)."""
 
 
 def planted(items: Sequence[Item]) -> list[Item]:
@@ -151,7 +151,7 @@ def planted(items: Sequence[Item]) -> list[Item]:
 
 
 def entropy(items: Sequence[Item]) -> float:
-    """Of the gold texts, as a share of what equally many of each text that is ever an option would have."""
+    """Entropy of the gold texts as a share of that of a uniform distribution over all texts that are options."""
     golds = Counter(item.options[item.answer] for item in items)
     shares = np.array(list(golds.values())) / len(items)
     return float(-(shares * np.log(shares)).sum() / math.log(len({text for item in items for text in item.options})))

@@ -1,4 +1,4 @@
-"""The curve of accuracy over extra query tokens, with intervals, from the files of a finished sweep of one accumulation.
+"""Tabulates accuracy by number of extra query tokens, with intervals, from a finished sweep of one accumulation.
 
     qtablate sweep --tokens 0,1,2,4,8,16,32,64 --accum 1 --seeds 11,12,13,14,15 --extra-init normal,zeros --out DIR
     python tests/benchmarks/token_curve.py DIR results/nano/token_curve.csv
@@ -20,7 +20,7 @@ AXIS = "extra_num_query_tokens"
 
 
 def curve(folder: Path) -> pd.DataFrame:
-    """A row a condition, in percent and points."""
+    """One row per condition, in percent and percentage points."""
     results = qtablate.load(folder)
     found = results.contrasts
     found = found[(found["task"] == ALL) & (found["kind"] == SIMPLE) & (found["axis"] == AXIS)]
