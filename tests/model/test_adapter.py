@@ -61,7 +61,7 @@ def test_masks_of_its_dropout_are_noticed(tiny):
     assert not has_dropout(tiny)
     new_adapter(tiny, 4, seed=1)
     assert has_dropout(tiny)
-    assert DROPOUT == 0.1  # the original's
+    assert DROPOUT == 0.1  # VideoChat2's
 
 
 def test_values_come_from_the_seed_alone(tiny):

@@ -1,4 +1,4 @@
-"""The converted model computes what the original VideoChat2 does: its weights, its inputs, its numbers (tests/golden).
+"""The converted model computes what VideoChat2 VideoChat2 does: its weights, its inputs, its numbers (tests/golden).
 
 Everything goes the way that a user's model goes: qtablate convert, the loaded directory, the batches of training. As a
 script this prints the table of differences: `python tests/model/test_golden.py`.
@@ -78,7 +78,7 @@ def converted(weights: str, text: bool, compatibility_flags: bool) -> str:
 
 
 def opened(case: Visual, compatibility_flags: bool = True) -> tuple[VideoChat2Model, ConversationEncoder]:
-    """In fp64; its language model was rounded to fp16, as the original loads it."""
+    """In fp64; its language model was rounded to fp16, as VideoChat2 loads it."""
     model, encoder = load(converted(case.weights, case.texts is not None, compatibility_flags))
     if not case.extra:
         resize_extra_queries(model, 0, "zeros", 0)
@@ -171,7 +171,7 @@ def differences(case: str) -> Iterator[Difference]:
 
 
 def with_fp32_logits(logits_at: Callable) -> Callable:
-    """As the original computes its loss: fp32 logits."""
+    """As VideoChat2 computes its loss: fp32 logits."""
 
     def rounded(*arguments, **named):
         logits, kept = logits_at(*arguments, **named)
@@ -203,13 +203,13 @@ def gradient_differences(model: VideoChat2Model, case: str) -> Iterator[Differen
 
 
 @pytest.mark.parametrize("case", VISUAL)
-def test_every_number_is_the_originals(case):
+def test_every_number_is_videochat2s(case):
     found = list(differences(case))
     assert len(found) >= 6
     assert [one for one in found if not one.difference <= one.tolerance] == []
 
 
-def test_the_text_that_is_written_is_the_originals():
+def test_the_text_that_is_written_is_videochat2s():
     """Those of the golden conversations that say nothing of sampled frames, which is an option there."""
     watch = Sample("", VIDEO, "", (("What color is the cube?", "red"),), VIDEOS[1])
     more = ("What does she do then?", "She picks up the cup, then puts it down near the table."), ("Is there a dog?", "yes")
@@ -222,7 +222,7 @@ def test_the_text_that_is_written_is_the_originals():
     assert MISTRAL.conversation_text(IMAGE, "", [("", "a dog")]) == INPUTS["image_texts"][1]
 
 
-def test_greedy_generation_is_the_originals():
+def test_greedy_generation_is_videochat2s():
     model, encoder = opened(VISUAL["it_vid8"])
     with torch.inference_mode():
         text = encoder.qformer_tokenizer.encode(["Watch the video and answer the question."])
@@ -258,8 +258,8 @@ def test_parity_bites():
         assert (model.vision_features(shown(case))[:, ::97] - CASES["it_vid8.vision_rows"]).abs().max() > FEATURES
 
 
-def test_a_clips_tokens_depend_on_what_it_is_batched_with_only_where_the_quirk_is_asked_for():
-    """The original pads the text on the left and its positions ignore the mask: alone, the first clip has other tokens."""
+def test_a_clips_tokens_depend_on_what_it_is_batched_with_only_where_the_compatibility_flag_is_on():
+    """VideoChat2 pads the text on the left and its positions ignore the mask: alone, the first clip has other tokens."""
     assert (CASES["it_vid8.proj"][:1] - CASES["it_vid8_single0.proj"]).abs().max() > 0.01
     case = VISUAL["it_vid8"]
     model, encoder = opened(case, compatibility_flags=False)
@@ -272,13 +272,13 @@ def test_a_clips_tokens_depend_on_what_it_is_batched_with_only_where_the_quirk_i
             assert apart(together[row], alone[0]) <= FEATURES
 
 
-def test_a_real_bos_embedding_unless_the_quirk_is_asked_for():
+def test_a_real_bos_embedding_unless_the_compatibility_flag_is_on():
     for compatibility_flags, first in ((True, 1.0), (False, None)):
         _, encoder = opened(VISUAL["it_vid8"], compatibility_flags)
         assert collate(encoder, CAPTIONS, [24, 24], 512).first_embedding_value == first
 
 
-def test_text_beyond_max_txt_len_is_cut_as_the_original_cuts_it():
+def test_text_beyond_max_txt_len_is_cut_as_videochat2_cuts_it():
     """The sequence holds max_txt_len tokens beside the visual ones, bos among them; the end is lost."""
     _, encoder = opened(VISUAL["it_vid8"])
     encoder.format = GIVEN

@@ -92,7 +92,7 @@ def test_fingerprint_changes_with_the_weights(tiny_directory):
     assert fingerprint(str(tiny_directory)) != before
 
 
-def test_fresh_parts_follow_the_seed_and_leave_the_rest(tiny):
+def test_reinitialized_modules_follow_the_seed_and_the_rest_is_kept(tiny):
     tiny.config.fresh_parts = ["qformer", "query_tokens", "projection"]
     before = {name: value.clone() for name, value in tiny.state_dict().items()}
     reinitialize(tiny, 1)
@@ -130,7 +130,7 @@ def test_logits_of_a_few_places_are_those_of_the_whole_forward_pass(tiny, monkey
 
 
 def test_drop_path_stands_before_every_residual_norm_and_rises_over_the_layers(tiny):
-    """As in the original: after attention, cross-attention and both feed-forwards, from 0 in the first layer."""
+    """As in VideoChat2: after attention, cross-attention and both feed-forwards, from 0 in the first layer."""
     config = copy.deepcopy(tiny.config)
     config.qformer_config.num_hidden_layers = 3
     without = VideoChat2Model(config)

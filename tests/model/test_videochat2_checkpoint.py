@@ -1,4 +1,4 @@
-"""The original's names, and what is no file of its weights."""
+"""VideoChat2's names, and what is no file of its weights."""
 
 from pathlib import Path
 

@@ -88,19 +88,19 @@ STRICT = {
 
 
 @pytest.mark.parametrize("text", STRICT)
-def test_a_strict_reader_wants_a_letter_alone_or_an_options_text(text):
+def test_parse_answer_accepts_a_letter_alone_or_an_options_text(text):
     assert parse_answer(text, OPTIONS) == STRICT[text]
 
 
 @pytest.mark.parametrize("gold", [0, 1, 2])
 @pytest.mark.parametrize("said", ["", "(", ")", "."])
-def test_the_originals_check_can_be_cheated_and_the_strict_reader_cannot(said, gold):
+def test_the_official_check_accepts_wrong_answers_and_parse_answer_does_not(said, gold):
     assert official_check_ans(said, gold)
     assert parse_answer(said, OPTIONS) == -1
     assert official_check("", gold)  # an empty generation becomes "("
 
 
-def test_the_originals_check_elsewhere():
+def test_the_official_check_on_other_answers():
     assert all(official_check(said, 1) for said in ("B) moves right", "b) moves right", "B", "B.", "B): it moves"))
     assert not any(official_check(said, 1) for said in ("A) moves left", "moves right", "C"))
 

@@ -1,4 +1,4 @@
-"""Conversations as the original tokenises and supervises them, against its own labels."""
+"""Conversations as VideoChat2 tokenises and supervises them, against its own labels."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def ids(text: str) -> list[int]:
         ("it_vid8_single0", "video", 24),
     ],
 )
-def test_labels_are_the_originals(case, medium, visual):
+def test_labels_are_videochat2s(case, medium, visual):
     """One place for bos, then the text, its visual tokens, and the rest."""
     labels, mask = CASES[f"{case}.labels"], CASES[f"{case}.attention_mask"]
     for row in range(len(labels)):
@@ -71,7 +71,7 @@ def test_the_visual_tokens_have_one_place(text):
         tokenize_and_mask(text, MEDIA["video"], MISTRAL.turns, ids)
 
 
-def test_texts_embed_to_what_the_original_fed_its_language_model():
+def test_texts_embed_to_what_videochat2_fed_its_language_model():
     """Positions that hold text are rows of the embedding table: equal ids have equal rows, in every case of the batch."""
     embeds, rows = CASES["it_vid8.inputs_embeds"], {}
     for row, text in enumerate(INPUTS["video_texts"]):
@@ -146,7 +146,7 @@ def test_an_option_never_begins_before_the_others_part():
 
 
 def test_turns_that_do_not_add_up_are_an_error():
-    """Two spaces become a token of their own: the original stops there with an assertion."""
+    """Two spaces become a token of their own: VideoChat2 stops there with an assertion."""
 
     def spaced(text: str) -> list[str]:
         return re.findall(r"  +|\S+", text)
@@ -158,7 +158,7 @@ def test_turns_that_do_not_add_up_are_an_error():
 def test_the_qformers_text():
     assert MISTRAL.qformer_text("Watch.", "What?", True) == PHI.qformer_text("Watch.", "What?", True) == "Watch."
     assert VICUNA.qformer_text("Watch.", "What?", True) == "Watch. What?"
-    assert VICUNA.qformer_text("Watch.", "What?", False) == "Watch."  # the original's evaluation gives the instruction alone
+    assert VICUNA.qformer_text("Watch.", "What?", False) == "Watch."  # VideoChat2's evaluation gives the instruction alone
     assert VICUNA.qformer_text("", "What?", True) == ""
     assert FORMATS["instructblip"].qformer_text("", "What?", True) == "What?"
 
@@ -178,7 +178,7 @@ def test_forms_of_pieces_that_are_joined_before_they_are_tokenised():
     )
 
 
-def test_when_frames_were_sampled_is_said_as_the_originals_texts_say_it():
+def test_timestamps_are_written_as_in_videochat2s_texts():
     """The golden texts name fewer times than frames: their sentence is taken apart, written anew, and stands where it stood."""
     instruction, text = INPUTS["video_instructions"][0], INPUTS["video_texts"][0]
     sentence = re.search(r"The video contains .*? seconds\.", text)[0]
