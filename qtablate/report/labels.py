@@ -12,8 +12,12 @@ AXIS_LABELS = {axis.column: axis.label for axis in axes.AXES} | {"effective_batc
 
 
 def shown_axes(frame: pd.DataFrame) -> list[str]:
-    """Return the axes that get a column: tokens and accumulation always, others where their level varies."""
-    levels = {axis: set(frame[axis.column].dropna()) - {axis.placeholder} for axis in axes.AXES}
+    """Return the axes that get a column: tokens and accumulation always, others where their level varies.
+
+    Tables of an earlier version lack the axes that it did not know.
+    """
+    known = [axis for axis in axes.AXES if axis.column in frame]
+    levels = {axis: set(frame[axis.column].dropna()) - {axis.placeholder} for axis in known}
     return [axis.column for axis, values in levels.items() if len(values) > 1 or axis in axes.HEADLINE]
 
 

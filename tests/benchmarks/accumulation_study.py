@@ -5,8 +5,8 @@
     qtablate sweep $S --accum 4 --loss-norm tokens,micro_mean,none --out DIR/norms
     qtablate sweep $S --accum 1 --extra-init normal,zeros,copy --out DIR/init
     qtablate sweep $S --accum 4 --max-grad-norm 1 --clip-per window,micro_batch --lr-step-per window,micro_batch --out DIR/steps
-    qtablate sweep $S --accum 4 --image-share 0.25 --mixing mixed,random,interleaved --out DIR/mixing
-    qtablate sweep $S --accum 1 --warm-up 0 --extra-init normal,zeros --out DIR/no-warm-up
+    qtablate sweep $S --accum 4 --image-ratio 0.25 --mixing mixed,random,interleaved --out DIR/mixing
+    qtablate sweep $S --accum 1 --warmup-ratio 0 --extra-init normal,zeros --out DIR/no-warm-up
     python tests/benchmarks/accumulation_study.py DIR results/accumulation
 
 Copies the tables of each sweep and writes README.md (questions and the report's sentences) and tables.md: the report's
@@ -28,7 +28,6 @@ from qtablate.report.batch_split_check import split_pairs
 from qtablate.report.build import report
 from qtablate.report.contrasts import SIMPLE, Contrast
 from qtablate.report.effects import ALL, contrast_frame
-from qtablate.report.folder import budget_text
 from qtablate.report.results import Results
 from qtablate.store import Store
 
@@ -75,7 +74,7 @@ def from_the_smallest(results: Results) -> str:
 def section(folder: Path) -> str:
     results = qtablate.load(folder)
     sheets = [
-        tables.summary_table(results.summary, f"{budget_text(results.sweep)} per cell"),
+        tables.summary_table(results.summary, f"{results.sweep.settings.budget_in_words} per cell"),
         tables.training_table(results.training),
         tables.contrast_table(results.contrasts),
         tables.batch_split_table(split_pairs(results.store, results.cells), results.cells),
@@ -101,7 +100,9 @@ def answered(folder: Path) -> str:
     if batch_split_table:
         lines.append(f"- Batch split check: {batch_split_table.note.rpartition('. ')[2]}")
     seeds = sorted({int(n) for n in results.summary["seeds_done"]})
-    head = f"{budget_text(results.sweep)} per cell, {' to '.join(map(str, seeds))} seeds, {results.sweep['items']} items."
+    head = (
+        f"{results.sweep.settings.budget_in_words} per cell, {' to '.join(map(str, seeds))} seeds, {results.sweep.items} items."
+    )
     return "\n".join([f"## {folder.name}", "", QUESTIONS[folder.name], "", head, "", *lines])
 
 

@@ -27,7 +27,7 @@ def task_table(store: Store, text_only: pd.DataFrame) -> pd.DataFrame:
     table = table[(table["status"] == "ok") & table["extra_init"].isin(["normal", "none"])]
     keys = {tokens: list(table.loc[table["extra_num_query_tokens"] == tokens, "key"]) for tokens in TOKENS}
     given = {tokens: answer_frame(store, some) for tokens, some in keys.items()}
-    base = store.read_sweep().get("base") or {}
+    base = store.read_sweep().base_accuracy or {}
     readers = text_only[text_only["texts"] == "as asked"].set_index("task")
     rows = []
     for task in given[0]["task"].drop_duplicates():
