@@ -120,3 +120,10 @@ def number(value: Any, digits: int = 0) -> str:
 def points(value: Any, sign: bool = True) -> str:
     """Format a share as percentage points; empty when missing."""
     return "" if pd.isna(value) else f"{100 * float(value):{'+' if sign else ''}z.1f}"
+
+
+def p_text(value: Any) -> str:
+    """Format a p-value: three decimals, or scientific notation where they would show 0; empty where it is missing."""
+    if pd.isna(value):
+        return ""
+    return f"{float(value):.1e}" if float(value) < 0.0005 else f"{float(value):.3f}"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import forkserver, parent_process, resource_tracker
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any, Literal
 
 from qtablate.execute.events import Notice, Progress
@@ -67,7 +67,7 @@ def start_worker(
     connection: Connection,
     device: str | None,
     rank_info: RankInfo | None,
-) -> Any:
+) -> ForkServerProcess:
     """Start a process that runs `function` and sends through the connection; return it.
 
     Where the fork server is dead, another one is started. Raises OSError or EOFError where that fails too.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class WorkerGroup:
         self.key, self.slot, self._devices = key, slot, devices
         self._started = self._last_report = started
         self._silent = False
-        self._processes: list[Any] = []
+        self._processes: list[ForkServerProcess] = []
         self._connections: list[Connection] = []
         self._final: dict[int, FinalStatus] = {}
         """By rank, of each process that is over."""

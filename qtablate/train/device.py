@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from accelerate import PartialState
@@ -28,7 +28,7 @@ class ComputeContext:
     """Device, autocast and loss scaling of a run."""
 
     device: torch.device
-    autocast: Callable[[], AbstractContextManager[Any]]
+    autocast: Callable[[], AbstractContextManager[object]]
     """Makes the context of every forward pass."""
     scaler: GradScaler
     """Scales losses; enabled for fp16 alone, whose small gradients would vanish."""

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed import FileStore  # type: ignore[attr-defined]  # torch re-exports it without saying so
 
 from qtablate.errors import QtablateError
 from qtablate.seeds import derive
@@ -104,7 +105,7 @@ class ProcessGroup:
             torch.manual_seed(derive(self.seed, "masks", self.rank, step))
 
 
-def _all_reduce(tensor: Tensor, operation: Any = distributed.ReduceOp.SUM) -> None:
+def _all_reduce(tensor: Tensor, operation: distributed.ReduceOp.RedOpType = distributed.ReduceOp.SUM) -> None:
     with _errors_of_other_ranks():
         distributed.all_reduce(tensor, operation)
 
@@ -140,7 +141,7 @@ def process_group(
     if rank_info is None:
         yield SINGLE_PROCESS
         return
-    store = cast(Any, distributed).FileStore(str(rank_info.rendezvous_file), rank_info.world_size)
+    store = FileStore(str(rank_info.rendezvous_file), rank_info.world_size)
     store.set_timeout(timeout)
     with _errors_of_other_ranks():
         distributed.init_process_group(

@@ -1,7 +1,6 @@
 """Texts that several tables share: counts, intervals, p-values, and what `too few` means."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -39,11 +38,6 @@ def has_too_few(row: Row) -> bool:
 def verdict_text(row: Row) -> str:
     """Return the verdict; empty where there is no difference to judge, `too few` where all items are of one clip."""
     return str(row["verdict"]) or ("" if pd.isna(row["difference"]) else TOO_FEW)
-
-
-def p_text(value: Any) -> str:
-    """Format a p-value."""
-    return "" if pd.isna(value) else f"{float(value):.1e}" if float(value) < 0.0005 else f"{float(value):.3f}"
 
 
 def too_few_note(texts: Iterable[str]) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from qtablate.report.compare import Comparison
 from qtablate.report.labels import axis_labels, level_labels, shown_axes
 from qtablate.report.rows import Row, records_of
-from qtablate.report.tables.cells import INTERVAL, interval, p_text, too_few_note, verdict_text
+from qtablate.report.tables.cells import INTERVAL, interval, too_few_note, verdict_text
 from qtablate.report.verdicts import IDENTICAL, ITEMS_ONLY
-from qtablate.table import Table, percent, points
+from qtablate.table import Table, p_text, percent, points
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -15,14 +15,13 @@ from qtablate.report.tables.cells import (
     INTERVAL,
     has_too_few,
     interval,
-    p_text,
     plural,
     plural_range,
     too_few_note,
     verdict_text,
 )
 from qtablate.report.verdicts import BETTER, EQUIVALENT, ITEMS_ONLY, NOT_COMPARABLE, UNDECIDED, WORSE
-from qtablate.table import TOO_FEW, Table, is_uninformative, points
+from qtablate.table import TOO_FEW, Table, is_uninformative, p_text, points
 
 NO_SEED = "no common seed"
 _TASK_AXIS = "extra_num_query_tokens"
