@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed import FileStore  # type: ignore[attr-defined]  # torch re-exports it without saying so
+from torch.distributed import FileStore  # type: ignore[attr-defined]  # no __all__ names it
 
 from qtablate.errors import QtablateError
 from qtablate.seeds import derive

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from qtablate.data.texts import escape_unprintable
 from qtablate.statistics.clustered import MIN_CLIPS
-from qtablate.table import TOO_FEW, Table, number, percent, with_error
+from qtablate.table import TOO_FEW, Table, number, p_text, percent, with_error
 from qtablate.validate.check import ValidationReport
 from qtablate.validate.findings import SEVERITIES, Finding
 from qtablate.validate.summaries import SourceSummary, TaskSummary
@@ -70,7 +70,7 @@ def _task_table(tasks: Sequence[TaskSummary]) -> Table | None:
                 percent(task.chance),
                 with_error(bias.accuracy, bias.stderr, task.clips) if bias else "",
                 "/".join(map(str, task.positions)),
-                _p_value(task.positions_p),
+                p_text(task.positions_p),
                 number(max(scores, default=math.nan), 2),
             )
         )
@@ -121,10 +121,6 @@ def _finding_table(findings: Sequence[Finding], examples: int) -> Table | None:
 def _shorten(text: str) -> str:
     text = escape_unprintable(text)
     return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 3] + "..."
-
-
-def _p_value(p: float | None) -> str:
-    return "" if p is None else f"{p:.0e}" if p < 0.0005 else f"{p:.3f}"
 
 
 def _count(count: int, noun: str) -> str:
