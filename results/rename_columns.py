@@ -8,10 +8,12 @@ To rename something else, add an entry to a table below; to rewrite another kind
 
 import csv
 import io
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 FILES = {
     "choices.csv": "scorer_agreement.csv",
@@ -83,6 +85,18 @@ LEVELS = {
     "metric": {"farthest": "max_deviation"},
 }
 """Renamed values, by the new name of the column that holds them."""
+SETTINGS = {
+    "image_share": "image_ratio",
+    "warm_up": "warmup_ratio",
+    "longest": "max_text_tokens",
+    "checkpointing": "gradient_checkpointing",
+}
+"""Renamed settings of sweep.json."""
+TRAIN = (
+    *("samples", "image_ratio", "learning_rate", "warmup_ratio", "min_lr_ratio", "weight_decay", "adam_beta1", "max_grad_norm"),
+    *("train_language_model", "lora_rank", "precision", "gradient_checkpointing"),
+)
+"""Settings of sweep.json that the user gives, under their new names."""
 LEVEL_COLUMNS = {"level": "axis", "baseline": "axis", "other_level": "other_axis", "other_baseline": "other_axis"}
 """Columns of contrasts.csv that hold a level, each with the column that names its axis."""
 LABELS = {"(faulty)": "(incorrect)"}
@@ -359,7 +373,66 @@ def renamed_words(text: str) -> str:
     return text
 
 
-STEPS: tuple[Callable[[Path], None], ...] = (rename_files, rename_columns, rename_words)
+def convert_sweep_files(folder: Path) -> None:
+    """Give sweep.json of record schema 4 and 5 the layout of SweepFile (qtablate/records.py); its schema number stays."""
+    for path in folder.rglob("sweep.json"):
+        sweep = json.loads(path.read_text())
+        if "recipe" in sweep:
+            path.write_text(json.dumps(converted_sweep(sweep), indent=1, sort_keys=True) + "\n")
+
+
+def converted_sweep(old: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sweep.json says, in the new layout: the same settings under their new names."""
+    recipe, sources = old["recipe"], old["sources"]
+    settings = {SETTINGS.get(name, name): value for name, value in recipe.items() if name != "betas"}
+    settings |= {"adam_beta1": recipe["betas"][0], "controls": [_level("control", name) for name in recipe["controls"]]}
+    grid = {AXES.get(name, name): value for name, value in old["grid"].items() if name not in ("hold", "lr_batch")}
+    grid |= {"mixing": [_level("mixing", name) for name in grid["mixing"]], "batch_size_is": old["grid"]["hold"]}
+    grid["adam_beta2"] = [recipe["betas"][1]]
+    budget = None if recipe["budget"] == "samples" else {"unit": recipe["budget"], "size": recipe["budget_size"]}
+    data = {
+        "model": sources["model"],
+        "bench": sources["bench"],
+        "train": sources["train"],
+        "media_root": sources["media_root"],
+    }
+    data |= {"items_per_task": sources["items_a_task"], "items_seed": sources.get("items_seed", 0)}
+    weights = sources["weights"].split(",") if sources["weights"] else []
+    host = dict(old["host"])
+    axes = {AXES.get(name, name) for cell in old["cells"] for name in cell} - {"key", "seed"}
+    return {
+        "schema": old["schema"],
+        "config": {
+            "grid": grid,
+            "train": {name: settings[name] for name in TRAIN} | {"budget": budget},
+            "eval": {name: settings[name] for name in ("controls", "scorers", "diagnose")},
+            "data": data | {"mixture_weights": [float(weight) for weight in weights]},
+            "run": {"processes_per_cell": host.get("ranks", 1)},
+        },
+        "settings": settings,
+        "reference_batch": old["grid"]["lr_batch"],
+        "fingerprints": old["fingerprints"],
+        "num_query_tokens": old["num_query_tokens"],
+        "base_accuracy": old["base"],
+        "items": old["items"],
+        "cells": [_converted_cell(cell, axes) for cell in old["cells"]],
+        "problems": [{"of": "item", **problem} for problem in old["problems"]],
+        "versions": old["versions"],
+        "host": {name: host[name] for name in ("cores", "machine", "python")} | {"processes_per_cell": host.get("ranks", 1)},
+    }
+
+
+def _converted_cell(cell: Mapping[str, Any], axes: set[str]) -> dict[str, Any]:
+    named = {AXES.get(name, name): value for name, value in cell.items()}
+    condition = {name: _level(name, named[name]) for name in sorted(axes)}
+    return {"key": cell["key"], "seed": cell["seed"], "condition": condition}
+
+
+def _level(column: str, value: Any) -> Any:
+    return LEVELS.get(column, {}).get(value, value)
+
+
+STEPS: tuple[Callable[[Path], None], ...] = (rename_files, rename_columns, rename_words, convert_sweep_files)
 """What the script does. Add a step here."""
 
 

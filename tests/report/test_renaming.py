@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from qtablate.grid import conditions
+from qtablate.store import Store
+
 RESULTS = Path(__file__).parents[2] / "results"
 
 CELLS = """key,status,mixing,clip_at,faulty,seed,samples_cut,accuracy,other_accuracy,train_seconds,error
@@ -129,3 +132,13 @@ def test_the_committed_results_have_only_new_names(script):
     for path in RESULTS.rglob("*.md"):
         text = path.read_bytes().decode()
         assert script.renamed_words(text) == text, path
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.rglob("sweep.json")), ids=lambda path: path.parent.name)
+def test_committed_sweep_files_are_read_typed_and_name_the_cells_of_their_grid(path):
+    sweep = Store(path.parent).read_sweep()
+    assert len(sweep.cells) == len(conditions(sweep.config.grid, 8)) * len(sweep.config.grid.seeds)
+    expected = {(condition.extra_num_query_tokens, condition.mixing) for condition, _ in conditions(sweep.config.grid, 8)}
+    assert {(cell.condition["extra_num_query_tokens"], cell.condition["mixing"]) for cell in sweep.cells} == expected
+    assert (sweep.schema_version, sweep.config.train.samples) == (4, sweep.settings.samples)
+    assert sweep.config.train.learning_rate == sweep.settings.learning_rate
