@@ -1,16 +1,37 @@
-"""qtablate: which visual-query budget and which gradient accumulation should a video language model be trained with?"""
+"""qtablate: which visual-query budget and which gradient accumulation should a video language model be trained with?
 
+from qtablate import GridConfig, SweepConfig, load, run_sweep
+
+results = run_sweep(SweepConfig(grid=GridConfig(tokens=(0, 32), seeds=(1, 2, 3))))
+results.contrasts  # pandas frames; load("results/nano-world") reads them again
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qtablate.report.results import Results
+    from qtablate.config import DataConfig, EvalConfig, GridConfig, RunConfig, SweepConfig, TrainConfig
+    from qtablate.report.results import Results, load
+    from qtablate.sweep.run import SweepEvent, run_sweep
 
 __version__ = "0.1.0"
+__all__ = [
+    "DataConfig",
+    "EvalConfig",
+    "GridConfig",
+    "Results",
+    "RunConfig",
+    "SweepConfig",
+    "SweepEvent",
+    "TrainConfig",
+    "load",
+    "run_sweep",
+]
+_MODULES = {"Results": "report.results", "load": "report.results", "SweepEvent": "sweep.run", "run_sweep": "sweep.run"}
 
 
-def load(folder: Any, **asked: Any) -> "Results":
-    """A results folder as pandas frames: see `qtablate.report.results.load`. Imported when called, so that the command
-    line stays quick."""
-    from qtablate.report.results import load as read
-
-    return read(folder, **asked)
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that the command line starts quickly."""
+    if name not in __all__:
+        raise AttributeError(f"module 'qtablate' has no attribute '{name}'")
+    return getattr(import_module(f"qtablate.{_MODULES.get(name, 'config')}"), name)
