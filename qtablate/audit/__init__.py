@@ -1,0 +1,1 @@
+"""The audit of gradient accumulation on a given model and data: measurement, records, tables and sentences."""

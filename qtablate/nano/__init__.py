@@ -1,0 +1,1 @@
+"""nano, the embedded default model: how it is pretrained, and its files (assets)."""
