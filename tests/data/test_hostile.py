@@ -1,4 +1,4 @@
-"""Hostile data beside good ones: the bad entry is named and left out, by readers and doctors, and all else is as it was."""
+"""Hostile data beside good ones: the bad entry is named and left out, by readers and checks, and all else is as it was."""
 
 import json
 import os

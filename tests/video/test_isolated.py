@@ -27,7 +27,7 @@ from qtablate.model.cache import retryable_chunks
 from qtablate.sweep.plan import SweepPlan, make_plan
 from qtablate.video import isolated
 from qtablate.video.frames import Clip, TimeSpan, read_clip
-from qtablate.video.isolated import DECODE_TIMEOUT, DECODER_CRASHED, DEFAULT_TIMEOUT, run_isolated
+from qtablate.video.isolated import DECODE_TIMEOUT, DECODER_CRASHED, DEFAULT_TIMEOUT, RETRYABLE, run_isolated
 
 PATH = Path("clip.mp4")
 HANGING = """
@@ -57,7 +57,7 @@ def test_frames_are_those_that_are_read_here(tmp_path):
     assert np.array_equal(Clip(path, VIDEO, TimeSpan(0.5, 1.5)).read(4, 16), read_clip(path, 4, 16, TimeSpan(0.5, 1.5)))
 
 
-def test_what_never_ends_is_left_and_the_next_one_gets_its_own_answer(monkeypatch):
+def test_a_hanging_call_times_out_and_the_next_call_gets_its_own_answer(monkeypatch):
     assert run_isolated(PATH, os.getpid) != os.getpid()
     monkeypatch.setenv("QTABLATE_CLIP_SECONDS", "0.5")
     began = time.monotonic()
@@ -104,7 +104,7 @@ def test_errors_come_as_they_were():
         run_isolated(PATH, divmod, 1, 0)
 
 
-def test_a_reader_without_a_parent_ends(tmp_path):
+def test_a_decoder_without_an_owner_ends(tmp_path):
     """Nobody is left to stop it, and it hangs."""
     (tmp_path / "own.py").write_text("import ctypes\ndef deaf(): ctypes.PyDLL(None).sleep(3600)\n")
     script = (
@@ -121,7 +121,7 @@ def test_a_reader_without_a_parent_ends(tmp_path):
         time.sleep(0.1)
 
 
-def test_a_reader_ends_with_its_owner_in_the_middle_of_a_clip(tmp_path):
+def test_a_decoder_ends_with_its_owner_in_the_middle_of_a_clip(tmp_path):
     """Long before the clip's limit, and though Python gets no turn in it."""
     (tmp_path / "own.py").write_text(
         "import ctypes, os\ndef deaf():\n    os.close(int(os.environ['TOLD']))\n    ctypes.PyDLL(None).sleep(3600)\n"
@@ -140,7 +140,7 @@ def test_a_reader_ends_with_its_owner_in_the_middle_of_a_clip(tmp_path):
         assert wait_until(lambda: not stat.exists() or "Z" in (stat / "status").read_text().split("State:")[1][:3], 10)
 
 
-def test_a_reader_hears_no_signal_of_its_group():
+def test_a_decoder_receives_no_signal_of_its_group():
     """Ctrl-C in a terminal reaches it, and would print the traceback of whatever it imports or reads."""
     run_isolated(PATH, abs, 1)
     for signum in SIGNALS:
@@ -156,7 +156,7 @@ def test_the_limit_is_the_users(monkeypatch, value, seconds):
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "a minute"])
-def test_a_limit_that_is_none_is_refused(monkeypatch, value):
+def test_an_invalid_limit_is_refused(monkeypatch, value):
     monkeypatch.setenv("QTABLATE_CLIP_SECONDS", value)
     with pytest.raises(QtablateError, match=f"QTABLATE_CLIP_SECONDS: expected a number of seconds, more than 0, got '{value}'"):
         isolated.decode_timeout()
@@ -244,7 +244,7 @@ def test_a_clip_that_hangs_is_left_out_by_name_and_changes_nothing_else(folder, 
     assert folder.answers("r", key) == answers
 
 
-def test_each_clip_that_is_decoded_is_told_of(folder):
+def test_each_decoded_clip_is_reported(folder):
     """A chunk of long ones takes minutes, in which its worker is not silent."""
     heard: list[Progress] = []
     for _, job in folder.plan("cache", "r").feature_jobs():
@@ -256,3 +256,7 @@ def test_a_training_clip_that_hangs_counts_as_bad(folder):
     folder.hang("6.mp4")
     with pytest.raises(DataError, match=f"1 of 3 training samples cannot be used.*6.mp4: {DECODE_TIMEOUT}"):
         folder.sweep("cache", "r")
+
+
+def test_a_timeout_noted_by_an_older_version_can_be_tried_again():
+    assert set(RETRYABLE) == {DECODE_TIMEOUT, DECODER_CRASHED, "took too long"}
