@@ -469,6 +469,21 @@ def fields() -> dict[tuple[str, str], Option]:
     return out
 
 
+def default_text(section: str, name: str) -> str:
+    """The default of a setting that has an option, as help texts and `qtablate explain settings` show it."""
+    kind: Any = GridConfig if section == "grid" else SweepConfig.model_fields[section].annotation
+    value = kind.model_fields[name].get_default(call_default_factory=True)
+    return fields()[section, name].default or _show(value)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(_show(one) for one in value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def validate_config(
     values: Mapping[str, Any], named: Mapping[tuple[str, str], str] | None = None, where: str = ""
 ) -> SweepConfig:

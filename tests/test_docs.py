@@ -1,65 +1,187 @@
-"""What the README says is what is there: commands, links, files, and the table of the committed results."""
+"""README, topic pages and CONTRIBUTING state what is there: commands, options, links, files, and figures of committed results."""
 
+import csv
 import re
+import shlex
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
 
+import qtablate
+from qtablate.audit.records import BATCH, INCORRECT_RULES, TRAINER_MEAN, WINDOW, in_precision
+from qtablate.audit.tables import format_difference
 from qtablate.cli.main import app
+from qtablate.explain import TOPICS, page, summary
+from qtablate.report.frames import SUMMARY_COLUMNS
 from qtablate.report.tables import summary_table
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README, CONTRIBUTING = (ROOT / "README.md").read_text(), (ROOT / "CONTRIBUTING.md").read_text()
+AUDIT = ROOT / "results" / "audit"
+DOCUMENTS = {"README": README, "CONTRIBUTING": CONTRIBUTING, **{topic: page(topic) for topic in TOPICS}}
+COMMAND = typer.main.get_command(app)
+
+
+def marked(text: str, mark: str) -> str:
+    """The lines between `<!-- mark -->` and the next `<!-- end -->`."""
+    return text.partition(f"<!-- {mark} -->\n")[2].partition("\n<!-- end -->")[0]
 
 
 def test_readme_table_is_that_of_the_committed_results():
-    block = README.partition("<!-- results/nano-world -->\n")[2].partition("\n<!-- end -->")[0]
     file = ROOT / "results" / "reference" / "nano-world" / "summary.csv"
-    table = summary_table(pd.read_csv(file, keep_default_na=False, na_values=[""]), "4800 samples per cell")
-    assert block == "\n".join(table.markdown().splitlines()[2:])
+    summary = pd.read_csv(file, keep_default_na=False, na_values=[""]).reindex(columns=SUMMARY_COLUMNS)
+    table = summary_table(summary, "4800 samples per cell")
+    assert marked(README, "results/nano-world") == "\n".join(table.markdown().splitlines()[2:])
 
 
-def test_readme_audit_is_that_of_the_committed_output():
-    block = README.partition("<!-- results/audit -->\n")[2].partition("\n<!-- end -->")[0]
-    said = [line.removeprefix("> ") for line in block.splitlines() if line not in ("```", "", ">")]
-    output = [line.rstrip() for line in (ROOT / "results" / "audit" / "nano.txt").read_text().splitlines()]
-    places = [output.index(line) for line in said]
-    assert len(places) > 15
-    assert places == sorted(places)
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_figures_of_the_readme_stand_in_the_contrasts_of_the_report():
+    report = (ROOT / "results" / "reference" / "nano-world" / "report.md").read_text()
+    said = README.partition("Of this sweep it")[2].partition("\n- **Undecided")[0]
+    figures = re.findall(r"\d+\.\d", said)
+    assert len(figures) == 9
+    contrasts = report.partition("## Contrasts\n")[2].partition("\n## ")[0]
+    for figure in figures:
+        assert re.search(rf"[+-]{re.escape(figure)}\b", contrasts), figure
+    assert "| seeds 13 |" in contrasts
+
+
+def test_audit_table_is_that_of_the_committed_results():
+    micro_mean, none, clip = INCORRECT_RULES
+    columns = {
+        "fp32": (WINDOW, BATCH),
+        "fp64": (in_precision(WINDOW, "fp64"), in_precision(BATCH, "fp64")),
+        "micro_mean": (micro_mean, WINDOW),
+        "none": (none, WINDOW),
+        "clip_per micro_batch": (clip, WINDOW),
+        "Trainer, own mean": (TRAINER_MEAN, WINDOW),
+    }
+    with (AUDIT / "nano.csv").open() as file:
+        figures = {
+            (int(row["accumulate_grad_batches"]), row["gradient"], row["reference"]): format_difference(float(row["value"]))
+            for row in csv.DictReader(file)
+            if row["metric"] == "relative_difference"
+        }
+    table = [f"| accum | {' | '.join(columns)} |", "|---:" * (1 + len(columns)) + "|"]
+    table += [
+        f"| {accum} | {' | '.join(figures[accum, *pair] for pair in columns.values())} |"
+        for accum in dict.fromkeys(accum for accum, *_ in figures)
+    ]
+    block = marked(page("audit"), "results/audit")
+    assert block.startswith("\n".join(table) + "\n")
+    quoted = [line.removeprefix("> ") for line in block.splitlines() if line.startswith("> ")]
+    assert len(quoted) == 3
+    assert set(quoted) <= set((AUDIT / "nano.txt").read_text().splitlines())
 
 
 def test_links_lead_somewhere():
-    for file in (ROOT / "README.md", ROOT / "results" / "README.md", *(ROOT / "results").glob("*/README.md")):
+    files = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    for file in (*files, ROOT / "results" / "README.md", *(ROOT / "results").glob("*/README.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
             assert target.startswith("http") or (file.parent / target).exists(), target
 
 
-def test_every_option_in_the_readme_exists():
-    top = typer.main.get_command(app)
-    commands = [top, *top.commands.values()]  # type: ignore[attr-defined]
+def test_files_that_topics_name_exist():
+    for topic in TOPICS:
+        for name in re.findall(r"(?<![\w/])(?:qtablate|examples|results)/[\w./-]+\b", page(topic)):
+            made_by_the_command = re.fullmatch(r"results/(nano-world|MODEL-BENCH|mine)", name)
+            assert made_by_the_command or (ROOT / name).exists(), (topic, name)
+
+
+def test_readme_lists_the_topics():
+    for topic in TOPICS:
+        assert f"| {topic} | {summary(topic)} |" in README
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The words behind `qtablate` of every command in a code block."""
+    out = []
+    for block in re.findall(r"^```\n(.*?)^```$", text, flags=re.S | re.M):
+        for line in block.replace("\\\n", " ").splitlines():
+            for found in re.findall(r"(?:^|&& |/)qtablate (.*)", line):
+                out.append(shlex.split(found, comments=True))
+    return out
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_in_a_code_block_parses(document):
+    for words in commands_of(DOCUMENTS[document]):
+        command, context, rest = COMMAND, None, words
+        while hasattr(command, "commands"):
+            assert rest[0] in command.commands, words
+            command, rest = command.commands[rest[0]], rest[1:]
+        command.make_context("qtablate", list(rest), parent=context)
+
+
+def test_the_main_documents_hold_commands():
+    assert len(commands_of(README)) >= 14
+    assert sum(len(commands_of(page(topic))) for topic in TOPICS) >= 14
+
+
+def test_every_option_that_is_named_exists():
+    commands = [COMMAND, *COMMAND.commands.values()]  # type: ignore[attr-defined]
     commands += [below for command in commands for below in getattr(command, "commands", {}).values()]
     known = {option for command in commands for p in command.params for option in (*p.opts, *p.secondary_opts)}
-    used = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - {"--out"}
-    others = {"--no-deps", "--dist", "--no-loadscope-reorder"}  # of pip and pytest
-    assert used - {"--help"} <= known | others
+    others = {"--out", "--help", "--version", "--dist", "--no-loadscope-reorder"}  # of scripts, typer, pip and pytest
+    for name, text in DOCUMENTS.items():
+        used = set(re.findall(r"(?<![\w-])(--[a-z][a-z\d-]+)", text))
+        assert used <= known | others | {"--check", "--install-completion"}, name
 
 
-def test_every_file_of_the_tree_exists():
-    tree = README.partition("## Layout\n\n```\n")[2].partition("\n```")[0]
+def test_every_command_that_is_named_exists():
+    for name, text in DOCUMENTS.items():
+        for words in re.findall(r"`qtablate ([a-z][a-z ]*)", text):
+            first, *more = words.split()
+            assert first in COMMAND.commands, (name, words)  # type: ignore[attr-defined]
+            below = getattr(COMMAND.commands[first], "commands", None)  # type: ignore[attr-defined]
+            assert below is None or more[0] in below, (name, words)
+
+
+def test_the_python_of_the_readme_runs(monkeypatch):
+    """With the committed results in place of a sweep's."""
+    [code] = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert len(code.strip().splitlines()) == 3
+    asked, tables = [], ROOT / "results" / "reference" / "nano-world"
+    results = SimpleNamespace(**{name: pd.read_csv(tables / f"{name}.csv") for name in ("summary", "contrasts")})
+    monkeypatch.setattr(qtablate, "run_sweep", lambda config: asked.append(config) or results)
+    monkeypatch.setattr(qtablate, "load", lambda folder: asked.append(folder) or results)
+    exec(compile(code, "README.md", "exec"), {})
+    config, folder = asked
+    assert config.grid.tokens == (0, 32)
+    assert folder == "results/nano-world"
+
+
+def test_every_file_of_the_map_exists_and_every_package_is_in_it():
+    tree = CONTRIBUTING.partition("## Map\n")[2].partition("```\n")[2].partition("\n```")[0]
     folder = ROOT / "qtablate"
-    for line in tree.splitlines():
+    assert tree.splitlines()[0] == "qtablate/"
+    listed, base = set(), folder
+    for line in tree.splitlines()[1:]:
         name = line.split()[0]
-        if line.startswith("  ") and not line.startswith("    "):
+        if not line.startswith("    "):
             base = folder / name
+            listed.add(name)
             assert base.exists(), name
-        elif line.startswith("    "):
-            assert (base / name).exists(), name
-    listed = {line.split()[0] for line in tree.splitlines() if line.startswith("  ") and not line.startswith("    ")}
+        else:
+            for file in re.findall(r"\w+\.py", line):
+                assert (base / file).exists(), (base, file)
     there = {p.name for p in folder.glob("*.py")} | {f"{p.name}/" for p in folder.iterdir() if (p / "__init__.py").exists()}
     assert there - listed <= {"__init__.py", "__main__.py"}
+
+
+def test_the_package_states_its_license_and_ships_its_pages():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["license"] == "MIT"
+    assert "MIT License" in (ROOT / "LICENSE").read_text()
+    assert {"explain/*.md", "nano/assets/*", "py.typed"} <= set(project["tool"]["setuptools"]["package-data"]["qtablate"])
 
 
 @pytest.mark.parametrize(
@@ -69,6 +191,7 @@ def test_every_file_of_the_tree_exists():
         ["sweep", "--help"],
         ["report", "--help"],
         ["audit", "--help"],
+        ["explain", "--help"],
         ["bench", "export", "--help"],
         ["bench", "check", "--help"],
         ["data", "check", "--help"],

@@ -8,6 +8,7 @@ qtablate assemble --vision DIR --llm DIR --out DIR
 qtablate bench export DIR
 qtablate bench check DIR
 qtablate data check FILE
+qtablate explain TOPIC
 """
 
 import re
@@ -22,6 +23,7 @@ from rich.console import Console
 from qtablate import interrupts
 from qtablate.cli.audit import audit
 from qtablate.cli.data import bench_check, bench_export, bench_preview, data_check
+from qtablate.cli.explain import explain
 from qtablate.cli.models import assemble, cache, convert
 from qtablate.cli.options import GroupedCommand
 from qtablate.cli.report import report
@@ -45,6 +47,7 @@ COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None], str], ...] = (
     (app, "convert", convert, "Convert VideoChat2's checkpoints to a model directory."),
     (app, "assemble", assemble, "Build a model around a vision tower and a language model."),
     (app, "cache", cache, "Show the cached visual features, or remove some."),
+    (app, "explain", explain, "Show the documentation: columns, formats, models, statistics, ..."),
     (bench_app, "export", bench_export, "Write the procedural benchmark as files."),
     (bench_app, "preview", bench_preview, "Draw contact sheets of the procedural benchmark."),
     (bench_app, "check", bench_check, "Check questions and clips for what would mislead."),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
-from qtablate.config import GridConfig, Option, SweepConfig, fields, number_words
+from qtablate.config import GridConfig, Option, SweepConfig, default_text, fields, number_words
 from qtablate.errors import ConfigError
 
 POSITIVE = math.ulp(0.0)
@@ -97,7 +97,7 @@ def _parameter(place: tuple[str, str], option: Option, default: str | None) -> i
     kind: Any = GridConfig if section == "grid" else SweepConfig.model_fields[section].annotation
     info = kind.model_fields[name]
     value = info.get_default(call_default_factory=True)
-    help = option.help if value is False else f"{option.help} [default: {default or option.default or _show(value)}]"
+    help = option.help if value is False else f"{option.help} [default: {default or default_text(section, name)}]"
     types_of = set(get_args(info.annotation)) if get_origin(info.annotation) in (Union, types.UnionType) else {info.annotation}
     declared = f"{option.flag}/{option.negative}" if option.negative else option.flag
     more: dict[str, Any] = {"help": help, "show_default": False, "rich_help_panel": SECTIONS[section]}
@@ -117,14 +117,6 @@ def _metavar(annotation: Any, types_of: set[Any]) -> str:
         if kind in types_of:
             return name
     return "TEXT"
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return ",".join(_show(one) for one in value) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class GroupedCommand(TyperCommand):
