@@ -1,6 +1,7 @@
-"""README, topic pages and CONTRIBUTING state what is there: commands, options, links, files, and figures of committed results."""
+"""README, topic pages and CONTRIBUTING state what is there: commands, options, links, files, figures of committed results."""
 
 import csv
+import importlib.util
 import re
 import shlex
 import tomllib
@@ -106,8 +107,7 @@ def commands_of(text: str) -> list[list[str]]:
     out = []
     for block in re.findall(r"^```\n(.*?)^```$", text, flags=re.S | re.M):
         for line in block.replace("\\\n", " ").splitlines():
-            for found in re.findall(r"(?:^|&& |/)qtablate (.*)", line):
-                out.append(shlex.split(found, comments=True))
+            out += [shlex.split(words, comments=True) for words in re.findall(r"(?:^|&& |/)qtablate (.*)", line)]
     return out
 
 
@@ -126,29 +126,40 @@ def test_the_main_documents_hold_commands():
     assert sum(len(commands_of(page(topic))) for topic in TOPICS) >= 14
 
 
+def options_of(command):
+    """All options of a command and of those below it."""
+    own = {option for param in command.params for option in (*param.opts, *param.secondary_opts)}
+    return own.union(*map(options_of, getattr(command, "commands", {}).values()))
+
+
 def test_every_option_that_is_named_exists():
-    commands = [COMMAND, *COMMAND.commands.values()]  # type: ignore[attr-defined]
-    commands += [below for command in commands for below in getattr(command, "commands", {}).values()]
-    known = {option for command in commands for p in command.params for option in (*p.opts, *p.secondary_opts)}
-    others = {"--out", "--help", "--version", "--dist", "--no-loadscope-reorder"}  # of scripts, typer, pip and pytest
+    known = options_of(COMMAND)
+    others = {
+        "--out",
+        "--help",
+        "--version",
+        "--dist",
+        "--no-loadscope-reorder",
+        "--install-completion",
+    }  # of scripts, typer, pip and pytest
     for name, text in DOCUMENTS.items():
         used = set(re.findall(r"(?<![\w-])(--[a-z][a-z\d-]+)", text))
-        assert used <= known | others | {"--check", "--install-completion"}, name
+        assert used <= known | others, name
 
 
 def test_every_command_that_is_named_exists():
     for name, text in DOCUMENTS.items():
         for words in re.findall(r"`qtablate ([a-z][a-z ]*)", text):
             first, *more = words.split()
-            assert first in COMMAND.commands, (name, words)  # type: ignore[attr-defined]
-            below = getattr(COMMAND.commands[first], "commands", None)  # type: ignore[attr-defined]
+            assert first in COMMAND.commands, (name, words)
+            below = getattr(COMMAND.commands[first], "commands", None)
             assert below is None or more[0] in below, (name, words)
 
 
 def test_the_python_of_the_readme_runs(monkeypatch):
     """With the committed results in place of a sweep's."""
     [code] = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    assert len(code.strip().splitlines()) == 3
+    assert len([line for line in code.splitlines() if line]) == 3
     asked, tables = [], ROOT / "results" / "reference" / "nano-world"
     results = SimpleNamespace(**{name: pd.read_csv(tables / f"{name}.csv") for name in ("summary", "contrasts")})
     monkeypatch.setattr(qtablate, "run_sweep", lambda config: asked.append(config) or results)
@@ -201,3 +212,19 @@ def test_help_is_there(words):
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0
     assert "Usage" in result.output
+
+
+def test_the_changelog_lists_every_renamed_file_and_column():
+    spec = importlib.util.spec_from_file_location("rename_columns", ROOT / "results" / "rename_columns.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    text = (ROOT / "CHANGELOG.md").read_text()
+    for old, new in {**script.FILES, **script.COLUMNS}.items():
+        assert f"| `{old}` | `{new}` |" in text or old.endswith(".png"), old
+
+
+def test_new_options_of_the_changelog_exist():
+    text = (ROOT / "CHANGELOG.md").read_text().partition("| old option |")[2].partition("- Files and columns")[0]
+    new = {option for line in text.splitlines() for option in re.findall(r"--[a-z][a-z\d-]+", line.rpartition(" | ")[2])}
+    assert len(new) > 14
+    assert new <= options_of(COMMAND)

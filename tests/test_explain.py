@@ -96,7 +96,9 @@ def test_the_page_of_columns_has_no_section_that_the_tests_do_not_know():
 
 
 def test_the_list_of_topics_is_the_list_of_files():
-    there = {file.name.removesuffix(".md") for file in resources.files("qtablate.explain").iterdir() if file.name.endswith(".md")}
+    there = {
+        file.name.removesuffix(".md") for file in resources.files("qtablate.explain").iterdir() if file.name.endswith(".md")
+    }
     assert there | {SETTINGS} == set(TOPICS)
     for topic in TOPICS:
         assert re.match(r"# [A-Z].*\n\n\S.*\n\n", page(topic)), topic

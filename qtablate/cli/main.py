@@ -47,7 +47,7 @@ COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None], str], ...] = (
     (app, "convert", convert, "Convert VideoChat2's checkpoints to a model directory."),
     (app, "assemble", assemble, "Build a model around a vision tower and a language model."),
     (app, "cache", cache, "Show the cached visual features, or remove some."),
-    (app, "explain", explain, "Show the documentation: columns, formats, models, statistics, ..."),
+    (app, "explain", explain, "Show the documentation: words, columns, formats, settings."),
     (bench_app, "export", bench_export, "Write the procedural benchmark as files."),
     (bench_app, "preview", bench_preview, "Draw contact sheets of the procedural benchmark."),
     (bench_app, "check", bench_check, "Check questions and clips for what would mislead."),
