@@ -78,7 +78,7 @@ def test_audit_table_is_that_of_the_committed_results():
     ]
     block = marked(page("audit"), "results/audit")
     assert block.startswith("\n".join(table) + "\n")
-    quoted = [line.removeprefix("> ") for line in block.splitlines() if line.startswith("> ")]
+    quoted = [line.removeprefix("- ") for line in block.splitlines() if line.startswith("- ")]
     assert len(quoted) == 3
     assert set(quoted) <= set((AUDIT / "nano.txt").read_text().splitlines())
 

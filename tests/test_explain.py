@@ -1,9 +1,12 @@
 """The topic pages: they are shipped, shown well in a terminal and a pipe, and they match the code they document."""
 
 import io
+import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from importlib import resources
 from pathlib import Path
 
@@ -108,12 +111,13 @@ def test_the_list_of_topics_is_the_list_of_files():
 def test_the_settings_page_has_every_setting_and_its_default():
     rows = [line.strip("| ").split(" | ") for line in page(SETTINGS).splitlines() if line.startswith("| `")]
     settings = fields()
-    assert [row[1].strip("`") for row in rows] == [name for _, name in settings]
+    defaults = {row[0].rpartition(" ")[2].strip("`"): row[1] for row in rows}
+    assert list(defaults) == [name for _, name in settings]
+    assert all(defaults.values())
     for row, option in zip(rows, settings.values(), strict=True):
         assert f"`{option.flag}`" in row[0]
-        assert row[2]
-    defaults = {row[1].strip("`"): row[2] for row in rows}
-    assert defaults["tokens"] == "0,32,64"
+        assert row[2] == option.help
+    assert defaults["tokens"] == "0, 32, 64"
     assert defaults["frames"] == "the model's own"
     assert defaults["warmup_ratio"] == "0.2"
     assert defaults["train_language_model"] == "no"
@@ -160,7 +164,15 @@ def test_a_terminal_gets_the_page_in_its_width(topic, width):
     assert max(map(len, lines)) <= width
     shown = " ".join(lines)
     assert "](" not in shown  # a link leads nowhere from a terminal
+    assert "…" not in shown  # nothing is cut off
     assert page(topic).partition("\n")[0].removeprefix("# ") in shown
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_code_fits_a_narrow_terminal(topic):
+    """A command that is broken in two cannot be copied."""
+    for block in re.findall(r"^```\w*\n(.*?)^```$", page(topic), flags=re.S | re.M):
+        assert max(map(len, block.splitlines())) <= 78, block
 
 
 def test_an_unknown_topic_is_one_message_with_the_closest_and_all_known_ones():
@@ -186,3 +198,21 @@ def test_the_command_ends_with_code_2_on_an_unknown_topic_and_never_imports_torc
     assert done.stdout.splitlines()[-1] == "[]"
     assert done.stderr.startswith("error: unknown topic 'Accumulate'; did you mean 'accumulation'? known: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_installed_package_has_every_page(tmp_path):
+    """A wheel is built and unpacked, and the pages are read from there."""
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "qtablate", source / "qtablate", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = "import setuptools.build_meta as backend; backend.build_wheel('.')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    [wheel] = source.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    [metadata] = (tmp_path / "installed").glob("*.dist-info/METADATA")
+    assert "License-Expression: MIT" in metadata.read_text()
+    code = "import qtablate, qtablate.explain as e; print(qtablate.__file__, [len(e.page(t)) for t in e.TOPICS])"
+    env = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
+    shown = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True, capture_output=True, text=True)
+    assert shown.stdout == f"{tmp_path / 'installed' / 'qtablate' / '__init__.py'} {[len(page(t)) for t in TOPICS]}\n"

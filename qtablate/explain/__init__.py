@@ -4,7 +4,7 @@ A new page is one Markdown file here and its name in TOPICS. Its first line is t
 the list of topics shows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from importlib import resources
 
@@ -56,15 +56,23 @@ def summary(topic: str) -> str:
     return page(topic).split("\n\n")[1].replace("\n", " ")
 
 
+def list_of_topics() -> str:
+    """Return the list of all pages as Markdown."""
+    lines = [f"| `{name}` | {summary(name)} |" for name in TOPICS]
+    return "\n".join(
+        ["# Topics", "", "`qtablate explain TOPIC` shows a page.", "", "| topic | page |", "|---|---|", *lines, ""]
+    )
+
+
 def _settings_page() -> str:
+    settings = fields()
     parts = [
         "# Settings",
         "Every setting: its option, its name in YAML and Python, its default and its meaning.",
-        "Options belong to `qtablate sweep`. In a YAML file (`--config FILE.yaml`) and in Python (`qtablate.SweepConfig`) "
-        "settings are grouped by section: `--lr 0.001` is `train: {learning_rate: 0.001}`. An option on the command line wins "
-        "over the file. The command writes such a file with `--save-config FILE.yaml`.",
+        "Options belong to `qtablate sweep`. In a YAML file (`--config FILE.yaml`) and in Python (`qtablate.SweepConfig`), "
+        "settings are grouped by section, and their names are fields: `--lr 0.001` is `train: {learning_rate: 0.001}`. An "
+        "option on the command line wins over the file. `--save-config FILE.yaml` writes such a file.",
     ]
-    settings = fields()
     for section, description in SECTIONS.items():
         rows = [(name, option) for (part, name), option in settings.items() if part == section]
         parts += [f"## {section}: {description}", "\n".join(_table(section, rows))]
@@ -75,9 +83,10 @@ def _settings_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(section: str, rows: Iterable[tuple[str, Option]]) -> Iterable[str]:
-    yield "| option | field | default | meaning |"
-    yield "|---|---|---|---|"
+def _table(section: str, rows: Iterable[tuple[str, Option]]) -> Iterator[str]:
+    yield "| option, field | default | meaning |"
+    yield "|---|---|---|"
     for name, option in rows:
-        flags = " ".join(f"`{flag}`" for flag in (option.flag, option.negative) if flag)
-        yield f"| {flags} | `{name}` | {default_text(section, name)} | {option.help.replace('|', chr(92) + '|')} |"
+        names = ", ".join(f"`{one}`" for one in (option.flag, option.negative, name) if one)
+        default = default_text(section, name).replace(",", ", ")  # a comma list breaks at its blanks
+        yield f"| {names} | {default} | {option.help.replace('|', chr(92) + '|')} |"
