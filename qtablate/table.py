@@ -1,5 +1,6 @@
 """Tables of text for a terminal (rich) and for a Markdown file, and the formats of the figures in them."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,18 +37,20 @@ class Table:
     def rich(self, width: int = 160) -> RenderableType:
         """Return the table for a terminal of `width` columns.
 
-        Heads of columns break at spaces, figures never do, and optional columns are left out until the table fits.
+        Heads of columns break at spaces, figures never do, and optional columns are left out until the table fits. Where it
+        then is still too wide, heads break at hyphens and underscores too.
         """
         shown, left_out = list(range(len(self.columns))), []
         for name in self.optional:
             if self._width(shown) > width:
                 shown.remove(self.columns.index(name))
                 left_out.append(name)
+        too_wide = self._width(shown) > width
         table = rich_table.Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
         for place in shown:
             words = place < self.left
             table.add_column(
-                self.columns[place].replace(" ", "\n"),
+                re.sub(r"(?<=[_-])(?=\w)| ", "\n", self.columns[place]) if too_wide else self.columns[place].replace(" ", "\n"),
                 justify="left" if words else "right",
                 vertical="top" if self.tall else "bottom",
                 no_wrap=not words,

@@ -47,6 +47,14 @@ def test_optional_columns_are_left_out_of_a_narrow_terminal_and_named():
     assert max(map(len, text.splitlines())) <= 28
 
 
+def test_heads_break_at_hyphens_and_underscores_where_the_table_is_too_wide_otherwise():
+    table = Table("Title", ("micro-batch", "mismatched_clip"), (("8", "30.9"),))
+    assert "micro-batch   mismatched_clip" in drawn(table, 40)
+    narrow = drawn(table, 22)
+    assert "micro-   mismatched_" in narrow
+    assert " batch          clip" in narrow
+
+
 def test_markdown_has_every_column_and_escapes_bars():
     text = Table("T", ("a", "b"), (("x|y", "1"),), left=1).markdown()
     assert text.splitlines() == ["## T", "", "| a | b |", "| --- | ---: |", "| x\\|y | 1 |"]
