@@ -174,18 +174,27 @@ def test_every_file_of_the_map_exists_and_every_package_is_in_it():
     tree = CONTRIBUTING.partition("## Map\n")[2].partition("```\n")[2].partition("\n```")[0]
     folder = ROOT / "qtablate"
     assert tree.splitlines()[0] == "qtablate/"
-    listed, base = set(), folder
+    listed = set()
     for line in tree.splitlines()[1:]:
-        name = line.split()[0]
-        if not line.startswith("    "):
-            base = folder / name
-            listed.add(name)
-            assert base.exists(), name
-        else:
-            for file in re.findall(r"\w+\.py", line):
-                assert (base / file).exists(), (base, file)
+        name, what = line.split(maxsplit=1)
+        listed.add(name)
+        assert (folder / name).exists(), name
+        for file in re.findall(r"\w+\.py|\w+/", what):
+            assert (folder / name / file).exists(), (name, file)
     there = {p.name for p in folder.glob("*.py")} | {f"{p.name}/" for p in folder.iterdir() if (p / "__init__.py").exists()}
     assert there - listed <= {"__init__.py", "__main__.py"}
+
+
+def test_places_for_new_things_exist():
+    """Files by their names, and what is added to by its name in that file."""
+    section = CONTRIBUTING.partition("## Where new things go")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 16
+    for row in rows:
+        for file in re.findall(r"qtablate/[\w/]+\.py", row):
+            text = (ROOT / file).read_text()
+            for name in re.findall(r"`([A-Z]\w+)`[^`|]*?" + re.escape(file), row):
+                assert re.search(rf"\b{name}\b", text), (name, file)
 
 
 def test_the_package_states_its_license_and_ships_its_pages():

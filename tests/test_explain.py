@@ -16,6 +16,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from qtablate import axes
+from qtablate.audit import records
 from qtablate.audit.tables import as_csv as audit_csv
 from qtablate.cell import outputs
 from qtablate.cli import explain as command
@@ -23,18 +24,24 @@ from qtablate.cli.main import app
 from qtablate.config import fields, validate_config
 from qtablate.controls import CONTROLS
 from qtablate.errors import ConfigError
+from qtablate.execute import local
 from qtablate.explain import SETTINGS, TOPICS, page, summary
+from qtablate.model import cache
 from qtablate.prompts.mvbench import SCORERS
 from qtablate.report import (
     compare,
     cost,
     effects,
+    extra_tokens,
     frames,
     query_diagnostics,
     scorer_agreement,
     token_ablation,
     training,
 )
+from qtablate.statistics import clustered, estimate, power
+from qtablate.video import isolated
+from qtablate.world.levels import LEVELS
 
 ROOT = Path(__file__).parent.parent
 AXES = tuple(axis.column for axis in axes.AXES)
@@ -141,6 +148,35 @@ def test_yaml_configurations_of_the_page_of_formats_are_valid():
     assert len(configurations) == 2
     for values in configurations:
         validate_config(values)
+
+
+def test_figures_of_the_pages_are_those_of_the_code():
+    text = {topic: page(topic).replace("\n", " ") for topic in TOPICS}
+    assert f"(default {cache.LIMIT_GB:g})" in text["formats"]
+    assert f"(default {isolated.DEFAULT_TIMEOUT:g})" in text["formats"]
+    assert f"mean cosine of their pairs above {extra_tokens.COPIES_COSINE:g}.".replace("0.", ".") in text["concepts"]
+    assert f"differ by more than {100 * effects.BUDGET_TOLERANCE:g} % are *not comparable*" in text["statistics"]
+    assert (
+        f"Seeds are tried up to {power.SEED_COUNTS.max()}, items up to {power.ITEM_FACTORS.max():g} times" in text["statistics"]
+    )
+    assert f"With fewer than {clustered.MIN_CLIPS} clips" in text["statistics"]
+    assert f"p < {estimate.ALPHA:g}".replace("0.", ".") in text["statistics"]
+    assert f"finds in {100 * estimate.POWER:g} % of all repetitions" in text["statistics"]
+    assert f"Reading {cost.TEXT_TOKENS} text tokens" in text["columns"]
+    assert f"for {local.SILENT_AFTER / 60:g} minute" in text["faq"].replace("for a minute", "for 1 minute")
+    for precision, largest in records.TOLERANCE.items():
+        assert re.search(rf"^\| [^|]*{precision}[^|]* \| {_power_of_ten(largest)} \|", page("audit"), flags=re.M), precision
+    for name, level in LEVELS.items():
+        assert re.search(
+            rf"{name}.*: .*{level.objects[0]} to {level.objects[1]} objects|{name}.*\| "
+            rf"{level.objects[0]} to {level.objects[1]} objects",
+            page("world"),
+        ), name
+
+
+def _power_of_ten(value: float) -> str:
+    """`1e-5`, as the pages write it."""
+    return re.sub(r"e-0?", "e-", f"{value:.0e}")
 
 
 def test_without_a_topic_the_list_is_shown():

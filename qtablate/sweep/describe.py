@@ -126,7 +126,7 @@ def explain_defaults(plan: SweepPlan, expected: Forecast) -> list[str]:
         lines.append(f"Frozen parts and arithmetic are in {settings.precision}.{again}")
     if "zeros" in grid.all_levels(BY_COLUMN["extra_init"]) and any(grid.all_levels(TOKENS)):
         lines.append(
-            "Warning: zero-initialised extra tokens are VideoChat2's choice, but they start as copies of one "
+            "Warning: zero-initialized extra tokens are VideoChat2's choice, but they start as copies of one "
             "another and hardly diverge in a short run; --extra-init normal avoids that."
         )
     return lines
@@ -140,7 +140,7 @@ def _trained_parts(plan: SweepPlan, expected: Forecast) -> list[str]:
     trained = ", language model" if settings.train_language_model else lora
     return [
         f"Frozen: vision encoder{frozen}{count}. Trained, in fp32: Q-Former, query tokens, projection{trained}.",
-        f"Initialised from each cell's seed: {', '.join(fresh)}; an alignment-stage run, since queries that are added to a "
+        f"Initialized from each cell's seed: {', '.join(fresh)}; an alignment-stage run, since queries that are added to a "
         "converged base are hardly taken up in a short run."
         if fresh
         else "All parts start from the model's files.",
