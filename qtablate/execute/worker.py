@@ -7,9 +7,10 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import forkserver, parent_process, resource_tracker
+from multiprocessing import forkserver, parent_process, resource_tracker, spawn
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any, Literal
@@ -77,13 +78,33 @@ def start_worker(
         start_fork_server()
         process = context.Process(target=_run, args=args, daemon=True)
         try:
-            process.start()
+            with _main_module_left_alone():
+                process.start()
             break
         except (EOFError, OSError):
             if pause is None:
                 raise
             time.sleep(pause)
     return process
+
+
+@contextmanager
+def _main_module_left_alone() -> Iterator[None]:
+    """Start processes that do not import the caller's `__main__`, as multiprocessing has them do otherwise.
+
+    Jobs name their function, so they need nothing of it; and a script that calls `run_sweep` outside of
+    `if __name__ == "__main__":` would begin the sweep again in each of its processes.
+    """
+    original = spawn.get_preparation_data
+
+    def without_main(name: str) -> dict[str, Any]:
+        return {key: value for key, value in original(name).items() if not key.startswith("init_main_from_")}
+
+    spawn.get_preparation_data = without_main
+    try:
+        yield
+    finally:
+        spawn.get_preparation_data = original
 
 
 def start_fork_server() -> None:

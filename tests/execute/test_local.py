@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -428,3 +429,17 @@ def test_time_in_which_the_sweep_itself_was_suspended_counts_for_nothing(work, m
     assert [next(events).kind for _ in range(3)] == ["progress"] * 3
     monkeypatch.undo()
     events.close()
+
+
+def test_a_script_without_a_main_guard_is_not_run_again_in_the_processes(tmp_path):
+    """As a notebook's cells, exported, or the README's three lines."""
+    (tmp_path / "job.py").write_text("def double(job, report): return 2 * job\n")
+    (tmp_path / "script.py").write_text(
+        "from qtablate.execute.local import run_jobs\n"
+        "print('script')\n"
+        "print([event.result for event in run_jobs('job:double', [('a', 1), ('b', 2)], 2) if event.kind == 'done'])\n"
+    )
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout in ("script\n[2, 4]\n", "script\n[4, 2]\n")
+    assert done.stderr == ""
