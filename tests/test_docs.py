@@ -17,7 +17,7 @@ import qtablate
 from qtablate.audit.records import BATCH, INCORRECT_RULES, TRAINER_MEAN, WINDOW, in_precision
 from qtablate.audit.tables import format_difference
 from qtablate.cli.main import app
-from qtablate.explain import TOPICS, page, summary
+from qtablate.explain import SETTINGS, TOPICS, page, summary
 from qtablate.report.frames import SUMMARY_COLUMNS
 from qtablate.report.tables import summary_table
 
@@ -145,6 +145,13 @@ def test_every_option_that_is_named_exists():
     for name, text in DOCUMENTS.items():
         used = set(re.findall(r"(?<![\w-])(--[a-z][a-z\d-]+)", text))
         assert used <= known | others, name
+
+
+def test_every_option_of_every_command_is_explained():
+    """In the README or in a page that is written; the options of completion are the parser's own."""
+    written = README + "".join(page(topic) for topic in TOPICS if topic != SETTINGS)
+    for option in options_of(COMMAND) - {"--install-completion", "--show-completion"}:
+        assert re.search(rf"(?<![\w-]){option}(?![\w-])", written), option
 
 
 def test_every_command_that_is_named_exists():
