@@ -337,7 +337,7 @@ def test_a_benchmark_without_a_usable_item_is_refused_with_the_reason(monkeypatc
         (
             "config.json",
             '{"model_type": "videochat2", "vision_config": {"image_size": 8}, "num_frames": "8"}',
-            "'num_frames' should be of the kind of 8, is '8'",
+            "'num_frames' should be of the type of 8, is '8'",
         ),
         ("model.safetensors", None, "model.safetensors cannot be read"),
     ],
