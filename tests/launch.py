@@ -1,18 +1,27 @@
 """Launching the command as a user does, whatever this process's own caller ignores, and seeing what is left of it."""
 
 import csv
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from qtablate import Results, run_sweep
+from qtablate.cli.main import main
+from qtablate.cli.options import Given
+from qtablate.cli.sweep import read_settings
+from qtablate.config import fields
 from qtablate.interrupts import SIGNALS
 from qtablate.records import MEASURED
+from qtablate.report.build import report
 
 
 def command(*words: str) -> list[str]:
@@ -92,3 +101,39 @@ def rows(path: Path, drop: tuple[str, ...] = (*MEASURED, "seconds")) -> list[dic
 
 def tables(out: Path) -> dict[str, list[dict[str, str]]]:
     return {str(p.relative_to(out)): rows(p) for p in sorted(out.rglob("*.csv")) if p.is_file()}
+
+
+def here(*words: object, code: int = 0) -> str:
+    """What `qtablate WORDS` prints, run in this process."""
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(out), pytest.raises(SystemExit) as stop:
+        patch.setattr(sys, "argv", ["qtablate", *map(str, words)])
+        main()
+    assert (stop.value.code or 0) == code, out.getvalue()
+    return out.getvalue()
+
+
+def swept(cache: Path, *words: object) -> Results:
+    """`qtablate sweep WORDS` and its report in this process, whose fork server imports torch once for all tests; without the
+    probes that a command line shows in its plan."""
+    flags = {option.flag: (place, option) for place, option in fields().items()}
+    given: Given = {}
+    rest = list(map(str, words))
+    while rest:
+        place, option = flags[rest.pop(0)]
+        if option.metavar:
+            given[place], rest = tuple(rest[:2]), rest[2:]
+        else:
+            switch = not rest or rest[0].startswith("--")
+            given[place] = True if switch else rest.pop(0)
+    before = os.environ.get("QTABLATE_CACHE")
+    os.environ["QTABLATE_CACHE"] = str(cache)
+    try:
+        results = run_sweep(read_settings(given, None))
+    finally:
+        if before is None:
+            del os.environ["QTABLATE_CACHE"]
+        else:
+            os.environ["QTABLATE_CACHE"] = before
+    report(results.store)
+    return results

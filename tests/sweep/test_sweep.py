@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from launch import command, environment, qtablate, rows, running, tables, wait_until
+from launch import command, environment, qtablate, rows, running, swept, tables, wait_until
 from settings import config
 
 from qtablate.config import RunConfig
+from qtablate.data.export import export_world
+from qtablate.errors import DataError
 from qtablate.execute.events import Event
 from qtablate.records import of_cell
 from qtablate.sweep import run as runs
+from qtablate.sweep.describe import explain_defaults, plan_table
+from qtablate.sweep.forecast import Forecast
 from qtablate.sweep.plan import make_plan
 from qtablate.sweep.run import SweepEvent
 
@@ -32,8 +36,7 @@ def cache(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def finished(cache, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("sweep") / "r"
-    done = qtablate(cache, "sweep", *SMALL, "--out", str(out))
-    assert done.returncode == 0, done.stdout + done.stderr
+    swept(cache, *SMALL, "--out", out)
     return out
 
 
@@ -104,13 +107,12 @@ def test_the_same_command_runs_nothing_and_is_quick(finished, cache):
 
 def test_growing_the_grid_runs_only_what_is_new(finished, cache):
     old = {path: path.stat().st_mtime_ns for path in finished.rglob("record.json")}
-    grown = qtablate(cache, "sweep", *SMALL[:4], "--tokens", "0,4,1", "--accum", "1", "--seeds", "1", "--out", str(finished))
-    assert grown.returncode == 0, grown.stdout + grown.stderr
+    swept(cache, *SMALL[:4], "--tokens", "0,4,1", "--accum", "1", "--seeds", "1", "--out", finished)
     now = {path: path.stat().st_mtime_ns for path in finished.rglob("record.json")}
     assert {path: now[path] for path in old} == old
     assert len(now) == len(old) + 1
-    back = qtablate(cache, "sweep", *SMALL, "--out", str(finished))  # and the first grid is still whole
-    assert "nothing to run" in back.stderr
+    assert set(swept(cache, *SMALL, "--out", finished).cells["status"]) == {"ok"}  # and the first grid is still whole
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("record.json")} == now
 
 
 def test_killed_and_resumed_equals_uninterrupted(finished, cache, tmp_path):
@@ -127,8 +129,8 @@ def test_killed_and_resumed_equals_uninterrupted(finished, cache, tmp_path):
     left = qtablate(cache, "report", str(tmp_path / "r"))
     assert left.returncode == 0
     assert {row["status"] for row in rows(tmp_path / "r" / "cells.csv")} == {"ok", "pending"}  # nothing runs any more
-    assert qtablate(cache, "sweep", *SMALL, "--out", str(tmp_path / "r")).returncode == 0
-    qtablate(cache, "sweep", *SMALL, "--out", str(finished))
+    swept(cache, *SMALL, "--out", tmp_path / "r")
+    swept(cache, *SMALL, "--out", finished)
     wanted = set(tables(tmp_path / "r"))
     assert {name: table for name, table in tables(finished).items() if name in wanted} == tables(tmp_path / "r")
 
@@ -136,8 +138,7 @@ def test_killed_and_resumed_equals_uninterrupted(finished, cache, tmp_path):
 def test_a_cell_that_was_killed_in_training_goes_on_at_its_last_checkpoint(cache, tmp_path):
     """Property 12 of accumulation for whole cells: the same files as without a kill."""
     words = ["--samples", "640", "--items-per-task", "3", "--tokens", "4", "--accum", "2", "--seeds", "1"]
-    whole = qtablate(cache, "sweep", *words, "--out", str(tmp_path / "whole"))
-    assert whole.returncode == 0, whole.stdout + whole.stderr
+    swept(cache, *words, "--out", tmp_path / "whole")
     env = os.environ | {"QTABLATE_CACHE": str(cache)}
     killed = command("sweep", *words, "--checkpoint-minutes", "0.0001", "--out", str(tmp_path / "killed"))
     process = subprocess.Popen(killed, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -159,7 +160,7 @@ def test_a_cell_that_was_killed_in_training_goes_on_at_its_last_checkpoint(cache
     state = torch.load(kept, weights_only=True)
     lost, state["steps"][0]["loss"] = state["steps"][0]["loss"], 12345.0  # a mark: that it goes on, and does not begin again
     torch.save(state, kept)
-    assert qtablate(cache, "sweep", *words, "--out", str(tmp_path / "killed")).returncode == 0
+    swept(cache, *words, "--out", tmp_path / "killed")
     there, wanted = tables(tmp_path / "killed"), tables(tmp_path / "whole")
     [train] = [name for name in there if name.endswith("train.csv")]
     assert there[train][0]["loss"] == "12345"
@@ -185,8 +186,7 @@ def test_axes_of_accumulation_from_the_command_to_the_report(cache, tmp_path):
         "1",
     ]
     axes = ["--loss-norm", "tokens,micro_mean", "--lr-scaling", "none,sqrt", "--controls", "blind"]
-    done = qtablate(cache, "sweep", *words, *axes, "--out", str(out))
-    assert done.returncode == 0, done.stdout + done.stderr
+    swept(cache, *words, *axes, "--out", out)
     found = {
         (row["micro_batch_size"], row["accumulate_grad_batches"], row["lr_scaling"], row["loss_norm"]): row
         for row in rows(out / "cells.csv")
@@ -225,14 +225,11 @@ def test_a_budget_is_held_across_conditions(cache, tmp_path, budget, column, amo
         "--controls",
         "blind",
     ]
-    done = qtablate(cache, "sweep", *words, "--budget", *budget.split(), "--out", str(out))
-    assert done.returncode == 0, done.stdout + done.stderr
+    results = swept(cache, *words, "--budget", *budget.split(), "--out", out)
     held = {int(row[column]) for row in rows(out / "cells.csv")}
     assert held == amounts if amounts else (len(held) == 1 and 500 <= held.pop() < 600)
-    assert f"Budget: {budget.split()[1]}" in done.stderr.replace("optimizer ", "").replace("supervised ", "")
-    both = qtablate(cache, "sweep", *words, "--budget", "samples", "32", "--out", str(out))
-    assert both.returncode == 2
-    assert "--budget samples 32 and --samples 64 differ" in both.stderr
+    unit = {"steps": "optimizer steps", "tokens": "supervised tokens"}[budget.split()[0]]
+    assert f"budget: {budget.split()[1]} {unit} per cell" in (results.store.root / "report.md").read_text()
 
 
 def test_interrupt_says_how_to_go_on(cache, tmp_path):
@@ -284,14 +281,12 @@ def test_a_cell_is_saved_at_least_twice_before_it_is_ended(minutes, timeout, sec
 
 
 def test_a_failed_cell_keeps_its_traceback_and_the_others_go_on(finished, cache, tmp_path):
-    """A cell dies when its folder cannot be written; the rest finish, and the exit code tells."""
+    """A cell dies when its folder cannot be written; the rest finish."""
     out = tmp_path / "r"
     key = rows(finished / "cells.csv")[1]["key"]
     (out / "cells" / key).mkdir(parents=True)
     (out / "cells" / key / "train.csv").mkdir()  # a folder where the file should go
-    done = qtablate(cache, "sweep", *SMALL, "--out", str(out))
-    assert done.returncode == 1
-    assert "1 of 4 cells failed" in done.stderr
+    swept(cache, *SMALL, "--out", out)
     record = json.loads((out / "cells" / key / "record.json").read_text())
     assert record["status"] == "failed"
     assert "Traceback" in record["traceback"]
@@ -301,7 +296,7 @@ def test_a_failed_cell_keeps_its_traceback_and_the_others_go_on(finished, cache,
     failed = next(row for row in rows(out / "cells.csv") if row["status"] == "failed")
     assert failed["accuracy"] == ""
     (out / "cells" / key / "train.csv").rmdir()
-    assert qtablate(cache, "sweep", *SMALL, "--out", str(out)).returncode == 0
+    assert set(swept(cache, *SMALL, "--out", out).cells["status"]) == {"ok"}
 
 
 def test_a_diverging_level_fails_alone_and_tables_alone_are_on_stdout(cache, tmp_path):
@@ -344,10 +339,11 @@ def test_two_ranks_give_the_cell_of_one(finished, cache, tmp_path):
     out = tmp_path / "r"
     lost, key = (row["key"] for row in rows(finished / "cells.csv") if row["extra_num_query_tokens"] == "4")
     (out / "cells" / lost / "train.csv").mkdir(parents=True)
-    done = qtablate(cache, "sweep", *SMALL[:4], "--tokens", "4", *SMALL[6:], "--processes-per-cell", "2", "--out", str(out))
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "each by 2 processes on 64 samples" in done.stderr
-    assert "the gradient's noise is not measured" in done.stderr
+    results = swept(cache, *SMALL[:4], "--tokens", "4", *SMALL[6:], "--processes-per-cell", "2", "--out", out)
+    assert sorted(results.cells["status"]) == ["failed", "ok"]
+    plan = make_plan(results.sweep.config, cache / "features")
+    assert "each by 2 processes on 64 samples" in plan_table(plan, Forecast()).note
+    assert "the gradient's noise is not measured" in " ".join(explain_defaults(plan, Forecast()))
     record = json.loads((out / "cells" / lost / "record.json").read_text())
     assert (record["status"], record["error"].partition(":")[0]) == ("failed", "rank 0 of 2")
     assert "train.csv cannot be written (Is a directory)" in record["traceback"]
@@ -366,18 +362,18 @@ def test_two_ranks_give_the_cell_of_one(finished, cache, tmp_path):
 def test_what_was_left_out_is_still_said_when_the_cache_is_gone(tmp_path):
     """Which clips cannot be decoded is known from the cache; the cells that left them out are never run again."""
     folder, cache = tmp_path / "b", tmp_path / "cache"
-    assert qtablate(cache, "bench", "export", str(folder), "--items-per-task", "2").returncode == 0
+    export_world(folder, 2)
     broken = sorted((folder / "video").iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:200])
-    words = ["sweep", "--bench", f"mvbench:{folder}", "--samples", "16", "--tokens", "0", "--accum", "1", "--seeds", "1"]
-    done = qtablate(cache, *words, "--out", str(tmp_path / "r"))
-    assert done.returncode == 0, done.stdout + done.stderr
+    words = ["--bench", f"mvbench:{folder}", "--samples", "16", "--tokens", "0", "--accum", "1", "--seeds", "1"]
+    swept(cache, *words, "--out", tmp_path / "r")
     first = json.loads((tmp_path / "r/sweep.json").read_text())
     assert broken.name in str(first["problems"])
     assert rows(tmp_path / "r/cells.csv")[0]["n_items"] == str(first["items"])
     shutil.rmtree(cache)
-    again = qtablate(cache, *words, "--out", str(tmp_path / "r"))
-    assert "nothing to run" in again.stderr
+    records = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("record.json")}
+    swept(cache, *words, "--out", tmp_path / "r")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("record.json")} == records  # nothing ran
     second = json.loads((tmp_path / "r/sweep.json").read_text())
     assert (second["problems"], second["items"]) == (first["problems"], first["items"])
 
@@ -385,14 +381,13 @@ def test_what_was_left_out_is_still_said_when_the_cache_is_gone(tmp_path):
 def test_several_scorers_and_a_task_whose_clips_are_gone(tmp_path):
     """All answers are read in every way; what is left out is said in the table of tasks."""
     folder, cache = tmp_path / "b", tmp_path / "cache"
-    assert qtablate(cache, "bench", "export", str(folder), "--items-per-task", "2").returncode == 0
+    export_world(folder, 2)
     entries = json.loads((folder / "json" / "moving_count.json").read_text())
     gone = [entry | {"video": f"gone{n}.mp4"} for n, entry in enumerate(entries)]
     (folder / "json" / "fine_grained_pose.json").write_text(json.dumps(gone))
-    words = ["sweep", "--bench", f"mvbench:{folder}", "--samples", "16", "--tokens", "0", "--accum", "1", "--seeds", "1"]
+    words = ["--bench", f"mvbench:{folder}", "--samples", "16", "--tokens", "0", "--accum", "1", "--seeds", "1"]
     words += ["--controls", "blind", "--scorers", "letter,likelihood,generate,circular", "--out", str(tmp_path / "r")]
-    done = qtablate(cache, *words)
-    assert done.returncode == 0, done.stdout + done.stderr
+    swept(cache, *words)
     report = (tmp_path / "r" / "report.md").read_text()
     assert "| fine_grained_pose | 0 of 2 |" in report
     assert "2 items of 1 tasks are left out" in report
@@ -409,7 +404,7 @@ def test_several_scorers_and_a_task_whose_clips_are_gone(tmp_path):
 
 def test_too_many_bad_samples_stop_a_sweep(tmp_path):
     folder, cache = tmp_path / "b", tmp_path / "cache"
-    assert qtablate(cache, "bench", "export", str(folder), "--items-per-task", "1").returncode == 0
+    export_world(folder, 1)
     clips = sorted((folder / "video").iterdir())
     for clip in clips[:2]:
         clip.write_bytes(clip.read_bytes()[:300])
@@ -417,7 +412,6 @@ def test_too_many_bad_samples_stop_a_sweep(tmp_path):
     samples[9]["video"] = "gone.mp4"
     (tmp_path / "t.json").write_text(json.dumps(samples))
     words = [
-        "sweep",
         "--train",
         str(tmp_path / "t.json"),
         "--media-root",
@@ -427,24 +421,21 @@ def test_too_many_bad_samples_stop_a_sweep(tmp_path):
         "--items-per-task",
     ]
     words += ["1", "--tokens", "0", "--accum", "1", "--seeds", "1", "--controls", "blind", "--out", str(tmp_path / "r")]
-    done = qtablate(cache, *words)
-    assert done.returncode == 2
-    message = done.stderr.replace("\n", " ")
-    assert "3 of 10 training samples cannot be used, more than --max-invalid 0.1 allows: sample 9: missing video" in message
-    assert "Traceback" not in done.stderr
+    message = "3 of 10 training samples cannot be used, more than --max-invalid 0.1 allows: sample 9: missing video"
+    with pytest.raises(DataError, match=message):
+        swept(cache, *words)
     assert not list((tmp_path / "r").glob("cells/*"))
-    done = qtablate(cache, *words, "--max-invalid", "0.3")
-    assert done.returncode == 0, done.stdout + done.stderr
+    swept(cache, *words, "--max-invalid", "0.3")
     problems = json.loads((tmp_path / "r/sweep.json").read_text())["problems"]
     assert sorted(one["of"] for one in problems) == ["sample"] * 3
 
 
 def test_twelve_kinds_of_broken_input_are_counted_and_change_no_other_answer(tmp_path):
     folder, cache = tmp_path / "b", tmp_path / "cache"
-    assert qtablate(cache, "bench", "export", str(folder), "--items-per-task", "1").returncode == 0
-    words = ["sweep", "--bench", f"mvbench:{folder}", "--samples", "16", "--tokens", "0", "--accum", "1", "--seeds", "1"]
+    export_world(folder, 1)
+    words = ["--bench", f"mvbench:{folder}", "--samples", "16", "--tokens", "0", "--accum", "1", "--seeds", "1"]
     words += ["--controls", "blind", "--max-invalid", "0.5"]
-    assert qtablate(cache, *words, "--out", str(tmp_path / "clean")).returncode == 0
+    swept(cache, *words, "--out", tmp_path / "clean")
     good = json.loads((folder / "json" / "moving_count.json").read_text())[0]
     video = folder / "video"
     (video / "cut.mp4").write_bytes((video / good["video"]).read_bytes()[:300])
@@ -465,8 +456,7 @@ def test_twelve_kinds_of_broken_input_are_counted_and_change_no_other_answer(tmp
         "start past the end": {"start": 900.0, "end": 901.0},
     }
     (folder / "json" / "broken.json").write_text(json.dumps([good | change for change in changes.values()]))
-    done = qtablate(cache, *words, "--out", str(tmp_path / "r"))
-    assert done.returncode == 0, done.stdout + done.stderr
+    swept(cache, *words, "--out", tmp_path / "r")
     sweep = json.loads((tmp_path / "r/sweep.json").read_text())
     named = {one["subject"]: one["kind"] for one in sweep["problems"]}
     assert set(named) == {f"broken-{n:04d}" for n in range(12)}
