@@ -106,9 +106,10 @@ def tables(out: Path) -> dict[str, list[dict[str, str]]]:
 def here(*words: object, code: int = 0) -> str:
     """What `qtablate WORDS` prints, run in this process."""
     out = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(out), pytest.raises(SystemExit) as stop:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(out):
         patch.setattr(sys, "argv", ["qtablate", *map(str, words)])
-        main()
+        with pytest.raises(SystemExit) as stop:
+            main()
     assert (stop.value.code or 0) == code, out.getvalue()
     return out.getvalue()
 
