@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qtablate.config import DataConfig, EvalConfig, GridConfig, RunConfig, SweepConfig, TrainConfig
+    from qtablate.config import DataConfig, EvalConfig, RunConfig, SweepConfig, TrainConfig
+    from qtablate.grid_config import GridConfig
     from qtablate.report.results import Results, load
     from qtablate.sweep.run import SweepEvent, run_sweep
 
@@ -27,7 +28,13 @@ __all__ = [
     "load",
     "run_sweep",
 ]
-_MODULES = {"Results": "report.results", "load": "report.results", "SweepEvent": "sweep.run", "run_sweep": "sweep.run"}
+_MODULES = {
+    "GridConfig": "grid_config",
+    "Results": "report.results",
+    "load": "report.results",
+    "SweepEvent": "sweep.run",
+    "run_sweep": "sweep.run",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,70 +2,30 @@
 
     SweepConfig(grid=GridConfig(tokens=(0, 32), seeds=(1, 2, 3)), data=DataConfig(items_per_task=40))
 
-Every setting is declared once, here or as an axis (axes.py): its type, default, bounds, unit, option and help. The command
-line's options are generated from these declarations (cli/options.py).
+Every setting is declared once, here, in grid_config.py or as an axis (axes.py): its type, default, bounds, unit, option and
+help. The command line's options are generated from these declarations (cli/options.py).
 """
 
-import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    create_model,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from qtablate.axes import AXES, BY_OPTION, Axis, Level, parse_integer, parse_number
+from qtablate.axes import BY_OPTION, parse_integer
+from qtablate.config_messages import describe
 from qtablate.controls import Control
 from qtablate.errors import ConfigError
+from qtablate.grid_config import GridConfig
+from qtablate.setting import Option, Section, comma_list, parse_positive_numbers
 
 Precision = Literal["fp32", "bf16", "fp16"]
-BatchSizeIs = Literal["micro-batch", "effective-batch"]
 BudgetUnit = Literal["samples", "steps", "tokens"]
 Scorer = Literal["likelihood", "letter", "generate", "circular"]
 
 SAMPLES = 4800
 """Clips and images that a cell trains on where nothing else is said."""
 BUDGET_UNITS: dict[BudgetUnit, str] = {"samples": "samples", "steps": "optimizer steps", "tokens": "supervised tokens"}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Option:
-    """How a setting is given on the command line."""
-
-    flag: str
-    help: str
-    metavar: str = ""
-    negative: str = ""
-    """The flag that turns a switch off, where there is one."""
-    default: str = ""
-    """What stands for the default in help texts, where the value alone would not say it."""
-    hidden: bool = False
-
-
-def _names(value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
-    return Axis("", "", "", (known[0],), names=known).parse(value)  # type: ignore[return-value]
-
-
-def _comma_list(literal: Any) -> BeforeValidator:
-    """Names out of a Literal, as a comma list or a sequence."""
-    return BeforeValidator(lambda value: _names(value, get_args(literal)))
-
-
-def _numbers(value: Any) -> Any:
-    """Positive numbers, as a comma list or a sequence; empty text is none."""
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",")] if value.strip() else []
-    return [parse_number(part, None, 0, None) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _budget(value: Any) -> Any:
@@ -81,13 +41,7 @@ def _budget(value: Any) -> Any:
     return value
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False, use_attribute_docstrings=True
-    )
-
-
-class Budget(_Section):
+class Budget(Section):
     """What every cell has the same amount of."""
 
     unit: BudgetUnit
@@ -96,130 +50,7 @@ class Budget(_Section):
     """How many of them."""
 
 
-class GridBase(_Section):
-    """The grid: levels of every axis, crossed, or conditions listed one by one; and the seeds that all of them run with."""
-
-    seeds: Annotated[
-        tuple[int, ...],
-        BeforeValidator(Axis("seeds", "", "", (1,), minimum=0, number=int).parse),
-        Option("--seeds", "Seeds; every condition runs with each."),
-    ] = (1, 2, 3)
-    """Every condition runs with each of them."""
-    batch_size_is: Annotated[
-        BatchSizeIs,
-        Option("--batch-size-is", "What --batch-size gives: the micro-batch, or the effective batch that --accum splits."),
-    ] = "micro-batch"
-    """Whether `batch_size` gives the micro-batch, or the effective batch that accumulation splits."""
-    lr_reference_batch: Annotated[
-        int | None,
-        Field(ge=1),
-        Option(
-            "--lr-reference-batch",
-            "Effective batch size that --lr and --adam-beta2 are meant for.",
-            default="the grid's smallest",
-        ),
-    ] = None
-    """Effective batch size that the learning rate is meant for. None: the grid's smallest."""
-    conditions: tuple[dict[str, Level], ...] = ()
-    """Conditions listed one by one, each a level per axis by the axis' option; an axis that a condition leaves out has the
-    grid's only level. Empty: the levels of all axes are crossed."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _parse_conditions(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and data.get("conditions"):
-            listed = data["conditions"]
-            if not isinstance(listed, (list, tuple)) or not all(isinstance(one, Mapping) for one in listed):
-                raise ValueError("conditions: expected a list of conditions such as {tokens: 32, accum: 4}")
-            parsed = [_parse_condition(number, one) for number, one in enumerate(listed, start=1)]
-            return {**data, "conditions": parsed}
-        return data
-
-    @model_validator(mode="after")
-    def _check_conditions(self) -> Self:
-        for axis in AXES:
-            named = [axis.field in one for one in self.conditions]
-            if not any(named):
-                continue
-            if axis.field in self.model_fields_set:
-                raise ValueError(
-                    f"{axis.field} is given twice: its levels are listed under conditions, and crossed; leave one out"
-                )
-        for number, one in enumerate(self.conditions, start=1):
-            for axis in AXES:
-                levels = self.levels(axis)
-                if axis.field not in one and len(levels) > 1:
-                    raise ValueError(
-                        f"condition {number} of conditions names no {axis.field}, and the grid has {len(levels)} levels of it "
-                        f"({', '.join(map(str, levels))}): name one"
-                    )
-        return self
-
-    @model_serializer(mode="wrap")
-    def _leave_out_listed_axes(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Crossed levels of an axis that listed conditions name have no effect."""
-        listed = {name for one in self.conditions for name in one}
-        return {name: value for name, value in handler(self).items() if name not in listed}
-
-    def levels(self, axis: Axis) -> tuple[Any, ...]:
-        """The levels of an axis where axes are crossed; empty for the model's own value."""
-        return tuple(getattr(self, axis.field))
-
-    def all_levels(self, axis: Axis) -> tuple[Any, ...]:
-        """Every level of an axis that some condition has, as asked for."""
-        if not self.conditions:
-            return self.levels(axis)
-        return tuple(
-            dict.fromkeys(
-                level for one in self.conditions for level in ([one[axis.field]] if axis.field in one else self.levels(axis))
-            )
-        )
-
-
-def _parse_condition(number: int, condition: Mapping[Any, Any]) -> dict[str, Level]:
-    out: dict[str, Level] = {}
-    for name, value in condition.items():
-        axis = BY_OPTION.get(str(name).replace("_", "-"))
-        if axis is None:
-            raise ValueError(f"condition {number}: unknown axis '{name}'; known: {', '.join(one.field for one in AXES)}")
-        try:
-            out[axis.field] = axis.parse_level(value)
-        except ValueError as error:
-            raise ValueError(f"condition {number}: {axis.field}: {error}") from None
-    return out
-
-
-def _axis_field(axis: Axis) -> Any:
-    return (
-        Annotated[
-            tuple[Level, ...],
-            BeforeValidator(axis.parse),
-            Option(f"--{axis.option}", axis.help, default="" if axis.default else "the model's own"),
-        ],
-        Field(default=axis.default, description=axis.help),
-    )
-
-
-if TYPE_CHECKING:
-
-    class GridConfig(GridBase):
-        """GridBase with a field for the levels of each axis, named by the axis' option: `tokens`, `accum`, ..."""
-
-        def __init__(self, **levels: Any) -> None: ...
-
-        def __getattr__(self, name: str) -> Any: ...
-
-else:
-    GridConfig = create_model(
-        "GridConfig",
-        __base__=GridBase,
-        __module__=__name__,
-        __doc__=GridBase.__doc__,
-        **{a.field: _axis_field(a) for a in AXES},
-    )
-
-
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """What is trained, on how much, and at which rate: the same in every condition."""
 
     samples: Annotated[int, Field(ge=1), Option("--samples", "Budget: clips and images that each cell trains on.")] = SAMPLES
@@ -281,12 +112,12 @@ class TrainConfig(_Section):
         return self
 
 
-class EvalConfig(_Section):
+class EvalConfig(Section):
     """How every trained cell is scored."""
 
     controls: Annotated[
         tuple[Control, ...],
-        _comma_list(Control),
+        comma_list(Control),
         Option(
             "--controls",
             "Controls that every item is scored under too: blind and any of middle, shuffled, reversed, mismatched_clip.",
@@ -295,7 +126,7 @@ class EvalConfig(_Section):
     """With less or other visual information: no clip, the middle frame, shuffled or reversed frames, another item's clip."""
     scorers: Annotated[
         tuple[Scorer, ...],
-        _comma_list(Scorer),
+        comma_list(Scorer),
         Option("--scorers", "How answers are read: likelihood, letter, generate, circular; the first decides the score."),
     ] = ("likelihood",)
     """How answers are read (prompts/mvbench.py); the first decides the score."""
@@ -311,7 +142,7 @@ class EvalConfig(_Section):
         return self
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """The model, the benchmark and the training data, as the user names them."""
 
     model: Annotated[str, Field(min_length=1), Option("--model", "nano (in the package) or a model directory.")] = "nano"
@@ -338,7 +169,7 @@ class DataConfig(_Section):
     """`world`, `world:LEVEL`, a JSON file of conversations, a comma list of these, or a YAML file that lists them."""
     mixture_weights: Annotated[
         tuple[float, ...],
-        BeforeValidator(_numbers),
+        BeforeValidator(parse_positive_numbers),
         Option("--mixture-weights", "How often each source in --train is drawn from: a comma list."),
     ] = ()
     """How often each of several sources is drawn from."""
@@ -363,7 +194,7 @@ class DataConfig(_Section):
         return self
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """Where and how cells run: nothing here changes a result."""
 
     out: Annotated[Path | None, Option("--out", "Results folder.", default="results/MODEL-BENCH")] = None
@@ -399,7 +230,7 @@ class RunConfig(_Section):
         return 60 * self.cell_timeout if self.cell_timeout else None
 
 
-class SweepConfig(_Section):
+class SweepConfig(Section):
     """Everything that a sweep is told. Raises ConfigError through `validate_config`, pydantic's ValidationError by itself."""
 
     grid: GridConfig = Field(default_factory=GridConfig)
@@ -456,11 +287,19 @@ SMOKE: dict[str, dict[str, Any]] = {
 """The ablation that CI runs (`qtablate sweep --smoke`)."""
 
 
+SECTIONS: dict[str, type[BaseModel]] = {
+    "grid": GridConfig,
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "data": DataConfig,
+    "run": RunConfig,
+}
+
+
 def fields() -> dict[tuple[str, str], Option]:
     """Every setting that has an option, as (section, field), in the order of help texts: the axes first."""
     out: dict[tuple[str, str], Option] = {}
-    for section, info in SweepConfig.model_fields.items():
-        kind: Any = GridConfig if section == "grid" else info.annotation
+    for section, kind in SECTIONS.items():
         found = {
             name: option for name, field in kind.model_fields.items() for option in field.metadata if isinstance(option, Option)
         }
@@ -471,8 +310,7 @@ def fields() -> dict[tuple[str, str], Option]:
 
 def default_text(section: str, name: str) -> str:
     """The default of a setting that has an option, as help texts and `qtablate explain settings` show it."""
-    kind: Any = GridConfig if section == "grid" else SweepConfig.model_fields[section].annotation
-    value = kind.model_fields[name].get_default(call_default_factory=True)
+    value = SECTIONS[section].model_fields[name].get_default(call_default_factory=True)
     return fields()[section, name].default or _show(value)
 
 
@@ -500,65 +338,5 @@ def validate_config(
     try:
         return SweepConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(describe(one, named or {}, where) for one in error.errors())) from None
-
-
-def describe(error: Mapping[str, Any], named: Mapping[tuple[str, str], str], where: str = "") -> str:
-    """One of pydantic's errors in this project's words: what was expected, what came, what to do."""
-    section, name, *_ = (*map(str, error["loc"]), "", "")
-    option = named.get((section, name))
-    place = option or ".".join(part for part in (section, name) if part)
-    if where and not option:
-        place = f"{where}: {place}" if place else where
-    reason = (error.get("ctx") or {}).get("error")
-    if reason is not None:
-        text = str(reason)
-        if text.startswith("--") and not where:
-            return text  # it names its options itself
-        return f"{place}: {text}"
-    if error["type"] == "extra_forbidden":
-        import difflib
-
-        kinds: dict[str, Any] = {one: info.annotation for one, info in SweepConfig.model_fields.items()} | {"grid": GridConfig}
-        known = list(kinds[section].model_fields) if name and section in kinds else list(kinds)
-        close = difflib.get_close_matches(name or section, known, 1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        return f"{place}: unknown setting; {hint}known: {', '.join(known)}"
-    value = error["input"]
-    return f"{place}: expected {_expected(section, name, error)}, got {value if isinstance(value, str) else repr(value)}"
-
-
-def _expected(section: str, name: str, error: Mapping[str, Any]) -> str:
-    """What a setting takes, in words, from its type and bounds."""
-    if error["type"] == "literal_error":
-        return f"one of {error['ctx']['expected'].replace(chr(39), '')}"
-    if error["type"].startswith("bool"):
-        return "true or false"
-    kinds: dict[str, Any] = {one: info.annotation for one, info in SweepConfig.model_fields.items()} | {"grid": GridConfig}
-    info = getattr(kinds.get(section), "model_fields", {}).get(name)
-    if info is None:
-        return "settings by name"
-    bounds = {
-        key: getattr(one, key)
-        for one in info.metadata
-        for key in ("gt", "ge", "lt", "le")
-        if getattr(one, key, None) is not None
-    }
-    types = get_args(info.annotation) or (info.annotation,)
-    if int in types:
-        return f"a whole number of {bounds['ge']} or more" if "ge" in bounds else "a whole number"
-    if float in types:
-        return number_words(bounds)
-    return f"another value ({error['msg']})"
-
-
-def number_words(bounds: Mapping[str, float]) -> str:
-    """`number from 0 to 1`, `positive number`, ...: what a field with these bounds takes."""
-    if "le" in bounds:
-        return f"a number from {bounds['ge']:g} to {bounds['le']:g}"
-    if "lt" in bounds:
-        return f"a number from {bounds['ge']:g} to below {bounds['lt']:g}"
-    if bounds.get("gt") == 0:
-        return "a positive number"
-    least = bounds.get("ge", -math.inf)
-    return f"a finite number of {least:g} or more" if math.isfinite(least) else "a finite number"
+        messages = [describe(one, SECTIONS, named or {}, where) for one in error.errors()]
+        raise ConfigError("\n".join(messages)) from None

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qtablate.axes import ADAM_BETA2, AXES, BATCH_SIZE, HEADLINE, Condition, canonical_levels
-from qtablate.config import BUDGET_UNITS, BudgetUnit, GridConfig
+from qtablate.config import BUDGET_UNITS, BudgetUnit
+from qtablate.grid_config import GridConfig
 
 RECORD_SCHEMA = 6
 """Raise it when the meaning of a recorded figure changes: older cells are then run again."""

@@ -18,8 +18,8 @@ from qtablate.axes import (
     parse_levels,
     show_level,
 )
-from qtablate.config import GridConfig
 from qtablate.errors import ConfigError
+from qtablate.grid_config import GridConfig
 
 RULES = ("micro_mean", "micro_batch", "micro_batch")
 USUAL = dataclasses.asdict(Condition(32, 4, 8, "mixed", "zeros", 10.0, "sqrt", *RULES, "scaled", 4))

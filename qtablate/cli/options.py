@@ -10,12 +10,14 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
-from qtablate.config import GridConfig, Option, SweepConfig, default_text, fields, number_words
+from qtablate.config import SECTIONS, default_text, fields
+from qtablate.config_messages import number_words
 from qtablate.errors import ConfigError
+from qtablate.setting import Option
 
 POSITIVE = math.ulp(0.0)
 """The least number above zero."""
-SECTIONS = {"grid": "Grid", "train": "Training", "eval": "Evaluation", "data": "Model and data", "run": "Running"}
+PANELS = {"grid": "Grid", "train": "Training", "eval": "Evaluation", "data": "Model and data", "run": "Running"}
 Given = dict[tuple[str, str], Any]
 """Settings that stand on the command line, by section and field."""
 
@@ -94,13 +96,12 @@ def _name(place: tuple[str, str]) -> str:
 def _parameter(place: tuple[str, str], option: Option, default: str | None) -> inspect.Parameter:
     """The parameter of a command for a setting; None where it does not stand on the command line."""
     section, name = place
-    kind: Any = GridConfig if section == "grid" else SweepConfig.model_fields[section].annotation
-    info = kind.model_fields[name]
+    info = SECTIONS[section].model_fields[name]
     value = info.get_default(call_default_factory=True)
     help = option.help if value is False else f"{option.help} [default: {default or default_text(section, name)}]"
     types_of = set(get_args(info.annotation)) if get_origin(info.annotation) in (Union, types.UnionType) else {info.annotation}
     declared = f"{option.flag}/{option.negative}" if option.negative else option.flag
-    more: dict[str, Any] = {"help": help, "show_default": False, "rich_help_panel": SECTIONS[section]}
+    more: dict[str, Any] = {"help": help, "show_default": False, "rich_help_panel": PANELS[section]}
     if bool in types_of:
         annotation: Any = Annotated[bool | None, typer.Option(declared, **more)]
     elif option.metavar:

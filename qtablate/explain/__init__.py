@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from importlib import resources
 
-from qtablate.config import Option, default_text, fields
+from qtablate.config import default_text, fields
+from qtablate.setting import Option
 from qtablate.errors import ConfigError
 
 SETTINGS = "settings"

@@ -5,6 +5,9 @@ Source: OpenGVLab/Ask-Anything video_chat2 `mvbench.ipynb` (facts only); the tex
 
 import re
 from collections.abc import Sequence
+from typing import get_args
+
+from qtablate.config import Scorer
 
 SYSTEM_PROMPT = (
     "Carefully watch the video and pay attention to the cause and sequence of events, the detail and movement of objects, "
@@ -14,7 +17,7 @@ SYSTEM_PROMPT = (
 """Stands before everything and again before every question; the Q-Former reads it too."""
 ANSWER_PREFIX = "Best option:("
 """What every answer is made to begin with."""
-SCORERS = ("likelihood", "letter", "generate", "circular")
+SCORERS: tuple[str, ...] = get_args(Scorer)
 """Ways to score an item. likelihood: log-likelihood of each option's text; letter: of its letter behind ANSWER_PREFIX;
 generate: a greedy answer, read by `parse_answer`; circular: by letter in every rotation of the options, correct only if all
 rotations are."""

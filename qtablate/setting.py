@@ -1,0 +1,45 @@
+"""How one setting of a configuration is declared: its option on the command line, and how its text is parsed."""
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from qtablate.axes import Axis, parse_number
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How a setting is given on the command line."""
+
+    flag: str
+    help: str
+    metavar: str = ""
+    negative: str = ""
+    """The flag that turns a switch off, where there is one."""
+    default: str = ""
+    """What stands for the default in help texts, where the value alone would not say it."""
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, with no field but those that are declared."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False, use_attribute_docstrings=True
+    )
+
+
+def _parse_names(value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+    return Axis("", "", "", (known[0],), names=known).parse(value)  # type: ignore[return-value]
+
+
+def comma_list(literal: Any) -> BeforeValidator:
+    """Names out of a Literal, as a comma list or a sequence."""
+    return BeforeValidator(lambda value: _parse_names(value, get_args(literal)))
+
+
+def parse_positive_numbers(value: Any) -> Any:
+    """Positive numbers, as a comma list or a sequence; empty text is none."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")] if value.strip() else []
+    return [parse_number(part, None, 0, None) for part in value] if isinstance(value, (list, tuple)) else value
