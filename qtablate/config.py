@@ -227,6 +227,7 @@ class RunConfig(Section):
 
     @property
     def cell_timeout_seconds(self) -> float | None:
+        """Seconds after which a cell is ended. None: never."""
         return 60 * self.cell_timeout if self.cell_timeout else None
 
 

@@ -21,21 +21,22 @@ class Item:
     """Unique in its benchmark and the same in every run: answers are paired by it."""
     task: str
     clip: str
-    """Which frames are shown: the name of a file, with the bounds where there are any."""
+    """Which frames are shown: the name of a file, with its time span where there is one."""
     question: str
     options: tuple[str, ...]
     answer: int
     """Index of the gold option."""
     medium: str = VIDEO
     media: str = ""
-    """The file behind the clip, whatever the bounds: the cluster of the standard errors. Empty: the clip itself."""
+    """The file behind the clip, whatever the time span: the cluster of the standard errors. Empty: the clip itself."""
     instruction: str = ""
-    """What is said before the question, the same for all of a benchmark; a Q-Former that reads text reads it."""
+    """Stands before the question, the same for all items of a benchmark; a Q-Former that reads text reads it."""
     seconds: tuple[float, ...] = field(default=(), repr=False)  # fingerprints hold the text of items
-    """When each frame is shown, for models that are told; empty: nothing is said of it."""
+    """Timestamp of each frame in seconds, for models whose prompt states it; empty: the prompt states none."""
 
     @property
     def cluster(self) -> str:
+        """The unit of the standard errors: items of one file are not independent."""
         return self.media or self.clip
 
 
@@ -47,15 +48,15 @@ class Sample:
     medium: str
     clip: str
     pairs: tuple[tuple[str, str], ...]
-    """Questions and answers in the order in which they are told; an empty question is none, as captions have it."""
+    """(question, answer) in the order of the conversation; a caption's question is empty."""
     instruction: str = ""
-    """The task, said once before all questions; a Q-Former that reads text reads it."""
+    """The task, stated once before all questions; a Q-Former that reads text reads it."""
     source: str = ""
     """Which of several sources it comes from."""
     shuffle_pairs: bool = False
-    """Whether its pairs come in another order at each visit, as the original has it (train/sample_order.py)."""
+    """Whether its pairs are shuffled anew each time it is drawn, as in VideoChat2 (train/sample_order.py)."""
     seconds: tuple[float, ...] = field(default=(), repr=False)
-    """When each frame is shown, for models that are told; empty: nothing is said of it."""
+    """Timestamp of each frame in seconds, for models whose prompt states it; empty: the prompt states none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +70,29 @@ class Problem:
     detail: str
 
 
-Asked = TypeVar("Asked", Item, Sample)
+ItemOrSample = TypeVar("ItemOrSample", Item, Sample)
 
 
-def with_seconds(asked: Sequence[Asked], seconds: Mapping[str, tuple[float, ...]]) -> list[Asked]:
-    """With the seconds of each one's clip, where there are any."""
-    return [replace(one, seconds=seconds[one.clip]) if one.clip in seconds else one for one in asked]
+def with_seconds(entries: Sequence[ItemOrSample], seconds: Mapping[str, tuple[float, ...]]) -> list[ItemOrSample]:
+    """Return the entries with the timestamps of their clips' frames, where there are any."""
+    return [replace(entry, seconds=seconds[entry.clip]) if entry.clip in seconds else entry for entry in entries]
 
 
 class Clips(Protocol):
-    """Whatever can show clips."""
+    """A set of clips that can be decoded."""
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the pixels or the texts could have."""
+        """A hash that changes whenever the pixels or the texts could have changed."""
         ...
 
     def clips(self) -> Sequence[str]:
-        """The names of all clips, in a fixed order."""
+        """Return the names of all clips, in a fixed order."""
         ...
 
     def key(self, clip: str) -> str:
-        """Of one clip: changes whenever its pixels could have, and is the same in any set that holds it."""
+        """Return what a clip's cached features are named by: it changes whenever the pixels could have, and is the same in any
+        set that holds the clip."""
         ...
 
     def frames(self, clip: str) -> Frames:
@@ -98,13 +100,17 @@ class Clips(Protocol):
         ...
 
     def seconds(self, clip: str) -> tuple[float, ...]:
-        """When each of these frames is shown, from the clip's beginning; of an image, none. Raises BadMedia."""
+        """Return each decoded frame's seconds from the clip's beginning; none for an image. Raises BadMedia."""
         ...
 
 
 class Benchmark(Clips, Protocol):
+    """Multiple-choice questions and their clips."""
+
     @property
-    def items(self) -> Sequence[Item]: ...
+    def items(self) -> Sequence[Item]:
+        """The usable items, those of a task together."""
+        ...
 
     @property
     def problems(self) -> Sequence[Problem]:
@@ -113,17 +119,23 @@ class Benchmark(Clips, Protocol):
 
 
 class TrainingData(Clips, Protocol):
-    @property
-    def samples(self) -> Sequence[Sample]: ...
+    """Conversations and their clips."""
 
     @property
-    def problems(self) -> Sequence[Problem]: ...
+    def samples(self) -> Sequence[Sample]:
+        """The usable samples."""
+        ...
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """Samples that were refused when the files were read."""
+        ...
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """How often each source is drawn from; none for a source that has no weight."""
+        """How often each source is drawn from; a source without a weight is left out."""
         ...
 
     def media(self) -> Mapping[str, int]:
-        """How many samples there are of each medium; cheap, where telling the samples themselves may not be."""
+        """Count the samples of each medium; cheap, where generating the samples themselves may not be."""
         ...

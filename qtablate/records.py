@@ -28,30 +28,34 @@ MEASURED = (
 
 @dataclass(frozen=True, slots=True)
 class TaskScore:
+    """Scores of one task."""
+
     task: str
     accuracy: ClusteredMean
     per_token: ClusteredMean
-    """By mean log-likelihood a token instead of the sum."""
+    """By mean log-likelihood per token instead of the sum."""
     controls: dict[str, ClusteredMean]
     """Accuracy under each control."""
     chance: float
+    """Mean of 1 / options."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryDiversity:
-    """How alike the extra tokens are at the end of training."""
+    """How diverse the extra query tokens are at the end of training."""
 
     query_rank: float
-    """Effective rank of the learned queries: as many as there are when orthogonal, 1 for copies of one."""
+    """Effective rank of the learned queries: their number when orthogonal, 1 for copies of one."""
     query_cosine: float | None
-    """Mean over pairs; None for a single token."""
+    """Mean cosine over pairs of queries; None for a single one."""
     output_rank: float
-    """Of what leaves the Q-Former for one clip, mean over clips."""
+    """Effective rank of the Q-Former's outputs for one clip, mean over clips."""
     output_cosine: float | None
+    """Mean cosine over pairs of these outputs."""
     moved: float
-    """Mean distance from where they started."""
+    """Mean distance of an extra query from its initial value."""
     moved_base: float
-    """That of the base queries."""
+    """Mean distance of a base query from its initial value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Figures:
     overflows: int
     """Windows whose gradient was not finite in fp16: no step was taken."""
     peak_learning_rate: float
-    """Of the schedule, scaled with the effective batch where that was asked for."""
+    """Of the schedule, scaled with the effective batch size where the condition says so."""
     truncated_samples: int
     """Conversations that were too long and lost their end."""
     dropout: bool
@@ -89,18 +93,18 @@ class Figures:
     trainable_params: int
     frozen_params: int
     extra_query_tokens: str
-    """What surgery did to them."""
+    """What became of those in the model's files, in words."""
     query_diversity: QueryDiversity | None
-    """Of the extra tokens, where they were looked at."""
+    """Of the extra tokens; None without --diagnose."""
     train_seconds: float
     eval_seconds: float
-    """Without the controls."""
+    """Scoring without the controls."""
     control_seconds: float
     diagnose_seconds: float
-    """Looking at what the tokens hold."""
+    """For --diagnose."""
     peak_memory_mb: float
     unscored: tuple[Problem, ...] = ()
-    """Items that this cell's model could not be asked, by name."""
+    """Items that this cell's model could not score, by name."""
 
 
 @dataclass(frozen=True, slots=True)

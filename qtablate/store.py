@@ -1,15 +1,14 @@
 """A results folder: every path, atomic writing, resume, loading. Nothing here knows torch.
 
-sweep.json                  the grid, settings, fingerprints, versions, problems
+sweep.json                  the configuration, settings, fingerprints, versions, problems
 cells/<key>/record.json     status, figures and checksums; written last, so `ok` means that the other files are whole
-cells/<key>/train.csv       a row an optimizer step
-cells/<key>/answers.csv     a row an item and control
+cells/<key>/train.csv       a row per optimizer step
+cells/<key>/answers.csv     a row per item and control
 cells.csv tasks.csv summary.csv report.md
 """
 
 import csv
 import dataclasses
-import fcntl
 import hashlib
 import io
 import json
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from qtablate.errors import StoreError
@@ -48,12 +48,20 @@ class Store:
 
     @property
     def sweep_file(self) -> Path:
+        """Path of sweep.json."""
         return self.root / "sweep.json"
 
+    @property
+    def lock_file(self) -> Path:
+        """Path of the file that a running sweep holds locked."""
+        return self.root / ".lock"
+
     def cell_file(self, key: str, name: str) -> Path:
+        """Path of a file of a cell."""
         return self.root / "cells" / key / name
 
     def table_file(self, name: str) -> Path:
+        """Path of a table or the report."""
         return self.root / name
 
     @contextmanager
@@ -64,14 +72,12 @@ class Store:
         except OSError as error:
             raise StoreError(f"--out {self.root}: no folder can be made there ({error.strerror}); name another") from None
         try:
-            file = (self.root / ".lock").open("w")
+            held = FileLock(self.lock_file).acquire(blocking=False)
+        except Timeout:
+            raise StoreError(f"another sweep is writing to {self.root}: wait for it, or use another --out") from None
         except OSError as error:
-            raise self._unwritable(self.root / ".lock", error) from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StoreError(f"another sweep is writing to {self.root}: wait for it, or use another --out") from None
+            raise self._unwritable(self.lock_file, error) from None
+        with held:
             for folder in (self.root, *self.root.glob("cells/*/")):
                 remove_leftovers(folder)
             yield
@@ -112,6 +118,7 @@ class Store:
             ) from None
 
     def write_record(self, record: Record) -> None:
+        """Replace record.json of a cell, with a checksum of its own."""
         content = dataclasses.asdict(record)
         text = json.dumps({**content, "sha256": _digest(content)}, indent=1, sort_keys=True)
         self.write_file(self.cell_file(record.key, "record.json"), text + "\n")
@@ -180,6 +187,7 @@ class Store:
         return sorted(path.parent.name for path in self.root.glob("cells/*/record.json"))
 
     def finished(self, key: str) -> bool:
+        """Whether a cell is finished and its files are what was written."""
         return self.state(key).status == "ok"
 
     def read_finished(self, key: str) -> Record | None:
@@ -189,14 +197,15 @@ class Store:
 
     def busy(self) -> bool:
         """Whether a sweep is writing here now."""
-        try:
-            with (self.root / ".lock").open("r") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
+        if not self.lock_file.exists():
             return False
-        except OSError:
+        try:
+            with FileLock(self.lock_file, blocking=False):
+                return False
+        except Timeout:
             return True
-        return False
+        except OSError:  # nobody may write here, so nobody does
+            return False
 
     def write_rows(self, path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
         """A CSV file; None is an empty field, floats keep ten digits."""

@@ -124,6 +124,7 @@ class GroupedCommand(TyperCommand):
     """A command whose help lists its options by section."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options, each under the head of its section."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)

@@ -1,4 +1,4 @@
-"""What a running sweep looks like: a board of state fed by events. It draws nothing itself; the command line does."""
+"""The state of running jobs, updated by their events, and how it is shown. The command line draws it."""
 
 import time
 from dataclasses import dataclass, field
@@ -18,16 +18,17 @@ class ProgressDisplay:
 
     title: str
     labels: dict[str, str]
-    """Of every job, by key."""
+    """Name of every job, by key."""
     workers: int
     done: int = 0
     failed: int = 0
     began: float = field(default_factory=time.monotonic)
     running: dict[str, tuple[float, Progress | None]] = field(default_factory=dict)
     silent: dict[str, str] = field(default_factory=dict)
-    """Of running jobs from which nothing is heard: what to say of it."""
+    """Message for each running job that has not reported for long, by key."""
 
     def take(self, event: Event) -> None:
+        """Update the state by an event."""
         self.silent.pop(event.key, None)
         if event.kind == "started":
             self.running[event.key] = (time.monotonic(), None)
@@ -42,6 +43,7 @@ class ProgressDisplay:
 
     @property
     def over(self) -> int:
+        """Jobs that have ended, done or failed."""
         return self.done + self.failed
 
     def left(self) -> float | None:
@@ -51,6 +53,7 @@ class ProgressDisplay:
         return spent * (len(self.labels) - share) / share if share > 0.02 else None
 
     def renderable(self) -> RenderableType:
+        """What a terminal shows of it."""
         head = Text(f"{self.title}: {self.over} of {len(self.labels)} done", style="bold")
         if self.failed:
             head.append(f", {self.failed} failed", style="red")

@@ -40,6 +40,7 @@ class Inputs:
     """Of model and files alone, whatever of the files could be decoded."""
 
     def files(self) -> tuple[FeatureFiles, FeatureFiles]:
+        """The feature files of training data and benchmark."""
         return self.training, self.benchmark
 
     def fingerprints(self) -> Fingerprints:
@@ -76,6 +77,7 @@ class Contents:
 
     @property
     def n_items(self) -> int:
+        """Items that are scored, as far as reading the files tells."""
         return sum(map(len, self.items_of_clip.values()))
 
 
@@ -106,6 +108,7 @@ class SweepPlan:
         return int(self.model_config["num_frames"])
 
     def conditions(self) -> list[Condition]:
+        """The conditions of the grid, in the order of its axes."""
         return [condition for condition, _ in conditions(self.config.grid, self.model_frames)]
 
     def to_run(self) -> list[Cell]:
