@@ -113,6 +113,11 @@ class Benchmark(Clips, Protocol):
         ...
 
     @property
+    def num_entries(self) -> int:
+        """Items that its files hold, usable or not, drawn or not."""
+        ...
+
+    @property
     def problems(self) -> Sequence[Problem]:
         """Items that were refused when the files were read."""
         ...

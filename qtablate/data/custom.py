@@ -40,6 +40,7 @@ class CustomBenchmark:
                 self.items.append(item)
             except BadMedia as problem:
                 self.problems.append(Problem(f"{item.id!r:.60}"[1:-1], problem.kind, problem.detail))
+        self.num_entries = len(self.items) + len(self.problems)
         content = path.read_bytes()
         self.fingerprint = hashlib.sha256(content + self._inner.fingerprint.encode()).hexdigest()[:16]
         self._file_hash = hashlib.sha256(content).hexdigest()[:16]

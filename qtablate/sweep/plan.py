@@ -73,7 +73,7 @@ class Contents:
     sample_problems: list[Problem]
     """What was refused when the files were read."""
     samples_of_clip: Counter[str]
-    """Samples of each clip of the training data; those that were refused are counted under the empty name."""
+    """Usable samples of each clip of the training files; none is counted where all are generated, and so never invalid."""
 
     @property
     def n_items(self) -> int:
@@ -173,14 +173,15 @@ class SweepPlan:
         """Stop where more training samples or items are invalid than --max-invalid allows. Raises DataError that names some."""
         contents, limit = self.contents, self.config.data.max_invalid
         clips = self.undecodable_training_clips()
-        invalid = contents.samples_of_clip[""] + sum(contents.samples_of_clip[problem.subject] for problem in clips)
-        total = contents.samples_of_clip.total()
+        refused = len(contents.sample_problems)
+        invalid = refused + sum(contents.samples_of_clip[problem.subject] for problem in clips)
+        total = refused + contents.samples_of_clip.total()
         validate_invalid_share("training samples", invalid, total, [*contents.sample_problems, *clips], limit)
-        refused, lost = contents.item_problems, self.undecodable_items()
-        if contents.entries == contents.n_items + len(refused):
-            validate_invalid_share("items", len(refused) + len(lost), contents.entries, [*refused, *lost], limit)
+        problems, lost = contents.item_problems, self.undecodable_items()
+        if contents.entries == contents.n_items + len(problems):
+            validate_invalid_share("items", len(problems) + len(lost), contents.entries, [*problems, *lost], limit)
         else:  # --items-per-task has drawn some of the usable ones: each share is of what it was looked for in
-            validate_invalid_share("items", len(refused), contents.entries, refused, limit)
+            validate_invalid_share("items", len(problems), contents.entries, problems, limit)
             validate_invalid_share("drawn items", len(lost), contents.n_items, lost, limit)
 
 
@@ -244,11 +245,9 @@ def _contents(data: DataConfig, training: TrainingData, benchmark: Benchmark) ->
     items_of_clip: dict[str, list[str]] = {}
     for item in benchmark.items:
         items_of_clip.setdefault(item.clip, []).append(item.id)
-    refused = [""] * len(training.problems)
     # of the procedural world, which has no bad sample, none is generated just to be counted
-    drawn = [] if trains_on_world_only(data) else [sample.clip for sample in training.samples]
-    entries = getattr(benchmark, "entries", len(benchmark.items) + len(benchmark.problems))
-    return Contents(items_of_clip, entries, list(benchmark.problems), list(training.problems), Counter([*drawn, *refused]))
+    clips = () if trains_on_world_only(data) else (sample.clip for sample in training.samples)
+    return Contents(items_of_clip, benchmark.num_entries, list(benchmark.problems), list(training.problems), Counter(clips))
 
 
 def _files(folder: Path, prints: Fingerprints, clips: Clips, altered: tuple[str, ...], precision: str) -> FeatureFiles:

@@ -190,6 +190,11 @@ class WorldBench:
             number += 1
         return sorted(out, key=lambda item: (self.tasks.index(item.task), item.id))
 
+    @property
+    def num_entries(self) -> int:
+        """The number of items: all are usable."""
+        return len(self.items)
+
     def clips(self) -> Sequence[str]:
         """Return the names of all clips in the order of the items."""
         return list(dict.fromkeys(item.clip for item in self.items))
