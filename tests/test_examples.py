@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from launch import swept
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from qtablate.config import DataConfig
@@ -43,13 +44,13 @@ def sweep_on_real_clips(tmp_path_factory) -> Path:
         tmp / "bench" / "video",
     ]
     grid = ["--tokens", "0,4", "--accum", "1", "--seeds", "1", "--samples", "32", "--out", tmp / "r"]
-    run("-m", "qtablate", "sweep", *bench, *grid, "--scorers", ",".join(SCORERS), cache=tmp)
+    swept(tmp, *bench, *grid, "--scorers", ",".join(SCORERS))
     return tmp / "r"
 
 
 def test_own_clips(sweep_on_real_clips):
     text = (sweep_on_real_clips / "report.md").read_text()
-    assert "accuracy over 17 items of 7 clips" in text  # the bounds of a file make clips, the file is the cluster
+    assert "Accuracy over 17 items of 7 clips" in text  # the bounds of a file make clips, the file is the cluster
     assert "Left out" not in text
     for file in sweep_on_real_clips.glob("cells/*/scorers.csv"):
         with file.open() as rows:
@@ -92,18 +93,18 @@ def test_small_language_model(tmp_path, tokenizer):
     tokenizer.save_pretrained(tmp_path / "llm")
     out = run(EXAMPLES / "small_language_model.py", tmp_path / "m", tmp_path / "llm", cache=tmp_path)
     *_, command = out.strip().splitlines()
-    words = command.replace("--samples 64", "--samples 16").split()[1:]
+    words = command.replace("--samples 64", "--samples 16").split()[2:]
     grid = ["--tokens", "0,4", "--accum", "1", "--seeds", "1", "--controls", "blind", "--out", tmp_path / "r"]
-    run("-m", "qtablate", *words, *grid, cache=tmp_path)
-    assert "accuracy over 17 items of 7 clips" in (tmp_path / "r" / "report.md").read_text()
+    swept(tmp_path, *words, *grid)
+    assert "Accuracy over 17 items of 7 clips" in (tmp_path / "r" / "report.md").read_text()
 
 
 def test_counting_bench(tmp_path):
     """A benchmark of the user's own, by the file that makes it."""
     bench = f"custom:{EXAMPLES / 'counting_bench.py'}"
     grid = ["--tokens", "0", "--accum", "1", "--seeds", "1", "--samples", "16", "--items-per-task", "9", "--controls", "blind"]
-    run("-m", "qtablate", "sweep", "--bench", bench, *grid, "--out", tmp_path / "r", cache=tmp_path)
-    assert "accuracy over 9 items of 9 clips" in (tmp_path / "r" / "report.md").read_text()
+    swept(tmp_path, "--bench", bench, *grid, "--out", tmp_path / "r")
+    assert "Accuracy over 9 items of 9 clips" in (tmp_path / "r" / "report.md").read_text()
 
 
 def test_a_custom_benchmark_says_what_it_lacks(tmp_path):
@@ -133,10 +134,10 @@ def test_pictures_and_videos(tmp_path):
     assert "4000 pictures with their conversations, 3 tasks beside the world's" in out
     pictures = json.loads((tmp_path / "mixed" / "pictures.json").read_text())
     (tmp_path / "mixed" / "pictures.json").write_text(json.dumps(pictures[:40]))  # the rest would be encoded for nothing
-    words = out.strip().splitlines()[-1].split()[1:]
+    words = out.strip().splitlines()[-1].split()[2:]
     words[words.index("--tokens") + 1] = "0"
     grid = ["--accum", "1", "--seeds", "1", "--samples", "32", "--items-per-task", "2", "--controls", "blind"]
-    run("-m", "qtablate", *words, *grid, "--out", tmp_path / "r", cache=tmp_path)
+    swept(tmp_path, *words, *grid, "--out", tmp_path / "r")
     report = (tmp_path / "r" / "report.md").read_text()
     assert all(f"| {task} | 2 |" in report for task in ("picture_color", "picture_presence", "picture_shape", "moving_count"))
     steps = next((tmp_path / "r" / "cells").iterdir()) / "train.csv"
