@@ -197,7 +197,8 @@ class Folder:
         return run(self.plan(cache, out))
 
     def qtablate(self, cache: str, *words: str) -> str:
-        env = os.environ | {"QTABLATE_CACHE": str(self.root / cache)}
+        # as this process (conftest.py): features are compared bit by bit
+        env = os.environ | {"QTABLATE_CACHE": str(self.root / cache), "ATEN_CPU_CAPABILITY": "avx2"}
         command = [sys.executable, "-W", "error", "-m", "qtablate", *words]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -214,6 +215,16 @@ def folder(tmp_path, monkeypatch):
     torch.use_deterministic_algorithms(False)
     if isolated._decoder:
         isolated._decoder.stop()
+
+
+def assert_same_answers(found: list[list[str]], expected: list[list[str]]) -> None:
+    """The same rows; log-likelihoods up to rounding, since matrix products of a batch that is one item smaller round the last
+    digit differently on some CPUs."""
+    place = expected[0].index("scores")
+    for mine, other in zip(found, expected, strict=True):
+        assert mine[:place] + mine[place + 1 :] == other[:place] + other[place + 1 :]
+    scores = [[float(score) for row in rows[1:] for score in row[place].split(";")] for rows in (found, expected)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
 
 
 def test_a_clip_that_hangs_is_left_out_by_name_and_changes_nothing_else(folder, tmp_path):
@@ -234,7 +245,7 @@ def test_a_clip_that_hangs_is_left_out_by_name_and_changes_nothing_else(folder, 
     others = dataclasses.replace(whole.inputs[8].benchmark, folder=tmp_path / "hung" / "features").read()
     assert others.keys() == every.keys() - {"2.mp4"}
     assert all(torch.equal(one, every[name]) for name, one in others.items())
-    assert folder.answers("r", first) == [row for row in answers if row[1] != "asked-0002"]
+    assert_same_answers(folder.answers("r", first), [row for row in answers if row[1] != "asked-0002"])
 
     folder.hang("")  # the machine is well again; what was found stays until somebody asks for another try
     assert [one.stem for one in retryable_chunks(tmp_path / "hung" / "features")] == [whole.inputs[8].benchmark.chunks[0][0]]
