@@ -18,6 +18,7 @@ from qtablate.errors import DataError
 from qtablate.prompts.mvbench import SCORERS
 from qtablate.validate.check import check_benchmark, check_training
 from qtablate.validate.findings import NOTE
+from qtablate.video.container import VideoLength
 from qtablate.video.frames import probe_length
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -69,7 +70,10 @@ def test_own_clips_are_files_of_their_own_with_fair_questions(sweep_on_real_clip
     assert len(places) == 5
     train = check_training(str(bench / "train.json"), str(bench / "video"), 8, bench=str(bench))  # looks for leaks
     assert (train.findings, train.usable) == ((), 3)
-    assert [probe_length(bench / "video" / name) for name in ("roof.mp4", "wheel.mp4")] == [(30, 25.0), (8, 25.0)]
+    assert [probe_length(bench / "video" / name) for name in ("roof.mp4", "wheel.mp4")] == [
+        VideoLength(30, 25.0),
+        VideoLength(8, 25.0),
+    ]
 
 
 def test_paired_by_item(sweep_on_real_clips, tmp_path):

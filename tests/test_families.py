@@ -141,7 +141,7 @@ def test_windows_of_a_qformer_that_reads_questions_a_frame_at_a_time_are_audited
     instructblip(tmp_path / "model", tokenizer)
     found = audit(config(model=str(tmp_path / "model"), tokens=(2,), accum=(2,), samples=16, image_ratio=None))
     assert found.passed
-    assert found.measured.dropout[0] == "qformer.embeddings.dropout"
+    assert found.measurement.dropout[0] == "qformer.embeddings.dropout"
 
 
 def test_plan_of_a_checkpoint_with_extra_tokens_says_what_becomes_of_them(tmp_path, monkeypatch):
@@ -184,7 +184,7 @@ MISTAKES = {
     "both trained": ({}, ["--lora", "4", "--train-lm"], "--lora trains an adapter beside the frozen language model"),
     "diagnosis of a Q-Former with text": ({}, ["--diagnose"], "--diagnose measures VideoChat2's Q-Former"),
     "unknown precision": ({}, ["--precision", "fp8"], "--precision: expected one of fp32, bf16 or fp16, got fp8"),
-    "wrong kind": ({"max_txt_len": "long"}, [], "'max_txt_len' should be of the kind of 512, is 'long'"),
+    "wrong kind": ({"max_txt_len": "long"}, [], "'max_txt_len' should be of the type of 512, is 'long'"),
 }
 
 

@@ -100,6 +100,6 @@ def test_the_command_shows_and_clears(folder, tmp_path):
             [sys.executable, "-m", "qtablate", "cache", *words], env=env, capture_output=True, text=True, check=True
         ).stdout
 
-    assert "4 files, 0.00 of at most 50 GB, the longest unused since" in said()
+    assert "4 files, 0.00 of at most 50 GB, the least recently used on" in said()
     assert "Removed 4 files" in said("--clear")
     assert "0 files" in said()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from launch import command, environment, qtablate, rows, running, swept, tables, wait_until
+from launch import command, environment, qtablate, rows, running, sweeping, swept, tables, wait_until
 from settings import config
 
 from qtablate.config import RunConfig
@@ -117,7 +117,7 @@ def test_growing_the_grid_runs_only_what_is_new(finished, cache):
 
 def test_killed_and_resumed_equals_uninterrupted(finished, cache, tmp_path):
     env = os.environ | {"QTABLATE_CACHE": str(cache)}
-    words = command("sweep", *SMALL, "--jobs", "1", "--out", str(tmp_path / "r"))
+    words = sweeping(cache, *SMALL, "--jobs", "1", "--out", tmp_path / "r")
     process = subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(1200):
         states = [json.loads(p.read_text())["status"] for p in (tmp_path / "r").rglob("record.json")]
@@ -140,7 +140,7 @@ def test_a_cell_that_was_killed_in_training_goes_on_at_its_last_checkpoint(cache
     words = ["--samples", "640", "--items-per-task", "3", "--tokens", "4", "--accum", "2", "--seeds", "1"]
     swept(cache, *words, "--out", tmp_path / "whole")
     env = os.environ | {"QTABLATE_CACHE": str(cache)}
-    killed = command("sweep", *words, "--checkpoint-minutes", "0.0001", "--out", str(tmp_path / "killed"))
+    killed = sweeping(cache, *words, "--checkpoint-minutes", "0.0001", "--out", tmp_path / "killed")
     process = subprocess.Popen(killed, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(2400):
         kept = list((tmp_path / "killed").rglob("checkpoint.pt"))
@@ -451,8 +451,8 @@ def test_twelve_kinds_of_broken_input_are_counted_and_change_no_other_answer(tmp
         "malformed item": {"question": 3},
         "malformed candidates": {"candidates": [1, 2]},
         "path leaves the root": {"video": "../../secret.mp4"},
-        "empty bounds": {"start": 2.0, "end": 1.0},
-        "malformed bounds": {"start": "soon"},
+        "empty time span": {"start": 2.0, "end": 1.0},
+        "malformed time span": {"start": "soon"},
         "start past the end": {"start": 900.0, "end": 901.0},
     }
     (folder / "json" / "broken.json").write_text(json.dumps([good | change for change in changes.values()]))
