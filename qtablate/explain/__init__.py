@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from importlib import resources
 
 from qtablate.config import default_text, fields
-from qtablate.setting import Option
 from qtablate.errors import ConfigError
+from qtablate.setting import Option
 
 SETTINGS = "settings"
 """The generated page."""
