@@ -37,8 +37,8 @@ class Table:
     def rich(self, width: int = 160) -> RenderableType:
         """Return the table for a terminal of `width` columns.
 
-        Heads of columns break at spaces, figures never do, and optional columns are left out until the table fits. Where it
-        then is still too wide, heads break at hyphens and underscores too.
+        Heads of columns break at spaces, figures do not, and optional columns are left out until the table fits. Where it then
+        is still too wide, heads break at hyphens and underscores too, and figures where they must.
         """
         shown, left_out = list(range(len(self.columns))), []
         for name in self.optional:
@@ -53,7 +53,7 @@ class Table:
                 re.sub(r"(?<=[_-])(?=\w)| ", "\n", self.columns[place]) if too_wide else self.columns[place].replace(" ", "\n"),
                 justify="left" if words else "right",
                 vertical="top" if self.tall else "bottom",
-                no_wrap=not words,
+                no_wrap=not (words or too_wide),  # a figure that breaks can be read, one that is cut cannot
                 overflow="fold",
             )
         for number, row in enumerate(self.rows):

@@ -25,7 +25,8 @@ def plan_table(plan: SweepPlan, expected: Forecast) -> Table:
     to_run = Counter(cell.condition for cell in plan.to_run())
     rows, conditions = [], plan.conditions()
     fixed = (*HEADLINE, BY_COLUMN["micro_batch_size"])
-    varied = [axis for axis in AXES if axis not in fixed and len({getattr(c, axis.column) for c in conditions}) > 1]
+    levels = {axis: {getattr(c, axis.column) for c in conditions} - {axis.placeholder} for axis in AXES}
+    varied = [axis for axis in AXES if axis not in fixed and len(levels[axis]) > 1]
     others = [axis for axis in AXES if axis in varied or axis.column in _USUALLY_SHOWN]
     cell_of = {cell.condition: cell for cell in reversed(plan.cells)}
     for condition in conditions:
@@ -61,7 +62,7 @@ def plan_table(plan: SweepPlan, expected: Forecast) -> Table:
         "s / cell",
     )
     labels = {axis.label for axis in varied}
-    droppable = ("mixing", "extra init", "peak rate", "visual", "batch", "MB")
+    droppable = ("mixing", "extra init", "peak rate", "visual", "batch", "MB", "trainable")
     optional = tuple(name for name in droppable if name not in labels)
     return Table(f"Plan of {plan.store.root}", columns, tuple(rows), _plan_note(plan, expected), optional=optional)
 
