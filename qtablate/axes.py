@@ -30,7 +30,7 @@ def _unchanged(level: Level, levels: Levels, reference_batch: int) -> Level:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Everything that is said of an axis: what it is called, which levels it takes, and where it means nothing."""
+    """The declaration of an axis: its names, its levels, and where it is inactive."""
 
     option: str
     """On the command line, without the dashes; with underscores it is the field of GridConfig."""
@@ -292,14 +292,14 @@ class Condition:
 
 def declared_axes(condition: type) -> tuple[Axis, ...]:
     """The axes that a class like Condition declares, in the order of its fields."""
-    found = []
+    axes = []
     for column, hint in get_type_hints(condition, include_extras=True).items():
         kind, axis = get_args(hint)
         parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
         names = tuple(name for part in parts if get_origin(part) is Literal for name in get_args(part))
         number = next((part for part in parts if part in (int, float)), None)
-        found.append(replace(axis, column=column, names=names, number=number))
-    return tuple(found)
+        axes.append(replace(axis, column=column, names=names, number=number))
+    return tuple(axes)
 
 
 AXES = declared_axes(Condition)

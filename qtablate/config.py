@@ -24,7 +24,7 @@ BudgetUnit = Literal["samples", "steps", "tokens"]
 Scorer = Literal["likelihood", "letter", "generate", "circular"]
 
 SAMPLES = 4800
-"""Clips and images that a cell trains on where nothing else is said."""
+"""Clips and images that a cell trains on by default."""
 BUDGET_UNITS: dict[BudgetUnit, str] = {"samples": "samples", "steps": "optimizer steps", "tokens": "supervised tokens"}
 
 
@@ -95,7 +95,7 @@ class TrainConfig(Section):
     ] = 0
     """Rank of a LoRA of the language model; 0: none (VideoChat2: 16)."""
     precision: Annotated[Precision, Option("--precision", "fp32, or bf16 or fp16 for frozen parts and arithmetic.")] = "fp32"
-    """Of frozen parts and of the arithmetic; what is trained is held in fp32 always."""
+    """Of frozen parts and of the arithmetic; trained parameters are always fp32."""
     gradient_checkpointing: Annotated[
         bool, Option("--gradient-checkpointing", "Recompute activations in the backward pass instead of keeping them.")
     ] = False
@@ -232,7 +232,7 @@ class RunConfig(Section):
 
 
 class SweepConfig(Section):
-    """Everything that a sweep is told. Raises ConfigError through `validate_config`, pydantic's ValidationError by itself."""
+    """All settings of a sweep. Raises ConfigError through `validate_config`, pydantic's ValidationError by itself."""
 
     grid: GridConfig = Field(default_factory=GridConfig)
     train: TrainConfig = TrainConfig()

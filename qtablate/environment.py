@@ -7,8 +7,15 @@ from qtablate.errors import QtablateError
 
 
 def number(variable: str, default: float, unit: str, above: bool = False) -> float:
-    """The number in an environment variable, or the default where it is unset or empty. Raises QtablateError for anything but a
-    finite number of at least 0, or `above` it."""
+    """Return the number in an environment variable, or the default where it is unset or empty.
+
+    Args:
+        unit: named in the message.
+        above: the number must be more than 0, not only at least 0.
+
+    Raises:
+        QtablateError: the variable holds anything else.
+    """
     text = os.environ.get(variable, "").strip()
     if not text:
         return default
@@ -19,6 +26,6 @@ def number(variable: str, default: float, unit: str, above: bool = False) -> flo
     if not (math.isfinite(value) and value >= 0 and not (above and value == 0)):
         bound = "more than 0" if above else "at least 0"
         raise QtablateError(
-            f"{variable}: expected a number of {unit}, {bound}, got '{text}'; mend it, or unset it ({default:g})"
+            f"{variable}: expected a number of {unit}, {bound}, got '{text}'; correct it, or unset it ({default:g})"
         )
     return value

@@ -1,4 +1,4 @@
-"""Writing so that a file is whole or absent, also behind a power cut."""
+"""Atomic writing: a file is whole or absent, even after a power cut."""
 
 import os
 import re
@@ -7,15 +7,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _LEFTOVER = re.compile(r"\..+\.(?:json|csv|md|html|png|pt)\.(\d+)")
-"""What `aside` calls the files of a results folder while they are written."""
+"""Names that `atomic_path` gives to the files of a results folder while they are written."""
 
 
 @contextmanager
-def aside(path: Path, durable: bool = True) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it takes `path`'s place only when the block ends without an error.
+def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path next to `path`; what is written there replaces `path` when the block ends without an error.
 
-    `durable`: what was written is on the disk before it takes the place, and the new name before the block is left (fsync of
-    file and folder). False for what is large and can be made again.
+    Args:
+        path: the file to replace; its folder is created.
+        durable: sync file and folder to the disk before the block is left. False for large files that can be computed again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -41,15 +42,15 @@ def _sync(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file's content, whole or not at all. Raises OSError."""
-    with aside(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed processes have left right in a folder; those of living ones stay."""
+    """Remove the temporary files that killed processes have left directly in a folder; those of running ones stay."""
     for path in folder.glob(".*"):
-        found = _LEFTOVER.fullmatch(path.name)
-        if found and not _runs(int(found[1])):
+        leftover = _LEFTOVER.fullmatch(path.name)
+        if leftover and not _runs(int(leftover[1])):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 

@@ -49,7 +49,7 @@ class CellSettings:
     lora_rank: int = 0
     """Rank of a LoRA of the language model; 0: none is added."""
     precision: str = "fp32"
-    """Of frozen parts and of the arithmetic; what is trained is held in fp32 always."""
+    """Of frozen parts and of the arithmetic; trained parameters are always fp32."""
     gradient_checkpointing: bool = False
     """Whether activations are computed again in the backward pass instead of kept."""
     diagnose: bool = False
@@ -83,7 +83,7 @@ class Cell:
     condition: Condition
     seed: int
     media_block: int
-    """Samples of one medium in a row where a micro-batch holds one medium: the batch size that was asked for, so that splitting
+    """Samples of one medium in a row where a micro-batch holds one medium: the batch size that was requested, so that splitting
     it into micro-batches changes nothing. 1 where media are mixed."""
     settings: CellSettings
     fingerprints: Fingerprints
@@ -123,7 +123,7 @@ class Cell:
 
 
 def reference_batch(grid: GridConfig) -> int:
-    """Effective batch size that the learning rate is meant for: as asked for, or the grid's smallest."""
+    """Effective batch size that the learning rate is meant for: as configured, or the grid's smallest."""
     split = grid.batch_size_is == "effective-batch"
     return grid.lr_reference_batch or min(batch if split else batch * accum for batch, accum, _ in windows(grid))
 
@@ -141,9 +141,9 @@ def _combinations(grid: GridConfig, frames: int = 0) -> Iterator[dict[str, int |
 
 
 def windows(grid: GridConfig) -> list[tuple[int, int, str]]:
-    """(batch size as asked for, accumulation, mixing) of every condition, each combination once."""
-    found = ((int(one["batch_size"]), int(one["accum"]), str(one["mixing"])) for one in _combinations(grid))
-    return list(dict.fromkeys(found))
+    """(batch size as configured, accumulation, mixing) of every condition, each combination once."""
+    sizes = ((int(one["batch_size"]), int(one["accum"]), str(one["mixing"])) for one in _combinations(grid))
+    return list(dict.fromkeys(sizes))
 
 
 def conditions(grid: GridConfig, frames: int) -> list[tuple[Condition, int]]:
@@ -154,14 +154,14 @@ def conditions(grid: GridConfig, frames: int) -> list[tuple[Condition, int]]:
     Args:
         frames: frames per clip of the model's own, where the grid names none.
     """
-    found: dict[Condition, int] = {}
+    points: dict[Condition, int] = {}
     reference = reference_batch(grid)
     for levels in _combinations(grid, frames):
         batch = int(levels[BATCH_SIZE.field])
         micro_batch = batch // int(levels["accum"]) if grid.batch_size_is == "effective-batch" else batch
-        asked = {axis.column: levels[axis.field] for axis in AXES} | {BATCH_SIZE.column: micro_batch}
-        found.setdefault(Condition(**canonical_levels(asked, reference)), batch)
-    return list(found.items())
+        requested = {axis.column: levels[axis.field] for axis in AXES} | {BATCH_SIZE.column: micro_batch}
+        points.setdefault(Condition(**canonical_levels(requested, reference)), batch)
+    return list(points.items())
 
 
 def cells(grid: GridConfig, settings: CellSettings, prints: Callable[[int], Fingerprints], frames: int) -> list[Cell]:

@@ -84,7 +84,7 @@ class GridBase(Section):
         return tuple(getattr(self, axis.field))
 
     def all_levels(self, axis: Axis) -> tuple[Any, ...]:
-        """Every level of an axis that some condition has, as asked for."""
+        """Every configured level of an axis that some condition has."""
         if not self.conditions:
             return self.levels(axis)
         return tuple(

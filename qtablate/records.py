@@ -171,7 +171,7 @@ class Host:
 
 
 class SweepFile(BaseModel):
-    """sweep.json: what a sweep was told, what that came to, and what it is made of."""
+    """sweep.json: the configuration of a sweep, its resolved settings, its cells and their provenance."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, use_attribute_docstrings=True)
 

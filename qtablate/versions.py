@@ -1,4 +1,4 @@
-"""The versions of the packages that a result rests on."""
+"""The installed versions of the packages that a result depends on."""
 
 from collections.abc import Mapping
 from importlib import metadata
@@ -6,23 +6,24 @@ from importlib import metadata
 RECORDED = ("qtablate", "torch", "transformers", "tokenizers", "peft", "numpy", "pillow", "av")
 """Written into each cell's record."""
 ARITHMETIC, MEDIA = ("torch", "transformers"), ("av", "pillow")
-"""What a version of can change losses and scores; and, where clips are files, their pixels. qtablate's own part is the record
-schema (grid.py)."""
+"""Packages whose version can change losses and scores; and, where clips are files, their pixels. qtablate's own part is the
+record schema (grid.py)."""
 
 
 def versions(names: tuple[str, ...] = RECORDED) -> dict[str, str]:
-    """Installed version of each package, without the build that it was compiled for (`2.13.0`, not `2.13.0+cpu`)."""
+    """Return the installed version of each package, without the build that it was compiled for (`2.13.0`, not `2.13.0+cpu`)."""
     return {name: metadata.version(name).partition("+")[0] for name in names}
 
 
-def deciding(media: bool) -> str:
-    """The versions that are part of a cell's key and of its cached features, such as `torch 2.13.0, transformers 5.23.0`.
+def result_versions(media: bool) -> str:
+    """Return the versions in a cell's key and in the names of cached features: `torch 2.13.0, transformers 5.23.0`.
 
-    `media`: whether clips are decoded from files.
+    Args:
+        media: whether clips are decoded from files.
     """
-    return in_words(versions(ARITHMETIC + MEDIA * media))
+    return versions_text(versions(ARITHMETIC + MEDIA * media))
 
 
-def in_words(found: Mapping[str, str]) -> str:
-    """`torch 2.13.0, transformers 5.23.0`, in the order of RECORDED."""
-    return ", ".join(f"{name} {found[name]}" for name in RECORDED if name in found)
+def versions_text(installed: Mapping[str, str]) -> str:
+    """Format versions as `torch 2.13.0, transformers 5.23.0`, in the order of RECORDED."""
+    return ", ".join(f"{name} {installed[name]}" for name in RECORDED if name in installed)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from qtablate.files import aside, write_text
+from qtablate.files import atomic_path, write_text
 
 
 def test_a_block_that_ends_well_replaces_the_file(tmp_path):
     path = tmp_path / "new" / "folder" / "a.txt"
     for text in ("first", "second"):
-        with aside(path) as temporary:
+        with atomic_path(path) as temporary:
             temporary.write_text(text)
             assert temporary.parent == path.parent, "another file system cannot be replaced from atomically"
             assert path.exists() == (text == "second")
@@ -27,7 +27,7 @@ def test_an_exception_leaves_the_old_file_and_no_temporary(tmp_path, error):
     path.write_text("old")
 
     def write_half() -> None:
-        with aside(path) as temporary:
+        with atomic_path(path) as temporary:
             temporary.write_text("half of the n")
             raise error
 
@@ -38,7 +38,7 @@ def test_an_exception_leaves_the_old_file_and_no_temporary(tmp_path, error):
 
 
 def test_an_exception_before_anything_was_written_is_the_one_that_arrives(tmp_path):
-    with pytest.raises(ValueError, match="mine"), aside(tmp_path / "a.txt"):
+    with pytest.raises(ValueError, match="mine"), atomic_path(tmp_path / "a.txt"):
         raise ValueError("mine")
     assert list(tmp_path.iterdir()) == []
 
@@ -46,7 +46,7 @@ def test_an_exception_before_anything_was_written_is_the_one_that_arrives(tmp_pa
 def test_a_block_that_writes_nothing_is_an_error_and_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(FileNotFoundError), aside(path):
+    with pytest.raises(FileNotFoundError), atomic_path(path):
         pass
     assert path.read_text() == "old"
 
@@ -56,8 +56,8 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
     path.write_text("old")
     code = (
         "import os, pathlib, sys\n"
-        "from qtablate.files import aside\n"
-        "with aside(pathlib.Path(sys.argv[1])) as temporary:\n"
+        "from qtablate.files import atomic_path\n"
+        "with atomic_path(pathlib.Path(sys.argv[1])) as temporary:\n"
         "    temporary.write_text('half')\n"
         "    os._exit(9)"
     )
@@ -66,10 +66,10 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
 
 
 def test_another_process_writes_to_a_temporary_of_its_own(tmp_path, monkeypatch):
-    with aside(tmp_path / "a.txt") as mine:
+    with atomic_path(tmp_path / "a.txt") as mine:
         mine.write_text("mine")
         monkeypatch.setattr(os, "getpid", lambda: -1)
-        with aside(tmp_path / "a.txt") as theirs:
+        with atomic_path(tmp_path / "a.txt") as theirs:
             theirs.write_text("theirs")
         assert mine.read_text() == "mine"
 
@@ -99,6 +99,6 @@ def test_what_takes_its_place_is_on_the_disk_before_and_its_name_behind(tmp_path
     write_text(tmp_path / "record.json", "whole")
     assert done == [f"fsync .record.json.{os.getpid()}", "replace record.json", f"fsync {tmp_path.name}"]
     done.clear()
-    with aside(tmp_path / "features", durable=False) as path:
+    with atomic_path(tmp_path / "features", durable=False) as path:
         path.write_text("large")
     assert done == ["replace features"]

@@ -71,7 +71,7 @@ def count_parameters(prepared: PreparedModel) -> ParameterCounts:
 
 
 def train_plan(cell: Cell) -> TrainPlan:
-    """What the training loop is told of a cell."""
+    """The training plan of a cell."""
     settings, condition = cell.settings, cell.condition
     return TrainPlan(
         condition.micro_batch_size,

@@ -1,4 +1,4 @@
-"""What a process is asked to do. Light, so that the parent never imports torch."""
+"""Jobs of the processes that a sweep starts. This module is light, so that the parent never imports torch."""
 
 from dataclasses import dataclass
 from pathlib import Path

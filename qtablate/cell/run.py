@@ -247,9 +247,11 @@ def _diagnose_queries(
     """Measure what the visual tokens hold and where they attend, and write it. How diverse the extra ones are is returned, None
     where there are none."""
     model, encoder, features = prepared.model, prepared.encoder, job.benchmark.read()
-    some = sample_per_task(items)
-    files.token_ablation(ablate_tokens(model, encoder, some, features, lambda done, of: report(Progress("tokens", done, of))))
-    one_medium = [item for item in some if features[item.clip].shape == features[some[0].clip].shape]
+    sampled = sample_per_task(items)
+    files.token_ablation(
+        ablate_tokens(model, encoder, sampled, features, lambda done, of: report(Progress("tokens", done, of)))
+    )
+    one_medium = [item for item in sampled if features[item.clip].shape == features[sampled[0].clip].shape]
     mapped = one_medium[:: max(1, len(one_medium) // MAX_ITEMS)]
     files.attention(attention_maps(model, encoder, mapped, features))
     if not model.config.extra_num_query_tokens:

@@ -51,11 +51,11 @@ def audit(
     sections["grid"]["tokens"] = (tokens,)
     screen, progress = console(), console(stderr=True)
     with progress.status("Measuring gradients") if progress.is_terminal else nullcontext():
-        found = measure(validate_config(sections, flags(given)), bool(against))
-    say(screen, headline(found))
+        result = measure(validate_config(sections, flags(given)), bool(against))
+    say(screen, headline(result))
     screen.print()
-    show_tables(screen, tables(found))
-    for line in (*remarks(found), summary(found)):
+    show_tables(screen, tables(result))
+    for line in (*remarks(result), summary(result)):
         say(screen, line)
-    write_csv(screen, csv, lambda: as_csv(found))
-    exit_unless(found.passed)
+    write_csv(screen, csv, lambda: as_csv(result))
+    exit_unless(result.passed)

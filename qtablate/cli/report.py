@@ -44,10 +44,10 @@ def report(
     show_report(console(), store, baseline=parse_levels("--baseline", baseline), margin=margin / 100, cost_model=cost_model)
 
 
-def show_report(screen: Console, store: "Store", **asked: Any) -> None:
+def show_report(screen: Console, store: "Store", **options: Any) -> None:
     """Write a folder's tables and show them."""
     from qtablate.report.build import report as build
 
-    built = build(store, **asked)
+    built = build(store, **options)
     show_tables(screen, built.tables)
     say(screen, built.remark or "Written: " + ", ".join(str(path) for path in built.files))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from qtablate.errors import ModelError
-from qtablate.files import aside, write_text
+from qtablate.files import atomic_path, write_text
 from qtablate.model.initialize import normal
 from qtablate.model.video_lm import VideoLM
 
@@ -186,6 +186,6 @@ def save_adapter(folder: Path, weights: Mapping[str, Tensor], alpha: float, drop
         "base_model_name_or_path": None,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with aside(folder / _FILE) as path:
+    with atomic_path(folder / _FILE) as path:
         save_file(plain, path)
     write_text(folder / _CONFIG, json.dumps(config, indent=1) + "\n")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 from qtablate.data.temporal import perturb
 from qtablate.datatypes import Clips, Frames, Problem
 from qtablate.errors import BadMedia, StoreError
-from qtablate.files import aside, write_text
+from qtablate.files import atomic_path, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -225,7 +225,7 @@ class FeatureFiles:
         from safetensors.torch import save_file
 
         try:
-            with aside(self._array(stem), durable=False) as path:
+            with atomic_path(self._array(stem), durable=False) as path:
                 save_file(arrays, path)
                 written = path.stat()  # of this file: another process may put its own in its place at any time
                 crc32 = _crc32(path)

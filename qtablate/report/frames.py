@@ -14,7 +14,7 @@ from qtablate.report.folder import AXES, finished_before, missing_cells
 from qtablate.report.rows import Row
 from qtablate.statistics.clustered import clustered_mean
 from qtablate.store import Store
-from qtablate.versions import in_words
+from qtablate.versions import versions_text
 
 GAINS = {"visual_gain": BLIND, "temporal_gain": SHUFFLED}
 """A gain is the accuracy minus the accuracy under this control."""
@@ -144,7 +144,7 @@ def cell_frame(store: Store) -> pd.DataFrame:
         }
         row["status"] = "pending" if interrupted else state.status
         row["error"] = record.error if record else state.damage
-        row["software"] = in_words(record.versions) if record else ""
+        row["software"] = versions_text(record.versions) if record else ""
         row["host"] = record.host if record else ""
         rows.append(row | _figures(record))
     return pd.DataFrame(rows, columns=list(CELL_COLUMNS))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from qtablate.files import aside
+from qtablate.files import atomic_path
 from qtablate.report.labels import shown_axes
 from qtablate.report.token_ablation import diagnosed_cells
 from qtablate.store import Store
@@ -72,5 +72,5 @@ def _plot_attention(path: Path, attention: pd.DataFrame, title: str) -> None:
         spine.set_visible(False)
     figure.colorbar(image, ax=axes, label="share of cross-attention", shrink=0.6)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with aside(path) as temporary:
+    with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130)

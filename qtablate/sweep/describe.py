@@ -227,27 +227,29 @@ def _incorrect(plan: SweepPlan) -> list[str]:
 
 def _query_resize(plan: SweepPlan) -> list[str]:
     """What becomes of the extra query tokens in the model's files, where they have any."""
-    held = plan.model_config["extra_num_query_tokens"]
-    if not held:
+    stored = plan.model_config["extra_num_query_tokens"]
+    if not stored:
         return []
     levels = dict.fromkeys(plan.config.grid.all_levels(TOKENS))
-    each = [f"at {n}: {str(QueryResize(held, n, 'as --extra-init says')).removeprefix('extra query tokens: ')}" for n in levels]
-    return [f"The model's files hold {held} extra query tokens; {'; '.join(each)}."]
+    each = [
+        f"at {n}: {str(QueryResize(stored, n, 'as --extra-init says')).removeprefix('extra query tokens: ')}" for n in levels
+    ]
+    return [f"The model's files hold {stored} extra query tokens; {'; '.join(each)}."]
 
 
 def _other_versions(plan: SweepPlan) -> list[str]:
     """What becomes of finished cells in the folder that differ from this sweep's in nothing but the packages' versions."""
     mine = {_without_versions(dataclasses.asdict(cell)) for cell in plan.cells}
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for key in set(plan.store.keys()) - {cell.key for cell in plan.cells}:
         record = plan.store.read_record(key)
         if record and record.status == "ok" and _without_versions(record.cell) in mine:
-            found[record.cell["fingerprints"]["software"]] += 1
+            counts[record.cell["fingerprints"]["software"]] += 1
     return [
         f"{number} finished cells of this grid were made with {versions}, and "
         f"{plan.cells[0].fingerprints.software} is installed: versions can change results, so they are kept in "
         "cells/, and run again under other keys. To reuse them, install those versions."
-        for versions, number in found.items()
+        for versions, number in counts.items()
     ]
 
 

@@ -26,7 +26,7 @@ from qtablate.model.features import FeatureFiles
 from qtablate.store import Store
 from qtablate.sweep.resolve import resolve
 from qtablate.sweep.validate import validate_data, validate_grid, validate_invalid_share
-from qtablate.versions import deciding
+from qtablate.versions import result_versions
 from qtablate.video.isolated import RETRYABLE, decode_timeout
 
 
@@ -124,7 +124,7 @@ class SweepPlan:
         return sum(len(files.missing()) for files in self.feature_files())
 
     def cell_job(self, cell: Cell) -> CellJob:
-        """What a process is told to run a cell."""
+        """The job that runs a cell in another process."""
         inputs = self.inputs[cell.condition.frames]
         return CellJob(
             cell, self.config.data, self.store.root, inputs.training, inputs.benchmark, self.config.run.checkpoint_seconds
@@ -180,7 +180,7 @@ class SweepPlan:
         problems, lost = contents.item_problems, self.undecodable_items()
         if contents.entries == contents.n_items + len(problems):
             validate_invalid_share("items", len(problems) + len(lost), contents.entries, [*problems, *lost], limit)
-        else:  # --items-per-task has drawn some of the usable ones: each share is of what it was looked for in
+        else:  # --items-per-task has drawn some of the usable ones: each share is of the set that was searched
             validate_invalid_share("items", len(problems), contents.entries, problems, limit)
             validate_invalid_share("drawn items", len(lost), contents.n_items, lost, limit)
 
@@ -200,7 +200,7 @@ def make_plan(config: SweepConfig, cache: Path | None = None) -> SweepPlan:
     validate_grid(config, settings, model_config)
     own = int(model_config["num_frames"])
     frames = [int(level) for level in config.grid.all_levels(BY_COLUMN["frames"])] or [own]
-    software = deciding(media=not (trains_on_world_only(data) and is_world(data.bench)))
+    software = result_versions(media=not (trains_on_world_only(data) and is_world(data.bench)))
     folder = cache or default_cache() / "features"
     opened = {number: _open(data, settings, {**model_config, "num_frames": number}) for number in frames}
     training, benchmark = opened[frames[0]]
@@ -256,5 +256,5 @@ def _files(folder: Path, prints: Fingerprints, clips: Clips, altered: tuple[str,
 
 
 def _first(problems: Iterable[Problem]) -> str:
-    found = list(problems)
-    return f"{found[0].kind} ({found[0].subject}: {found[0].detail}), {len(found)} in all" if found else "it is empty"
+    listed = list(problems)
+    return f"{listed[0].kind} ({listed[0].subject}: {listed[0].detail}), {len(listed)} in all" if listed else "it is empty"

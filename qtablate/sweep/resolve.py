@@ -7,7 +7,7 @@ from qtablate.data.sources import open_training, trains_on_world_only
 from qtablate.grid import CellSettings
 
 WORLD_IMAGE_RATIO = 0.125
-"""Share of images where the procedural world is trained on and nothing else is said."""
+"""Default share of images where the procedural world is the training data."""
 
 
 def resolve(config: SweepConfig, model_config: dict[str, Any]) -> CellSettings:

@@ -146,7 +146,7 @@ def not_above_blind(plan: SweepPlan) -> list[BlindGain]:
     for cell in plan.cells:
         record = plan.store.read_record(cell.key)
         gain = record.figures["visual_gain"] if record and record.figures else {"value": None, "stderr": None}
-        found = BlindGain(cell.key, gain["value"] or 0.0, gain["stderr"] or 0.0)
-        if found.gain <= 2 * found.stderr:
-            out.append(found)
+        blind = BlindGain(cell.key, gain["value"] or 0.0, gain["stderr"] or 0.0)
+        if blind.gain <= 2 * blind.stderr:
+            out.append(blind)
     return out

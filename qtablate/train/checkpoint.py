@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from qtablate.files import aside
+from qtablate.files import atomic_path
 from qtablate.train.loop import Step, Training
 
 _READ_ERRORS = (
@@ -43,7 +43,7 @@ def save(path: Path, training: Training, steps: Sequence[Step]) -> None:
         OSError: there is no room.
     """
     try:
-        with aside(path) as temporary, temporary.open("wb") as file:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
             torch.save({"training": training.state(), "steps": [dataclasses.asdict(step) for step in steps]}, file)
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):  # torch's writer hides the system's error

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from qtablate.datatypes import Item
 from qtablate.errors import DataError
-from qtablate.files import aside
+from qtablate.files import atomic_path
 from qtablate.video.frames import upscale
 from qtablate.world.benchmark import WorldBench
 
@@ -28,7 +28,7 @@ def preview(directory: Path, items_per_task: int, level: str) -> list[Path]:
     out = []
     for task in world.tasks:
         path = directory / f"{task}.png"
-        with aside(path) as temporary:
+        with atomic_path(path) as temporary:
             contact_sheet(world, [item for item in world.items if item.task == task]).save(temporary, format="png")
         out.append(path)
     return out

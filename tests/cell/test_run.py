@@ -238,7 +238,7 @@ def test_cells_of_other_versions_are_not_reused_and_the_plan_says_so(folder, mon
     now = planned.cells[0].fingerprints.software
     assert all(name in now for name in ("torch ", "transformers ", "av ", "pillow "))  # clips are files here
     assert not [line for line in explain_defaults(planned, Forecast()) if "finished cells of this grid" in line]
-    monkeypatch.setattr("qtablate.sweep.plan.deciding", lambda media: "torch 9.9.9")
+    monkeypatch.setattr("qtablate.sweep.plan.result_versions", lambda media: "torch 9.9.9")
     again, _ = planned_cell(folder)
     assert again.to_run() == again.cells
     assert again.inputs[8].training.chunks != planned.inputs[8].training.chunks  # nor are their features

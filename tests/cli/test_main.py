@@ -216,9 +216,13 @@ def test_version_completion_and_help(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("QTABLATE_CLIP_SECONDS", "soon", "expected a number of seconds, more than 0, got 'soon'; mend it, or unset it (120)"),
+        (
+            "QTABLATE_CLIP_SECONDS",
+            "soon",
+            "expected a number of seconds, more than 0, got 'soon'; correct it, or unset it (120)",
+        ),
         ("QTABLATE_CLIP_SECONDS", "0", "expected a number of seconds, more than 0, got '0'"),
-        ("QTABLATE_CACHE_GB", "much", "expected a number of GB, at least 0, got 'much'; mend it, or unset it (50)"),
+        ("QTABLATE_CACHE_GB", "much", "expected a number of GB, at least 0, got 'much'; correct it, or unset it (50)"),
         ("QTABLATE_CACHE_GB", "nan", "expected a number of GB, at least 0, got 'nan'"),
     ],
 )
