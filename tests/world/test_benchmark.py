@@ -14,6 +14,7 @@ from dataclasses import replace
 import pytest
 
 from qtablate.datatypes import Item
+from qtablate.model.directory import base_scores
 from qtablate.prompts.mvbench import MEDIA_ROOTS
 from qtablate.world.benchmark import ITEMS_PER_CLIP, WorldBench, WorldTraining, scene_of
 from qtablate.world.levels import LEVELS, Level
@@ -100,6 +101,7 @@ def test_same_items_in_another_process():
 def test_fingerprint_of_the_default_benchmark_is_unchanged():
     """The keys of all finished cells contain it: it may change with the clips or the texts only."""
     assert DEFAULT.fingerprint == "4e9ae65a96fa9e6b"
+    assert base_scores("nano", DEFAULT.fingerprint)  # the scores in the package are of these items
 
 
 def test_fingerprints_of_benchmarks_and_splits_differ():
