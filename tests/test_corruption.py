@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from launch import qtablate, tables
+from launch import qtablate, swept, tables
 
 from qtablate import load
 from qtablate.errors import QtablateError, StoreError
@@ -37,8 +37,7 @@ def cache(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def finished(cache, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "r"
-    done = sweep(cache, out)
-    assert done.returncode == 0, done.stdout + done.stderr
+    swept(cache, *WORDS, "--out", out)
     return out
 
 

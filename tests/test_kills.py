@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from launch import alive, command, environment, qtablate, running, tables, wait_until
+from launch import alive, command, environment, qtablate, running, swept, tables, wait_until
 
 from qtablate.interrupts import SIGNALS
 from qtablate.model.cache import prune
@@ -58,8 +58,7 @@ QUICK = [("training", signal.SIGHUP)]
 def whole(tmp_path_factory) -> dict[str, list[dict[str, str]]]:
     """The tables of a sweep that nobody stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    done = qtablate(folder / "cache", "sweep", *TINY, "--out", str(folder / "r"))
-    assert done.returncode == 0, done.stdout + done.stderr
+    swept(folder / "cache", *TINY, "--out", folder / "r")
     return tables(folder / "r")
 
 

@@ -233,7 +233,8 @@ def test_a_budget_is_held_across_conditions(cache, tmp_path, budget, column, amo
 
 
 def test_interrupt_says_how_to_go_on(cache, tmp_path):
-    words = command("sweep", *SMALL[2:], "--samples", "1600", "--jobs", "1", "--out", str(tmp_path / "r"))
+    one = ["--items-per-task", "3", "--tokens", "4", "--accum", "1", "--seeds", "1,2"]  # one condition, one probe
+    words = command("sweep", *one, "--samples", "1600", "--jobs", "1", "--out", str(tmp_path / "r"))
     with running(words, environment(cache)) as process:
         assert wait_until(lambda: list((tmp_path / "r").rglob("record.json")), 120)
         process.send_signal(signal.SIGINT)
