@@ -5,9 +5,9 @@ of tables and the contrasts of a report all follow from these declarations: a ne
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from qtablate.errors import ConfigError
@@ -54,6 +54,8 @@ class Axis:
     """What stands in place of the level then."""
     canonical: Callable[[Level, Levels, int], Level] = _unchanged
     """The level that stands for this one, where two levels are the same run in a condition."""
+    scaled_levels: tuple[str, ...] = ()
+    """Levels whose meaning depends on the reference batch size."""
     column: str = ""
     """The field of Condition, and the column of every CSV file. Filled in from the declaration."""
     names: tuple[str, ...] = ()
@@ -103,7 +105,7 @@ class Axis:
             raise ValueError(f"unknown value '{value}'; known: {', '.join(self.names)}")
         known = f", or one of: {', '.join(self.names)}" if self.names else ""
         if self.number is int:
-            return parse_integer(value, int(self.minimum or 0), known)
+            return parse_integer(value, int(self.minimum or 0), f"{known}; give a comma list such as 0,32,64")
         return parse_number(value, self.minimum, self.above, self.below, known)
 
     def show(self, level: Level) -> str:
@@ -112,13 +114,13 @@ class Axis:
         return f"{text} (incorrect)" if level in self.incorrect else text
 
 
-def parse_integer(value: Any, minimum: int, known: str = "") -> int:
-    """A whole number from text or a value of a file. Raises ValueError."""
+def parse_integer(value: Any, minimum: int, known: str = "; give a comma list such as 0,32,64") -> int:
+    """A whole number from text or a value of a file; `known` ends the message about another value. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int):
         try:
             value = int(str(value).strip())
         except ValueError:
-            raise ValueError(f"'{value}' is not a whole number{known}; give a comma list such as 0,32,64") from None
+            raise ValueError(f"'{value}' is not a whole number{known}") from None
     if value < minimum:
         raise ValueError(f"{value} is too small; the least is {minimum}")
     if value > MAX_INTEGER:
@@ -228,6 +230,7 @@ class Condition:
             ("none",),
             inactive=_at_reference_batch,
             when_inactive="none",
+            scaled_levels=("sqrt", "linear"),
         ),
     ] = "none"
     loss_norm: Annotated[
@@ -277,6 +280,7 @@ class Condition:
             minimum=0,
             below=1,
             canonical=_beta2_at_reference_batch,
+            scaled_levels=("scaled",),
         ),
     ] = ADAM_BETA2
     frames: Annotated[
@@ -314,12 +318,16 @@ SPLIT = (ACCUMULATION.column, BATCH_SIZE.column)
 """Columns that differ where one effective batch is split in two ways."""
 
 
-def canonical_levels(levels: Levels, reference_batch: int) -> dict[str, Any]:
+def canonical_levels(
+    levels: Levels, reference_batch: int, known: Mapping[str, Collection[Level]] = MappingProxyType({})
+) -> dict[str, Any]:
     """The levels of a condition, with one name for those that are one and the same run.
 
     Args:
         levels: by column.
         reference_batch: effective batch size that the learning rate is meant for.
+        known: the levels that a grid has, by column: a level takes the name of another one only if that one is among them.
+            An axis that is left out has all.
     """
     out = dict(levels)
     for axis in AXES:
@@ -327,8 +335,15 @@ def canonical_levels(levels: Levels, reference_batch: int) -> dict[str, Any]:
             if axis.inactive(levels, reference_batch):
                 out[axis.column] = axis.when_inactive
             else:
-                out[axis.column] = axis.canonical(levels[axis.column], levels, reference_batch)
+                canonical = axis.canonical(levels[axis.column], levels, reference_batch)
+                if axis.column not in known or canonical in known[axis.column]:
+                    out[axis.column] = canonical
     return out
+
+
+def depends_on_reference_batch(levels: Levels) -> bool:
+    """Whether a condition scales something with the ratio of its effective to the reference batch size."""
+    return any(levels.get(axis.column) in axis.scaled_levels for axis in AXES)
 
 
 def inactive_axes(levels: Levels, reference_batch: int) -> set[str]:

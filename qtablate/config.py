@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from qtablate.axes import BY_OPTION, parse_integer
+from qtablate.axes import AXES, BY_OPTION, parse_integer
 from qtablate.config_messages import describe
 from qtablate.controls import Control
 from qtablate.errors import ConfigError
 from qtablate.grid_config import GridConfig
-from qtablate.setting import Option, Section, comma_list, parse_positive_numbers
+from qtablate.setting import Option, Section, comma_list, named_folder, parse_positive_numbers
 
 Precision = Literal["fp32", "bf16", "fp16"]
 BudgetUnit = Literal["samples", "steps", "tokens"]
@@ -37,7 +37,7 @@ def _budget(value: Any) -> Any:
         units = get_args(BudgetUnit)
         if parts[0] not in units:
             raise ValueError(f"unknown value '{parts[0]}'; known: {', '.join(units)}")
-        return {"unit": parts[0], "size": parse_integer(parts[1], 1)}
+        return {"unit": parts[0], "size": parse_integer(parts[1], 1, "; expected a number as in 'steps 300'")}
     return value
 
 
@@ -97,7 +97,12 @@ class TrainConfig(Section):
     precision: Annotated[Precision, Option("--precision", "fp32, or bf16 or fp16 for frozen parts and arithmetic.")] = "fp32"
     """Of frozen parts and of the arithmetic; trained parameters are always fp32."""
     gradient_checkpointing: Annotated[
-        bool, Option("--gradient-checkpointing", "Recompute activations in the backward pass instead of keeping them.")
+        bool,
+        Option(
+            "--gradient-checkpointing",
+            "Recompute activations in the backward pass instead of keeping them.",
+            negative="--no-gradient-checkpointing",
+        ),
     ] = False
     """Whether activations are computed again in the backward pass instead of kept."""
 
@@ -107,8 +112,10 @@ class TrainConfig(Section):
             raise ValueError(
                 "--lora trains an adapter beside the frozen language model, --train-lm the model itself: leave one out"
             )
-        if self.budget and self.budget.unit == "samples" and self.samples != SAMPLES and self.budget.size != self.samples:
-            raise ValueError(f"--budget samples {self.budget.size} and --samples {self.samples} differ; leave one out")
+        if self.budget and self.budget.unit == "samples":
+            if "samples" in self.model_fields_set and self.budget.size != self.samples:
+                raise ValueError(f"--budget samples {self.budget.size} and --samples {self.samples} differ; leave one out")
+            return self.model_copy(update={"samples": self.budget.size, "budget": None})  # one way to say it
         return self
 
 
@@ -130,9 +137,10 @@ class EvalConfig(Section):
         Option("--scorers", "How answers are read: likelihood, letter, generate, circular; the first decides the score."),
     ] = ("likelihood",)
     """How answers are read (prompts/mvbench.py); the first decides the score."""
-    diagnose: Annotated[bool, Option("--diagnose", "Measure what the visual tokens hold too: rank, ablation, attention.")] = (
-        False
-    )
+    diagnose: Annotated[
+        bool,
+        Option("--diagnose", "Measure what the visual tokens hold too: rank, ablation, attention.", negative="--no-diagnose"),
+    ] = False
     """Whether to run token ablations and attention maps (evaluate/token_ablation.py, attention.py)."""
 
     @model_validator(mode="after")
@@ -197,7 +205,9 @@ class DataConfig(Section):
 class RunConfig(Section):
     """Where and how cells run: nothing here changes a result."""
 
-    out: Annotated[Path | None, Option("--out", "Results folder.", default="results/MODEL-BENCH")] = None
+    out: Annotated[
+        Path | None, BeforeValidator(named_folder), Option("--out", "Results folder.", default="results/MODEL-BENCH")
+    ] = None
     """Results folder. None: results/MODEL-BENCH."""
     jobs: Annotated[int | None, Field(ge=1), Option("--jobs", "Cells at once.", default="as GPUs, or cores, allow")] = None
     """Cells at once. None: as many as GPUs, or else cores, allow."""
@@ -247,7 +257,7 @@ class SweepConfig(Section):
             raise ValueError(
                 "--clip-per micro_batch says where gradients are clipped, and nothing clips them: give --max-grad-norm"
             )
-        scales = set(levels(BY_OPTION["lr-scaling"])) != {"none"} or "scaled" in levels(BY_OPTION["adam-beta2"])
+        scales = any(set(levels(axis)) & set(axis.scaled_levels) for axis in AXES)
         if self.grid.lr_reference_batch and not scales:
             raise ValueError(
                 "--lr-reference-batch is the batch size that --lr is scaled from, and nothing is scaled: give --lr-scaling or "

@@ -22,7 +22,7 @@ def describe(error: Mapping[str, Any], sections: Sections, named: Mapping[tuple[
     """
     section, name, *_ = (*map(str, error["loc"]), "", "")
     option = named.get((section, name))
-    place = option or ".".join(part for part in (section, name) if part)
+    place = option or ".".join(map(str, error["loc"]))
     if where and not option:
         place = f"{where}: {place}" if place else where
     reason = (error.get("ctx") or {}).get("error")
@@ -34,6 +34,8 @@ def describe(error: Mapping[str, Any], sections: Sections, named: Mapping[tuple[
         close = difflib.get_close_matches(name or section, known, 1)
         hint = f"did you mean '{close[0]}'? " if close else ""
         return f"{place}: unknown setting; {hint}known: {', '.join(known)}"
+    if error["type"] == "missing":
+        return f"{place}: expected a value, got none"
     value = error["input"]
     expected = _expected(error, sections.get(section), name)
     return f"{place}: expected {expected}, got {value if isinstance(value, str) else repr(value)}"

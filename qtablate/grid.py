@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from qtablate.axes import ADAM_BETA2, AXES, BATCH_SIZE, HEADLINE, Condition, canonical_levels
+from qtablate.axes import ADAM_BETA2, AXES, BATCH_SIZE, HEADLINE, Condition, canonical_levels, depends_on_reference_batch
 from qtablate.config import BUDGET_UNITS, BudgetUnit
 from qtablate.grid_config import GridConfig
 
@@ -155,12 +155,13 @@ def conditions(grid: GridConfig, frames: int) -> list[tuple[Condition, int]]:
         frames: frames per clip of the model's own, where the grid names none.
     """
     points: dict[Condition, int] = {}
+    known = {axis.column: grid.all_levels(axis) for axis in AXES if axis.scaled_levels}
     reference = reference_batch(grid)
     for levels in _combinations(grid, frames):
         batch = int(levels[BATCH_SIZE.field])
         micro_batch = batch // int(levels["accum"]) if grid.batch_size_is == "effective-batch" else batch
         requested = {axis.column: levels[axis.field] for axis in AXES} | {BATCH_SIZE.column: micro_batch}
-        points.setdefault(Condition(**canonical_levels(requested, reference)), batch)
+        points.setdefault(Condition(**canonical_levels(requested, reference, known)), batch)
     return list(points.items())
 
 
@@ -179,7 +180,7 @@ def cells(grid: GridConfig, settings: CellSettings, prints: Callable[[int], Fing
             block if condition.mixing != "mixed" else 1,
             settings,
             prints(condition.frames),
-            reference if condition.lr_scaling != "none" or condition.adam_beta2 == "scaled" else None,
+            reference if depends_on_reference_batch(dataclasses.asdict(condition)) else None,
         )
         for seed in grid.seeds
         for condition, block in points

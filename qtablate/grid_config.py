@@ -100,6 +100,8 @@ def _parse_condition(number: int, condition: Mapping[Any, Any]) -> dict[str, Lev
         axis = BY_OPTION.get(str(name).replace("_", "-"))
         if axis is None:
             raise ValueError(f"condition {number}: unknown axis '{name}'; known: {', '.join(one.field for one in AXES)}")
+        if axis.field in out:
+            raise ValueError(f"condition {number}: {axis.field} is given twice")
         try:
             out[axis.field] = axis.parse_level(value)
         except ValueError as error:

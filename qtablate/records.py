@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from qtablate.axes import Level
+from qtablate.axes import AXES, Level
 from qtablate.config import SweepConfig
 from qtablate.datatypes import Problem
 from qtablate.grid import Cell, CellSettings, Fingerprints
@@ -184,7 +184,7 @@ class SweepFile(BaseModel):
     reference_batch: int
     """Effective batch size that the learning rate is meant for."""
     fingerprints: Fingerprints
-    """Of the first cell."""
+    """Of a cell with the model's own number of frames per clip, where there is one; else of the first."""
     num_query_tokens: int
     """Base queries of the model."""
     base_accuracy: dict[str, float]
@@ -197,3 +197,10 @@ class SweepFile(BaseModel):
     versions: dict[str, str]
     """Of the packages."""
     host: Host | None = None
+
+    def validate_conditions(self) -> None:
+        """Check that every cell names its level on every axis. Raises ValueError."""
+        for cell in self.cells:
+            missing = [axis.column for axis in AXES if axis.column not in cell.condition]
+            if missing:
+                raise ValueError(f"cell {cell.key} has no level of {', '.join(missing)}")

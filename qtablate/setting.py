@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 
 from qtablate.axes import Axis, parse_number
 
@@ -28,6 +28,14 @@ class Section(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False, use_attribute_docstrings=True
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads yes, on and true as a boolean, which would pass as the number 1."""
+        if isinstance(value, bool) and info.field_name and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError(f"expected a value, got {str(value).lower()}")
+        return value
+
 
 def _parse_names(value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
     return Axis("", "", "", (known[0],), names=known).parse(value)  # type: ignore[return-value]
@@ -40,6 +48,15 @@ def comma_list(literal: Any) -> BeforeValidator:
 
 def parse_positive_numbers(value: Any) -> Any:
     """Positive numbers, as a comma list or a sequence; empty text is none."""
+    if isinstance(value, (int, float)):
+        value = [value]
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",")] if value.strip() else []
     return [parse_number(part, None, 0, None) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def named_folder(value: Any) -> Any:
+    """A path; an empty text, which would be the current folder, is refused."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("expected the name of a folder, got an empty text; leave it out for the default")
+    return value

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from qtablate.errors import StoreError
 from qtablate.files import remove_leftovers, write_text
+from qtablate.grid import RECORD_SCHEMA
 from qtablate.records import Record, SweepFile
 
 DAMAGED = "damaged"
@@ -102,13 +103,24 @@ class Store:
 
     def read_sweep(self) -> SweepFile:
         """Read sweep.json. Raises StoreError when the folder is not a sweep's, or the file has another content."""
+        schema: Any = None
         try:
-            return SweepFile.model_validate(json.loads(self.sweep_file.read_text()))
+            content = json.loads(self.sweep_file.read_text())
+            schema = content.get("schema") if isinstance(content, dict) else None
+            sweep = SweepFile.model_validate(content)
+            if schema == RECORD_SCHEMA:
+                sweep.validate_conditions()
+            return sweep
         except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{self.root} holds no sweep.json: name a folder that `qtablate sweep --out` wrote") from None
         except ValidationError as error:
+            if isinstance(schema, int) and schema != RECORD_SCHEMA:
+                raise StoreError(
+                    f"{self.sweep_file}: another version of qtablate wrote it (record schema {schema}, this one reads "
+                    f"{RECORD_SCHEMA}): read it with that version, or run the sweep again into another folder (--out)"
+                ) from None
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
+            place = ".".join(map(str, first["loc"])) or "the whole file"
             raise StoreError(
                 f"{self.sweep_file} cannot be read ({place}: {first['msg']}): run the sweep again, finished cells are kept"
             ) from None

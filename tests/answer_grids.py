@@ -47,11 +47,13 @@ def with_rule(accum, norm="tokens", scaling="none", batch=8):
     return astuple(Condition(32, accum, batch, "mixed", "normal", lr_scaling=scaling, loss_norm=norm))
 
 
-def grid_condition(tokens, accum, *, batch=8, extra_lr=1.0, scaling="none", norm="tokens", clip="window", lr_batch=8):
+def grid_condition(
+    tokens, accum, *, batch=8, extra_lr=1.0, scaling="none", norm="tokens", clip="window", lr_batch=8, beta2=0.999
+):
     """A condition as a grid makes it, with inactive axes at their canonical levels."""
     levels = dict(zip(axes_of("micro-batch"), condition(tokens, accum, batch=batch), strict=True))
-    levels |= {"extra_lr": extra_lr, "lr_scaling": scaling, "loss_norm": norm, "clip_per": clip}
-    return tuple(canonical_levels(levels, lr_batch).values())
+    levels |= {"extra_lr": extra_lr, "lr_scaling": scaling, "loss_norm": norm, "clip_per": clip, "adam_beta2": beta2}
+    return tuple(canonical_levels(levels, lr_batch, {"adam_beta2": (beta2,)}).values())
 
 
 def flat_answers(conditions, lr_batch=8):

@@ -112,6 +112,10 @@ def test_listed_conditions_survive_being_written():
         ("train: {learning_rate: -1}", r"sweep.yaml: train.learning_rate: expected a positive number, got -1"),
         ("train: {train_language_model: maybe}", r"sweep.yaml: train.train_language_model: expected true or false, got maybe"),
         ("train: {budget: days 3}", r"sweep.yaml: train.budget: unknown value 'days'; known: samples, steps, tokens"),
+        ("train: {samples: yes}", r"sweep.yaml: train.samples: expected a value, got true"),
+        ("grid: {tokens: [0, true]}", r"sweep.yaml: grid.tokens: .*[Tt]rue"),
+        ("run: {out: ''}", r"sweep.yaml: run.out: expected the name of a folder, got an empty text"),
+        ("train: {budget: {unit: steps}}", r"sweep.yaml: train.budget.size: expected a value, got none"),
         ("run: {jobs: 0}", r"sweep.yaml: run.jobs: expected a whole number of 1 or more, got 0"),
         ("grid: 4", r"sweep.yaml: grid: expected settings by name, got 4"),
         ("[1, 2]", r"--config: .*sweep.yaml should hold settings by section: grid, train, eval, data, run"),
@@ -123,6 +127,47 @@ def test_a_mistake_in_a_file_is_named_with_its_place_and_the_remedy(text, messag
     file.write_text(text)
     with pytest.raises(ConfigError if "YAML" not in message else Exception, match=message):
         read_settings({}, file)
+
+
+def test_an_empty_section_is_the_default(file):
+    file.write_text("grid:\ntrain: {samples: 64}\n")
+    assert read_settings({}, file) == validate_config({"train": {"samples": 64}})
+
+
+def test_a_budget_of_samples_is_the_number_of_samples(file):
+    file.write_text("train: {budget: samples 64}\n")
+    assert read_settings({}, file) == validate_config({"train": {"samples": 64}})
+
+
+def test_an_option_cannot_change_one_of_the_listed_conditions(file):
+    file.write_text("grid: {conditions: [{tokens: 0, accum: 1}]}\n")
+    with pytest.raises(ConfigError, match=r"--tokens: .*sweep.yaml lists conditions one by one"):
+        read_settings({("grid", "tokens"): "8"}, file)
+    assert read_settings({("grid", "seeds"): "1,2"}, file).grid.seeds == (1, 2)
+
+
+def test_options_switch_off_what_a_file_switches_on(file, monkeypatch, tmp_path, capsys):
+    file.write_text("train: {gradient_checkpointing: true}\neval: {diagnose: true}\n")
+    saved = tmp_path / "all.yaml"
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        f"qtablate sweep --config {file} --no-diagnose --no-gradient-checkpointing --dry-run --save-config {saved}".split(),
+    )
+    monkeypatch.setattr("qtablate.sweep.estimate.run_jobs", lambda *_: (one for one in ()))
+    with pytest.raises(SystemExit):
+        main()
+    read = read_settings({}, saved)
+    assert (read.eval.diagnose, read.train.gradient_checkpointing) == (False, False)
+
+
+def test_a_configuration_that_cannot_be_saved_is_a_mistake_of_the_user(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", f"qtablate sweep --dry-run --save-config {tmp_path}/none/all.yaml".split())
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "--save-config: " in (told := capsys.readouterr().err)
+    assert "cannot be written" in told
 
 
 def test_every_mistake_is_told_at_once_and_options_are_called_by_their_flags():

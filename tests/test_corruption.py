@@ -243,6 +243,12 @@ def test_another_versions_folder_is_shown_from_its_tables(folder):
     assert [table.title for table in built.tables][:2] == ["Conditions", "Training"]
 
 
+def test_a_sweep_file_of_another_version_and_layout_says_so(folder):
+    (folder / "sweep.json").write_text(json.dumps({"schema": 4, "recipe": {}, "cells": []}))
+    with pytest.raises(StoreError, match=r"another version of qtablate wrote it \(record schema 4, this one reads \d+\)"):
+        report(Store(folder))
+
+
 def test_a_sweep_of_other_cells_does_not_replace_tables_whose_cells_are_gone(folder):
     shutil.rmtree(folder / "cells")
     with pytest.raises(StoreError, match=r"holds tables of 2 finished cells that are no longer under cells/ .*another --out"):
@@ -270,6 +276,7 @@ def test_tables_that_are_lost_or_damaged_are_made_again(folder, finished, name, 
         {"settings": []},
         {"config": {"grid": {"tokens": ["many"]}}},
         {"problems": {}},
+        {"cells": [{"key": "k", "seed": 1, "condition": {"extra_num_query_tokens": 0}}]},
         {"schema": "five"},
         {"items": "many"},
     ],

@@ -234,12 +234,19 @@ def test_scaled_beta2_keeps_the_samples_that_its_average_spans():
     """beta2 to the power of effective over reference batch size: the half-life in samples is the same (arXiv 2507.07101)."""
     found = cells(accum=(1, 4), batch_size=(2, 8), adam_beta2="0.98,scaled", lr_reference_batch=8)
     betas = {(c.condition.effective_batch_size, c.condition.adam_beta2): c.betas for c in found}
-    assert set(betas.values()) <= {(0.9, 0.98), (0.9, 0.999**0.25), (0.9, 0.999), (0.9, 0.999**4)}
+    assert set(betas.values()) == {(0.9, 0.98), (0.9, 0.999**0.25), (0.9, 0.999), (0.9, 0.999**4)}
     scaled = {batch: beta2 for (batch, level), (_, beta2) in betas.items() if level != 0.98}
     assert set(scaled) == {2, 8, 32}
     half_lives = [batch * math.log(0.5) / math.log(beta2) for batch, beta2 in scaled.items()]
     assert half_lives == pytest.approx([half_lives[0]] * 3)
-    assert betas[8, 0.999] == (0.9, 0.999)  # at the reference batch `scaled` is the default, whatever it is called
+
+
+def test_scaled_beta2_is_the_default_at_the_reference_batch_where_the_grid_has_both():
+    """One cell where the two are the same run; `scaled` stays a whole row of the grid where the default is no level."""
+    at_reference = {"accum": (1,), "batch_size": (8,), "lr_reference_batch": 8}
+    assert [c.adam_beta2 for c, _ in points(adam_beta2="0.999,scaled", **at_reference)] == [0.999]
+    assert [c.adam_beta2 for c, _ in points(adam_beta2="0.95,scaled", **at_reference)] == [0.95, "scaled"]
+    assert {c.adam_beta2 for c, _ in points(adam_beta2="scaled", accum=(1, 4), lr_reference_batch=8)} == {"scaled"}
 
 
 def test_listed_conditions_vary_together():
@@ -262,6 +269,7 @@ def test_listed_conditions_vary_together():
         ({"conditions": [{"tokens": -1}]}, "condition 1: tokens: -1 is too small"),
         ({"conditions": 5}, "expected a list of conditions"),
         ({"conditions": ["tokens"]}, "expected a list of conditions"),
+        ({"conditions": [{"tokens": 0, "accum": 1, "extra_lr": 1, "extra-lr": 10}]}, "condition 1: extra_lr is given twice"),
     ],
 )
 def test_listed_conditions_are_checked(grid, message):
@@ -273,3 +281,5 @@ def test_frames_are_the_models_own_where_none_are_named():
     assert {c.frames for c, _ in points()} == {8}
     assert [c.frames for c, _ in points(frames=(4, 8))] == [4, 8]
     assert {c.frames for c, _ in conditions(config().grid, 16)} == {16}
+    some = [{"tokens": 0, "accum": 1, "frames": 4}, {"tokens": 0, "accum": 1}]
+    assert [c.frames for c, _ in points(conditions=some, tokens=None, accum=None)] == [4, 8]

@@ -1,5 +1,6 @@
 """A results folder: what was written is read back, what is torn counts as not there."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from settings import config, sweep_file
 
+from qtablate.axes import Condition
 from qtablate.errors import StoreError
 from qtablate.records import PlannedCell, Record
 from qtablate.store import Store, newest
@@ -125,7 +127,9 @@ def test_newest_without_any_sweep(tmp_path):
 def test_read_sweep_says_what_is_wrong(store):
     with pytest.raises(StoreError, match=r"one holds no sweep\.json: name a folder that `qtablate sweep --out` wrote"):
         store.read_sweep()
-    written = sweep_file([PlannedCell("k", 1, {"extra_num_query_tokens": 32})], config=config(tokens=(0, 32)))
+    written = sweep_file(
+        [PlannedCell("k", 1, dataclasses.asdict(Condition(32, 1, 8, "mixed", "normal")))], config=config(tokens=(0, 32))
+    )
     store.write_sweep(written)
     assert store.read_sweep() == written
     store.sweep_file.write_text('{"grid": ')

@@ -47,9 +47,9 @@ def sweep(
     from qtablate.sweep.run import run_plan
 
     settings = read_settings(given, config, smoke)
+    plan = make_plan(settings)
     if save_config:
         _save(settings, save_config)
-    plan = make_plan(settings)
     screen, progress = console(), console(stderr=True)
     if dry_run:
         expected = _show_plan(screen, plan, progress)
@@ -88,12 +88,25 @@ def read_settings(given: Given, file: Path | None, smoke: bool = False) -> Sweep
         values = read_yaml(file, "--config: ", "a YAML file of settings") or {}
         if not isinstance(values, Mapping):
             raise ConfigError(f"--config: {file} should hold settings by section: {', '.join(SweepConfig.model_fields)}")
-    merged = {section: dict(inner) if isinstance(inner, Mapping) else inner for section, inner in values.items()}
+    merged = {
+        section: dict(inner) if isinstance(inner, Mapping) else inner for section, inner in values.items() if inner is not None
+    }
+    _check_listed_conditions(given, merged.get("grid"), file)
     for (section, name), value in given.items():
         inner = merged.setdefault(section, {})
         if isinstance(inner, dict):  # else validation says what is wrong with the file
             inner[name] = value
     return validate_config(merged, flags(given), str(file or ""))
+
+
+def _check_listed_conditions(given: Given, grid: Any, file: Path | None) -> None:
+    listed = grid.get("conditions") if isinstance(grid, dict) else None
+    for condition in listed if isinstance(listed, list) else ():
+        for (section, name), flag in flags(given).items():
+            if section == "grid" and isinstance(condition, Mapping) and {name, name.replace("_", "-")} & set(condition):
+                raise ConfigError(
+                    f"{flag}: {file} lists conditions one by one, which options cannot change; leave it out, or edit the file"
+                )
 
 
 def _check_smoke_options(given: Given, file: Path | None) -> None:
@@ -109,10 +122,15 @@ def _check_smoke_options(given: Given, file: Path | None) -> None:
 def _save(settings: SweepConfig, path: Path) -> None:
     from qtablate.files import write_text
 
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"--save-config: {path} cannot be written: expected the name of a file in an existing folder")
     text = yaml.safe_dump(settings.to_dict(), sort_keys=False, default_flow_style=None, width=120)
-    write_text(path, f"# qtablate sweep --config {path.name}\n{text}")
+    try:
+        if not path.parent.is_dir():
+            raise FileNotFoundError(2, "its folder does not exist")
+        write_text(path, f"# qtablate sweep --config {path.name}\n{text}")
+    except OSError as error:
+        raise ConfigError(
+            f"--save-config: {path} cannot be written ({error.strerror}): name a file in a folder of yours"
+        ) from None
 
 
 def _check_smoke(screen: Console, plan: "SweepPlan") -> None:

@@ -72,13 +72,15 @@ class Answers:
         return [seed for finished, seed in self.correct if finished == condition]
 
 
-def axes_of(hold: str) -> tuple[str, ...]:
+def axes_of(batch_size_is: str) -> tuple[str, ...]:
     """Return the axes that vary one at a time.
 
     Args:
-        hold: `effective-batch` where each batch is split into micro-batches, whose size then follows from the accumulation.
+        batch_size_is: `effective-batch` where each batch is split into micro-batches, whose size follows from the accumulation.
     """
-    return tuple("effective_batch_size" if hold == "effective-batch" and axis == "micro_batch_size" else axis for axis in AXES)
+    return tuple(
+        "effective_batch_size" if batch_size_is == "effective-batch" and axis == "micro_batch_size" else axis for axis in AXES
+    )
 
 
 def read_answers(store: Store, cells: pd.DataFrame, sweep: SweepFile) -> Answers:

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qtablate.axes import BY_COLUMN, effective_batch_size
+from qtablate.axes import AXES as DECLARED_AXES
+from qtablate.axes import depends_on_reference_batch, effective_batch_size
 from qtablate.errors import QtablateError
 from qtablate.records import SweepFile
 from qtablate.report.answers import Answers, Condition, read_answers
 from qtablate.report.effects import estimate_columns, seed_variance_of
 from qtablate.report.folder import AXES, read_complete_sweep
 from qtablate.report.frames import cell_frame
-from qtablate.report.rows import Row
+from qtablate.report.rows import Row, records_of
 from qtablate.report.verdicts import IDENTICAL, NOT_COMPARABLE, judge
 from qtablate.statistics.estimate import Estimate, Floats, estimate
 from qtablate.store import Store
@@ -129,7 +130,8 @@ def _mark_not_comparable(frame: pd.DataFrame, sweeps: Sequence[SweepFile]) -> No
     """Take back the verdicts of conditions with different budgets or scaled learning rates, in place."""
     batches = [sweep.reference_batch for sweep in sweeps]
     other_budget = sweeps[0].settings.budget_in_words != sweeps[1].settings.budget_in_words
-    rows = (frame["lr_scaling"] != "none") & (batches[0] != batches[1]) | other_budget
+    scaled = np.array([depends_on_reference_batch(row) for row in records_of(frame)], dtype=np.bool_)
+    rows = scaled & (batches[0] != batches[1]) | other_budget
     frame.loc[rows, ["p_holm", "p_tost", "ci_low", "ci_high"]] = math.nan
     frame.loc[rows, "verdict"] = NOT_COMPARABLE
 
@@ -213,7 +215,8 @@ def _row(answers: Sequence[Answers], condition: Condition, common: list[int], ma
 
 def _differing(first: SweepFile, second: SweepFile) -> tuple[str, ...]:
     """List the settings that differ between two sweeps."""
-    scaled = any(set(sweep.config.grid.all_levels(BY_COLUMN["lr_scaling"])) - {"none"} for sweep in (first, second))
+    grids = (first.config.grid, second.config.grid)
+    scaled = any(set(grid.all_levels(axis)) & set(axis.scaled_levels) for grid in grids for axis in DECLARED_AXES)
     batches = (first.reference_batch, second.reference_batch)
     lines = [f"reference_batch: {batches[0]} -> {batches[1]}"] if scaled and batches[0] != batches[1] else []
     for part, values_of in _COMPARED_PARTS.items():

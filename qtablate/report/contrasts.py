@@ -174,7 +174,9 @@ def matched_condition(
         **{axis: base[axis] for axis in inactive if axis in base},
         **levels,
     }
-    wanted = axes.canonical_levels(wanted, answers.reference_batch)
+    levels_of = {axis: {other[place] for other in answers.conditions} for place, axis in enumerate(answers.axes)}
+    known = {axis.column: levels_of[axis.column] for axis in axes.AXES if axis.scaled_levels and axis.column in levels_of}
+    wanted = axes.canonical_levels(wanted, answers.reference_batch, known)
     match = tuple(wanted[axis] for axis in answers.axes)
     return match if match in answers.conditions and match != condition else None
 

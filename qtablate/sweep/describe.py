@@ -122,6 +122,11 @@ def explain_defaults(plan: SweepPlan, expected: Forecast) -> list[str]:
         *_other_versions(plan),
     ]
     settings, grid = plan.settings, plan.config.grid
+    if grid.conditions:
+        lines.append(
+            "The conditions are listed one by one: the report contrasts those that differ on one axis alone. Conditions that "
+            "differ on several axes at once stand in its first table, and are not contrasted."
+        )
     if settings.precision != "fp32" or settings.gradient_checkpointing:
         again = " Activations are computed again in the backward pass." if settings.gradient_checkpointing else ""
         lines.append(f"Frozen parts and arithmetic are in {settings.precision}.{again}")

@@ -1,8 +1,8 @@
 """What the cells of a sweep will take, estimated from a few conditions that were probed.
 
-A micro-batch of B samples with V visual tokens each takes a + b B + c B V seconds, and megabytes by other coefficients; an item
-of the benchmark takes d + e V seconds. The coefficients are fitted to the probes by least squares, none below zero. This module
-starts no process and knows no torch.
+A micro-batch of B samples with V visual tokens from F frames each takes a + b B + c B V + d B F seconds, and megabytes by other
+coefficients; an item of the benchmark takes e + f V seconds. The coefficients are fitted to the probes by least squares, none
+below zero. This module starts no process and knows no torch.
 """
 
 import heapq
@@ -72,7 +72,7 @@ class Forecast:
 
     def method(self) -> str:
         """How the figures of conditions that were not probed are estimated."""
-        ways = ["a + b x samples + c x samples x visual tokens for a micro-batch, fitted"] * self.fitted
+        ways = ["a + b x samples + c x samples x visual tokens + d x samples x frames for a micro-batch, fitted"] * self.fitted
         ways += ["seconds a sample, and memory, of the nearest one"] * self.nearest
         return f"~: not measured, but estimated from {self.probes} probe{'s' * (self.probes != 1)}: {', or '.join(ways)}"
 
@@ -194,8 +194,9 @@ def _costs(load: Load, by_load: Mapping[Load, Sequence[Probed]]) -> tuple[tuple[
     ), FITTED
 
 
-def _terms(load: Load) -> tuple[float, float, float]:
-    return 1.0, float(load.micro_batch_size), float(load.micro_batch_size * load.visual_tokens)
+def _terms(load: Load) -> tuple[float, ...]:
+    size = float(load.micro_batch_size)
+    return 1.0, size, size * load.visual_tokens, size * load.frames
 
 
 def _fit(rows: _Matrix, values: _Matrix, wanted: _Matrix) -> float:

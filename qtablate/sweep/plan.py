@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qtablate.axes import BY_COLUMN, Condition
+from qtablate.axes import Condition
 from qtablate.cell.jobs import CellJob, FeatureJob
 from qtablate.config import DataConfig, SweepConfig
 from qtablate.data.sources import is_world, open_benchmark, open_training, trains_on_world_only
@@ -199,7 +199,7 @@ def make_plan(config: SweepConfig, cache: Path | None = None) -> SweepPlan:
     settings = resolve(config, model_config)
     validate_grid(config, settings, model_config)
     own = int(model_config["num_frames"])
-    frames = [int(level) for level in config.grid.all_levels(BY_COLUMN["frames"])] or [own]
+    frames = list(dict.fromkeys(condition.frames for condition, _ in conditions(config.grid, own)))
     software = result_versions(media=not (trains_on_world_only(data) and is_world(data.bench)))
     folder = cache or default_cache() / "features"
     opened = {number: _open(data, settings, {**model_config, "num_frames": number}) for number in frames}

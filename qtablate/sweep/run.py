@@ -80,7 +80,7 @@ def run_plan(plan: SweepPlan, on_event: OnEvent | None = None) -> SweepPlan:
         for files in plan.feature_files():
             files.mark_used()
         _run_cells(plan, notify)
-    except Stopped:
+    except (Stopped, KeyboardInterrupt):  # the command line's, and a script's or a notebook's
         write_sweep_file(plan)
         raise
     write_sweep_file(plan)

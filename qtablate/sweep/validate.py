@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from qtablate.axes import BY_COLUMN, TOKENS
 from qtablate.config import SweepConfig
 from qtablate.datatypes import Problem, TrainingData
 from qtablate.errors import ConfigError, DataError
 from qtablate.execute.local import gpus
-from qtablate.grid import CellSettings, windows
+from qtablate.grid import CellSettings, conditions, windows
 from qtablate.model.directory import check_frames, visual_tokens
 
 
@@ -27,8 +26,8 @@ def validate_grid(config: SweepConfig, settings: CellSettings, model_config: Map
             "--diagnose measures VideoChat2's Q-Former, over all frames at once and without text; this model has another: "
             "leave it out"
         )
-    for frames in config.grid.all_levels(BY_COLUMN["frames"]):
-        check_frames(model_config, int(frames))
+    for frames in {condition.frames for condition, _ in conditions(config.grid, model_config["num_frames"])}:
+        check_frames(model_config, frames)
     _validate_batches(config, settings)
 
 
@@ -66,14 +65,19 @@ def _validate_batches(config: SweepConfig, settings: CellSettings) -> None:
 
 def validate_data(config: SweepConfig, settings: CellSettings, model_config: Mapping[str, Any], training: TrainingData) -> None:
     """Refuse more tokens than the language model has positions for, and media that the data lack. Raises QtablateError."""
-    tokens = max(config.grid.all_levels(TOKENS))
-    frames = max(config.grid.all_levels(BY_COLUMN["frames"]), default=model_config["num_frames"])
+    visual, tokens, frames = max(
+        (
+            visual_tokens({**model_config, "num_frames": condition.frames}, condition.extra_num_query_tokens),
+            condition.extra_num_query_tokens,
+            condition.frames,
+        )
+        for condition, _ in conditions(config.grid, model_config["num_frames"])
+    )
     positions = model_config.get("text_config", {}).get("max_position_embeddings")
-    visual = visual_tokens({**model_config, "num_frames": frames}, tokens)
     if isinstance(positions, int) and visual + settings.max_text_tokens > positions:
         raise ConfigError(
-            f"--tokens: {tokens} extra tokens make {visual} visual ones, which leaves no room for {settings.max_text_tokens} "
-            f"tokens of text in the {positions} positions of the language model"
+            f"--tokens: {tokens} extra tokens at {frames} frames make {visual} visual ones, which leaves no room for "
+            f"{settings.max_text_tokens} tokens of text in the {positions} positions of the language model"
         )
     for medium, ratio in (("image", settings.image_ratio), ("video", 1 - settings.image_ratio)):
         if ratio > 0 and not training.media().get(medium):

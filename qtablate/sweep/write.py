@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qtablate.errors import StoreError
-from qtablate.grid import RECORD_SCHEMA, reference_batch
+from qtablate.grid import RECORD_SCHEMA, Fingerprints, reference_batch
 from qtablate.model.directory import base_scores
 from qtablate.records import Host, LeftOut, PlannedCell, SweepFile
 from qtablate.report.folder import validate_overwrite
@@ -22,8 +22,9 @@ def write_sweep_file(plan: "SweepPlan") -> None:
     """Write sweep.json, then every table that the cells on disk allow. Raises StoreError where that would replace the only
     trace of other finished cells, or cannot be written."""
     validate_overwrite(plan.store, {cell.key for cell in plan.cells})
-    prints = plan.cells[0].fingerprints
-    problems, items = _left_out(plan)
+    own = next((cell for cell in plan.cells if cell.condition.frames == plan.model_frames), plan.cells[0])
+    prints = own.fingerprints
+    problems, items = _left_out(plan, prints)
     plan.store.write_sweep(
         SweepFile(
             schema=RECORD_SCHEMA,
@@ -43,7 +44,7 @@ def write_sweep_file(plan: "SweepPlan") -> None:
     write_tables(plan.store)
 
 
-def _left_out(plan: "SweepPlan") -> tuple[tuple[LeftOut, ...], int]:
+def _left_out(plan: "SweepPlan", prints: Fingerprints) -> tuple[tuple[LeftOut, ...], int]:
     """Everything that is left out of the score, and how many items remain.
 
     Which clips cannot be decoded is known from the cached features. Where that cache was deleted after the cells were run, an
@@ -52,7 +53,7 @@ def _left_out(plan: "SweepPlan") -> tuple[tuple[LeftOut, ...], int]:
     if plan.chunks_missing():
         with suppress(StoreError):
             before = plan.store.read_sweep()
-            if before.fingerprints == plan.cells[0].fingerprints:
+            if before.fingerprints == prints:
                 return before.problems, before.items
     items = plan.undecodable_items()
     of_items = [LeftOut("item", **dataclasses.asdict(one)) for one in (*plan.contents.item_problems, *items)]

@@ -37,6 +37,7 @@ def write(
     warmup_ratio=0.2,
     scaling="none",
     reference_batch=8,
+    beta2=0.999,
 ):
     """A finished sweep of conditions by tokens, its answers drawn at these accuracies with common random numbers."""
     store, entries = Store(folder), []
@@ -45,7 +46,9 @@ def write(
     for tokens, accuracy in accuracies.items():
         for seed in seeds:
             key = f"{tokens}-{seed}-{folder.name}"
-            condition = asdict(Condition(tokens, 1, 16, "mixed", "normal" if tokens else "none", lr_scaling=scaling))
+            condition = asdict(
+                Condition(tokens, 1, 16, "mixed", "normal" if tokens else "none", lr_scaling=scaling, adam_beta2=beta2)
+            )
             entries.append(PlannedCell(key, seed, condition))
             if (tokens, seed) in unfinished:
                 continue
@@ -106,7 +109,7 @@ def write(
             )
             store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures), files=store.checksums(key)))
     shared = settings(samples=samples, warmup_ratio=warmup_ratio)
-    axes = config(lr_scaling=(scaling,))
+    axes = config(lr_scaling=(scaling,), adam_beta2=(beta2,))
     more = {"config": axes, "settings": shared, "reference_batch": reference_batch}
     store.write_sweep(sweep_file(entries, benchmark, ITEMS, **more))
     return store
@@ -143,8 +146,9 @@ def test_sweeps_with_different_budgets_are_not_comparable(tmp_path):
     assert "the budget of the first is 64 samples per cell, that of the second 128 samples" in comparison_table(found).note
 
 
-def test_learning_rates_scaled_from_different_batches_are_not_comparable(tmp_path):
-    one, two = (write(tmp_path / f"{batch}", {8: 0.5}, scaling="sqrt", reference_batch=batch) for batch in (8, 64))
+@pytest.mark.parametrize("scaled", [{"scaling": "sqrt"}, {"beta2": "scaled"}])
+def test_settings_scaled_from_different_batches_are_not_comparable(scaled, tmp_path):
+    one, two = (write(tmp_path / f"{batch}", {8: 0.5}, reference_batch=batch, **scaled) for batch in (8, 64))
     found = compare(one, two, 0.02)
     assert set(found.frame["verdict"]) == {"not comparable"}
     assert found.frame["ci_low"].isna().all()

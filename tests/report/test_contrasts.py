@@ -136,6 +136,7 @@ def test_a_level_called_none_is_a_level():
 
 ONE_LEVEL = {
     "the rate is scaled and scaled only": ([grid_condition(t, a, scaling="sqrt") for t in (0, 32) for a in (1, 4)], 8),
+    "beta2 is scaled and scaled only": ([grid_condition(t, a, beta2="scaled") for t in (0, 32) for a in (1, 4)], 8),
     "another rate of the extra tokens": ([grid_condition(t, a, extra_lr=10.0) for t in (0, 32) for a in (1, 4)], 8),
     "the rate is meant for the larger batch": (
         [grid_condition(t, a, scaling="sqrt", lr_batch=32) for t in (0, 32) for a in (1, 4)],

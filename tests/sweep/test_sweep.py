@@ -274,6 +274,23 @@ def test_a_cell_that_takes_too_long_is_a_failed_cell_and_its_checkpoint_stays(tm
     assert kept.exists()
 
 
+def test_an_interrupt_in_a_script_leaves_the_tables_of_what_is_finished(tmp_path, monkeypatch):
+    """A notebook's Ctrl-C is a KeyboardInterrupt: no command line has turned it into another exception."""
+    monkeypatch.setenv("QTABLATE_CACHE", str(tmp_path / "cache"))
+    plan = make_plan(config(samples=16, jobs=1, out=tmp_path / "r"))
+
+    def run_jobs(function, jobs, workers, processes_per_job=1, timeout=None):
+        if function.endswith("run_cell"):
+            (tmp_path / "r" / "cells.csv").unlink()
+            raise KeyboardInterrupt
+        yield from ()
+
+    monkeypatch.setattr(runs, "run_jobs", run_jobs)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run_plan(plan)
+    assert (tmp_path / "r" / "cells.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("minutes", "timeout", "seconds"), [(10, None, 600), (10, 6, 120), (1, 60, 60), (0, 60, None), (0, None, None)]
 )
