@@ -1,4 +1,4 @@
-"""Compare two results folders condition by condition: another model, benchmark, recipe or version.
+"""Compare two results folders condition by condition: other models, benchmarks, settings or versions.
 
 Where both scored the same items, the difference is taken item by item and seed by seed; elsewhere the two are independent.
 """
