@@ -5,7 +5,7 @@ of tables and the contrasts of a report all follow from these declarations: a ne
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -339,6 +339,21 @@ def canonical_levels(
                 if axis.column not in known or canonical in known[axis.column]:
                     out[axis.column] = canonical
     return out
+
+
+def levels_of(conditions: Iterable[Condition]) -> dict[str, set[Level]]:
+    """The levels of each axis that some condition has, by column."""
+    listed = list(conditions)
+    return {axis.column: {getattr(one, axis.column) for one in listed} for axis in AXES}
+
+
+def varying_axes(levels: Mapping[str, Collection[Level]]) -> list[Axis]:
+    """The axes that have several levels, what stands for an inactive axis aside.
+
+    Args:
+        levels: by column; an axis that is left out does not vary.
+    """
+    return [axis for axis in AXES if len(set(levels.get(axis.column, ())) - {axis.placeholder}) > 1]
 
 
 def depends_on_reference_batch(levels: Levels) -> bool:

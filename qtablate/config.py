@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from qtablate.axes import AXES, BY_OPTION, parse_integer
+from qtablate.axes import BY_OPTION, parse_integer
 from qtablate.config_messages import describe
 from qtablate.controls import Control
 from qtablate.errors import ConfigError
@@ -252,13 +252,11 @@ class SweepConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        levels = self.grid.all_levels
-        if "micro_batch" in levels(BY_OPTION["clip-per"]) and self.train.max_grad_norm is None:
+        if "micro_batch" in self.grid.all_levels(BY_OPTION["clip-per"]) and self.train.max_grad_norm is None:
             raise ValueError(
                 "--clip-per micro_batch says where gradients are clipped, and nothing clips them: give --max-grad-norm"
             )
-        scales = any(set(levels(axis)) & set(axis.scaled_levels) for axis in AXES)
-        if self.grid.lr_reference_batch and not scales:
+        if self.grid.lr_reference_batch and not self.grid.depends_on_reference_batch:
             raise ValueError(
                 "--lr-reference-batch is the batch size that --lr is scaled from, and nothing is scaled: give --lr-scaling or "
                 "--adam-beta2 scaled, or leave it out"

@@ -12,7 +12,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from qtablate.axes import ADAM_BETA2, AXES, BATCH_SIZE, HEADLINE, Condition, canonical_levels, depends_on_reference_batch
+from qtablate.axes import (
+    ADAM_BETA2,
+    AXES,
+    BATCH_SIZE,
+    HEADLINE,
+    Condition,
+    canonical_levels,
+    depends_on_reference_batch,
+    levels_of,
+    varying_axes,
+)
 from qtablate.config import BUDGET_UNITS, BudgetUnit
 from qtablate.grid_config import GridConfig
 
@@ -195,11 +205,7 @@ def cell_names(cells: Sequence[Cell]) -> dict[str, str]:
 
 def condition_names(conditions: Sequence[Condition]) -> dict[Condition, str]:
     """A short name for each condition: tokens, accumulation, and whatever else varies among them."""
-    varying = [
-        axis
-        for axis in AXES
-        if axis not in HEADLINE and len({getattr(c, axis.column) for c in conditions} - {axis.placeholder}) > 1
-    ]
+    varying = [axis for axis in varying_axes(levels_of(conditions)) if axis not in HEADLINE]
     return {
         c: ", ".join(
             [

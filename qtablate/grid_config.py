@@ -93,6 +93,11 @@ class GridBase(Section):
             )
         )
 
+    @property
+    def depends_on_reference_batch(self) -> bool:
+        """Whether some condition scales something with the ratio of its effective to the reference batch size."""
+        return any(set(self.all_levels(axis)) & set(axis.scaled_levels) for axis in AXES)
+
 
 def _parse_condition(number: int, condition: Mapping[Any, Any]) -> dict[str, Level]:
     out: dict[str, Level] = {}

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qtablate.axes import AXES as DECLARED_AXES
 from qtablate.axes import depends_on_reference_batch, effective_batch_size
 from qtablate.errors import QtablateError
 from qtablate.records import SweepFile
 from qtablate.report.answers import Answers, Condition, read_answers
-from qtablate.report.effects import estimate_columns, seed_variance_of
+from qtablate.report.effects import ESTIMATE_COLUMNS, estimate_columns, seed_variance_of
 from qtablate.report.folder import AXES, read_complete_sweep
 from qtablate.report.frames import cell_frame
 from qtablate.report.rows import Row, records_of
@@ -30,16 +29,7 @@ COLUMNS = (
     "effective_batch_size",
     "accuracy_first",
     "accuracy_second",
-    "difference",
-    "stderr",
-    "ci_low",
-    "ci_high",
-    "dof",
-    "p",
-    "p_holm",
-    "p_tost",
-    "margin",
-    "verdict",
+    *ESTIMATE_COLUMNS,
     "paired",
     "seeds_first",
     "seeds_second",
@@ -215,8 +205,7 @@ def _row(answers: Sequence[Answers], condition: Condition, common: list[int], ma
 
 def _differing(first: SweepFile, second: SweepFile) -> tuple[str, ...]:
     """List the settings that differ between two sweeps."""
-    grids = (first.config.grid, second.config.grid)
-    scaled = any(set(grid.all_levels(axis)) & set(axis.scaled_levels) for grid in grids for axis in DECLARED_AXES)
+    scaled = any(sweep.config.grid.depends_on_reference_batch for sweep in (first, second))
     batches = (first.reference_batch, second.reference_batch)
     lines = [f"reference_batch: {batches[0]} -> {batches[1]}"] if scaled and batches[0] != batches[1] else []
     for part, values_of in _COMPARED_PARTS.items():

@@ -24,16 +24,7 @@ BUDGET_TOLERANCE = 0.01
 """Share by which budgets may differ and still be the same: a skipped window, a budget that ends in the middle of a sample."""
 ALL = "all"
 """What stands as the task where a contrast is over all items."""
-COLUMNS = (
-    "kind",
-    "axis",
-    "level",
-    "baseline",
-    "other_axis",
-    "other_level",
-    "other_baseline",
-    "fixed_levels",
-    "task",
+ESTIMATE_COLUMNS = (
     "difference",
     "stderr",
     "ci_low",
@@ -44,6 +35,19 @@ COLUMNS = (
     "p_tost",
     "margin",
     "verdict",
+)
+"""Of a difference and what is said of it, in the order of files."""
+COLUMNS = (
+    "kind",
+    "axis",
+    "level",
+    "baseline",
+    "other_axis",
+    "other_level",
+    "other_baseline",
+    "fixed_levels",
+    "task",
+    *ESTIMATE_COLUMNS,
     "mde",
     "seeds_needed",
     "items_needed",

@@ -17,8 +17,8 @@ def shown_axes(frame: pd.DataFrame) -> list[str]:
     Tables of an earlier version lack the axes that it did not know.
     """
     known = [axis for axis in axes.AXES if axis.column in frame]
-    levels = {axis: set(frame[axis.column].dropna()) - {axis.placeholder} for axis in known}
-    return [axis.column for axis, values in levels.items() if len(values) > 1 or axis in axes.HEADLINE]
+    varying = axes.varying_axes({axis.column: set(frame[axis.column].dropna()) for axis in known})
+    return [axis.column for axis in known if axis in varying or axis in axes.HEADLINE]
 
 
 def axis_labels(shown: Sequence[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from qtablate.axes import AXES, BY_COLUMN, HEADLINE, TOKENS, incorrect_levels
+from qtablate.axes import AXES, BY_COLUMN, HEADLINE, TOKENS, incorrect_levels, levels_of, varying_axes
 from qtablate.data.sources import trains_on_world_only
 from qtablate.durations import format_duration
 from qtablate.grid import Cell, reference_batch
@@ -25,8 +25,7 @@ def plan_table(plan: SweepPlan, expected: Forecast) -> Table:
     to_run = Counter(cell.condition for cell in plan.to_run())
     rows, conditions = [], plan.conditions()
     fixed = (*HEADLINE, BY_COLUMN["micro_batch_size"])
-    levels = {axis: {getattr(c, axis.column) for c in conditions} - {axis.placeholder} for axis in AXES}
-    varied = [axis for axis in AXES if axis not in fixed and len(levels[axis]) > 1]
+    varied = [axis for axis in varying_axes(levels_of(conditions)) if axis not in fixed]
     others = [axis for axis in AXES if axis in varied or axis.column in _USUALLY_SHOWN]
     cell_of = {cell.condition: cell for cell in reversed(plan.cells)}
     for condition in conditions:
