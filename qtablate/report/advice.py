@@ -4,7 +4,8 @@ import pandas as pd
 
 from qtablate.report.answers import Answers, Condition
 from qtablate.report.contrasts import SIMPLE, Contrast
-from qtablate.report.effects import ALL, contrast_frame
+from qtablate.report.effects import contrast_frame
+from qtablate.report.families import ALL
 from qtablate.report.labels import condition_label, shown_axes
 from qtablate.report.rows import Row, records_of
 from qtablate.report.verdicts import EQUIVALENT, NOT_COMPARABLE, UNDECIDED, WORSE

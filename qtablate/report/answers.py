@@ -1,4 +1,4 @@
-"""The answers of all finished cells as arrays of correct (1) and incorrect (0), for contrasts between conditions."""
+"""The answers of all finished cells as arrays, for contrasts between conditions: correct or not, and how likely they were."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,11 +13,18 @@ from qtablate.controls import FULL
 from qtablate.records import SweepFile
 from qtablate.report.folder import AXES, BUDGET_COLUMNS
 from qtablate.report.frames import answer_frame
+from qtablate.report.identical_runs import identical_runs
 from qtablate.statistics.estimate import Floats
 from qtablate.store import Store
 
 Condition = tuple[Level, ...]
 """Levels of a condition in the order of the axes."""
+Values = Mapping[tuple[Condition, int], Floats]
+"""(condition, seed) -> (items,): a measure of every answer of a cell."""
+
+ACCURACY, PROBABILITY, LOG_MARGIN = "accuracy", "probability", "log_margin"
+"""Outcomes: whether the answer is correct; the probability of the correct option among the item's options; and its
+log-likelihood minus that of the likeliest incorrect option, in nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +33,8 @@ class Answers:
 
     axes: tuple[str, ...]
     """Names of the axes, in the order of a condition's levels."""
-    correct: Mapping[tuple[Condition, int], Floats]
-    """(condition, seed) -> (items,) of 1 and 0."""
+    correct: Values
+    """1 and 0 for every item."""
     clips: NDArray[np.int64]
     """(items,): number of each item's clip."""
     tasks: NDArray[np.str_]
@@ -38,6 +45,20 @@ class Answers:
     """Effective batch size that the learning rate is meant for."""
     budgets: Mapping[Condition, float] = field(default_factory=dict)
     """Budget that a condition's cells used, mean over seeds."""
+    probability: Values = field(default_factory=dict)
+    """Of the correct option; empty where a scorer gives no likelihoods."""
+    log_margin: Values = field(default_factory=dict)
+    identical: Mapping[Condition, Condition] = field(default_factory=dict)
+    """Conditions that are the same run as an earlier one, and that one (identical_runs.py)."""
+
+    def values(self, outcome: str) -> Values:
+        """Return a measure of every answer: ACCURACY, PROBABILITY or LOG_MARGIN."""
+        return {ACCURACY: self.correct, PROBABILITY: self.probability, LOG_MARGIN: self.log_margin}[outcome]
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """The outcomes that these cells have, the accuracy first."""
+        return (ACCURACY, PROBABILITY, LOG_MARGIN) if self.probability else (ACCURACY,)
 
     def levels(self, condition: Condition) -> dict[str, Level]:
         """Return the levels of a condition by axis."""
@@ -59,8 +80,9 @@ class Answers:
     def run_of(self, condition: Condition) -> Condition:
         """Return the same value for conditions that are one run but for rounding.
 
-        Those split one effective batch in different ways (batch_split_check.py).
+        Those have the same losses (identical_runs.py), or split one effective batch in different ways (batch_split_check.py).
         """
+        condition = self.identical.get(condition, condition)
         levels = self.levels(condition)
         if levels["mixing"] != "mixed" or self.is_incorrect(condition):
             return condition
@@ -104,6 +126,7 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: SweepFile) -> Answers
     for key, amount in zip(done["key"], done[BUDGET_COLUMNS[sweep.settings.budget]], strict=True):
         used.setdefault(cell_of[str(key)][0], []).append(float(amount))
     index = correct.index
+    likelihoods = _likelihoods(answers, correct, cell_of)
     return Answers(
         names,
         {cell_of[str(key)]: correct[key].to_numpy(np.float64) for key in done["key"]},
@@ -112,4 +135,41 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: SweepFile) -> Answers
         index.get_level_values("item").to_numpy(dtype=np.str_),
         sweep.reference_batch,
         {condition: sum(amounts) / len(amounts) for condition, amounts in used.items()},
+        {cell: values[:, 0] for cell, values in likelihoods.items()},
+        {cell: values[:, 1] for cell, values in likelihoods.items()},
+        identical_runs({cell_of[str(key)]: _losses(store, str(key)) for key in done["key"]}),
     )
+
+
+def _likelihoods(
+    answers: pd.DataFrame, correct: pd.DataFrame, cell_of: Mapping[str, tuple[Condition, int]]
+) -> dict[tuple[Condition, int], Floats]:
+    """Return, for each cell, the probability and the log margin of the correct option: (items, 2).
+
+    Args:
+        answers: a row per cell and item.
+        correct: a row per item that every cell has answered, a column per cell.
+        cell_of: condition and seed of each key.
+
+    Returns:
+        Empty where an answer has no scores of its options, as generated ones.
+    """
+    texts = answers["scores"].astype(str)
+    if not texts.str.contains(";").all():
+        return {}
+    rows = [_of_correct_option(text, gold) for text, gold in zip(texts, answers["gold"], strict=True)]
+    of_item = pd.DataFrame(rows, pd.MultiIndex.from_frame(answers[["key", "item"]]))
+    items = correct.index.get_level_values("item")
+    return {cell_of[str(key)]: of_item.loc[key].loc[items].to_numpy(np.float64) for key in correct.columns}
+
+
+def _of_correct_option(scores: str, gold: int) -> tuple[float, float]:
+    """Return the probability of the correct option, and how far it is ahead of the likeliest other one in nats."""
+    values = np.array(scores.split(";"), dtype=np.float64)
+    others = np.delete(values, gold)
+    return float(np.exp(values[gold] - np.logaddexp.reduce(values))), float(values[gold] - others.max())
+
+
+def _losses(store: Store, key: str) -> Floats:
+    """Return the training losses of a cell, one a step."""
+    return pd.read_csv(store.cell_file(key, "train.csv"), usecols=["loss"])["loss"].to_numpy(np.float64)

@@ -13,11 +13,10 @@ import pandas as pd
 from qtablate.axes import SPLIT
 from qtablate.controls import FULL
 from qtablate.report.folder import AXES
+from qtablate.report.identical_runs import LOSS_TOLERANCE
 from qtablate.report.rows import Row, records_of
 from qtablate.store import Store
 
-LOSS_TOLERANCE = 1e-4
-"""Largest relative difference of the losses at any step of two runs that coincide."""
 NEAR_TIE = 0.01
 """Difference of the scores of the two best options, in nats, below which rounding may decide between them."""
 EARLY = 0.1

@@ -1,6 +1,7 @@
 """Compare two results folders condition by condition: other models, benchmarks, settings or versions.
 
 Where both scored the same items, the difference is taken item by item and seed by seed; elsewhere the two are independent.
+A condition's uncertainty is that of its own seeds.
 """
 
 import dataclasses
@@ -16,11 +17,11 @@ from qtablate.axes import depends_on_reference_batch, effective_batch_size
 from qtablate.errors import QtablateError
 from qtablate.records import SweepFile
 from qtablate.report.answers import Answers, Condition, read_answers
-from qtablate.report.effects import ESTIMATE_COLUMNS, estimate_columns, seed_variance_of
+from qtablate.report.effects import ESTIMATE_COLUMNS, estimate_columns
 from qtablate.report.folder import AXES, read_complete_sweep
 from qtablate.report.frames import cell_frame
 from qtablate.report.rows import Row, records_of
-from qtablate.report.verdicts import IDENTICAL, NOT_COMPARABLE, judge
+from qtablate.report.verdicts import IDENTICAL, NOT_COMPARABLE, adjusted, judge
 from qtablate.statistics.estimate import Estimate, Floats, estimate
 from qtablate.store import Store
 
@@ -97,8 +98,10 @@ def compare(first: Store, second: Store, margin: float) -> Comparison:
     same_items = same_items and list(answers[0].items) == list(answers[1].items)
     rows = [_row(answers, condition, _common_seeds(answers, condition) if same_items else [], margin) for condition in common]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    judge(frame, [list(frame.index)])
     identical = np.array([same_items and _identical(answers, condition) for condition in common], dtype=np.bool_)
+    family = [[[row] for row in np.flatnonzero(~identical).tolist()]]
+    frame["p_holm"], frame["p_tost"] = adjusted(frame["p"], family), adjusted(frame["p_tost"], family)
+    judge(frame)
     frame.loc[identical, "verdict"] = IDENTICAL
     keys = [set(each.loc[each["status"] == "ok", "key"]) for each in cells]
     same_results = bool(identical.all()) and (first.root.resolve() == second.root.resolve() or keys[0] == keys[1])
@@ -158,23 +161,25 @@ def _identical(answers: Sequence[Answers], condition: Condition) -> bool:
 
 
 def _unpaired_difference(answers: Sequence[Answers], condition: Condition) -> Estimate:
-    """Estimate the difference of two independent means (Welch)."""
-    arms = []
-    for each in answers:
-        noise = seed_variance_of(each, np.ones(len(each.clips), np.bool_))
-        correct = _correct(each, condition, each.seeds_of(condition))
-        arms.append(estimate(correct, each.clips, noise, weights=1.0))
-    variances = [arm.stderr**2 for arm in arms]
-    total = sum(variances)
-    below = sum(variance**2 / arm.dof for variance, arm in zip(variances, arms, strict=True) if variance)
+    """Estimate the difference of two independent means (Welch), each with its own variance between seeds.
+
+    What all conditions of a seed share does not cancel between two folders, and many conditions tell no more of it than one:
+    nothing is pooled.
+    """
+    first, second = (estimate(_correct(each, condition, each.seeds_of(condition)), each.clips, weights=1.0) for each in answers)
+    total, below = 0.0, 0.0
+    for arm in (first, second):
+        total += arm.stderr**2
+        below += arm.stderr**4 / arm.dof if arm.stderr else 0.0
     return Estimate(
-        arms[1].value - arms[0].value,
+        second.value - first.value,
         math.sqrt(total),
-        total**2 / below if below else arms[0].dof,
-        min(arm.seeds for arm in arms),
-        min(arm.items for arm in arms),
-        min(arm.clips for arm in arms),
-        arms[0].components and arms[1].components,
+        total**2 / below if below else first.dof,
+        min(first.seeds, second.seeds),
+        min(first.items, second.items),
+        min(first.clips, second.clips),
+        first.components and second.components,
+        min(first.seed_dof, second.seed_dof),
     )
 
 

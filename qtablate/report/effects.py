@@ -1,7 +1,7 @@
 """Estimate contrasts: the difference of each, its interval, p-values and verdict, over all items and per task.
 
-Differences are taken item by item and seed by seed, over the seeds that have finished all conditions of a contrast. Families of
-tests for Holm's adjustment: the contrasts of one axis and kind, the interactions, and the tasks of one contrast.
+Differences are taken item by item and seed by seed, over the seeds that have finished all conditions of a contrast. families.py
+says which p-values are adjusted together. What compares a run with itself is not tested.
 """
 
 import math
@@ -13,17 +13,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from qtablate import axes
-from qtablate.report.answers import Answers, Condition
+from qtablate.report.answers import ACCURACY, Answers, Condition, Values
 from qtablate.report.contrasts import CORRECT_LEVELS, Contrast
+from qtablate.report.families import ALL, Tests, Weights
 from qtablate.report.rows import Row
-from qtablate.report.verdicts import ITEMS_AND_SEEDS, ITEMS_ONLY, NOT_COMPARABLE, UNDECIDED, judge
+from qtablate.report.verdicts import IDENTICAL, ITEMS_AND_SEEDS, ITEMS_ONLY, NOT_COMPARABLE, UNDECIDED, judge
 from qtablate.statistics.estimate import Estimate, SeedVariance, estimate, pooled_seed_variance
-from qtablate.statistics.power import minimum_detectable_effect, required_sizes
+from qtablate.statistics.power import NOTHING_NEEDED, designs_of, detectable_effect, required_sizes
 
 BUDGET_TOLERANCE = 0.01
 """Share by which budgets may differ and still be the same: a skipped window, a budget that ends in the middle of a sample."""
-ALL = "all"
-"""What stands as the task where a contrast is over all items."""
 ESTIMATE_COLUMNS = (
     "difference",
     "stderr",
@@ -38,6 +37,8 @@ ESTIMATE_COLUMNS = (
 )
 """Of a difference and what is said of it, in the order of files."""
 COLUMNS = (
+    "outcome",
+    "primary",
     "kind",
     "axis",
     "level",
@@ -48,8 +49,12 @@ COLUMNS = (
     "fixed_levels",
     "task",
     *ESTIMATE_COLUMNS,
+    "p_axis",
     "mde",
+    "mde_level",
     "seeds_needed",
+    "seeds_needed_low",
+    "seeds_needed_high",
     "items_needed",
     "seeds",
     "n_items",
@@ -64,49 +69,92 @@ class _Effect:
     """A contrast as estimated on the items of one task, or of all."""
 
     contrast: Contrast
+    outcome: str
     task: str
     estimate: Estimate
+    weights: Weights
+
+    @property
+    def is_of_all_accuracies(self) -> bool:
+        """Whether it is the accuracy over all items."""
+        return self.task == ALL and self.outcome == ACCURACY
 
 
-def contrast_frame(answers: Answers, contrasts: Sequence[Contrast], margin: float, per_task: bool = True) -> pd.DataFrame:
-    """Return a row per contrast and task, the rows of all items first.
+def contrast_frame(
+    answers: Answers,
+    contrasts: Sequence[Contrast],
+    margin: float,
+    per_task: bool = True,
+    outcomes: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Return a row per outcome, contrast and task, the rows of all items first.
 
     Args:
         answers: of the finished cells.
         contrasts: what to estimate.
         margin: difference of accuracies, as a share, below which conditions are equivalent.
-        per_task: whether to estimate each task too.
+        per_task: whether to estimate the accuracy on each task too.
+        outcomes: which; None: all that the cells have.
     """
-    effects = _estimates(answers, contrasts, per_task)
+    effects = _estimates(answers, contrasts, per_task, outcomes or answers.outcomes)
     frame = pd.DataFrame([_row(effect, margin) for effect in effects], columns=list(COLUMNS))
-    families: dict[tuple[object, str], list[int]] = {}
-    for number, effect in enumerate(effects):
-        family = effect.contrast.family if effect.task == ALL else (id(effect.contrast), "tasks")
-        families.setdefault(family, []).append(number)
     unequal = np.array([not _same_budget(answers, effect.contrast) for effect in effects], dtype=np.bool_)
-    frame.loc[unequal, ["p", "p_tost", "ci_low", "ci_high"]] = math.nan
-    judge(frame, families.values())
+    identical = np.array([not effect.weights for effect in effects], dtype=np.bool_)
+    frame.loc[unequal | identical, ["p", "p_tost", "ci_low", "ci_high"]] = math.nan
+    frame.loc[identical, ["stderr", "dof"]] = math.nan
+    frame.loc[frame["outcome"] != ACCURACY, "p_tost"] = math.nan  # the margin is one of accuracies
+    tests = Tests.of([(effect.outcome, effect.task, effect.contrast, effect.weights) for effect in effects])
+    frame["primary"] = tests.primary
+    frame["p_holm"] = tests.adjusted(frame["p"])
+    frame["p_tost"] = tests.adjusted(frame["p_tost"])
+    frame["p_axis"] = tests.adjusted_by_axis(frame["p"])
+    judge(frame)
     frame.loc[unequal, "verdict"] = NOT_COMPARABLE
-    frame["mde"] = minimum_detectable_effect(frame["stderr"].to_numpy(np.float64), frame["dof"].to_numpy(np.float64))
-    needed = [
-        required_sizes(effect.estimate, margin) if effect.task == ALL and word == UNDECIDED else (None, None)
-        for effect, word in zip(effects, frame["verdict"], strict=True)
-    ]
-    frame["seeds_needed"], frame["items_needed"] = zip(*needed, strict=True) if needed else ((), ())
+    frame.loc[identical, "verdict"] = IDENTICAL
+    return _with_power(frame, effects, tests, margin)
+
+
+def _with_power(frame: pd.DataFrame, effects: Sequence[_Effect], tests: Tests, margin: float) -> pd.DataFrame:
+    """Fill in what each contrast could have detected, and what it would take to detect the margin."""
+    undecided = (frame["verdict"] == UNDECIDED).to_numpy()
+    level = np.where(frame["stderr"].isna(), math.nan, tests.levels(undecided))
+    frame["mde_level"] = level
+    frame["mde"] = detectable_effect(designs_of([effect.estimate for effect in effects]), level)
+    asked = [number for number, effect in enumerate(effects) if undecided[number] and effect.is_of_all_accuracies]
+    needed = required_sizes([effects[number].estimate for number in asked], margin, level[asked])
+    by_number = dict(zip(asked, needed, strict=True))
+    sizes = [by_number.get(number, NOTHING_NEEDED) for number in range(len(effects))]
+    frame["seeds_needed"] = [each.seeds for each in sizes]
+    frame["seeds_needed_low"] = [each.seeds_low for each in sizes]
+    frame["seeds_needed_high"] = [each.seeds_high for each in sizes]
+    frame["items_needed"] = [each.items for each in sizes]
     return frame
 
 
-def _estimates(answers: Answers, contrasts: Sequence[Contrast], per_task: bool) -> list[_Effect]:
-    """Estimate every contrast over all items, and then task by task."""
+def _estimates(answers: Answers, contrasts: Sequence[Contrast], per_task: bool, outcomes: Sequence[str]) -> list[_Effect]:
+    """Estimate every contrast over all items, and then the accuracy task by task."""
+    tasks = list(dict.fromkeys(answers.tasks.tolist())) if per_task else []
     effects = []
-    for task in (ALL, *(dict.fromkeys(answers.tasks.tolist()) if per_task else ())):
+    for outcome, task in [*((outcome, ALL) for outcome in outcomes), *((ACCURACY, task) for task in tasks)]:
         mask = np.ones(len(answers.clips), dtype=np.bool_) if task == ALL else answers.tasks == task
-        correct_only = seed_variance_of(answers, mask)
-        all_conditions = seed_variance_of(answers, mask, incorrect=True)
+        values = {cell: of_items[mask] for cell, of_items in answers.values(outcome).items()}
+        correct_only = pooled_over(answers, values)
+        all_conditions = pooled_over(answers, values, incorrect=True)
         for contrast in contrasts:
-            noise = all_conditions if any(map(answers.is_incorrect, contrast.weights)) else correct_only
-            effects.append(_Effect(contrast, task, _estimated(answers, contrast, mask, noise)))
+            pooled = all_conditions if any(map(answers.is_incorrect, contrast.weights)) else correct_only
+            estimated = _estimated(answers, values, contrast, answers.clips[mask], pooled)
+            effects.append(_Effect(contrast, outcome, task, estimated, _weights_of_runs(answers, contrast)))
     return effects
+
+
+def _weights_of_runs(answers: Answers, contrast: Contrast) -> Weights:
+    """Return the weights of a contrast with identical runs taken together, in the order of the conditions."""
+    weights: dict[Condition, float] = {}
+    for condition, weight in contrast.weights.items():
+        run = answers.identical.get(condition, condition)
+        weights[run] = weights.get(run, 0.0) + weight
+    order = {condition: place for place, condition in enumerate(answers.conditions)}
+    return tuple((run, weights[run]) for run in sorted(weights, key=order.__getitem__) if abs(weights[run]) > 1e-9)
 
 
 def _same_budget(answers: Answers, contrast: Contrast) -> bool:
@@ -115,12 +163,12 @@ def _same_budget(answers: Answers, contrast: Contrast) -> bool:
     return not used or max(used) - min(used) <= BUDGET_TOLERANCE * max(used)
 
 
-def seed_variance_of(answers: Answers, mask: NDArray[np.bool_], incorrect: bool = False) -> SeedVariance | None:
+def pooled_over(answers: Answers, values: Values, incorrect: bool = False) -> SeedVariance | None:
     """Pool the variance between seeds over the conditions; conditions that are one run count once.
 
     Args:
         answers: of the finished cells.
-        mask: (items,): which items.
+        values: the measure of every answer.
         incorrect: whether to include conditions that break a rule of accumulation. They may vary more between seeds.
     """
     numbers: dict[Condition, int] = {}
@@ -131,31 +179,31 @@ def seed_variance_of(answers: Answers, mask: NDArray[np.bool_], incorrect: bool 
         if run not in runs:
             runs.add(run)
             numbers[condition] = len(numbers)
-    seeds = list(dict.fromkeys(seed for _, seed in answers.correct))
-    accuracies = np.full((len(numbers), len(seeds)), np.nan)
-    for (condition, seed), values in answers.correct.items():
+    seeds = list(dict.fromkeys(seed for _, seed in values))
+    means = np.full((len(numbers), len(seeds)), np.nan)
+    for (condition, seed), of_items in values.items():
         if condition in numbers:
-            accuracies[numbers[condition], seeds.index(seed)] = values[mask].mean()
-    return pooled_seed_variance(accuracies)
+            means[numbers[condition], seeds.index(seed)] = of_items.mean() if len(of_items) else np.nan
+    return pooled_seed_variance(means)
 
 
-def _estimated(answers: Answers, contrast: Contrast, mask: NDArray[np.bool_], noise: SeedVariance | None) -> Estimate:
-    """Estimate a contrast on the items of a mask, over the seeds that have finished all its conditions."""
+def _estimated(
+    answers: Answers, values: Values, contrast: Contrast, clips: NDArray[np.int64], pooled: SeedVariance | None
+) -> Estimate:
+    """Estimate a contrast over the seeds that have finished all its conditions."""
     weights = contrast.weights
     seeds = [
-        seed
-        for seed in answers.seeds_of(next(iter(weights)))
-        if all((condition, seed) in answers.correct for condition in weights)
+        seed for seed in answers.seeds_of(next(iter(weights))) if all((condition, seed) in values for condition in weights)
     ]
-    columns = [sum(weight * answers.correct[condition, seed][mask] for condition, weight in weights.items()) for seed in seeds]
-    difference = np.stack(columns, axis=1) if columns else np.zeros((int(mask.sum()), 0))  # (items, seeds)
+    columns = [sum(weight * values[condition, seed] for condition, weight in weights.items()) for seed in seeds]
+    difference = np.stack(columns, axis=1) if columns else np.zeros((len(clips), 0))  # (items, seeds)
     # conditions that are one run have their seed's part in common; where those cancel, what rounding did to them is left
     runs: dict[Condition, float] = {}
     for condition, weight in weights.items():
         run = answers.run_of(condition)
         runs[run] = runs.get(run, 0.0) + weight
     squares = max(sum(weight**2 for weight in each.values()) for each in (weights, runs))
-    return estimate(difference, answers.clips[mask], noise, squares)
+    return estimate(difference, clips, pooled, squares)
 
 
 def estimate_columns(value: Estimate, margin: float) -> Row:
@@ -180,6 +228,7 @@ def _row(effect: _Effect, margin: float) -> Row:
     contrast = effect.contrast
     fixed = [(axis, "+".join(axes.show_level(axis, level) for level in levels)) for axis, levels in contrast.fixed_levels]
     return {
+        "outcome": effect.outcome,
         "kind": contrast.kind,
         "axis": contrast.axis,
         "level": contrast.level,

@@ -1,7 +1,7 @@
 """Verdicts on differences: better, worse, equivalent, undecided; and what a verdict is based on."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecid
 NOT_COMPARABLE = "not comparable"
 """The conditions had different budgets."""
 IDENTICAL = "identical"
-"""Two folders have the same items correct at every seed."""
+"""The same run, step for step; of two folders: the same items are correct at every seed."""
 ITEMS_ONLY = "items only"
 """The uncertainty is that of the items alone: one seed cannot tell of others."""
 ITEMS_AND_SEEDS = "items and seeds"
@@ -36,15 +36,28 @@ def verdict(difference: float, p: float, p_tost: float) -> str:
     return UNDECIDED
 
 
-def judge(frame: pd.DataFrame, families: Iterable[list[int]]) -> None:
-    """Adjust the p-values of each family (Holm) and fill in the verdicts, in place.
+def judge(frame: pd.DataFrame) -> None:
+    """Fill in the verdicts, in place.
 
     Args:
-        frame: a row per difference, with `difference`, `p` and `p_tost`.
-        families: row numbers of each family of tests.
+        frame: a row per difference, with `difference` and the adjusted `p_holm` and `p_tost`.
     """
-    for members in families:
-        frame.loc[members, "p_holm"] = holm(list(frame.loc[members, "p"].astype(float)))
-        frame.loc[members, "p_tost"] = holm(list(frame.loc[members, "p_tost"].astype(float)))
     judged = zip(frame["difference"], frame["p_holm"], frame["p_tost"], strict=True)
     frame["verdict"] = [verdict(float(difference), float(p), float(p_tost)) for difference, p, p_tost in judged]
+
+
+def adjusted(p: "pd.Series[float]", families: Iterable[Sequence[Sequence[int]]]) -> list[float]:
+    """Adjust the p-values of each family of tests (Holm).
+
+    Args:
+        p: a p-value per row.
+        families: the tests of each family; a test is the numbers of the rows that show it, counts once, and they share its
+            value. Rows in no family are left without one.
+    """
+    out = [math.nan] * len(p)
+    for family in families:
+        values = holm([float(p.iloc[test[0]]) for test in family])
+        for test, value in zip(family, values, strict=True):
+            for row in test:
+                out[row] = value
+    return out

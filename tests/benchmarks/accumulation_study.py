@@ -27,7 +27,8 @@ from qtablate.report.answers import read_answers
 from qtablate.report.batch_split_check import split_pairs
 from qtablate.report.build import report
 from qtablate.report.contrasts import SIMPLE, Contrast
-from qtablate.report.effects import ALL, contrast_frame
+from qtablate.report.effects import contrast_frame
+from qtablate.report.families import ALL
 from qtablate.report.results import Results
 from qtablate.store import Store
 

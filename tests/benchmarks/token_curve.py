@@ -14,7 +14,7 @@ from learner import markdown
 
 import qtablate
 from qtablate.report.contrasts import SIMPLE
-from qtablate.report.effects import ALL
+from qtablate.report.families import ALL
 
 AXIS = "extra_num_query_tokens"
 

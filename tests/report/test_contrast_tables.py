@@ -3,7 +3,7 @@
 from answer_grids import GRID, answers_of, condition, contrasts_of
 
 from qtablate.report import tables
-from qtablate.report.effects import ALL
+from qtablate.report.families import ALL
 
 
 def test_every_verdict_has_a_sentence():

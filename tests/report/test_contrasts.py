@@ -19,7 +19,7 @@ from qtablate.errors import QtablateError
 from qtablate.report import tables
 from qtablate.report.answers import Answers, axes_of
 from qtablate.report.contrasts import INTERACTION, MAIN, SIMPLE, baselines, contrasts
-from qtablate.report.effects import ALL
+from qtablate.report.families import ALL
 
 
 def test_a_grid_of_two_axes_has_simple_main_and_interaction_contrasts():

@@ -8,7 +8,7 @@ import pandas as pd
 
 from qtablate.axes import show_level
 from qtablate.report.contrasts import CORRECT_LEVELS, INTERACTION, MAIN, SIMPLE
-from qtablate.report.effects import ALL
+from qtablate.report.families import ALL
 from qtablate.report.labels import AXIS_LABELS
 from qtablate.report.rows import Row, records_of
 from qtablate.report.tables.cells import (

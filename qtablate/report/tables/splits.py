@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from qtablate.axes import SPLIT
-from qtablate.report.batch_split_check import EARLY, LOSS_TOLERANCE, NEAR_TIE, SplitPair
+from qtablate.report.batch_split_check import EARLY, NEAR_TIE, SplitPair
+from qtablate.report.identical_runs import LOSS_TOLERANCE
 from qtablate.report.labels import axis_labels, level_labels, shown_axes
 from qtablate.report.tables.cells import plural
 from qtablate.table import Table
