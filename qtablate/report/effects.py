@@ -86,6 +86,7 @@ def contrast_frame(
     margin: float,
     per_task: bool = True,
     outcomes: Sequence[str] | None = None,
+    power: bool = True,
 ) -> pd.DataFrame:
     """Return a row per outcome, contrast and task, the rows of all items first.
 
@@ -95,6 +96,7 @@ def contrast_frame(
         margin: difference of accuracies, as a share, below which conditions are equivalent.
         per_task: whether to estimate the accuracy on each task too.
         outcomes: which; None: all that the cells have.
+        power: whether to fill in what could have been detected and what it would take; takes most of the time.
     """
     effects = _estimates(answers, contrasts, per_task, outcomes or answers.outcomes)
     frame = pd.DataFrame([_row(effect, margin) for effect in effects], columns=list(COLUMNS))
@@ -111,7 +113,7 @@ def contrast_frame(
     judge(frame)
     frame.loc[unequal, "verdict"] = NOT_COMPARABLE
     frame.loc[identical, "verdict"] = IDENTICAL
-    return _with_power(frame, effects, tests, margin)
+    return _with_power(frame, effects, tests, margin) if power else frame
 
 
 def _with_power(frame: pd.DataFrame, effects: Sequence[_Effect], tests: Tests, margin: float) -> pd.DataFrame:
