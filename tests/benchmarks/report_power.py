@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from report_errors import WITHOUT, Grid, Row, frame_of, grids, label_of, primary_of
+from report_errors import WITHOUT, Grid, Row, frame_of, grids, label_of, primary_of, seed_variance_ratio
 from simulated_reports import MARGIN, Design, contrasts_of, weights_of
 
 from qtablate.report.contrasts import Contrast
@@ -86,6 +86,9 @@ def needed_seeds(
 ) -> Row:
     """Return how far the numbers of seeds that reports ask for scatter about the one that follows from the true variances.
 
+    That is of the contrast's own true variance between seeds, and of the larger of it and the one that the pooled variance
+    foretells, as the report takes it.
+
     Args:
         design: what is simulated.
         tested: a contrast.
@@ -96,21 +99,33 @@ def needed_seeds(
     weights = weights_of(design, [tested])[0]
     parts = [one.components for one in estimates if one.components]
     clip, interaction = (float(np.mean([getattr(one, name) for one in parts])) for name in ("clip", "interaction"))
-    true = VarianceComponents(float(weights @ design.seed_covariance @ weights), clip, interaction)
+    own = float(weights @ design.seed_covariance @ weights)
+    larger = own / min(1.0, float(seed_variance_ratio(design, weights[None])[0]))
     middle = sorted(estimates, key=lambda one: one.clip_dof)[len(estimates) // 2]
-    wanted = required_sizes([replace(middle, components=true)], MARGIN, float(np.median(levels)))[0].seeds
+    level = float(np.median(levels))
+    by_own, by_rule = (
+        number_of(
+            required_sizes([replace(middle, components=VarianceComponents(seed, clip, interaction))], MARGIN, level)[0].seeds
+        )
+        for seed in (own, larger)
+    )
     asked = [one for one, is_undecided in zip(estimates, undecided, strict=True) if is_undecided]
     needed = required_sizes(asked, MARGIN, levels[undecided])
-    count = number_of(wanted)
     said = [number_of(each.seeds) for each in needed]
-    contained = [number_of(each.seeds_low) <= count <= number_of(each.seeds_high) for each in needed]
+    ranges = [(number_of(each.seeds_low), number_of(each.seeds_high)) for each in needed]
     quantiles = np.quantile(said, [0.1, 0.5, 0.9], method="nearest") if said else [math.nan] * 3
     return {
         "undecided": len(said) / FOR_POWER,
-        "needed_true": count,
+        "needed_own": by_own,
+        "needed_larger": by_rule,
         **dict(zip(("needed_10", "needed_50", "needed_90"), map(float, quantiles), strict=True)),
-        "range_contains": float(np.mean(contained)) if contained else math.nan,
+        "range_has_own": _share_that_contain(ranges, by_own),
+        "range_has_larger": _share_that_contain(ranges, by_rule),
     }
+
+
+def _share_that_contain(ranges: Sequence[tuple[float, float]], number: float) -> float:
+    return float(np.mean([low <= number <= high for low, high in ranges])) if ranges else math.nan
 
 
 def number_of(seeds: int | None) -> float:
