@@ -22,8 +22,6 @@ from qtablate.statistics.estimate import Floats
 MARGIN = 0.02
 """The report's default."""
 COMMON = 0.7
-LARGEST_CLIP = 12
-"""Items of a clip: from 1 to this, all equally often."""
 AXES = axes_of("micro-batch")
 SUMMARY = Path(__file__).parents[2] / "results/reference/nano-world/summary.csv"
 """The README's own sweep."""
@@ -45,6 +43,8 @@ class Design:
     """Accuracies of items lie as far around the mean."""
     clip_sd: float = 0.06
     """Of what a clip does to a condition."""
+    largest_clip: int = 12
+    """Items of a clip: from 1 to this, all equally often."""
     large_clips: int = 0
     """Number of clips that hold half of the items."""
     shared_sd: float = 0.0
@@ -96,7 +96,7 @@ class Design:
 def sizes_of_clips(design: Design, random: np.random.Generator) -> NDArray[np.int64]:
     """Draw the number of each item's clip, in order."""
     large = design.items // 2 // max(design.large_clips, 1) * design.large_clips
-    sizes = random.integers(1, LARGEST_CLIP + 1, design.items)
+    sizes = random.integers(1, design.largest_clip + 1, design.items)
     small = np.repeat(np.arange(design.items), sizes)[: design.items - large]
     first = np.repeat(np.arange(design.large_clips), large // max(design.large_clips, 1))
     return np.concatenate([first, design.large_clips + small])
@@ -177,6 +177,9 @@ def _readme_design() -> Design:
 
 README = _readme_design()
 _BY_ACCUM = _grid(*[(3.5, 0.3)] * 3)
+_NEAR_ONE = Design(
+    "equal .1, accuracy 98, 300 items", _grid(*[(0.1, 0.1)] * 3), items=300, accuracy=0.98, spread=0.01, clip_sd=0.003
+)
 DESIGNS = (
     *(Design(f"equal 1, {seeds} seeds", _grid(*[(1, 1)] * 3), seeds) for seeds in (2, 3, 5, 10)),
     Design("equal .3", _grid(*[(0.3, 0.3)] * 3)),
@@ -189,7 +192,8 @@ DESIGNS = (
     README,
     Design("2 shared by an accumulation, own .5", _grid(*[(0.5, 0.5)] * 3), shared_sd=0.02),
     Design("equal 1, 300 items, half in 4 clips", _grid(*[(1, 1)] * 3), items=300, large_clips=4, clip_sd=0.1),
-    Design("equal .1, accuracy 98, 300 items", _grid(*[(0.1, 0.1)] * 3), items=300, accuracy=0.98, spread=0.01, clip_sd=0.003),
+    _NEAR_ONE,
+    replace(_NEAR_ONE, name="equal .1, accuracy 98, 300 clips of 1 item", largest_clip=1),
     Design("equal 1, third of seed 3 missing", _grid(*[(1, 1)] * 3), missing="third of last seed"),
     Design("equal 1, 4 seeds, one condition 2", _grid(*[(1, 1)] * 3), 4, missing="half of last condition"),
     Design("equal 1, two conditions", _grid((1,), (1,))),
