@@ -11,10 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from qtablate.report import scorer_agreement, tables, token_ablation
-from qtablate.report.advice import advice
 from qtablate.report.batch_split_check import split_pairs
 from qtablate.report.cost import TEXT_TOKENS
 from qtablate.report.csv_files import write_table
+from qtablate.report.headline import Headline, headline
 from qtablate.report.plots import attention_plots
 from qtablate.report.results import COST_MODEL, MARGIN, Results
 from qtablate.store import Store
@@ -25,6 +25,8 @@ from qtablate.table import Table
 class Report:
     """What a report shows and has written."""
 
+    headline: Headline
+    """The first lines."""
     tables: tuple[Table, ...]
     files: tuple[Path, ...]
     """The files that were written."""
@@ -52,12 +54,13 @@ def report(
     """
     results = Results(store.root, baseline, margin, cost_model)
     shown = _tables(results, margin)
+    first = headline(results.sweep, results.cells, results.summary, results.contrasts, results.cost)
     if results.tables_only:
         remark = f"Shown from the tables of {store.root} as they were written: {results.tables_only}. Nothing was written."
-        return Report(shown, (), remark)
+        return Report(first, shown, (), remark)
     if not os.access(store.root, os.W_OK):
-        return Report(shown, (), f"Nothing was written: no permission to write in {store.root}.")
-    return Report(shown, _write(results, shown))
+        return Report(first, shown, (), f"Nothing was written: no permission to write in {store.root}.")
+    return Report(first, shown, _write(results, first, shown))
 
 
 def _tables(results: Results, margin: float) -> tuple[Table, ...]:
@@ -68,10 +71,11 @@ def _tables(results: Results, margin: float) -> tuple[Table, ...]:
         tables.summary_table(results.summary, f"{sweep.settings.budget_in_words} per cell"),
         tables.training_table(results.training),
         tables.contrast_table(results.contrasts),
+        tables.likelihood_table(results.contrasts),
         tables.control_table(results.summary),
         tables.scorer_table(results.scorer_agreement),
         tables.diagnostics_table(results.query_diagnostics, margin),
-        tables.cost_table(results.cost, TEXT_TOKENS, advice(results.cost, results.summary, margin)),
+        tables.cost_table(results.cost, TEXT_TOKENS),
         tables.task_table(results.tasks, sweep.base_accuracy, left_out) if len(results.tasks) else None,
         tables.published_table(results.tasks) if sweep.config.data.bench.startswith("mvbench:") else None,
         tables.task_contrast_table(results.contrasts),
@@ -83,7 +87,7 @@ def _tables(results: Results, margin: float) -> tuple[Table, ...]:
     return tuple(table for table in made if table)
 
 
-def _write(results: Results, shown: Sequence[Table]) -> tuple[Path, ...]:
+def _write(results: Results, first: Headline, shown: Sequence[Table]) -> tuple[Path, ...]:
     """Write all tables as CSV, the plots, and report.md. Raises StoreError."""
     store = results.store
     names = ["cells", "tasks", "summary", "training", "contrasts", "cost"]
@@ -94,17 +98,18 @@ def _write(results: Results, shown: Sequence[Table]) -> tuple[Path, ...]:
     files = [write_table(store, name, getattr(results, name)) for name in names]
     files += attention_plots(store, results.cells)
     path = store.table_file("report.md")
-    store.write_file(path, _markdown(results, shown))
+    store.write_file(path, _markdown(results, first, shown))
     return (*files, path)
 
 
-def _markdown(results: Results, shown: Sequence[Table]) -> str:
+def _markdown(results: Results, first: Headline, shown: Sequence[Table]) -> str:
     """Return the text of report.md."""
     sweep = results.sweep
     settings, data = sweep.settings, sweep.config.data
     lines = [
         f"# qtablate: {results.store.root.name}",
         "",
+        *(line + "\n" for line in first.lines),
         f"Model `{data.model}`, benchmark `{data.bench}` ({sweep.items} items), training `{data.train}`; "
         f"budget: {settings.budget_in_words} per cell, {100 * settings.image_ratio:g} % images; fixed: "
         f"{sweep.config.grid.batch_size_is}; peak learning rate {settings.learning_rate:g}; language model "

@@ -181,6 +181,22 @@ def matched_condition(
     return match if match in answers.conditions and match != condition else None
 
 
+def baseline_condition(answers: Answers, base: Mapping[str, Level]) -> Condition | None:
+    """Return the finished condition with every axis at its baseline; None where there is none."""
+    return next(
+        (
+            condition
+            for condition in answers.conditions
+            if all(
+                level == base[axis] or axis in answers.inactive(condition)
+                for axis, level in answers.levels(condition).items()
+                if axis in base
+            )
+        ),
+        None,
+    )
+
+
 def _varying_axes(answers: Answers) -> set[int]:
     """Return the places of the axes that have several levels among the conditions in which they have an effect."""
     levels = [

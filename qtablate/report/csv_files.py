@@ -21,6 +21,7 @@ TEXT_COLUMNS = (
     "other_axis",
     "uncertainty",
     "verdict",
+    "outcome",
     "predicted_letters",
     "gold_letters",
 )

@@ -78,6 +78,10 @@ class Estimate:
         """Return the p-value of equivalence: the larger of two one-sided tests against `-margin` and against `margin`."""
         return self._tail(margin - abs(self.value), 1)
 
+    def p_above(self, threshold: float) -> float:
+        """Return the one-sided p-value against a difference of `threshold` or less; small where it is surely larger."""
+        return self._tail(self.value - threshold, 1)
+
     def _tail(self, distance: float, sides: int) -> float:
         if math.isnan(self.stderr):
             return math.nan
