@@ -72,6 +72,7 @@ def _tables(results: Results, margin: float) -> tuple[Table, ...]:
         tables.training_table(results.training),
         tables.contrast_table(results.contrasts),
         tables.likelihood_table(results.contrasts),
+        tables.secondary_contrast_table(results.contrasts),
         tables.control_table(results.summary),
         tables.scorer_table(results.scorer_agreement),
         tables.diagnostics_table(results.query_diagnostics, margin),

@@ -1,7 +1,13 @@
 """The tables of the report: frames in, text out. A new table is one function here and one line in report/build.py."""
 
 from qtablate.report.tables.comparison import comparison_table
-from qtablate.report.tables.contrasts import contrast_sentences, contrast_table, likelihood_table, task_contrast_table
+from qtablate.report.tables.contrasts import (
+    contrast_sentences,
+    contrast_table,
+    likelihood_table,
+    secondary_contrast_table,
+    task_contrast_table,
+)
 from qtablate.report.tables.costs import cost_table
 from qtablate.report.tables.diagnostics import diagnostics_table
 from qtablate.report.tables.problems import failure_table, left_out_table, software_of, software_table
@@ -24,6 +30,7 @@ __all__ = [
     "likelihood_table",
     "published_table",
     "scorer_table",
+    "secondary_contrast_table",
     "software_of",
     "software_table",
     "summary_table",

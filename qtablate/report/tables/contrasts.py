@@ -20,33 +20,63 @@ _TASK_AXIS = "extra_num_query_tokens"
 """The axis whose contrasts are shown per task."""
 
 
+_COLUMNS = ("comparison", "fixed levels", "points", INTERVAL, "p", "p axis", "verdict", "MDE", "needed")
+
+
 def contrast_table(contrasts: pd.DataFrame) -> Table | None:
-    """Return a row per contrast of accuracies over all items; None without any.
+    """Return a row per primary contrast of accuracies; None without any.
 
     Args:
         contrasts: a row per outcome, contrast and task.
     """
-    tasks = len(set(contrasts["task"]) - {ALL})
-    contrasts = _over_all_items(contrasts, ACCURACY)
-    if contrasts.empty:
+    shown = _over_all_items(contrasts, ACCURACY)
+    primary = shown[shown["primary"].astype(bool)]
+    if primary.empty:
         return None
-    rows = [
+    rows = _rows(primary, _task_count(contrasts))
+    note = f"{_note(primary, rows)}\nIn words: {' '.join(contrast_sentences(contrasts))}"
+    return Table("Contrasts", _COLUMNS, rows, note, left=2, optional=("p axis", "needed", "MDE", "p"))
+
+
+def secondary_contrast_table(contrasts: pd.DataFrame) -> Table | None:
+    """Return a row per other contrast of accuracies over all items; None without any.
+
+    Args:
+        contrasts: a row per outcome, contrast and task.
+    """
+    shown = _over_all_items(contrasts, ACCURACY)
+    secondary = shown[~shown["primary"].astype(bool)]
+    if secondary.empty:
+        return None
+    rows = _rows(secondary, _task_count(contrasts))
+    note = (
+        "The same at one level of the other axes, and interactions: how much more (or less) a level gives at one level of "
+        "another axis than at its baseline. p: adjusted (Holm) over all contrasts, those above among them; it decides the "
+        "verdict. p axis: adjusted over the contrasts of one axis and kind only, or over the interactions."
+    ) + too_few_note(text for row in rows for text in row)
+    return Table("Secondary contrasts", _COLUMNS, rows, note, left=2, optional=("p axis", "needed", "MDE", "p"))
+
+
+def _rows(contrasts: pd.DataFrame, tasks: int) -> tuple[tuple[str, ...], ...]:
+    """Format contrasts; `tasks` is 0 where it is not known."""
+    return tuple(
         (
-            comparison_label(row) + "*" * bool(row["primary"]),
+            comparison_label(row),
             fixed_levels_label(row),
             points(row["difference"]),
             interval(row),
             p_text(row["p_holm"]),
             p_text(row["p_axis"]),
             verdict_text(row),
-            _mde_text(row["mde"]) if row["verdict"] not in (NOT_COMPARABLE, IDENTICAL) else "",
+            "" if row["verdict"] in (NOT_COMPARABLE, IDENTICAL) else _mde_text(row["mde"]),
             _needed_text(row, tasks),
         )
         for row in records_of(contrasts)
-    ]
-    note = f"{_contrast_note(contrasts, rows)}\nIn words: {' '.join(contrast_sentences(contrasts))}"
-    columns = ("comparison", "fixed levels", "points", INTERVAL, "p", "p axis", "verdict", "MDE", "needed")
-    return Table("Contrasts", columns, tuple(rows), note, left=2, optional=("p axis", "needed", "MDE", "p"))
+    )
+
+
+def _task_count(contrasts: pd.DataFrame) -> int:
+    return len(set(contrasts["task"]) - {ALL})
 
 
 def _over_all_items(contrasts: pd.DataFrame, outcome: str) -> pd.DataFrame:
@@ -56,53 +86,37 @@ def _over_all_items(contrasts: pd.DataFrame, outcome: str) -> pd.DataFrame:
 
 
 def likelihood_table(contrasts: pd.DataFrame) -> Table | None:
-    """Return a row per contrast of the probability of the correct option; None where scorers gave no likelihoods.
+    """Return a row per primary contrast of the probability of the correct option; None where scorers gave no likelihoods.
 
     Args:
         contrasts: a row per outcome, contrast and task.
     """
     shown = _over_all_items(contrasts, PROBABILITY)
+    shown = shown[shown["primary"].astype(bool)]
     if shown.empty:
         return None
-    rows = tuple(
-        (
-            comparison_label(row) + "*" * bool(row["primary"]),
-            fixed_levels_label(row),
-            points(row["difference"]),
-            interval(row),
-            p_text(row["p_holm"]),
-            verdict_text(row),
-            _mde_text(row["mde"]) if row["verdict"] not in (NOT_COMPARABLE, IDENTICAL) else "",
-        )
-        for row in records_of(shown)
-    )
+    rows = tuple(row[:-1] for row in _rows(shown, 0))
     note = (
         "Differences in the probability of the correct option among the options of an item, in percentage points; the rest as "
         "in Contrasts. A second outcome: it sees smaller differences than the accuracy, but a model that is only surer of the "
         "same answers moves it too, so that verdicts and advice rest on the accuracy. contrasts.csv has the log margin as well."
     ) + too_few_note(text for row in rows for text in row)
-    columns = ("comparison", "fixed levels", "points", INTERVAL, "p", "verdict", "MDE")
-    return Table("Probability of the correct option", columns, rows, note, left=2, optional=("MDE", "p"))
+    title = "Probability of the correct option"
+    return Table(title, _COLUMNS[:-1], rows, note, left=2, optional=("p axis", "MDE", "p"))
 
 
-def _contrast_note(contrasts: pd.DataFrame, rows: Sequence[Sequence[str]]) -> str:
-    """Explain the table of contrasts, whose texts are `rows`."""
+def _note(contrasts: pd.DataFrame, rows: Sequence[Sequence[str]]) -> str:
+    """Explain the table of primary contrasts, whose texts are `rows`."""
     margin = points(contrasts["margin"].iloc[0], sign=False)
     known = contrasts[contrasts["difference"].notna()] if contrasts["difference"].notna().any() else contrasts
     seeds, items, clips = (sorted({int(count) for count in known[name]}) for name in ("seeds", "n_items", "n_clusters"))
-    secondary = (
-        " The others, at one level of the other axes, and interactions are secondary: adjusted over all."
-        if not contrasts["primary"].all()
-        else ""
-    )
     note = (
         f"Differences of accuracy in points, paired by item and seed over {plural_range(items, 'item')} of "
         f"{plural_range(clips, 'clip')} and {plural_range(seeds, 'seed')}. Intervals: two-way clustered by clip and seed, each "
-        "for itself. *: primary contrast. p: adjusted (Holm) over the primary contrasts; it decides the verdict."
-        f"{secondary} p axis: adjusted over the contrasts of one axis and kind only. Equivalent: surely within ±{margin} "
-        "points (--margin). MDE (minimum detectable effect): smallest reliably detectable difference, which 80 % of all "
-        f"repetitions would find at the level of p.{_needed_note([row[-1] for row in rows], margin)}"
-        + too_few_note(text for row in rows for text in row)
+        "for itself. p: adjusted (Holm) over these contrasts, so that a report without effects calls one better or worse in at "
+        f"most 5 % of all repetitions; it decides the verdict. Equivalent: surely within ±{margin} points (--margin). MDE "
+        "(minimum detectable effect): smallest reliably detectable difference, which 80 % of all repetitions would find at the "
+        f"level of p.{_needed_note([row[-1] for row in rows], margin)}" + too_few_note(text for row in rows for text in row)
     )
     if (contrasts["verdict"] == IDENTICAL).any():
         note += " Identical: the same run, with equal losses at every step; it is neither tested nor counted twice."
