@@ -53,7 +53,7 @@ def test_conditions_of_other_budgets_are_not_ranked():
 
 
 def test_a_condition_that_is_a_little_lower_by_chance_is_undecided():
-    ranking = rank_conditions(answers_of({condition(0): 0.0, condition(32): 0.02}), 0.005)
+    ranking = rank_conditions(answers_of({condition(0): 0.0, condition(32): 0.001}), 0.005)
     assert set(ranking.standing.values()) == {HIGHEST, UNDECIDED}
 
 
