@@ -120,11 +120,11 @@ def _note(training: pd.DataFrame) -> str:
     )
     texts = [_noise_text(row) for row in records_of(training)]
     if any(texts):
+        quarters = ", and over each quarter" if training[list(QUARTERS)].notna().any(axis=None) else ""
         note += (
             " Gradient noise scale: in samples (McCandlish et al. 2018), over the second half of the steps, with a 95 % "
-            "interval, and over each quarter; it is measured where a window has several micro-batches. It speaks of optimizer "
-            "steps, and it ignores AdamW and the learning rate: it does not say which batch is best for a fixed number of "
-            "samples."
+            f"interval{quarters}; it is measured where a window has several micro-batches. It speaks of optimizer steps, and "
+            "it ignores AdamW and the learning rate: it does not say which batch is best for a fixed number of samples."
         )
     if TOO_FEW in texts:
         note += (
