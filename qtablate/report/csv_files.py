@@ -15,7 +15,6 @@ TEXT_COLUMNS = (
     "software",
     "host",
     "extra_state",
-    "vs_critical_batch",
     "equivalent_to_best",
     "fixed_levels",
     "other_axis",

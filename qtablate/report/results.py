@@ -60,8 +60,12 @@ class Results:
 
     @cached_property
     def training(self) -> pd.DataFrame:
-        """A row per condition: what it saw, its image ratio, its gradient noise scale, the state of its extra tokens."""
-        return self._frame("training", training.COLUMNS, lambda: training.training_frame(self.store, self.cells))
+        """A row per condition: what it saw, its image ratio, gradient noise scale, cost in samples and extra tokens."""
+        return self._frame(
+            "training",
+            training.COLUMNS,
+            lambda: training.training_frame(self.store, self.cells, self.sweep.reference_batch),
+        )
 
     @cached_property
     def answers(self) -> pd.DataFrame:
