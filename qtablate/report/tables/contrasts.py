@@ -98,8 +98,9 @@ def likelihood_table(contrasts: pd.DataFrame) -> Table | None:
     rows = tuple(row[:-1] for row in _rows(shown, 0))
     note = (
         "Differences in the probability of the correct option among the options of an item, in percentage points; the rest as "
-        "in Contrasts. A second outcome: it sees smaller differences than the accuracy, but a model that is only surer of the "
-        "same answers moves it too, so that verdicts and advice rest on the accuracy. contrasts.csv has the log margin as well."
+        "in Contrasts. A second outcome: it often sees smaller differences than the accuracy, but a model that is only surer "
+        "of the same answers moves it too, so that verdicts and advice rest on the accuracy. contrasts.csv has the log margin, "
+        "too."
     ) + too_few_note(text for row in rows for text in row)
     title = "Probability of the correct option"
     return Table(title, _COLUMNS[:-1], rows, note, left=2, optional=("p axis", "MDE", "p"))
