@@ -14,7 +14,7 @@ from qtablate.report import scorer_agreement, tables, token_ablation
 from qtablate.report.batch_split_check import split_pairs
 from qtablate.report.cost import TEXT_TOKENS
 from qtablate.report.csv_files import write_table
-from qtablate.report.headline import Headline, headline
+from qtablate.report.headline import Headline
 from qtablate.report.plots import attention_plots
 from qtablate.report.results import COST_MODEL, MARGIN, Results
 from qtablate.store import Store
@@ -54,13 +54,12 @@ def report(
     """
     results = Results(store.root, baseline, margin, cost_model)
     shown = _tables(results, margin)
-    first = headline(results.sweep, results.cells, results.summary, results.contrasts, results.cost)
     if results.tables_only:
         remark = f"Shown from the tables of {store.root} as they were written: {results.tables_only}. Nothing was written."
-        return Report(first, shown, (), remark)
+        return Report(results.headline, shown, (), remark)
     if not os.access(store.root, os.W_OK):
-        return Report(first, shown, (), f"Nothing was written: no permission to write in {store.root}.")
-    return Report(first, shown, _write(results, first, shown))
+        return Report(results.headline, shown, (), f"Nothing was written: no permission to write in {store.root}.")
+    return Report(results.headline, shown, _write(results, shown))
 
 
 def _tables(results: Results, margin: float) -> tuple[Table, ...]:
@@ -88,7 +87,7 @@ def _tables(results: Results, margin: float) -> tuple[Table, ...]:
     return tuple(table for table in made if table)
 
 
-def _write(results: Results, first: Headline, shown: Sequence[Table]) -> tuple[Path, ...]:
+def _write(results: Results, shown: Sequence[Table]) -> tuple[Path, ...]:
     """Write all tables as CSV, the plots, and report.md. Raises StoreError."""
     store = results.store
     names = ["cells", "tasks", "summary", "training", "contrasts", "cost"]
@@ -99,18 +98,18 @@ def _write(results: Results, first: Headline, shown: Sequence[Table]) -> tuple[P
     files = [write_table(store, name, getattr(results, name)) for name in names]
     files += attention_plots(store, results.cells)
     path = store.table_file("report.md")
-    store.write_file(path, _markdown(results, first, shown))
+    store.write_file(path, _markdown(results, shown))
     return (*files, path)
 
 
-def _markdown(results: Results, first: Headline, shown: Sequence[Table]) -> str:
+def _markdown(results: Results, shown: Sequence[Table]) -> str:
     """Return the text of report.md."""
     sweep = results.sweep
     settings, data = sweep.settings, sweep.config.data
     lines = [
         f"# qtablate: {results.store.root.name}",
         "",
-        *(line + "\n" for line in first.lines),
+        *(line + "\n" for line in results.headline.lines),
         f"Model `{data.model}`, benchmark `{data.bench}` ({sweep.items} items), training `{data.train}`; "
         f"budget: {settings.budget_in_words} per cell, {100 * settings.image_ratio:g} % images; fixed: "
         f"{sweep.config.grid.batch_size_is}; peak learning rate {settings.learning_rate:g}; language model "

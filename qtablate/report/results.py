@@ -13,6 +13,7 @@ from qtablate.report.answers import Answers, read_answers
 from qtablate.report.contrasts import baselines, contrasts
 from qtablate.report.csv_files import read_table
 from qtablate.report.decoders import read_decoder
+from qtablate.report.headline import Headline, headline
 from qtablate.store import Store
 
 MARGIN = 0.02
@@ -93,6 +94,11 @@ class Results:
         return self._frame(
             "cost", cost.COLUMNS, lambda: cost.cost_frame(self.summary, self._answers, self._decoder, self._margin)
         )
+
+    @cached_property
+    def headline(self) -> Headline:
+        """The answer in a sentence or two, what was compared, and warnings: the first lines of the report."""
+        return headline(self.sweep, self.cells, self.summary, self.contrasts, self.cost)
 
     @cached_property
     def query_diagnostics(self) -> pd.DataFrame:

@@ -70,7 +70,7 @@ def sharpened(folder: Path) -> pd.DataFrame:
     """Return what each outcome says of conditions and the same ones at other temperatures: no answer differs."""
     answers = _answers(folder)
     [first, *_] = answers.conditions
-    cells = {seed: key for seed, key in zip(*_cells_of(folder, first, answers), strict=True)}
+    cells = _cells_of(folder, first, answers)
     rows = []
     for temperature in TEMPERATURES:
         changed = {seed: _probabilities(folder, key, answers, temperature) for seed, key in cells.items()}
@@ -97,10 +97,10 @@ def sharpened(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _cells_of(folder: Path, condition: tuple[object, ...], answers: Answers) -> tuple[list[int], list[str]]:
-    cells = cell_frame(Store(folder))
-    rows = [row for row in cells.to_dict("records") if tuple(row[axis] for axis in answers.axes) == condition]
-    return [int(row["seed"]) for row in rows], [str(row["key"]) for row in rows]
+def _cells_of(folder: Path, condition: tuple[object, ...], answers: Answers) -> dict[int, str]:
+    """Return the key of each cell of a condition, by seed."""
+    rows = cell_frame(Store(folder)).to_dict("records")
+    return {int(row["seed"]): str(row["key"]) for row in rows if tuple(row[axis] for axis in answers.axes) == condition}
 
 
 def _probabilities(folder: Path, key: str, answers: Answers, temperature: float) -> np.ndarray:
