@@ -50,10 +50,8 @@ def with_confirmation(plan: SweepPlan, recorded: Sequence[PlannedCell], ended: b
     cell_of = {_levels(cell.condition, choice.axes): cell for cell in reversed(plan.cells)}
     pair = [cell_of[one] for one in choice.pair]
     seeds = fresh_seeds(plan.config.grid, asked) if known else ()
-    kept = _still_valid(pair, recorded, plan.config.grid.seeds)
-    cells = tuple(
-        dataclasses.replace(cell, seed=seed) for seed in dict.fromkeys((*seeds, *(one.seed for one in kept))) for cell in pair
-    )
+    kept = _valid_seeds(pair, recorded, plan.config.grid.seeds)
+    cells = tuple(dataclasses.replace(cell, seed=seed) for seed in dict.fromkeys((*seeds, *kept)) for cell in pair)
     finished = finished_before(plan.store)
     wanted = frozenset(cell.key for cell in cells if cell.seed in seeds or cell.key in finished)
     remark = _remark(plan, [cell.condition for cell in pair], seeds, unfinished) if seeds else ""
@@ -65,13 +63,13 @@ def _levels(condition: Condition, axes: Sequence[str]) -> tuple[object, ...]:
     return tuple(getattr(condition, axis) for axis in axes)
 
 
-def _still_valid(pair: Sequence[Cell], recorded: Sequence[PlannedCell], seeds_of_grid: Sequence[int]) -> list[PlannedCell]:
-    """Return those of the recorded cells that are of this pair, with these settings and data, and with seeds that the grid has
-    not taken since."""
+def _valid_seeds(pair: Sequence[Cell], recorded: Sequence[PlannedCell], seeds_of_grid: Sequence[int]) -> list[int]:
+    """Return the recorded seeds of this pair, with these settings and data, that the grid has not taken since."""
+    keys = {one.key for one in recorded}
     return [
-        one
-        for one in recorded
-        if one.seed not in seeds_of_grid and one.key in {dataclasses.replace(cell, seed=one.seed).key for cell in pair}
+        seed
+        for seed in dict.fromkeys(one.seed for one in recorded)
+        if seed not in seeds_of_grid and keys.issuperset(dataclasses.replace(cell, seed=seed).key for cell in pair)
     ]
 
 
@@ -79,11 +77,14 @@ def _remark(plan: SweepPlan, pair: Sequence[Condition], seeds: Sequence[int], un
     names = condition_names(plan.conditions())
     recommended, baseline = (names[condition] for condition in pair)
     missing = f"; {unfinished} of {len(plan.cells)} cells of the grid are missing from the choice" if unfinished else ""
-    return f"--confirm: {recommended} (recommended) against {baseline} (baseline) with fresh seeds, {_span(seeds)}{missing}."
+    return f"--confirm: {recommended} (recommended) against {baseline} (baseline) with fresh {_span(seeds)}{missing}."
 
 
 def _span(seeds: Sequence[int]) -> str:
-    return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    """`seed 4`, `seeds 4 and 5`, `seeds 4 to 6`."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    return f"seeds {seeds[0]} {'and' if len(seeds) == 2 else 'to'} {seeds[-1]}"
 
 
 def describe_confirmation(plan: SweepPlan, expected: Forecast) -> str:
@@ -102,7 +103,7 @@ def describe_confirmation(plan: SweepPlan, expected: Forecast) -> str:
     else:
         count, slowest = CONDITIONS * asked, _slowest(plan, expected, set(plan.conditions()))
     seeds = fresh_seeds(plan.config.grid, asked)
-    text = f"then {count} cells of the confirmation (--confirm: {CONDITIONS} conditions, fresh seeds {_span(seeds)})"
+    text = f"then {count} cells of the confirmation (--confirm: {CONDITIONS} conditions, fresh {_span(seeds)})"
     return text + (f", at most about {format_duration(makespan([slowest] * count, plan.workers))}" if slowest else "")
 
 

@@ -19,7 +19,7 @@ def confirmation_table(confirmation: pd.DataFrame, cells: pd.DataFrame) -> Table
     """
     if confirmation.empty:
         return None
-    shown = shown_axes(confirmation)
+    shown = shown_axes(cells)
     recommended, baseline = records_of(confirmation)
     rows = tuple(
         (
@@ -45,15 +45,14 @@ def confirmation_table(confirmation: pd.DataFrame, cells: pd.DataFrame) -> Table
         "p",
     )
     note = " ".join(_notes(recommended, baseline, cells)) + too_few_note(text for row in rows for text in row)
-    return Table("Confirmation", columns, rows, note, left=1, optional=("p",))
+    return Table("Confirmation", columns, rows, note, left=1, optional=("p", "points, grid's seeds"))
 
 
 def _notes(recommended: Row, baseline: Row, cells: pd.DataFrame) -> list[str]:
     """Explain the table, a sentence each."""
     notes = [
         f"Recommended: {RECOMMENDED_IS}. Baseline: all axes at their baseline levels.",
-        f"The grid's seeds ({_counts(recommended, baseline)}) made this choice, which favors a condition that was lucky with "
-        "them.",
+        f"{_counts(recommended, baseline)} made this choice, which flatters a condition that was lucky with its seeds.",
     ]
     done, wanted = int(recommended["seeds"]), int(recommended["seeds_wanted"])
     if done:
@@ -75,6 +74,7 @@ def _notes(recommended: Row, baseline: Row, cells: pd.DataFrame) -> list[str]:
 
 
 def _counts(recommended: Row, baseline: Row) -> str:
-    """Say how many seeds of the grid stand behind the two accuracies."""
+    """Say how many seeds of the grid are behind the two accuracies."""
     first, second = int(recommended["seeds_at_selection"]), int(baseline["seeds_at_selection"])
-    return str(first) if first == second else f"{first} of the recommended condition, {second} of the baseline"
+    different = f" ({first} of the recommended condition, {second} of the baseline)" if first != second else ""
+    return f"The grid's {plural(max(first, second), 'seed')}{different}"
