@@ -51,7 +51,7 @@ def with_confirmation(plan: SweepPlan, recorded: Sequence[PlannedCell], ended: b
     pair = [cell_of[one] for one in choice.pair]
     seeds = fresh_seeds(plan.config.grid, asked) if known else ()
     kept = _valid_seeds(pair, recorded, plan.config.grid.seeds)
-    cells = tuple(dataclasses.replace(cell, seed=seed) for seed in dict.fromkeys((*seeds, *kept)) for cell in pair)
+    cells = tuple(dataclasses.replace(cell, seed=seed) for seed in sorted({*seeds, *kept}) for cell in pair)
     finished = finished_before(plan.store)
     wanted = frozenset(cell.key for cell in cells if cell.seed in seeds or cell.key in finished)
     remark = _remark(plan, [cell.condition for cell in pair], seeds, unfinished) if seeds else ""
@@ -76,7 +76,7 @@ def _valid_seeds(pair: Sequence[Cell], recorded: Sequence[PlannedCell], seeds_of
 def _remark(plan: SweepPlan, pair: Sequence[Condition], seeds: Sequence[int], unfinished: int) -> str:
     names = condition_names(plan.conditions())
     recommended, baseline = (names[condition] for condition in pair)
-    missing = f"; {unfinished} of {len(plan.cells)} cells of the grid are missing from the choice" if unfinished else ""
+    missing = f"; missing from the choice: {unfinished} of {len(plan.cells)} cells of the grid" if unfinished else ""
     return f"--confirm: {recommended} (recommended) against {baseline} (baseline) with fresh {_span(seeds)}{missing}."
 
 
@@ -113,8 +113,8 @@ def _slowest(plan: SweepPlan, expected: Forecast, conditions: set[Condition]) ->
     seconds = [expected.estimates[one].cell_seconds for one in conditions if one in expected.estimates]
     for cell in plan.cells:
         if cell.condition in conditions and cell.condition not in expected.estimates:
-            record = plan.store.read_finished(cell.key)
-            figures = record.figures if record else None
+            record = plan.store.read_record(cell.key)
+            figures = record.figures if record and record.status == "ok" else None
             parts = ("train_seconds", "eval_seconds", "control_seconds", "diagnose_seconds")
             seconds += [sum(figures[part] for part in parts)] if figures else []
     return max(seconds, default=None)

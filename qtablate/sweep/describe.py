@@ -13,6 +13,7 @@ from qtablate.grid import Cell, reference_batch
 from qtablate.model.directory import visual_tokens
 from qtablate.model.query_resize import QueryResize
 from qtablate.sweep.confirm import describe_confirmation
+from qtablate.sweep.confirmation import CONDITIONS
 from qtablate.sweep.forecast import Estimate, Forecast, makespan
 from qtablate.sweep.plan import SweepPlan
 from qtablate.table import Table
@@ -230,6 +231,8 @@ def _confirmation(plan: SweepPlan) -> list[str]:
     asked = plan.config.run.confirm
     if not asked or plan.confirmation.remark:
         return [plan.confirmation.remark] * bool(asked)
+    if len(plan.conditions()) < CONDITIONS:
+        return ["--confirm: nothing to confirm, the grid has one condition."]
     return [
         f"--confirm {asked}: when the grid is finished, the recommended and the baseline condition are trained and scored with "
         "fresh seeds, which take no part in the choice."

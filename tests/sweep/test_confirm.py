@@ -192,7 +192,7 @@ def test_a_stopped_confirmation_shows_what_is_finished_and_goes_on(finisher, tmp
         ["3"] * 2,
     )
     shown = [table for table in report(planned(tmp_path / "r").store).tables if table.title == "Confirmation"]
-    assert "1 of 2 fresh seeds have finished both conditions." in shown[0].note
+    assert "Finished so far with both conditions: 1 of 2 fresh seeds." in shown[0].note
     finisher.accuracy, finisher.ran = rule, []
     sweep(tmp_path / "r")  # nobody asks for it: what was never finished does not run
     assert finisher.ran == []
@@ -263,11 +263,11 @@ def test_failed_cells_of_the_grid_are_said_to_be_missing(finisher, tmp_path):
         else 0.5 + 0.1 * (cell.condition.extra_num_query_tokens > 0)
     )
     plan = sweep(tmp_path / "r", confirm=1)
-    assert plan.confirmation.remark.endswith("with fresh seed 3; 1 of 4 cells of the grid are missing from the choice.")
+    assert plan.confirmation.remark.endswith("with fresh seed 3; missing from the choice: 1 of 4 cells of the grid.")
     assert confirmed(tmp_path / "r") == [(4, 3), (0, 3)]
     text = (tmp_path / "r" / "report.md").read_text()
     assert "The grid's 2 seeds (1 of the recommended condition, 2 of the baseline) made this choice" in text
-    assert "1 of 4 cells of the grid are missing: the choice was made without them." in text
+    assert "Missing from the choice: 1 of 4 cells of the grid." in text
 
 
 def test_failed_cells_of_the_confirmation_are_failed_cells_of_the_command(finisher, tmp_path, monkeypatch):
@@ -280,6 +280,7 @@ def test_failed_cells_of_the_confirmation_are_failed_cells_of_the_command(finish
     assert "[2/2] tokens 0, accum 1, seed 3: failed: out of memory" in said
     assert "2 of 6 cells failed; the same command tries them again." in said
     assert "Failed or damaged cells" in said
+    assert "Finished so far with both conditions: 0 of 1 fresh seed." in " ".join(said.split())
     finisher.accuracy = lambda cell: 0.5 + 0.05 * cell.condition.extra_num_query_tokens
     again = here(*words, "--confirm", 1)
     assert "nothing to run" not in again
@@ -297,7 +298,9 @@ def test_dry_run_counts_its_cells_and_their_time(finisher, tmp_path):
     assert f"; {note}." in plan_table(plan, expected).note
     assert any(line.startswith("--confirm 3: when the grid is finished") for line in explain_defaults(plan, expected))
     assert describe_confirmation(planned(tmp_path / "r"), expected) == ""
-    assert describe_confirmation(planned(tmp_path / "r", tokens=(4,), confirm=3), expected) == ""
+    alone = planned(tmp_path / "r", tokens=(4,), confirm=3)
+    assert describe_confirmation(alone, expected) == ""
+    assert "--confirm: nothing to confirm, the grid has one condition." in explain_defaults(alone, expected)
     runs.run_plan(planned(tmp_path / "r", confirm=1))
     said = here("sweep", "--dry-run", *words_of(tmp_path / "r"), "--confirm", 2)
     said = " ".join(said.split())

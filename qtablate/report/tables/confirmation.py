@@ -51,7 +51,7 @@ def confirmation_table(confirmation: pd.DataFrame, cells: pd.DataFrame) -> Table
 def _notes(recommended: Row, baseline: Row, cells: pd.DataFrame) -> list[str]:
     """Explain the table, a sentence each."""
     notes = [
-        f"Recommended: {RECOMMENDED_IS}. Baseline: all axes at their baseline levels.",
+        f"Recommended: {RECOMMENDED_IS}. Baseline: all axes at their default baseline levels.",
         f"{_counts(recommended, baseline)} made this choice, which flatters a condition that was lucky with its seeds.",
     ]
     done, wanted = int(recommended["seeds"]), int(recommended["seeds_wanted"])
@@ -64,10 +64,10 @@ def _notes(recommended: Row, baseline: Row, cells: pd.DataFrame) -> list[str]:
             "item and seed over the fresh seeds, of this one comparison."
         )
     if done < wanted:
-        notes.append(f"{done} of {plural(wanted, 'fresh seed')} have finished both conditions.")
+        notes.append(f"Finished so far with both conditions: {done} of {plural(wanted, 'fresh seed')}.")
     missing = int((cells["status"] != "ok").sum())
     if missing:
-        notes.append(f"{missing} of {plural(len(cells), 'cell')} of the grid are missing: the choice was made without them.")
+        notes.append(f"Missing from the choice: {missing} of {plural(len(cells), 'cell')} of the grid.")
     if recommended["uncertainty"] == ITEMS_ONLY and not has_too_few(recommended):
         notes.append("ONE SEED: the interval holds the uncertainty of the items only, not what another seed would change.")
     return notes
