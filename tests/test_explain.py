@@ -30,6 +30,7 @@ from qtablate.model import cache
 from qtablate.prompts.mvbench import SCORERS
 from qtablate.report import (
     compare,
+    confirmation,
     cost,
     effects,
     extra_tokens,
@@ -51,6 +52,7 @@ COLUMNS = {
     "tasks.csv": frames.TASK_COLUMNS,
     "summary.csv": frames.SUMMARY_COLUMNS,
     "contrasts.csv": effects.COLUMNS,
+    "confirmation.csv": confirmation.COLUMNS,
     "training.csv": training.COLUMNS,
     "cost.csv": cost.COLUMNS,
     "query_diagnostics.csv": query_diagnostics.COLUMNS,

@@ -43,11 +43,13 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the time it would take; run nothing.")] = False,
 ) -> None:
     """Train and evaluate every cell of a grid, and report; finished cells are never run again."""
+    from qtablate.sweep.confirm import recorded_confirmation, with_confirmation
     from qtablate.sweep.plan import make_plan
     from qtablate.sweep.run import run_plan
 
     settings = read_settings(given, config, smoke)
     plan = make_plan(settings)
+    plan = with_confirmation(plan, recorded_confirmation(plan.store))
     if save_config:
         _save(settings, save_config)
     screen, progress = console(), console(stderr=True)
@@ -55,8 +57,8 @@ def sweep(
         expected = _show_plan(screen, plan, progress)
         raise typer.Exit(int(bool(expected.failed) and not expected.probes))
     with plan.store.locked():
-        if not plan.to_run():
-            progress.print(f"All {len(plan.cells)} cells of {plan.store.root} are finished; nothing to run.")
+        if not _left(plan):
+            progress.print(f"All {_total(plan)} cells of {plan.store.root} are finished; nothing to run.")
         display = _SweepDisplay(progress, plan)
         try:
             plan = run_plan(plan, display)
@@ -68,12 +70,22 @@ def sweep(
         show_report(screen, plan.store)
     except Stopped as stop:
         raise _stopped(progress, plan, stop) from None
-    failed = len(plan.to_run())
+    failed = _left(plan)
     if failed:
-        progress.print(f"{failed} of {len(plan.cells)} cells failed; the same command tries them again.", style="red")
+        progress.print(f"{failed} of {_total(plan)} cells failed; the same command tries them again.", style="red")
         raise typer.Exit(1)
     if smoke:
         _check_smoke(screen, plan)
+
+
+def _total(plan: "SweepPlan") -> int:
+    """Cells of the grid, and of its confirmation as far as that is known."""
+    return len(plan.cells) + len(plan.confirmation.wanted)
+
+
+def _left(plan: "SweepPlan") -> int:
+    """Those of them that are not finished."""
+    return len(plan.to_run()) + len(plan.confirmation_to_run())
 
 
 def read_settings(given: Given, file: Path | None, smoke: bool = False) -> SweepConfig:
@@ -161,6 +173,8 @@ class _SweepDisplay:
 
     def __call__(self, event: "SweepEvent") -> None:
         self.plan = event.plan
+        if event.text:
+            say(self._screen, event.text)
         if event.kind == "begun":
             self._begin(event)
         elif event.kind == "ended":
@@ -180,6 +194,7 @@ class _SweepDisplay:
         title, workers = {
             "features": ("Frozen visual features", event.plan.processes),
             "cells": ("Cells", event.plan.workers),
+            "confirmation": ("Confirmation", event.plan.workers),
         }[event.stage]
         self._board, self._printed = ProgressDisplay(title, event.jobs or {}, workers), time.monotonic()
         if self._screen.is_terminal:
@@ -220,8 +235,8 @@ def _outcome(store: "Store", key: str) -> str:
 
 def _stopped(screen: Console, plan: "SweepPlan", stop: Stopped) -> typer.Exit:
     """Say what a stopped sweep keeps and how it goes on; what to raise is returned."""
-    done = len(plan.cells) - len(plan.to_run())
-    screen.print(f"\nStopped: {done} of {len(plan.cells)} cells are finished and kept in {plan.store.root}.")
+    total = _total(plan)
+    screen.print(f"\nStopped: {total - _left(plan)} of {total} cells are finished and kept in {plan.store.root}.")
     say(screen, "Go on with the same command: " + " ".join(["qtablate", *sys.argv[1:]]))
     return typer.Exit(stop.code)
 

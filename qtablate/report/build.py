@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from qtablate.report import scorer_agreement, tables, token_ablation
 from qtablate.report.batch_split_check import split_pairs
+from qtablate.report.confirmation import write_confirmation
 from qtablate.report.cost import TEXT_TOKENS
 from qtablate.report.csv_files import write_table
 from qtablate.report.headline import Headline
@@ -76,12 +77,13 @@ def _tables(results: Results, margin: float) -> tuple[Table, ...]:
         tables.scorer_table(results.scorer_agreement),
         tables.diagnostics_table(results.query_diagnostics, margin),
         tables.cost_table(results.cost, TEXT_TOKENS),
+        tables.confirmation_table(results.confirmation, results.cells),
         tables.task_table(results.tasks, sweep.base_accuracy, left_out) if len(results.tasks) else None,
         tables.published_table(results.tasks) if sweep.config.data.bench.startswith("mvbench:") else None,
         tables.task_contrast_table(results.contrasts),
         None if results.tables_only else tables.batch_split_table(split_pairs(results.store, results.cells), results.cells),
-        tables.software_table(results.cells),
-        tables.failure_table(results.cells),
+        tables.software_table(results.all_cells),
+        tables.failure_table(results.all_cells),
         tables.left_out_table([*sweep.problems, *results.unscored]),
     ]
     return tuple(table for table in made if table)
@@ -96,6 +98,7 @@ def _write(results: Results, shown: Sequence[Table]) -> tuple[Path, ...]:
     if scorer_agreement.scored_cells(store, results.cells):
         names.append("scorer_agreement")
     files = [write_table(store, name, getattr(results, name)) for name in names]
+    files += write_confirmation(store, results.confirmation)
     files += attention_plots(store, results.cells)
     path = store.table_file("report.md")
     store.write_file(path, _markdown(results, shown))

@@ -23,6 +23,9 @@ TEXT_COLUMNS = (
     "outcome",
     "predicted_letters",
     "gold_letters",
+    "role",
+    "fresh_seeds",
+    "keys",
 )
 """Columns of text: an empty field is an empty text there, not a missing figure."""
 

@@ -45,7 +45,12 @@ class Headline:
 
 
 def headline(
-    sweep: SweepFile, cells: pd.DataFrame, summary: pd.DataFrame, contrasts: pd.DataFrame, costs: pd.DataFrame
+    sweep: SweepFile,
+    cells: pd.DataFrame,
+    summary: pd.DataFrame,
+    contrasts: pd.DataFrame,
+    costs: pd.DataFrame,
+    confirmation: pd.DataFrame,
 ) -> Headline:
     """Say what a sweep's frames support.
 
@@ -55,6 +60,7 @@ def headline(
         summary: a row per condition.
         contrasts: a row per outcome, contrast and task.
         costs: a row per finished condition.
+        confirmation: a row for each of the two conditions that fresh seeds confirm; empty without --confirm.
     """
     done = summary[summary["seeds_done"] > 0]
     if done.empty:
@@ -62,7 +68,7 @@ def headline(
     rows = contrasts[(contrasts["task"] == ALL) & contrasts["outcome"].isin((ACCURACY, ""))]
     why_not = _why_no_recommendation(done, costs)
     answer = f"{_NOTHING}: {why_not}." if why_not else _answer(records_of(rows))
-    details = [_highest(costs), _scope(sweep, done)]
+    details = [_highest(costs, confirmation), _scope(sweep, done)]
     return Headline(answer, tuple(filter(None, details)), tuple(cautions(cells, summary, contrasts)))
 
 
@@ -141,7 +147,7 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _highest(costs: pd.DataFrame) -> str:
+def _highest(costs: pd.DataFrame, confirmation: pd.DataFrame) -> str:
     """Name the condition of the highest accuracy, what is not surely worse, and what cheaper one is as good."""
     costs = costs[costs["incorrect"] == ""]
     top = records_of(costs[costs["equivalent_to_best"].isin((BEST, HIGHEST))])
@@ -153,8 +159,8 @@ def _highest(costs: pd.DataFrame) -> str:
         for word in (UNDECIDED, EQUIVALENT)
     }
     text = (
-        f"Highest accuracy: {percent(best['accuracy'])} % with {condition_label(best, shown)}. It was selected from "
-        f"{len(costs)}, so that its accuracy is likely to be lower in another sweep (--confirm 3 trains it with fresh seeds)."
+        f"Highest accuracy: {percent(best['accuracy'])} % with {condition_label(best, shown)}, selected from {len(costs)}. "
+        f"{_confirmed(confirmation)}"
     )
     if len(words[UNDECIDED]) == len(costs) - 1:
         text += " No other condition is surely worse."
@@ -168,6 +174,22 @@ def _highest(costs: pd.DataFrame) -> str:
             f"{number(best['visual_tokens'])} visual tokens."
         )
     return text
+
+
+def _confirmed(confirmation: pd.DataFrame) -> str:
+    """Say what fresh seeds made of the selected accuracy, or that they would lower it."""
+    rows = records_of(confirmation[confirmation["difference"].notna()])
+    if not rows:
+        return (
+            "An accuracy that was selected is too high on average: --confirm 3 trains this condition and the baseline with "
+            "fresh seeds."
+        )
+    row = rows[0]
+    seeds = f"{number(row['seeds'])} fresh seed{'s' * (row['seeds'] > 1)}"
+    return (
+        f"With {seeds} the selected condition has {percent(row['accuracy'])} %, {points(row['difference'])} points against the "
+        f"baseline ({interval_text(row).removeprefix(', ')})."
+    )
 
 
 def _scope(sweep: SweepFile, done: pd.DataFrame) -> str:

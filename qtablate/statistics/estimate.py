@@ -181,19 +181,15 @@ N = TypeVar("N", float, Floats)
 
 
 def larger_variance(own: N, own_dof: N, pooled: N, pooled_dof: N) -> tuple[N, N]:
-    """Return the larger of two estimates of V(seeds) and its degrees of freedom.
-
-    These are the pooled ones as far as the pooled variance explains a difference's own, and its own as far as it does not:
-    1 / dof = share / own_dof + (1 - share) / pooled_dof, where share is the part of the standard error, in quadrature, that is
-    beyond the pooled one. A jump from one to the other would turn a p-value of .001 into .03 where the two variances agree.
+    """Return the larger of two estimates of V(seeds), and its degrees of freedom.
 
     Args:
         own, pooled: variances. Numbers or arrays.
         own_dof, pooled_dof: their degrees of freedom, at least 1.
     """
+    own_is_larger: N = np.sign(np.maximum(own - pooled, 0.0))  # 1 or 0
     larger: N = np.maximum(own, pooled)
-    share: N = np.sqrt((larger - pooled) / np.maximum(larger, np.finfo(float).tiny))
-    return larger, 1 / (share / own_dof + (1 - share) / pooled_dof)
+    return larger, own_is_larger * own_dof + (1 - own_is_larger) * pooled_dof
 
 
 def combined(clips: N, clip_dof: N, seeds: N, seed_dof: N, both: N, both_dof: N) -> tuple[N, N]:

@@ -194,7 +194,7 @@ def test_decided_condition_above_chance_is_recommended(tmp_path):
     assert made.headline.answer.startswith("Recommended: extra tokens 4, which beats 0 by ")
     assert re.search(r"\(95 % CI [\d.]+ to [\d.]+\)\.$", made.headline.answer)
     assert "Highest accuracy: " in made.headline.details[0]
-    assert "It was selected from 2" in made.headline.details[0]
+    assert ", selected from 2. An accuracy that was selected is too high on average" in made.headline.details[0]
     assert "best" in {row[-1] for row in {table.title: table for table in made.tables}["Cost"].rows}
     assert made.headline.answer in (tmp_path / "r" / "report.md").read_text()
 

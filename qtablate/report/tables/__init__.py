@@ -1,6 +1,7 @@
 """The tables of the report: frames in, text out. A new table is one function here and one line in report/build.py."""
 
 from qtablate.report.tables.comparison import comparison_table
+from qtablate.report.tables.confirmation import confirmation_table
 from qtablate.report.tables.contrasts import (
     contrast_sentences,
     contrast_table,
@@ -20,6 +21,7 @@ from qtablate.report.tables.training import training_table
 __all__ = [
     "batch_split_table",
     "comparison_table",
+    "confirmation_table",
     "contrast_sentences",
     "contrast_table",
     "control_table",
