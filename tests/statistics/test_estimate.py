@@ -108,9 +108,13 @@ def test_one_seed_of_a_sweep_with_others_takes_the_seeds_part_from_them():
 
 
 def test_the_larger_of_two_variances_comes_with_its_degrees_of_freedom():
-    assert larger_variance(1.0, 2.0, 4.0, 10.0) == (4.0, 10.0)
-    assert larger_variance(4.0, 2.0, 1.0, 10.0) == (4.0, 2.0)
-    assert larger_variance(0.0, 2.0, 0.0, 10.0) == (0.0, 10.0)
+    assert larger_variance(1.0, 2.0, 4.0, 10.0) == (4.0, pytest.approx(10.0))  # explained by the pooled one
+    variance, dof = larger_variance(1e9, 2.0, 1.0, 10.0)
+    assert (variance, dof) == (1e9, pytest.approx(2.0, rel=1e-3))  # by nothing but itself
+    between = [larger_variance(own, 2.0, 1.0, 10.0)[1] for own in (1.0, 1.001, 1.2, 2.0, 8.0)]
+    assert between == sorted(between, reverse=True)
+    assert between[1] > 5  # no jump
+    assert larger_variance(0.0, 2.0, 0.0, 10.0) == (0.0, pytest.approx(10.0))
 
 
 def test_a_pooled_variance_widens_and_never_narrows():
