@@ -40,15 +40,13 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the time it would take; run nothing.")] = False,
     deviations: Annotated[
         Path | None,
-        typer.Option(
-            help="For --dry-run: an earlier sweep's results folder, to tell what this grid can detect.", metavar="DIR"
-        ),
+        typer.Option(help="For --dry-run: results of an earlier sweep, whose seeds differ as this one's will.", metavar="DIR"),
     ] = None,
     seed_sd: Annotated[
-        float | None, number(0, help="For --dry-run, instead: points of standard deviation between seeds of one condition.")
+        float | None, number(0, help="For --dry-run, instead: standard deviation between seeds of one condition, in points.")
     ] = None,
     margin: Annotated[
-        float | None, number(POSITIVE, help="For --dry-run: points that seeds or items should make detectable. [default: 2]")
+        float | None, number(POSITIVE, help="For --dry-run: difference to detect, in points. [default: 2]")
     ] = None,
 ) -> None:
     """Train and evaluate every cell of a grid, and report; finished cells are never run again."""
@@ -58,11 +56,11 @@ def sweep(
     settings = read_settings(given, config, smoke)
     check_plan_options(dry_run, deviations, seed_sd, margin)
     plan = make_plan(settings)
+    detectable = what_it_detects(plan, deviations, seed_sd, margin) if dry_run else ""
     if save_config:
         _save(settings, save_config)
     screen, progress = console(), console(stderr=True)
     if dry_run:
-        detectable = what_it_detects(plan, deviations, seed_sd, margin)  # first: it may refuse --deviations
         expected = show_plan(screen, plan, progress)
         show_detectable(screen, detectable)
         raise typer.Exit(int(bool(expected.failed) and not expected.probes))

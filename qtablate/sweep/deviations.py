@@ -92,14 +92,32 @@ def known_deviations(plan: SweepPlan, folder: Path | None, seed_sd: float | None
 def measured_deviations(store: Store) -> Deviations:
     """Measure the deviations of a sweep.
 
-    The variance between seeds is pooled over its conditions, as in its report: that of each contrast in the report is the larger
-    of two and so too large on average. The components of clips are means over its simple contrasts. Conditions that break a rule of accumulation count only where there are no others to compare.
-
     Raises:
         StoreError: it is no sweep, its cells' files are gone, or fewer than two conditions have finished with two seeds.
     """
     sweep = read_complete_sweep(store)
     answers = read_answers(store, cell_frame(store), sweep)
+    seeds = len({seed for _, seed in answers.correct})
+    found = deviations_of(
+        answers,
+        f"{store.root} ({len(answers.conditions)} conditions, {seeds} seeds, {len(answers.items)} items, "
+        f"{sweep.settings.budget_in_words} per cell)",
+    )
+    if found:
+        return found
+    raise StoreError(
+        f"{store.root} says nothing about differences between seeds: expected two conditions or more that have finished with "
+        "the same two seeds or more; name another sweep, or give the standard deviation between seeds (--seed-sd)"
+    )
+
+
+def deviations_of(answers: Answers, source: str) -> Deviations | None:
+    """Measure the deviations of some answers; None where no two conditions share two seeds.
+
+    The variance between seeds is pooled over the conditions. That of each contrast in a report is the larger of two estimates,
+    and so too large on average. The components of clips are means over the simple contrasts. Conditions that break a rule of
+    accumulation count only where there are no others to compare.
+    """
     for incorrect in (False, True):
         pooled = pooled_over(answers, answers.correct, incorrect) if answers.correct else None
         components = list(_simple_components(answers, incorrect))
@@ -107,17 +125,9 @@ def measured_deviations(store: Store) -> Deviations:
             items = len(answers.items)
             interaction = sum(each.interaction for each in components) / len(components)
             clip = sum(each.clip for each in components) / len(components)
-            seeds = len({seed for _, seed in answers.correct})
-            source = (
-                f"{store.root} ({len(answers.conditions)} conditions, {seeds} seeds, {items} items, "
-                f"{sweep.settings.budget_in_words} per cell)"
-            )
             seed = max(2 * pooled.variance - interaction, 0.0)
             return Deviations(seed, clip * items, interaction * items, pooled.dof, source)
-    raise StoreError(
-        f"{store.root} says nothing about differences between seeds: expected two conditions or more that have finished with "
-        "the same two seeds or more; name another sweep, or give the standard deviation between seeds (--seed-sd)"
-    )
+    return None
 
 
 def _simple_components(answers: Answers, incorrect: bool) -> Iterator[VarianceComponents]:
