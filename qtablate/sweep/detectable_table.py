@@ -55,9 +55,10 @@ def detectable_table(plan: SweepPlan, deviations: Deviations | None, margin: flo
         for one, each in zip(comparisons, found, strict=True)
     ]
     shown = len(columns) - (size.seeds == 1)  # no number of items makes up for a second seed
-    return Table(
-        TITLE, columns[:shown], tuple(row[:shown] for row in rows), _note(plan, deviations, comparisons, size, margin), left=2
-    )
+    note = _note(plan, deviations, comparisons, size, margin)
+    if size.seeds > 1 and any(each.seeds is None and each.items is None for each in found):
+        note += " Where neither is enough, more of both are needed."
+    return Table(TITLE, columns[:shown], tuple(row[:shown] for row in rows), note, left=2)
 
 
 def _comparison_label(comparison: Comparison) -> str:
@@ -71,8 +72,8 @@ def _fixed_levels_label(comparison: Comparison) -> str:
     """Name the levels of the other axes: `accum 4`, or `mean of accum 1+4`; correct levels of rules are not named."""
     first = comparison.contrasts[0]
     parts = [(axis, "+".join(show_level(axis, level) for level in levels)) for axis, levels in first.fixed_levels]
-    mean = "mean of " if first.kind == MAIN else ""
-    return ", ".join(f"{mean}{AXIS_LABELS[axis]} {text}" for axis, text in parts if (axis, text) not in CORRECT_LEVELS.items())
+    named = [f"{AXIS_LABELS[axis]} {text}" for axis, text in parts if (axis, text) not in CORRECT_LEVELS.items()]
+    return ("mean of " if first.kind == MAIN and named else "") + ", ".join(named)
 
 
 def _effect_text(found: Detectable) -> str:
