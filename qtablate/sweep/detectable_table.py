@@ -126,7 +126,7 @@ def _note(plan: SweepPlan, deviations: Deviations, comparisons: list[Comparison]
         f"Detects: the smallest true difference, in points, that {100 * POWER:g} % of all repetitions of this grid would find, "
         f"with {seeds}, {size.items} items of {size.clips} clips and {len(plan.conditions())} conditions, tested at "
         f"level {comparisons[0].level:.2g}{holm}.",
-        f"What would detect {100 * margin:g} points (--margin): seeds at the planned items"
+        f"What would detect a difference of {100 * margin:g} (--margin): seeds at the planned items"
         + ("." if size.seeds == 1 else "; items, --items-per-task, at the planned seeds."),
         f"In brackets: range of {100 * RANGE:g} % confidence, since the deviations are known only roughly."
         if uncertain

@@ -30,14 +30,14 @@ def test_the_plan_says_what_it_detects_and_writes_nothing(tmp_path):
     out = " ".join(shown.split())
     assert "\nWhat this grid can detect\n" in shown
     assert "extra tokens 4 - 0" in out
-    assert f"What would detect {100 * MARGIN:g} points (--margin)" in out
+    assert f"What would detect a difference of {100 * MARGIN:g} (--margin)" in out
     assert "measured in the reference sweep of nano on the world" in out
     assert list(tmp_path.rglob("*")) == [tmp_path / "here"]
 
 
 def test_deviations_and_the_margin_are_taken_from_the_command_line():
     out = " ".join(here(*SMALL, "--dry-run", "--seed-sd", "1.5", "--margin", "3.5").split())
-    assert "What would detect 3.5 points (--margin)" in out
+    assert "What would detect a difference of 3.5 (--margin)" in out
     assert "Deviations: --seed-sd 1.5 points between seeds of one condition" in out
     assert "ONE SEED" in here(*SMALL, "--dry-run", "--seeds", "1")
 
