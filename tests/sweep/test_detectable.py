@@ -179,7 +179,8 @@ def test_the_table_says_what_is_detected_and_what_would_detect_the_margin(plan):
         "2000 items of 1176 clips and 6 conditions, tested at level 0.017 (0.05 / 3 primary contrasts: Holm's adjustment while "
         "none is decided). What would detect a difference of 2 (--margin): seeds at the planned items; items, "
         "--items-per-task, at the planned seeds. In brackets: range of 80 % confidence, since the deviations "
-        "are known only roughly. Deviations: 0.8 points between seeds of one condition at these items, measured in an earlier sweep.",
+        "are known only roughly. Deviations: 0.8 points between seeds of one condition at these items, measured in "
+        "an earlier sweep.",
     ]
     never = text_of(plan, replace(KNOWN, seed=0.01, dof=100), 0.001)
     assert "not with up to 100" in never
