@@ -129,7 +129,7 @@ def explain_defaults(plan: SweepPlan, expected: Forecast) -> list[str]:
     if grid.conditions:
         lines.append(
             "The conditions are listed one by one: the report contrasts those that differ on one axis alone. Conditions that "
-            "differ on several axes at once stand in its first table, and are not contrasted."
+            "differ from all others on several axes at once are compared with the baseline as a whole."
         )
     if settings.precision != "fp32" or settings.gradient_checkpointing:
         again = " Activations are computed again in the backward pass." if settings.gradient_checkpointing else ""
