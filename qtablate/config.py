@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from qtablate.axes import BY_OPTION, parse_integer
+from qtablate.axes import BY_OPTION, MAX_INTEGER, parse_integer
 from qtablate.config_messages import describe
 from qtablate.controls import Control
 from qtablate.errors import ConfigError
@@ -227,6 +227,17 @@ class RunConfig(Section):
         Option("--cell-timeout", "Minutes after which a cell is ended and counts as failed.", default="none"),
     ] = None
     """Minutes after which a cell is ended and counts as failed. None: never."""
+    confirm: Annotated[
+        int,
+        Field(ge=0),
+        Option(
+            "--confirm",
+            "Fresh seeds to train the recommended and the baseline condition with, when the grid is finished.",
+            default="0: none",
+        ),
+    ] = 0
+    """Seeds that take no part in the choice, with which the recommended and the baseline condition are trained when the grid is
+    finished. 0: none."""
 
     @property
     def checkpoint_seconds(self) -> float | None:
@@ -260,6 +271,12 @@ class SweepConfig(Section):
             raise ValueError(
                 "--lr-reference-batch is the batch size that --lr is scaled from, and nothing is scaled: give --lr-scaling or "
                 "--adam-beta2 scaled, or leave it out"
+            )
+        largest = max(self.grid.seeds)
+        if self.run.confirm and largest + self.run.confirm > MAX_INTEGER:
+            raise ValueError(
+                f"--confirm {self.run.confirm} takes seeds above the largest of --seeds, {largest}, and none may be above "
+                f"{MAX_INTEGER}: use smaller --seeds"
             )
         return self
 

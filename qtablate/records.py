@@ -192,15 +192,24 @@ class SweepFile(BaseModel):
     items: int
     """Items that are scored."""
     cells: tuple[PlannedCell, ...]
+    """Of the grid."""
+    confirmation: tuple[PlannedCell, ...] = ()
+    """Cells with seeds that took no part in the choice, outside the grid (--confirm): seed by seed, the recommended condition
+    before the baseline condition."""
     problems: tuple[LeftOut, ...]
     """Everything that is left out."""
     versions: dict[str, str]
     """Of the packages."""
     host: Host | None = None
 
+    @property
+    def all_cells(self) -> tuple[PlannedCell, ...]:
+        """The cells of the grid and those of its confirmation."""
+        return (*self.cells, *self.confirmation)
+
     def validate_conditions(self) -> None:
         """Check that every cell names its level on every axis. Raises ValueError."""
-        for cell in self.cells:
+        for cell in self.all_cells:
             missing = [axis.column for axis in AXES if axis.column not in cell.condition]
             if missing:
                 raise ValueError(f"cell {cell.key} has no level of {', '.join(missing)}")

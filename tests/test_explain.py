@@ -30,6 +30,7 @@ from qtablate.model import cache
 from qtablate.prompts.mvbench import SCORERS
 from qtablate.report import (
     compare,
+    confirmation,
     cost,
     effects,
     extra_tokens,
@@ -51,6 +52,7 @@ COLUMNS = {
     "tasks.csv": frames.TASK_COLUMNS,
     "summary.csv": frames.SUMMARY_COLUMNS,
     "contrasts.csv": effects.COLUMNS,
+    "confirmation.csv": confirmation.COLUMNS,
     "training.csv": training.COLUMNS,
     "cost.csv": cost.COLUMNS,
     "query_diagnostics.csv": query_diagnostics.COLUMNS,
@@ -156,9 +158,8 @@ def test_figures_of_the_pages_are_those_of_the_code():
     assert f"(default {isolated.DEFAULT_TIMEOUT:g})" in text["formats"]
     assert f"mean cosine of their pairs above {extra_tokens.COPIES_COSINE:g}.".replace("0.", ".") in text["concepts"]
     assert f"differ by more than {100 * effects.BUDGET_TOLERANCE:g} % are *not comparable*" in text["statistics"]
-    assert (
-        f"Seeds are tried up to {power.SEED_COUNTS.max()}, items up to {power.ITEM_FACTORS.max():g} times" in text["statistics"]
-    )
+    assert f"Seeds are tried up to {power.MOST_SEEDS}, items up to {power.MOST_ITEMS} times" in text["statistics"]
+    assert f"it holds the number in {100 * power.RANGE:g} % of all repetitions" in text["statistics"]
     assert f"With fewer than {clustered.MIN_CLIPS} clips" in text["statistics"]
     assert f"p < {estimate.ALPHA:g}".replace("0.", ".") in text["statistics"]
     assert f"finds in {100 * estimate.POWER:g} % of all repetitions" in text["statistics"]

@@ -49,5 +49,8 @@ def show_report(screen: Console, store: "Store", **options: Any) -> None:
     from qtablate.report.build import report as build
 
     built = build(store, **options)
+    for line in built.headline.lines:
+        say(screen, line)
+    say(screen, "")
     show_tables(screen, built.tables)
     say(screen, built.remark or "Written: " + ", ".join(str(path) for path in built.files))

@@ -3,8 +3,6 @@
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +13,8 @@ from rich.live import Live
 
 from qtablate.cli import console as consoles
 from qtablate.cli.console import console, say
-from qtablate.cli.options import Given, flags, with_settings
+from qtablate.cli.options import POSITIVE, Given, flags, number, with_settings
+from qtablate.cli.plan import check_plan_options, show_detectable, show_plan, what_it_detects
 from qtablate.cli.progress import ProgressDisplay
 from qtablate.cli.report import show_report
 from qtablate.config import SMOKE, SweepConfig, validate_config
@@ -26,8 +25,6 @@ from qtablate.interrupts import Stopped
 if TYPE_CHECKING:
     from qtablate.execute.events import Event
     from qtablate.store import Store
-    from qtablate.sweep.estimate import Events
-    from qtablate.sweep.forecast import Forecast
     from qtablate.sweep.plan import SweepPlan
     from qtablate.sweep.run import SweepEvent
 
@@ -41,22 +38,37 @@ def sweep(
         bool, typer.Option("--smoke", help="The ablation that CI runs: tokens 0,8, accum 1,2; a few minutes on two cores.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the time it would take; run nothing.")] = False,
+    deviations: Annotated[
+        Path | None,
+        typer.Option(help="For --dry-run: results of an earlier sweep, whose seeds differ as this one's will.", metavar="DIR"),
+    ] = None,
+    seed_sd: Annotated[
+        float | None, number(0, help="For --dry-run, instead: standard deviation between seeds of one condition, in points.")
+    ] = None,
+    margin: Annotated[
+        float | None, number(POSITIVE, help="For --dry-run: difference to detect, in points. [default: 2]")
+    ] = None,
 ) -> None:
     """Train and evaluate every cell of a grid, and report; finished cells are never run again."""
+    from qtablate.sweep.confirm import recorded_confirmation, with_confirmation
     from qtablate.sweep.plan import make_plan
     from qtablate.sweep.run import run_plan
 
     settings = read_settings(given, config, smoke)
+    check_plan_options(dry_run, deviations, seed_sd, margin)
     plan = make_plan(settings)
+    detectable = what_it_detects(plan, deviations, seed_sd, margin) if dry_run else ""
+    plan = with_confirmation(plan, recorded_confirmation(plan.store))
     if save_config:
         _save(settings, save_config)
     screen, progress = console(), console(stderr=True)
     if dry_run:
-        expected = _show_plan(screen, plan, progress)
+        expected = show_plan(screen, plan, progress)
+        show_detectable(screen, detectable)
         raise typer.Exit(int(bool(expected.failed) and not expected.probes))
     with plan.store.locked():
-        if not plan.to_run():
-            progress.print(f"All {len(plan.cells)} cells of {plan.store.root} are finished; nothing to run.")
+        if not _left(plan):
+            progress.print(f"All {_total(plan)} cells of {plan.store.root} are finished; nothing to run.")
         display = _SweepDisplay(progress, plan)
         try:
             plan = run_plan(plan, display)
@@ -68,12 +80,22 @@ def sweep(
         show_report(screen, plan.store)
     except Stopped as stop:
         raise _stopped(progress, plan, stop) from None
-    failed = len(plan.to_run())
+    failed = _left(plan)
     if failed:
-        progress.print(f"{failed} of {len(plan.cells)} cells failed; the same command tries them again.", style="red")
+        progress.print(f"{failed} of {_total(plan)} cells failed; the same command tries them again.", style="red")
         raise typer.Exit(1)
     if smoke:
         _check_smoke(screen, plan)
+
+
+def _total(plan: "SweepPlan") -> int:
+    """Cells of the grid, and of its confirmation as far as that is known."""
+    return len(plan.cells) + len(plan.confirmation.wanted)
+
+
+def _left(plan: "SweepPlan") -> int:
+    """Those of them that are not finished."""
+    return len(plan.to_run()) + len(plan.confirmation_to_run())
 
 
 def read_settings(given: Given, file: Path | None, smoke: bool = False) -> SweepConfig:
@@ -161,6 +183,8 @@ class _SweepDisplay:
 
     def __call__(self, event: "SweepEvent") -> None:
         self.plan = event.plan
+        if event.text:
+            say(self._screen, event.text)
         if event.kind == "begun":
             self._begin(event)
         elif event.kind == "ended":
@@ -176,10 +200,11 @@ class _SweepDisplay:
 
     def _begin(self, event: "SweepEvent") -> None:
         if event.stage == "cells":
-            _show_plan(self._screen, event.plan, self._screen)
+            show_plan(self._screen, event.plan, self._screen)
         title, workers = {
             "features": ("Frozen visual features", event.plan.processes),
             "cells": ("Cells", event.plan.workers),
+            "confirmation": ("Confirmation", event.plan.workers),
         }[event.stage]
         self._board, self._printed = ProgressDisplay(title, event.jobs or {}, workers), time.monotonic()
         if self._screen.is_terminal:
@@ -220,45 +245,7 @@ def _outcome(store: "Store", key: str) -> str:
 
 def _stopped(screen: Console, plan: "SweepPlan", stop: Stopped) -> typer.Exit:
     """Say what a stopped sweep keeps and how it goes on; what to raise is returned."""
-    done = len(plan.cells) - len(plan.to_run())
-    screen.print(f"\nStopped: {done} of {len(plan.cells)} cells are finished and kept in {plan.store.root}.")
+    total = _total(plan)
+    screen.print(f"\nStopped: {total - _left(plan)} of {total} cells are finished and kept in {plan.store.root}.")
     say(screen, "Go on with the same command: " + " ".join(["qtablate", *sys.argv[1:]]))
     return typer.Exit(stop.code)
-
-
-def _show_plan(screen: Console, plan: "SweepPlan", progress: Console) -> "Forecast":
-    """Probe, shown on `progress`, and show the plan on `screen`."""
-    from qtablate.sweep.describe import explain_defaults, plan_table
-    from qtablate.sweep.estimate import estimate
-
-    expected = estimate(plan, partial(_follow_probes, progress))
-    screen.print(plan_table(plan, expected).rich(screen.width))
-    for line in expected.warnings():
-        say(screen, line, "red")
-    for line in explain_defaults(plan, expected):
-        say(screen, line)
-    return expected
-
-
-def _follow_probes(screen: Console, events: "Events", total: int) -> "Events":
-    """Pass on the events of probes and show them: a spinner in a terminal, elsewhere a line at the start and some later."""
-    title = f"Timing a few micro-batches of {total} condition{'s' * (total != 1)}"
-    board = ProgressDisplay(title, {}, 1)
-    if not screen.is_terminal:
-        screen.print(f"{title}, one at a time")
-    printed = time.monotonic()
-    with screen.status(title) if screen.is_terminal else nullcontext() as status:
-        for event in events:
-            board.labels.setdefault(event.key, event.key)
-            if event.text:
-                screen.print(f"{event.key}: {event.text}", soft_wrap=True)
-            else:
-                board.take(event)
-            if status:
-                running = ", ".join(map(str.strip, board.status_lines()))
-                status.update(f"Timing micro-batches, {min(board.over + 1, total)} of {total}: {running}")
-            elif time.monotonic() - printed > consoles.STATUS_SECONDS:
-                printed = time.monotonic()
-                for line in board.status_lines():
-                    screen.print(line, soft_wrap=True)
-            yield event

@@ -127,9 +127,10 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: SweepFile) -> Answers
         used.setdefault(cell_of[str(key)][0], []).append(float(amount))
     index = correct.index
     likelihoods = _likelihoods(answers, correct, cell_of)
+    correct_of = {cell_of[str(key)]: correct[key].to_numpy(np.float64) for key in done["key"]}
     return Answers(
         names,
-        {cell_of[str(key)]: correct[key].to_numpy(np.float64) for key in done["key"]},
+        correct_of,
         pd.factorize(index.get_level_values("cluster"))[0].astype(np.int64),
         index.get_level_values("task").to_numpy(dtype=np.str_),
         index.get_level_values("item").to_numpy(dtype=np.str_),
@@ -137,7 +138,7 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: SweepFile) -> Answers
         {condition: sum(amounts) / len(amounts) for condition, amounts in used.items()},
         {cell: values[:, 0] for cell, values in likelihoods.items()},
         {cell: values[:, 1] for cell, values in likelihoods.items()},
-        identical_runs({cell_of[str(key)]: _losses(store, str(key)) for key in done["key"]}),
+        identical_runs({cell_of[str(key)]: (_losses(store, str(key)), correct_of[cell_of[str(key)]]) for key in done["key"]}),
     )
 
 

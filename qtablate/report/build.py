@@ -11,10 +11,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from qtablate.report import scorer_agreement, tables, token_ablation
-from qtablate.report.advice import advice
 from qtablate.report.batch_split_check import split_pairs
+from qtablate.report.confirmation import write_confirmation
 from qtablate.report.cost import TEXT_TOKENS
 from qtablate.report.csv_files import write_table
+from qtablate.report.headline import Headline
 from qtablate.report.plots import attention_plots
 from qtablate.report.results import COST_MODEL, MARGIN, Results
 from qtablate.store import Store
@@ -25,6 +26,8 @@ from qtablate.table import Table
 class Report:
     """What a report shows and has written."""
 
+    headline: Headline
+    """The first lines."""
     tables: tuple[Table, ...]
     files: tuple[Path, ...]
     """The files that were written."""
@@ -54,10 +57,10 @@ def report(
     shown = _tables(results, margin)
     if results.tables_only:
         remark = f"Shown from the tables of {store.root} as they were written: {results.tables_only}. Nothing was written."
-        return Report(shown, (), remark)
+        return Report(results.headline, shown, (), remark)
     if not os.access(store.root, os.W_OK):
-        return Report(shown, (), f"Nothing was written: no permission to write in {store.root}.")
-    return Report(shown, _write(results, shown))
+        return Report(results.headline, shown, (), f"Nothing was written: no permission to write in {store.root}.")
+    return Report(results.headline, shown, _write(results, shown))
 
 
 def _tables(results: Results, margin: float) -> tuple[Table, ...]:
@@ -68,16 +71,19 @@ def _tables(results: Results, margin: float) -> tuple[Table, ...]:
         tables.summary_table(results.summary, f"{sweep.settings.budget_in_words} per cell"),
         tables.training_table(results.training),
         tables.contrast_table(results.contrasts),
+        tables.likelihood_table(results.contrasts),
+        tables.secondary_contrast_table(results.contrasts),
         tables.control_table(results.summary),
         tables.scorer_table(results.scorer_agreement),
         tables.diagnostics_table(results.query_diagnostics, margin),
-        tables.cost_table(results.cost, TEXT_TOKENS, advice(results.cost, results.summary, margin)),
+        tables.cost_table(results.cost, TEXT_TOKENS),
+        tables.confirmation_table(results.confirmation, results.cells),
         tables.task_table(results.tasks, sweep.base_accuracy, left_out) if len(results.tasks) else None,
         tables.published_table(results.tasks) if sweep.config.data.bench.startswith("mvbench:") else None,
         tables.task_contrast_table(results.contrasts),
         None if results.tables_only else tables.batch_split_table(split_pairs(results.store, results.cells), results.cells),
-        tables.software_table(results.cells),
-        tables.failure_table(results.cells),
+        tables.software_table(results.all_cells),
+        tables.failure_table(results.all_cells),
         tables.left_out_table([*sweep.problems, *results.unscored]),
     ]
     return tuple(table for table in made if table)
@@ -92,6 +98,7 @@ def _write(results: Results, shown: Sequence[Table]) -> tuple[Path, ...]:
     if scorer_agreement.scored_cells(store, results.cells):
         names.append("scorer_agreement")
     files = [write_table(store, name, getattr(results, name)) for name in names]
+    files += write_confirmation(store, results.confirmation)
     files += attention_plots(store, results.cells)
     path = store.table_file("report.md")
     store.write_file(path, _markdown(results, shown))
@@ -105,6 +112,7 @@ def _markdown(results: Results, shown: Sequence[Table]) -> str:
     lines = [
         f"# qtablate: {results.store.root.name}",
         "",
+        *(line + "\n" for line in results.headline.lines),
         f"Model `{data.model}`, benchmark `{data.bench}` ({sweep.items} items), training `{data.train}`; "
         f"budget: {settings.budget_in_words} per cell, {100 * settings.image_ratio:g} % images; fixed: "
         f"{sweep.config.grid.batch_size_is}; peak learning rate {settings.learning_rate:g}; language model "

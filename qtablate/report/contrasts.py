@@ -1,7 +1,8 @@
 """Which contrasts the finished conditions allow: every level of every axis against its baseline, and pairs of axes.
 
 A contrast is a weighted sum of conditions whose weights add up to zero: a simple effect at one level of the other axes, a main
-effect averaged over their levels, or an interaction of two axes. effects.py estimates them.
+effect averaged over their levels, or an interaction of two axes. A listed condition that no such contrast reaches, because it
+differs from all others on several axes at once, is compared with the baseline as a whole. effects.py estimates them.
 """
 
 import itertools
@@ -12,8 +13,9 @@ from qtablate import axes
 from qtablate.axes import Level
 from qtablate.errors import QtablateError
 from qtablate.report.answers import Answers, Condition
+from qtablate.report.labels import AXIS_LABELS, CONDITION
 
-SIMPLE, MAIN, INTERACTION = "simple", "main", "interaction"
+SIMPLE, MAIN, INTERACTION, WHOLE = "simple", "main", "interaction", "condition"
 """Kinds of contrasts."""
 CORRECT_LEVELS = {axis.column: axis.names[0] for axis in axes.AXES if axis.incorrect}
 """The correct level of every axis that has incorrect ones."""
@@ -122,7 +124,25 @@ def contrasts(answers: Answers, base: Mapping[str, Level]) -> list[Contrast]:
             if len(same) > 1:
                 weights = _mean_weights([contrast.weights for contrast in same])
                 out.append(Contrast(MAIN, axis, level, base[axis], weights, _averaged_levels(same)))
-    return out + list(_interactions(answers, base))
+    return [*out, *_whole_conditions(answers, base, out), *_interactions(answers, base)]
+
+
+def _whole_conditions(answers: Answers, base: Mapping[str, Level], found: Sequence[Contrast]) -> Iterator[Contrast]:
+    """Yield a comparison with the baseline of every condition that is in no contrast yet."""
+    compared = {condition for contrast in found for condition in contrast.weights}
+    correct = [condition for condition in answers.conditions if not answers.is_incorrect(condition)]
+    reference = baseline_condition(answers, base) or next(iter(correct), None)
+    for condition in correct:
+        if reference is not None and condition not in compared and condition != reference:
+            differing = [axis for axis, *pair in zip(answers.axes, condition, reference, strict=True) if pair[0] != pair[1]]
+            level, baseline = (_named(answers, one, differing) for one in (condition, reference))
+            yield Contrast(WHOLE, CONDITION, level, baseline, {condition: 1.0, reference: -1.0})
+
+
+def _named(answers: Answers, condition: Condition, shown: Sequence[str]) -> str:
+    """Name a condition by its levels of some axes, as far as they have an effect."""
+    levels, inactive = answers.levels(condition), answers.inactive(condition)
+    return ", ".join(f"{AXIS_LABELS[axis]} {axes.show_level(axis, levels[axis])}" for axis in shown if axis not in inactive)
 
 
 def _interactions(answers: Answers, base: Mapping[str, Level]) -> Iterator[Contrast]:
@@ -179,6 +199,22 @@ def matched_condition(
     wanted = axes.canonical_levels(wanted, answers.reference_batch, known)
     match = tuple(wanted[axis] for axis in answers.axes)
     return match if match in answers.conditions and match != condition else None
+
+
+def baseline_condition(answers: Answers, base: Mapping[str, Level]) -> Condition | None:
+    """Return the finished condition with every axis at its baseline; None where there is none."""
+    return next(
+        (
+            condition
+            for condition in answers.conditions
+            if all(
+                level == base[axis] or axis in answers.inactive(condition)
+                for axis, level in answers.levels(condition).items()
+                if axis in base
+            )
+        ),
+        None,
+    )
 
 
 def _varying_axes(answers: Answers) -> set[int]:

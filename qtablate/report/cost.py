@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from qtablate.report.advice import equivalent_to_best
 from qtablate.report.answers import Answers
 from qtablate.report.decoders import Decoder
 from qtablate.report.folder import AXES
+from qtablate.report.recommendation import BEST, HIGHEST, above_chance, rank_conditions
 from qtablate.report.rows import records_of
+from qtablate.report.verdicts import EQUIVALENT, WORSE
 
 TEXT_TOKENS = 64
 """Tokens of prompt and question that are read beside the visual ones."""
@@ -71,8 +72,27 @@ def cost_frame(summary: pd.DataFrame, answers: Answers, model: Decoder, margin: 
     for column, cost in (("pareto_by_tokens", "visual_tokens"), ("pareto_by_time", "train_seconds")):
         frame[column] = False
         frame.loc[correct, column] = pareto(list(frame.loc[correct, cost]), list(frame.loc[correct, "accuracy"]))
-    frame["equivalent_to_best"] = equivalent_to_best(done, answers, margin)
+    frame["equivalent_to_best"] = _standings(done, answers, margin)
     return frame
+
+
+def _standings(done: pd.DataFrame, answers: Answers, margin: float) -> list[str]:
+    """Compare every finished condition with the one of the highest accuracy, in a word each.
+
+    `best`: the highest accuracy, where it is above chance and its blind control, and at least one other condition is surely
+    worse or equivalent; `highest` otherwise. Others: `equivalent`, `undecided` where not surely worse, `not comparable`, and
+    empty where surely worse (recommendation.py). Conditions that break a rule of accumulation have an empty word.
+    """
+    ranking = rank_conditions(answers, margin)
+    if done.empty or ranking is None:
+        return [""] * len(done)
+    rows = records_of(done)
+    conditions = [tuple(row[axis] for axis in answers.axes) for row in rows]
+    decided = {WORSE, EQUIVALENT} & set(ranking.standing.values())
+    above = any(above_chance(row) for row, condition in zip(rows, conditions, strict=True) if condition == ranking.highest)
+    words = {WORSE: "", HIGHEST: BEST if decided and above else HIGHEST}
+    standings = [ranking.standing.get(condition, "") for condition in conditions]
+    return [words.get(standing, standing) for standing in standings]
 
 
 def pareto(costs: Sequence[float], values: Sequence[float]) -> list[bool]:

@@ -15,14 +15,17 @@ TEXT_COLUMNS = (
     "software",
     "host",
     "extra_state",
-    "vs_critical_batch",
     "equivalent_to_best",
     "fixed_levels",
     "other_axis",
     "uncertainty",
     "verdict",
+    "outcome",
     "predicted_letters",
     "gold_letters",
+    "role",
+    "fresh_seeds",
+    "keys",
 )
 """Columns of text: an empty field is an empty text there, not a missing figure."""
 

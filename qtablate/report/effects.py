@@ -5,7 +5,7 @@ says which p-values are adjusted together. What compares a run with itself is no
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,7 @@ COLUMNS = (
     "seeds",
     "n_items",
     "n_clusters",
+    "effective_clusters",
     "uncertainty",
     "incorrect",
 )
@@ -100,7 +101,7 @@ def contrast_frame(
     """
     effects = _estimates(answers, contrasts, per_task, outcomes or answers.outcomes)
     frame = pd.DataFrame([_row(effect, margin) for effect in effects], columns=list(COLUMNS))
-    unequal = np.array([not _same_budget(answers, effect.contrast) for effect in effects], dtype=np.bool_)
+    unequal = np.array([not same_budget(answers, effect.contrast.weights) for effect in effects], dtype=np.bool_)
     identical = np.array([not effect.weights for effect in effects], dtype=np.bool_)
     frame.loc[unequal | identical, ["p", "p_tost", "ci_low", "ci_high"]] = math.nan
     frame.loc[identical, ["stderr", "dof"]] = math.nan
@@ -159,9 +160,14 @@ def _weights_of_runs(answers: Answers, contrast: Contrast) -> Weights:
     return tuple((run, weights[run]) for run in sorted(weights, key=order.__getitem__) if abs(weights[run]) > 1e-9)
 
 
-def _same_budget(answers: Answers, contrast: Contrast) -> bool:
-    """Whether all conditions of a contrast used the same budget."""
-    used = [answers.budgets[condition] for condition in contrast.weights if condition in answers.budgets]
+def estimate_accuracies(answers: Answers, contrasts: Sequence[Contrast]) -> list[Estimate]:
+    """Estimate contrasts of accuracies over all items."""
+    return [effect.estimate for effect in _estimates(answers, contrasts, False, (ACCURACY,))]
+
+
+def same_budget(answers: Answers, conditions: Iterable[Condition]) -> bool:
+    """Whether all these conditions used the same budget."""
+    used = [answers.budgets[condition] for condition in conditions if condition in answers.budgets]
     return not used or max(used) - min(used) <= BUDGET_TOLERANCE * max(used)
 
 
@@ -242,5 +248,6 @@ def _row(effect: _Effect, margin: float) -> Row:
         "fixed_levels": "; ".join(f"{axis}={levels}" for axis, levels in fixed),
         **estimate_columns(effect.estimate, margin),
         "seeds": effect.estimate.seeds,
+        "effective_clusters": effect.estimate.clip_dof + 1,
         "incorrect": contrast.axis in CORRECT_LEVELS and contrast.level != CORRECT_LEVELS[contrast.axis],
     }

@@ -36,17 +36,24 @@ def tables_only(store: Store, sweep: SweepFile) -> str:
     before = finished_before(store)
     if sweep.schema_version != RECORD_SCHEMA:
         return f"another version of qtablate wrote it: record schema {sweep.schema_version}, this one reads {RECORD_SCHEMA}"
-    gone = missing_cells(store, before & {cell.key for cell in sweep.cells})
+    gone = missing_cells(store, before & {cell.key for cell in sweep.all_cells})
     return f"{len(gone)} of its {len(before)} finished cells are no longer under cells/ as they were" if gone else ""
 
 
 def finished_before(store: Store) -> set[str]:
-    """Return the keys of the cells that cells.csv calls finished; empty where there is no such table."""
+    """Return the keys of the cells that cells.csv calls finished, and of those behind confirmation.csv."""
+    cells = _read_text_columns(store, "cells.csv", ["key", "status"])
+    confirmed = _read_text_columns(store, "confirmation.csv", ["keys"])
+    finished = set(cells.loc[cells["status"] == "ok", "key"])
+    return finished.union(*(str(keys).split() for keys in confirmed["keys"].dropna()))
+
+
+def _read_text_columns(store: Store, name: str, columns: list[str]) -> pd.DataFrame:
+    """Read columns of a table as text; without rows where there is no such table."""
     try:
-        frame = pd.read_csv(store.table_file("cells.csv"), usecols=["key", "status"], dtype=str)
+        return pd.read_csv(store.table_file(name), usecols=columns, dtype=str)
     except (OSError, ValueError):
-        return set()
-    return set(frame.loc[frame["status"] == "ok", "key"])
+        return pd.DataFrame(columns=columns)
 
 
 def missing_cells(store: Store, keys: Iterable[str]) -> set[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from qtablate import axes
 from qtablate.controls import BLIND, CONTROLS, FULL, SHUFFLED
-from qtablate.records import Record
+from qtablate.records import PlannedCell, Record
 from qtablate.report.csv_files import write_table
 from qtablate.report.folder import AXES, finished_before, missing_cells
 from qtablate.report.rows import Row
@@ -129,11 +129,16 @@ _SUMMARY_MEANS = (
 """Figures that the summary averages over the seeds."""
 
 
-def cell_frame(store: Store) -> pd.DataFrame:
-    """Return a row per cell of the sweep, in its order; what a cell has not measured is missing."""
+def cell_frame(store: Store, planned: Sequence[PlannedCell] | None = None) -> pd.DataFrame:
+    """Return a row per cell, in their order; what a cell has not measured is missing.
+
+    Args:
+        store: the results folder.
+        planned: the cells; None: those of the grid.
+    """
     rows = []
     running = store.busy()
-    for entry in store.read_sweep().cells:
+    for entry in store.read_sweep().cells if planned is None else planned:
         state = store.state(entry.key)
         interrupted = state.status == "running" and not running  # the next sweep runs it
         record = None if interrupted else state.record
@@ -233,7 +238,7 @@ def write_tables(store: Store) -> list[Path]:
 
     Nothing is written over tables of finished cells whose files are gone and that will run again.
     """
-    if missing_cells(store, finished_before(store) & {cell.key for cell in store.read_sweep().cells}):
+    if missing_cells(store, finished_before(store) & {cell.key for cell in store.read_sweep().all_cells}):
         return []
     cells = cell_frame(store)
     tables = {"cells": cells, "tasks": task_frame(store), "summary": summary_frame(store, cells)}

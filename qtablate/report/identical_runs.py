@@ -1,7 +1,7 @@
-"""Find conditions that are one and the same run: the same training losses, step for step, at every common seed.
+"""Find conditions that are one and the same run: equal training losses, step for step, and equal answers at common seeds.
 
-Mixed media where there is one medium, loss norms that only scale the gradient under AdamW, and the split of one batch are such
-conditions. What is called a comparison of them compares a run with itself.
+Orders of media where a batch holds all of them, loss norms that only scale the gradient under AdamW, and the splits of one
+batch are such conditions. Their comparison would compare a run with itself.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,21 +15,26 @@ C = TypeVar("C", bound=Hashable)
 
 LOSS_TOLERANCE = 1e-4
 """Largest relative difference of the losses at any step of two runs that are one but for rounding."""
+ANSWER_TOLERANCE = 0.01
+"""Largest share of answers in which they may differ: rounding decides near-ties."""
+
+Run = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""(steps,) training losses and (items,) answers, 1 for a correct one, of a finished cell."""
 
 
-def identical_runs(losses: Mapping[tuple[C, int], NDArray[np.float64]]) -> dict[C, C]:
+def identical_runs(runs: Mapping[tuple[C, int], Run]) -> dict[C, C]:
     """Map each condition that is the same run as an earlier one to the first of them.
 
     Args:
-        losses: (condition, seed) -> (steps,) training losses of a finished cell.
+        runs: (condition, seed) -> losses and answers.
     """
-    by_condition: dict[C, dict[int, NDArray[np.float64]]] = {}
-    for (condition, seed), values in losses.items():
-        by_condition.setdefault(condition, {})[seed] = values
+    by_condition: dict[C, dict[int, Run]] = {}
+    for (condition, seed), run in runs.items():
+        by_condition.setdefault(condition, {})[seed] = run
     first_of: dict[C, C] = {}
     distinct: list[C] = []
-    for condition, runs in by_condition.items():
-        same = next((other for other in distinct if _coincide(by_condition[other], runs)), None)
+    for condition, of_seed in by_condition.items():
+        same = next((other for other in distinct if _coincide(by_condition[other], of_seed)), None)
         if same is None:
             distinct.append(condition)
         else:
@@ -37,10 +42,14 @@ def identical_runs(losses: Mapping[tuple[C, int], NDArray[np.float64]]) -> dict[
     return first_of
 
 
-def _coincide(first: Mapping[int, NDArray[np.float64]], second: Mapping[int, NDArray[np.float64]]) -> bool:
-    """Whether the runs of two conditions coincide at all seeds that both have finished, one at least."""
+def _coincide(first: Mapping[int, Run], second: Mapping[int, Run]) -> bool:
+    """Whether two conditions coincide at all seeds that both have finished, one at least."""
     common = first.keys() & second.keys()
-    return bool(common) and all(largest_difference(first[seed], second[seed]) <= LOSS_TOLERANCE for seed in common)
+    return bool(common) and all(
+        largest_difference(first[seed][0], second[seed][0]) <= LOSS_TOLERANCE
+        and bool((first[seed][1] != second[seed][1]).mean() <= ANSWER_TOLERANCE)
+        for seed in common
+    )
 
 
 def largest_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

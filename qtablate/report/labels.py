@@ -7,7 +7,9 @@ import pandas as pd
 from qtablate import axes
 from qtablate.report.rows import Row
 
-AXIS_LABELS = {axis.column: axis.label for axis in axes.AXES} | {"effective_batch_size": "batch"}
+CONDITION = "condition"
+"""What stands for the axis where whole conditions are compared."""
+AXIS_LABELS = {axis.column: axis.label for axis in axes.AXES} | {"effective_batch_size": "batch", CONDITION: CONDITION}
 """Label of each axis at the head of a column."""
 
 

@@ -8,11 +8,22 @@ import pandas as pd
 
 from qtablate.errors import StoreError
 from qtablate.records import LeftOut, SweepFile
-from qtablate.report import cost, effects, folder, frames, query_diagnostics, scorer_agreement, token_ablation, training
+from qtablate.report import (
+    confirmation,
+    cost,
+    effects,
+    folder,
+    frames,
+    query_diagnostics,
+    scorer_agreement,
+    token_ablation,
+    training,
+)
 from qtablate.report.answers import Answers, read_answers
 from qtablate.report.contrasts import baselines, contrasts
 from qtablate.report.csv_files import read_table
 from qtablate.report.decoders import read_decoder
+from qtablate.report.headline import Headline, headline
 from qtablate.store import Store
 
 MARGIN = 0.02
@@ -45,8 +56,15 @@ class Results:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """A row per cell, finished or not."""
+        """A row per cell of the grid, finished or not."""
         return self._frame("cells", frames.CELL_COLUMNS, lambda: frames.cell_frame(self.store))
+
+    @cached_property
+    def all_cells(self) -> pd.DataFrame:
+        """`cells`, and a row per cell of the confirmation, as far as its files are there."""
+        if self.tables_only or not self.sweep.confirmation:
+            return self.cells
+        return frames.cell_frame(self.store, self.sweep.all_cells)
 
     @cached_property
     def tasks(self) -> pd.DataFrame:
@@ -60,8 +78,12 @@ class Results:
 
     @cached_property
     def training(self) -> pd.DataFrame:
-        """A row per condition: what it saw, its image ratio, its gradient noise scale, the state of its extra tokens."""
-        return self._frame("training", training.COLUMNS, lambda: training.training_frame(self.store, self.cells))
+        """A row per condition: what it saw, its image ratio, gradient noise scale, cost in samples and extra tokens."""
+        return self._frame(
+            "training",
+            training.COLUMNS,
+            lambda: training.training_frame(self.store, self.cells, self.sweep.reference_batch),
+        )
 
     @cached_property
     def answers(self) -> pd.DataFrame:
@@ -84,11 +106,25 @@ class Results:
         return self._frame("contrasts", effects.COLUMNS, make)
 
     @cached_property
+    def confirmation(self) -> pd.DataFrame:
+        """A row for the recommended and one for the baseline condition, with seeds that took no part in the choice."""
+        return self._frame(
+            "confirmation",
+            confirmation.COLUMNS,
+            lambda: confirmation.confirmation_frame(self.store, self.sweep, self._answers),
+        )
+
+    @cached_property
     def cost(self) -> pd.DataFrame:
         """A row per finished condition: its cost, and whether it is worth it."""
         return self._frame(
             "cost", cost.COLUMNS, lambda: cost.cost_frame(self.summary, self._answers, self._decoder, self._margin)
         )
+
+    @cached_property
+    def headline(self) -> Headline:
+        """The answer in a sentence or two, what was compared, and warnings: the first lines of the report."""
+        return headline(self.sweep, self.cells, self.summary, self.contrasts, self.cost, self.confirmation)
 
     @cached_property
     def query_diagnostics(self) -> pd.DataFrame:

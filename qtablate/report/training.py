@@ -1,13 +1,11 @@
 """How the cells trained, from their train.csv: what they saw, the gradient noise scale, the state of the extra query tokens."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
 
+from qtablate.report import noise_scale, sample_cost
 from qtablate.report.extra_tokens import extra_state
 from qtablate.report.folder import AXES
 from qtablate.report.rows import Row
@@ -31,19 +29,12 @@ COLUMNS = (
     "extra_cosine",
     "extra_rank",
     "extra_state",
-    "noise_scale",
-    "noise_scale_ci_low",
-    "noise_scale_ci_high",
-    "noise_blocks",
-    "vs_critical_batch",
+    *noise_scale.COLUMNS,
+    *sample_cost.COLUMNS,
 )
-BLOCKS = 5
-"""Blocks of consecutive steps into which the second half of each run is cut: neighboring steps have similar gradients."""
-_LARGEST_LOG = 300.0
-"""Largest logarithm of the factor between a noise scale and the ends of its interval: exp of more overflows a float."""
 
 
-def training_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
+def training_frame(store: Store, cells: pd.DataFrame, reference_batch: int) -> pd.DataFrame:
     """Return a row per condition, mean of its finished seeds.
 
     Updates and noise are those of the second half of the steps, when the start is forgotten; the image ratio is that of all.
@@ -51,10 +42,13 @@ def training_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     Args:
         store: the results folder.
         cells: its frame of cells.
+        reference_batch: effective batch size that the learning rate is meant for.
     """
-    rows = []
+    rows: list[Row] = []
+    runs_of: list[sample_cost.Runs] = []
     for condition, group in cells[cells["status"] == "ok"].groupby(list(AXES), sort=False):
-        runs = [pd.read_csv(store.cell_file(str(key), "train.csv")) for key in group["key"]]
+        runs_of.append(_runs(store, group))
+        runs = list(runs_of[-1].values())
         row: Row = dict(zip(AXES, condition, strict=True))
         row |= {name: group[name].iloc[0] for name in ("effective_batch_size", "incorrect", "peak_learning_rate")}
         row["seeds"] = len(runs)
@@ -69,11 +63,10 @@ def training_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
             row[name] = _mean([float(run[name].iloc[-1]) for run in runs])
         row["extra_state"] = trained_state(row["extra_update"], row["query_update"], row["extra_cosine"])
         one_medium = row["mixing"] != "mixed" and 0 < row["image_ratio"] < 1  # micro-batches differ by more than their noise
-        row |= noise_scale([] if one_medium else late)
-        row["vs_critical_batch"] = _vs_critical_batch(
-            float(row["effective_batch_size"]), row["noise_scale_ci_low"], row["noise_scale_ci_high"]
-        )
+        row |= noise_scale.noise_scale([] if one_medium else [noise_scale.windows_of(run) for run in late])
+        row |= noise_scale.noise_course([] if one_medium else [noise_scale.windows_of(run) for run in runs])
         rows.append(row)
+    sample_cost.add_sample_costs(rows, runs_of, reference_batch)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -90,45 +83,12 @@ def trained_state(extra_update: float | None, query_update: float | None, extra_
     return extra_state(extra_update / query_update if query_update else None, extra_cosine)
 
 
-def noise_scale(runs: Sequence[pd.DataFrame]) -> dict[str, float | None]:
-    """Estimate the gradient noise scale, in samples, with a 95 % interval (McCandlish et al. 2018, arXiv 1812.06162).
-
-    It is the mean variance over the mean squared gradient. The interval is a jackknife of its logarithm that leaves out one
-    block of steps at a time. The figures are missing where no window measured it, or where noise hides the gradient.
-
-    Args:
-        runs: steps of each seed, with `grad_signal` and `grad_noise`.
-    """
-    missing: dict[str, float | None] = dict.fromkeys(("noise_scale", "noise_scale_ci_low", "noise_scale_ci_high"), None)
-    blocks: list[NDArray[np.float64]] = []
-    for run in runs:
-        known = run[["grad_signal", "grad_noise"]].dropna().to_numpy(np.float64)
-        if len(known):
-            blocks += [block.sum(axis=0) for block in np.array_split(known, min(BLOCKS, len(known)))]
-    if len(blocks) < 2:
-        return {**missing, "noise_blocks": 0}
-    sums = np.array(blocks)  # (blocks, 2)
-    signal, noise = sums.sum(axis=0)
-    left_out = sums.sum(axis=0) - sums
-    if signal <= 0 or noise <= 0 or (left_out <= 0).any():
-        return {**missing, "noise_blocks": len(blocks)}
-    logs = np.log(left_out[:, 1] / left_out[:, 0])
-    spread = math.sqrt((len(logs) - 1) / len(logs) * float(((logs - logs.mean()) ** 2).sum()))
-    reach = min(float(stats.t.ppf(0.975, len(logs) - 1)) * spread, _LARGEST_LOG)
-    scale = float(noise / signal)
+def _runs(store: Store, cells: pd.DataFrame) -> dict[int, pd.DataFrame]:
+    """Read the steps of some cells, by seed."""
     return {
-        "noise_scale": scale,
-        "noise_scale_ci_low": scale * math.exp(-reach),
-        "noise_scale_ci_high": scale * math.exp(reach),
-        "noise_blocks": len(blocks),
+        int(seed): pd.read_csv(store.cell_file(str(key), "train.csv"))
+        for seed, key in zip(cells["seed"], cells["key"], strict=True)
     }
-
-
-def _vs_critical_batch(batch: float, low: float | None, high: float | None) -> str:
-    """Say where a batch stands relative to the interval of the noise scale, the critical batch: `below`, `near` or `above`."""
-    if low is None or high is None:
-        return ""
-    return "below" if batch < low else "above" if batch > high else "near"
 
 
 def _mean(values: list[float]) -> float | None:

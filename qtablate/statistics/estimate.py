@@ -78,6 +78,10 @@ class Estimate:
         """Return the p-value of equivalence: the larger of two one-sided tests against `-margin` and against `margin`."""
         return self._tail(margin - abs(self.value), 1)
 
+    def p_above(self, threshold: float) -> float:
+        """Return the one-sided p-value against a difference of `threshold` or less; small where it is surely larger."""
+        return self._tail(self.value - threshold, 1)
+
     def _tail(self, distance: float, sides: int) -> float:
         if math.isnan(self.stderr):
             return math.nan
@@ -177,18 +181,19 @@ N = TypeVar("N", float, Floats)
 
 
 def larger_variance(own: N, own_dof: N, pooled: N, pooled_dof: N) -> tuple[N, N]:
-    """Return the larger of two estimates of V(seeds) and its degrees of freedom.
+    """Return the larger of two estimates of V(seeds), and its degrees of freedom.
 
-    These are the pooled ones as far as the pooled variance explains a difference's own, and its own as far as it does not:
-    1 / dof = share / own_dof + (1 - share) / pooled_dof, where share is the part of the standard error, in quadrature, that is
-    beyond the pooled one. A jump from one to the other would turn a p-value of .001 into .03 where the two variances agree.
+    These are the pooled ones where the pooled variance is the larger one, and nearly a difference's own where its own is
+    clearly larger: 1 / dof = share / own_dof + (1 - share) / pooled_dof with share = (1 - pooled / own) ** 0.25. A jump between
+    the two would turn a p-value of .001 into .03 where both variances are all but equal; with a root that rises less steeply,
+    intervals of restless conditions cover less (results/statistics).
 
     Args:
         own, pooled: variances. Numbers or arrays.
         own_dof, pooled_dof: their degrees of freedom, at least 1.
     """
     larger: N = np.maximum(own, pooled)
-    share: N = np.sqrt((larger - pooled) / np.maximum(larger, np.finfo(float).tiny))
+    share = ((larger - pooled) / np.maximum(larger, np.finfo(float).tiny)) ** 0.25
     return larger, 1 / (share / own_dof + (1 - share) / pooled_dof)
 
 

@@ -50,22 +50,25 @@ def detectable_effect(designs: Designs, level: Floats | float = ALPHA) -> Floats
         level: of the test, for each design.
 
     Returns:
-        (N,) differences; infinite where not even a large one would be found, nan where a variance is unknown.
+        (N,) differences; nan where a variance or the level is unknown.
     """
     fields = np.broadcast_arrays(
         *(np.asarray(getattr(designs, field.name), dtype=np.float64) for field in dataclasses.fields(Designs)),
         np.asarray(level, dtype=np.float64),
     )
-    seed, clip, interaction, seeds, clip_dof, pooled_dof, alpha = (field[..., None] for field in fields)
+    out = np.full(fields[0].shape, np.nan)
+    known = np.all([np.isfinite(field) for field in fields], axis=0) & (fields[3] >= 1)
+    if not known.any():
+        return out
+    seed, clip, interaction, seeds, clip_dof, pooled_dof, alpha = (field[known][:, None] for field in fields)
     error = _critical_error(seed, clip, interaction, seeds, clip_dof, pooled_dof, alpha)  # (N, nodes)
-    sd = np.sqrt(clip + (seed + interaction) / seeds)[..., 0]
-    low, high = np.zeros(sd.shape), np.nanmax(np.where(np.isfinite(error), error, 0), axis=-1, initial=0.0) + 5 * sd
+    sd = np.sqrt(clip + (seed + interaction) / seeds)
+    low, high = np.zeros((len(sd), 1)), error.max(axis=1, keepdims=True) + 5 * sd
     for _ in range(24):  # bisection: power rises with the difference
         middle = (low + high) / 2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            power = stats.norm.sf((error - middle[..., None]) / sd[..., None]).mean(axis=-1)
-        low, high = np.where(power >= POWER, low, middle), np.where(power >= POWER, middle, high)
-    out: Floats = np.where(np.isnan(sd), np.nan, high)
+        enough = stats.norm.sf((error - middle) / np.maximum(sd, np.finfo(float).tiny)).mean(axis=1, keepdims=True) >= POWER
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    out[known] = high[:, 0]
     return out
 
 

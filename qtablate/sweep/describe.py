@@ -12,6 +12,8 @@ from qtablate.durations import format_duration
 from qtablate.grid import Cell, reference_batch
 from qtablate.model.directory import visual_tokens
 from qtablate.model.query_resize import QueryResize
+from qtablate.sweep.confirm import describe_confirmation
+from qtablate.sweep.confirmation import CONDITIONS
 from qtablate.sweep.forecast import Estimate, Forecast, makespan
 from qtablate.sweep.plan import SweepPlan
 from qtablate.table import Table
@@ -83,6 +85,8 @@ def _plan_note(plan: SweepPlan, expected: Forecast) -> str:
         without += ["the visual features that are computed before"] * bool(plan.chunks_missing())
         note += f"; about {format_duration(makespan(seconds, plan.workers))} in all"
         note += f", without {' and '.join(without)}" if without else ""
+    confirmation = describe_confirmation(plan, expected)
+    note += f"; {confirmation}" if confirmation else ""
     marked = any(not estimate.measured for estimate in expected.estimates.values())
     return f"{note}. {expected.method()}." if marked else f"{note}."
 
@@ -116,6 +120,7 @@ def explain_defaults(plan: SweepPlan, expected: Forecast) -> list[str]:
         *_budget(plan),
         *_batch_and_rate(plan),
         *_processes(plan),
+        *_confirmation(plan),
         *_incorrect(plan),
         *_query_resize(plan),
         *_other_versions(plan),
@@ -124,7 +129,7 @@ def explain_defaults(plan: SweepPlan, expected: Forecast) -> list[str]:
     if grid.conditions:
         lines.append(
             "The conditions are listed one by one: the report contrasts those that differ on one axis alone. Conditions that "
-            "differ on several axes at once stand in its first table, and are not contrasted."
+            "differ from all others on several axes at once are compared with the baseline as a whole."
         )
     if settings.precision != "fp32" or settings.gradient_checkpointing:
         again = " Activations are computed again in the backward pass." if settings.gradient_checkpointing else ""
@@ -219,6 +224,19 @@ def _processes(plan: SweepPlan) -> list[str]:
             "Warning: this model's visual tokens depend on what else is in a batch, so they depend on --processes-per-cell too."
         )
     return lines
+
+
+def _confirmation(plan: SweepPlan) -> list[str]:
+    """What --confirm does when the grid is finished, or what it compares where it is."""
+    asked = plan.config.run.confirm
+    if not asked or plan.confirmation.remark:
+        return [plan.confirmation.remark] * bool(asked)
+    if len(plan.conditions()) < CONDITIONS:
+        return ["--confirm: nothing to confirm, the grid has one condition."]
+    return [
+        f"--confirm {asked}: when the grid is finished, the recommended and the baseline condition are trained and scored with "
+        "fresh seeds, which take no part in the choice."
+    ]
 
 
 def _incorrect(plan: SweepPlan) -> list[str]:

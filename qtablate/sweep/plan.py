@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from qtablate.model.cache import default_cache, limit_bytes
 from qtablate.model.directory import fingerprint, read_config
 from qtablate.model.features import FeatureFiles
 from qtablate.store import Store
+from qtablate.sweep.confirmation import Confirmation
 from qtablate.sweep.resolve import resolve
 from qtablate.sweep.validate import validate_data, validate_grid, validate_invalid_share
 from qtablate.versions import result_versions
@@ -96,6 +97,8 @@ class SweepPlan:
     """The model's config.json, with its family's defaults."""
     workers: int
     """Cells at once."""
+    confirmation: Confirmation = field(default_factory=Confirmation)
+    """Cells outside the grid that confirm its choice (confirm.py)."""
 
     @property
     def processes(self) -> int:
@@ -112,8 +115,13 @@ class SweepPlan:
         return [condition for condition, _ in conditions(self.config.grid, self.model_frames)]
 
     def to_run(self) -> list[Cell]:
-        """The cells that are not finished, in their order."""
+        """The cells of the grid that are not finished, in their order."""
         return [cell for cell in self.cells if not self.store.finished(cell.key)]
+
+    def confirmation_to_run(self) -> list[Cell]:
+        """The cells of the confirmation that are wanted and not finished, in their order."""
+        cells, wanted = self.confirmation.cells, self.confirmation.wanted
+        return [cell for cell in cells if cell.key in wanted and not self.store.finished(cell.key)]
 
     def feature_files(self) -> Iterable[FeatureFiles]:
         """The files of visual features of all cells."""

@@ -3,7 +3,7 @@
 This module never imports torch: processes that need it are started by the executor.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -12,10 +12,11 @@ from qtablate.config import SweepConfig
 from qtablate.errors import QtablateError
 from qtablate.execute.events import Event
 from qtablate.execute.local import run_jobs
-from qtablate.grid import cell_names
+from qtablate.grid import Cell, cell_names
 from qtablate.interrupts import Stopped
 from qtablate.model.cache import limit_bytes, prune
 from qtablate.records import of_cell
+from qtablate.sweep.confirm import recorded_confirmation, with_confirmation
 from qtablate.sweep.plan import SweepPlan, make_plan
 from qtablate.sweep.write import write_sweep_file
 
@@ -27,22 +28,27 @@ if TYPE_CHECKING:
 class SweepEvent:
     """What happens while a sweep runs."""
 
-    stage: Literal["features", "cells"]
-    kind: Literal["begun", "job", "ended"]
-    """A stage begins, something happened to one of its jobs, a stage has ended. A stage without jobs does not begin."""
+    stage: Literal["features", "cells", "confirmation"]
+    """`cells`: those of the grid; `confirmation`: those outside it that confirm its choice (--confirm)."""
+    kind: Literal["begun", "job", "ended", "skipped"]
+    """A stage begins, something happened to one of its jobs, a stage has ended. A stage without jobs does not begin; a
+    confirmation that has nothing to confirm is `skipped`."""
     plan: SweepPlan
     """As it stands: which clips can be decoded is known only after the features, and decides which cells there are."""
     event: Event | None = None
     """Of a `job`: what happened to which."""
     jobs: dict[str, str] | None = None
     """Of a stage that begins: the names of its jobs, by key."""
+    text: str = ""
+    """Of a confirmation that begins or is skipped: what it compares, or why it compares nothing."""
 
 
 OnEvent = Callable[[SweepEvent], None]
 
 
 def run_sweep(config: SweepConfig, on_event: OnEvent | None = None) -> "Results":
-    """Plan a sweep, compute features, train and score every cell that is not finished, and write all tables.
+    """Plan a sweep, compute features, train and score every cell that is not finished, confirm what they recommend where the
+    configuration says so (`run.confirm`), and write all tables.
 
     A cell that fails is recorded as failed and stops no other: see the column `status` of `Results.cells`. The same call tries
     it again, and leaves finished cells as they are.
@@ -70,16 +76,24 @@ def run_plan(plan: SweepPlan, on_event: OnEvent | None = None) -> SweepPlan:
     """Run a plan in its folder, which the caller holds locked. The plan as it was run is returned: which clips cannot be
     decoded is known only on the way."""
     notify = on_event or (lambda _: None)
+    recorded = recorded_confirmation(plan.store)
+    plan = with_confirmation(plan, recorded)
     write_sweep_file(plan)
-    if not plan.to_run():
+    if not plan.to_run() and not plan.confirmation_to_run():
+        _notify_skipped(plan, notify)
         return plan
     try:
         _compute_features(plan, notify)
         plan.check_invalid_share()
-        plan = plan.rekeyed()
+        plan = with_confirmation(plan.rekeyed(), recorded)
         for files in plan.feature_files():
             files.mark_used()
-        _run_cells(plan, notify)
+        _run_cells(plan, plan.to_run(), "cells", notify)
+        plan = with_confirmation(plan, recorded, ended=True)
+        _notify_skipped(plan, notify)
+        if plan.confirmation_to_run():
+            write_sweep_file(plan)  # before they run, so that a sweep that is killed now shows those that had finished
+            _run_cells(plan, plan.confirmation_to_run(), "confirmation", notify)
     except (Stopped, KeyboardInterrupt):  # the command line's, and a script's or a notebook's
         write_sweep_file(plan)
         raise
@@ -105,12 +119,18 @@ def _compute_features(plan: SweepPlan, notify: OnEvent) -> None:
         raise QtablateError(f"{failures[0].key} failed: {failures[0].error}\n{failures[0].traceback}")
 
 
-def _run_cells(plan: SweepPlan, notify: OnEvent) -> None:
-    """Run every cell that is not finished. A job that dies, or exceeds the time limit, leaves a failed record."""
-    cells = {cell.key: cell for cell in plan.to_run()}
+def _notify_skipped(plan: SweepPlan, notify: OnEvent) -> None:
+    if plan.confirmation.remark and not plan.confirmation.cells:
+        notify(SweepEvent("confirmation", "skipped", plan, text=plan.confirmation.remark))
+
+
+def _run_cells(plan: SweepPlan, to_run: Sequence[Cell], stage: Literal["cells", "confirmation"], notify: OnEvent) -> None:
+    """Run cells that are not finished. A job that dies, or exceeds the time limit, leaves a failed record."""
+    cells = {cell.key: cell for cell in to_run}
     if not cells:
         return
-    notify(SweepEvent("cells", "begun", plan, jobs=cell_names(list(cells.values()))))
+    text = plan.confirmation.remark if stage == "confirmation" else ""
+    notify(SweepEvent(stage, "begun", plan, jobs=cell_names(list(cells.values())), text=text))
     for key in cells:
         plan.store.discard_damaged(key)
     run = plan.config.run
@@ -127,8 +147,8 @@ def _run_cells(plan: SweepPlan, notify: OnEvent) -> None:
                 if record is None or record.status != "failed":
                     failed = of_cell(cells[event.key], "failed", error=event.error, traceback=event.traceback)
                     plan.store.write_record(failed)
-            notify(SweepEvent("cells", "job", plan, event))
-    notify(SweepEvent("cells", "ended", plan))
+            notify(SweepEvent(stage, "job", plan, event))
+    notify(SweepEvent(stage, "ended", plan))
 
 
 @dataclass(frozen=True, slots=True)

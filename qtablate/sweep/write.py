@@ -3,13 +3,15 @@
 import dataclasses
 import os
 import platform
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qtablate.errors import StoreError
-from qtablate.grid import RECORD_SCHEMA, Fingerprints, reference_batch
+from qtablate.grid import RECORD_SCHEMA, Cell, Fingerprints, reference_batch
 from qtablate.model.directory import base_scores
 from qtablate.records import Host, LeftOut, PlannedCell, SweepFile
+from qtablate.report.confirmation import confirmation_frame, write_confirmation
 from qtablate.report.folder import validate_overwrite
 from qtablate.report.frames import write_tables
 from qtablate.versions import versions
@@ -21,27 +23,37 @@ if TYPE_CHECKING:
 def write_sweep_file(plan: "SweepPlan") -> None:
     """Write sweep.json, then every table that the cells on disk allow. Raises StoreError where that would replace the only
     trace of other finished cells, or cannot be written."""
-    validate_overwrite(plan.store, {cell.key for cell in plan.cells})
+    store, sweep = plan.store, sweep_file(plan)
+    validate_overwrite(store, {cell.key for cell in sweep.all_cells})
+    store.write_sweep(sweep)
+    if write_tables(store):
+        write_confirmation(store, confirmation_frame(store, sweep))
+
+
+def sweep_file(plan: "SweepPlan") -> SweepFile:
+    """Return what sweep.json says of a plan."""
     own = next((cell for cell in plan.cells if cell.condition.frames == plan.model_frames), plan.cells[0])
     prints = own.fingerprints
     problems, items = _left_out(plan, prints)
-    plan.store.write_sweep(
-        SweepFile(
-            schema=RECORD_SCHEMA,
-            config=plan.config,
-            settings=plan.settings,
-            reference_batch=reference_batch(plan.config.grid),
-            fingerprints=prints,
-            num_query_tokens=plan.model_config["num_query_tokens"],
-            base_accuracy=base_scores(plan.config.data.model, prints.benchmark),
-            items=items,
-            cells=tuple(PlannedCell(cell.key, cell.seed, dataclasses.asdict(cell.condition)) for cell in plan.cells),
-            problems=problems,
-            versions=versions(),
-            host=Host(platform.machine(), os.cpu_count() or 1, platform.python_version(), plan.config.run.processes_per_cell),
-        )
+    return SweepFile(
+        schema=RECORD_SCHEMA,
+        config=plan.config,
+        settings=plan.settings,
+        reference_batch=reference_batch(plan.config.grid),
+        fingerprints=prints,
+        num_query_tokens=plan.model_config["num_query_tokens"],
+        base_accuracy=base_scores(plan.config.data.model, prints.benchmark),
+        items=items,
+        cells=_planned(plan.cells),
+        confirmation=_planned(plan.confirmation.cells),
+        problems=problems,
+        versions=versions(),
+        host=Host(platform.machine(), os.cpu_count() or 1, platform.python_version(), plan.config.run.processes_per_cell),
     )
-    write_tables(plan.store)
+
+
+def _planned(cells: Iterable[Cell]) -> tuple[PlannedCell, ...]:
+    return tuple(PlannedCell(cell.key, cell.seed, dataclasses.asdict(cell.condition)) for cell in cells)
 
 
 def _left_out(plan: "SweepPlan", prints: Fingerprints) -> tuple[tuple[LeftOut, ...], int]:

@@ -2,9 +2,9 @@
 
 McCandlish et al. 2018 (arXiv 1812.06162, appendix A.1): where B samples have the mean gradient G and each sample's gradient
 scatters around it with covariance C, a batch's squared gradient norm is |G|^2 + tr(C) / B on average. Two batch sizes, here
-those of the micro-batches and of their window, determine both terms; tr(C) / |G|^2 is the batch size beyond which a larger one
-gains little. A token-normalized loss weights a micro-batch by its supervised tokens, so tokens are the unit of size: a sum over
-t tokens has the mean t G and a variance in proportion to t.
+those of the micro-batches and of their window, determine both terms; tr(C) / |G|^2 is the gradient noise scale. A
+token-normalized loss weights a micro-batch by its supervised tokens, so tokens are the unit of size: a sum over t tokens has
+the mean t G and a variance in proportion to t.
 """
 
 import math

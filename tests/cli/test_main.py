@@ -115,6 +115,8 @@ NUMBERS = {
         "--max-invalid": "a number from 0 to 1",
         "--checkpoint-minutes": "a finite number of 0 or more",
         "--cell-timeout": "a finite number of 0.01 or more",
+        "--seed-sd": "a finite number of 0 or more",
+        "--margin": "a positive number",
     },
     "audit": {"--max-grad-norm": "a positive number", "--image-ratio": "a number from 0 to 1"},
     "report": {"--margin": "a finite number of 0 or more"},

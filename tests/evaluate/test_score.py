@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from precision import in_fp64
 
 from qtablate.datatypes import IMAGE, Item
 from qtablate.evaluate import prefix_cache
@@ -47,9 +48,9 @@ def alone(model, encoder, item: Item, features: torch.Tensor, option: str) -> tu
     return sum(float(log_probs[first + n - 1, token]) for n, token in enumerate(told)), len(told)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-11)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_batched_scores_equal_one_by_one(tiny, encoder, dtype, tolerance):
-    model = tiny.to(dtype).eval()
+    model = (in_fp64(tiny) if dtype == torch.float64 else tiny).eval()
     shown = features_of(items(), dtype)
     found = [one for group in score(model, encoder, items(), shown.__getitem__) for one in group]
     assert {one.item.id for one in found} == {item.id for item in items()}
@@ -93,7 +94,7 @@ def by_scorer(model, encoder, shown, how) -> dict[tuple[str, str], Scores]:
 
 def test_letters_are_read_from_the_logits_behind_the_prompt(tiny, encoder):
     """The reference: the whole prompt at once, no cache."""
-    model = tiny.double().eval()
+    model = in_fp64(tiny).eval()
     shown = features_of(items(), torch.float64)
     found = by_scorer(model, encoder, shown, ("letter",))
     for item in items():
@@ -102,11 +103,11 @@ def test_letters_are_read_from_the_logits_behind_the_prompt(tiny, encoder):
         with torch.no_grad():
             logits = model.language_model(inputs_embeds=prompt_of(model, encoder, item, shown[item.clip])).logits[0, -1]
         expected = logits.log_softmax(-1)[torch.tensor([ids[0] for ids in asked.options])]
-        assert list(found["letter", item.id].log_likelihoods) == pytest.approx(expected.tolist(), rel=1e-11)
+        assert list(found["letter", item.id].log_likelihoods) == pytest.approx(expected.tolist(), rel=1e-12)
 
 
 def test_generation_is_transformers_own_greedy_one(tiny, encoder):
-    model = tiny.double().eval()
+    model = in_fp64(tiny).eval()
     shown = features_of(items(), torch.float64)
     found = by_scorer(model, encoder, shown, ("generate",))
     texts = []
@@ -188,7 +189,7 @@ def test_texts_that_fit_are_batched_as_ever_and_longer_ones_by_memory(tiny, enco
 
 def test_scores_do_not_depend_on_how_long_texts_are_batched(tiny, encoder, monkeypatch):
     """The reference: every row at once, and everything that questions have in common told once a clip."""
-    model, some = tiny.double().eval(), items()[:3]
+    model, some = in_fp64(tiny).eval(), items()[:3]
     long = [replace(item, question="what moves left " * 150, options=("left", "right " * 400)) for item in some]
     shown = features_of(some, torch.float64)
     found, _ = passes(model, encoder, long, shown, monkeypatch)
@@ -196,7 +197,7 @@ def test_scores_do_not_depend_on_how_long_texts_are_batched(tiny, encoder, monke
     whole, _ = passes(model, encoder, long, shown, monkeypatch)
     for one, other in zip(found, whole, strict=True):
         assert (one.item, one.token_counts) == (other.item, other.token_counts)
-        assert list(one.log_likelihoods) == pytest.approx(list(other.log_likelihoods), rel=1e-11)
+        assert list(one.log_likelihoods) == pytest.approx(list(other.log_likelihoods), rel=1e-12)
 
 
 def test_a_long_text_takes_little_memory(tiny, encoder, monkeypatch):

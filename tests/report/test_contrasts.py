@@ -18,7 +18,7 @@ from answer_grids import (
 from qtablate.errors import QtablateError
 from qtablate.report import tables
 from qtablate.report.answers import Answers, axes_of
-from qtablate.report.contrasts import INTERACTION, MAIN, SIMPLE, baselines, contrasts
+from qtablate.report.contrasts import INTERACTION, MAIN, SIMPLE, WHOLE, baselines, contrasts
 from qtablate.report.families import ALL
 
 
@@ -194,3 +194,20 @@ def test_conditions_that_break_two_rules_are_not_compared():
     conditions = [grid_condition(32, 4, norm=n, clip=c) for n in ("tokens", "micro_mean") for c in ("window", "micro_batch")]
     wanted, _ = contrasts_of(flat_answers(conditions))
     assert {(one.axis, one.kind, len(one.weights)) for one in wanted} == {("loss_norm", SIMPLE, 2), ("clip_per", SIMPLE, 2)}
+
+
+def test_listed_conditions_that_differ_on_several_axes_are_compared_as_a_whole():
+    one, two, three = condition(0, 1), condition(32, 4), condition(64, 8)
+    wanted, rows = contrasts_of(answers_of({one: 0.0, two: 0.3, three: 0.0}, items=1000))
+    assert [(each.kind, each.level, each.baseline, dict(each.weights)) for each in wanted] == [
+        (WHOLE, "extra tokens 32, accum 4, extra init normal", "extra tokens 0, accum 1", {two: 1.0, one: -1.0}),
+        (WHOLE, "extra tokens 64, accum 8, extra init normal", "extra tokens 0, accum 1", {three: 1.0, one: -1.0}),
+    ]
+    whole = rows[rows["task"] == ALL]
+    assert whole["primary"].all()
+    assert whole["verdict"].iloc[0] == "better"
+    assert tables.contrast_table(rows).rows[0][0].startswith("condition extra tokens 32, accum 4")
+
+
+def test_conditions_of_a_whole_grid_are_not_compared_as_a_whole():
+    assert not [one for one in contrasts_of(answers_of(GRID))[0] if one.kind == WHOLE]

@@ -9,7 +9,8 @@ from answer_grids import GRID, ITEMS, answers_of, condition, contrasts_of, flat_
 
 from qtablate.report import tables
 from qtablate.report.contrasts import INTERACTION, MAIN, SIMPLE, Contrast
-from qtablate.report.effects import ALL, contrast_frame, seed_variance_of
+from qtablate.report.effects import contrast_frame, pooled_over
+from qtablate.report.families import ALL
 
 
 def test_differences_are_those_of_the_answers():
@@ -75,17 +76,60 @@ def test_note_names_one_seed():
     assert "ONE SEED" not in tables.contrast_table(more).note
 
 
-def test_each_axis_has_a_family_of_its_own():
-    """Holm's adjustment counts the contrasts of one axis and kind, and the tasks of one contrast."""
+def test_primary_contrasts_are_adjusted_over_themselves_and_secondary_ones_over_all():
     _, rows = contrasts_of(answers_of(GRID))
     whole = rows[rows["task"] == ALL]
+    assert set(whole[whole["primary"]]["kind"]) == {MAIN}
+    assert len(whole[whole["primary"]]) == 3  # two levels of tokens and one of accumulation, averaged
+    for primary, members in ((True, 3), (False, len(whole))):
+        group = whole[whole["primary"] == primary]
+        smallest = group.loc[group["p"].idxmin()]
+        smaller = (whole["p"] < smallest["p"]).sum() if not primary else 0
+        assert smallest["p_holm"] == pytest.approx(min(1, (members - smaller) * smallest["p"]), rel=1e-6)
     for (kind, axis), group in whole.groupby(["kind", "axis"]):
         smallest = group.loc[group["p"].idxmin()]
         members = len(whole[whole["kind"] == kind]) if kind == INTERACTION else len(group)
-        assert smallest["p_holm"] == pytest.approx(min(1, members * smallest["p"])), axis
+        assert smallest["p_axis"] == pytest.approx(min(1, members * smallest["p"])), axis
     one = rows[(rows["task"] != ALL) & (rows["kind"] == MAIN) & (rows["level"] == 32)]
     assert len(one) == 2
     assert one["p_holm"].min() == pytest.approx(min(1, 2 * one["p"].min()))
+
+
+def test_simple_contrasts_of_a_single_axis_are_primary():
+    _, rows = contrasts_of(answers_of({condition(0): 0.0, condition(32): 0.0, condition(64): 0.0}))
+    whole = rows[rows["task"] == ALL]
+    assert whole["primary"].tolist() == [True, True]
+    assert not rows[rows["task"] != ALL]["primary"].any()
+
+
+def test_identical_runs_are_neither_tested_nor_counted_twice():
+    one, two, three = condition(0), condition(32), condition(64)
+    apart = answers_of({one: 0.0, two: 0.0, three: 0.0})
+    copies = {(three, seed): apart.correct[two, seed] for seed in (1, 2, 3)}
+    answers = replace(apart, correct={**apart.correct, **copies}, identical={three: two})
+    frame = contrasts_of(answers)[1]
+    rows = frame[frame["task"] == ALL]
+    assert rows["p_holm"].tolist() == rows["p"].tolist()  # one test, shown twice
+    same = contrast_frame(answers, [Contrast(SIMPLE, "x", 64, 32, {three: 1.0, two: -1.0})], 0.02, per_task=False)
+    assert same["verdict"].tolist() == ["identical"]
+    assert same[["p", "p_holm", "p_tost", "ci_low", "mde", "stderr"]].isna().all(axis=None)
+    counted = pooled_over(answers, answers.correct)
+    assert counted.dof == 2  # of 2 runs and 3 seeds
+
+
+def test_the_probability_of_the_correct_option_goes_through_the_same_contrasts():
+    answers = answers_of({condition(0): 0.0, condition(32): 0.1}, items=1000)
+    likely = {cell: 0.25 + 0.5 * right for cell, right in answers.correct.items()}
+    answers = replace(answers, probability=likely, log_margin={cell: 2 * right - 1 for cell, right in answers.correct.items()})
+    frame = contrasts_of(answers)[1]
+    rows = frame[frame["task"] == ALL].set_index("outcome")
+    assert list(rows.index) == ["accuracy", "probability", "log_margin"]
+    assert rows.loc["probability", "difference"] == pytest.approx(rows.loc["accuracy", "difference"] / 2)
+    assert rows.loc["probability", "stderr"] == pytest.approx(rows.loc["accuracy", "stderr"] / 2, rel=1e-6)
+    assert rows.loc["probability", "p_tost"] != rows.loc["probability", "p_tost"]  # no margin of probabilities
+    assert set(frame[frame["task"] != ALL]["outcome"]) == {"accuracy"}
+    assert tables.likelihood_table(frame).rows[0][0] == "extra tokens 32 - 0"
+    assert tables.likelihood_table(contrasts_of(answers_of(GRID))[1]) is None
 
 
 def test_conditions_with_different_budgets_are_not_comparable():
@@ -118,9 +162,8 @@ def test_conditions_that_are_one_run_count_once():
     answers = flat_answers([with_rule(1), with_rule(1, batch=32), with_rule(4)])
     assert answers.run_of(with_rule(1, batch=32)) == answers.run_of(with_rule(4)) != answers.run_of(with_rule(1))
     assert answers.run_of(with_rule(4, "none")) == with_rule(4, "none")
-    everything = np.ones(ITEMS, dtype=bool)
-    assert seed_variance_of(answers, everything).dof == 2  # of 2 runs and 3 seeds; 4 if there were 3 runs
+    assert pooled_over(answers, answers.correct).dof == 2  # of 2 runs and 3 seeds; 4 if there were 3 runs
     apart = {with_rule(1): -1.0, with_rule(4): 0.5, with_rule(1, batch=32): 0.5}
     rows = contrast_frame(answers, [Contrast(MAIN, "batch", 32, 8, apart)], 0.02, per_task=False)
-    noise = seed_variance_of(answers, everything).variance
+    noise = pooled_over(answers, answers.correct).variance
     assert float(rows["stderr"].iloc[0]) ** 2 >= 2 * noise / 3  # not 1.5, as of three runs

@@ -13,6 +13,7 @@ import torch
 from torch import distributed, nn
 from torch.amp import GradScaler
 
+from qtablate.audit.target import norm_in_own_dtype
 from qtablate.datatypes import IMAGE, VIDEO, Sample
 from qtablate.execute.events import Progress
 from qtablate.model.load import load
@@ -102,7 +103,9 @@ def train(job: Job, report, rank_info: RankInfo | None = None) -> dict[str, obje
     torch.set_num_threads(1)
     model, encoder = load(str(job.directory))
     dtype = torch.float64 if job.double else torch.float32
-    model.to(dtype)
+    if job.double:
+        model.double()
+        norm_in_own_dtype(model)
     torch.manual_seed(7)
     for layer in model.qformer.modules():
         if isinstance(layer, nn.Dropout):

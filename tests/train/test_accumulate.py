@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from precision import in_fp64
 from torch import nn
 
 from qtablate.datatypes import IMAGE, VIDEO, Sample
@@ -62,7 +63,7 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("accumulation", [1, 2, 3, 8])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_window_gradient_equals_full_batch_gradient(tiny, encoder, features, accumulation, dtype, tolerance):  # 1
-    model = tiny.to(dtype)
+    model = in_fp64(tiny) if dtype == torch.float64 else tiny
     shown = {name: value.to(dtype) for name, value in features.items()}
     whole, _ = gradient(model, encoder, shown, N)
     split, _ = gradient(model, encoder, shown, N // accumulation)
@@ -71,7 +72,7 @@ def test_window_gradient_equals_full_batch_gradient(tiny, encoder, features, acc
 
 def test_full_batch_gradient_equals_a_plain_loop(tiny, encoder, features):
     """The independent reference: each sample alone, its own forward, log-softmax by hand, one sum over one count."""
-    model = tiny.double()
+    model = in_fp64(tiny)
     shown = {name: value.double() for name, value in features.items()}
     parameters = list(choose_trainable(model, language_model=True).values())
     clear_gradients(parameters)

@@ -6,88 +6,124 @@ from typing import Any
 
 import pandas as pd
 
-from qtablate.axes import show_level
-from qtablate.report.contrasts import CORRECT_LEVELS, INTERACTION, MAIN, SIMPLE
+from qtablate.report.answers import ACCURACY, PROBABILITY
+from qtablate.report.contrasts import INTERACTION, MAIN, SIMPLE
 from qtablate.report.families import ALL
-from qtablate.report.labels import AXIS_LABELS
 from qtablate.report.rows import Row, records_of
-from qtablate.report.tables.cells import (
-    INTERVAL,
-    has_too_few,
-    interval,
-    plural,
-    plural_range,
-    too_few_note,
-    verdict_text,
-)
-from qtablate.report.verdicts import BETTER, EQUIVALENT, ITEMS_ONLY, NOT_COMPARABLE, UNDECIDED, WORSE
+from qtablate.report.sentences import NO_SEED, comparison_label, contrast_sentence, fixed_levels_label
+from qtablate.report.tables.cells import INTERVAL, has_too_few, interval, plural, plural_range, too_few_note, verdict_text
+from qtablate.report.verdicts import BETTER, EQUIVALENT, IDENTICAL, ITEMS_ONLY, NOT_COMPARABLE, UNDECIDED, WORSE
+from qtablate.statistics.power import MOST_SEEDS
 from qtablate.table import TOO_FEW, Table, is_uninformative, p_text, points
 
-NO_SEED = "no common seed"
 _TASK_AXIS = "extra_num_query_tokens"
 """The axis whose contrasts are shown per task."""
 
 
+_COLUMNS = ("comparison", "fixed levels", "points", INTERVAL, "p", "p axis", "verdict", "MDE", "needed")
+
+
 def contrast_table(contrasts: pd.DataFrame) -> Table | None:
-    """Return a row per contrast over all items; None without any.
+    """Return a row per primary contrast of accuracies; None without any.
 
     Args:
-        contrasts: a row per contrast and task.
+        contrasts: a row per outcome, contrast and task.
     """
-    tasks = len(set(contrasts["task"]) - {ALL})
-    contrasts = contrasts[contrasts["task"] == ALL]
-    if contrasts.empty:
+    shown = _over_all_items(contrasts, ACCURACY)
+    primary = shown[shown["primary"].astype(bool)]
+    if primary.empty:
         return None
-    rows = [
+    rows = _rows(primary, _task_count(contrasts))
+    note = f"{_note(primary, rows)}\nIn words: {' '.join(contrast_sentences(contrasts))}"
+    return Table("Contrasts", _COLUMNS, rows, note, left=2, optional=("p axis", "needed", "MDE", "p"))
+
+
+def secondary_contrast_table(contrasts: pd.DataFrame) -> Table | None:
+    """Return a row per other contrast of accuracies over all items; None without any.
+
+    Args:
+        contrasts: a row per outcome, contrast and task.
+    """
+    shown = _over_all_items(contrasts, ACCURACY)
+    secondary = shown[~shown["primary"].astype(bool)]
+    if secondary.empty:
+        return None
+    rows = _rows(secondary, _task_count(contrasts))
+    note = (
+        "The same at one level of the other axes, and interactions: how much more (or less) a level gives at one level of "
+        "another axis than at its baseline. p: adjusted (Holm) over all contrasts, those above among them; it decides the "
+        "verdict. p axis: adjusted over the contrasts of one axis and kind only, or over the interactions."
+    ) + too_few_note(text for row in rows for text in row)
+    return Table("Secondary contrasts", _COLUMNS, rows, note, left=2, optional=("p axis", "needed", "MDE", "p"))
+
+
+def _rows(contrasts: pd.DataFrame, tasks: int) -> tuple[tuple[str, ...], ...]:
+    """Format contrasts; `tasks` is 0 where it is not known."""
+    return tuple(
         (
             comparison_label(row),
             fixed_levels_label(row),
             points(row["difference"]),
             interval(row),
             p_text(row["p_holm"]),
+            p_text(row["p_axis"]),
             verdict_text(row),
-            "" if row["verdict"] == NOT_COMPARABLE else _mde_text(row["mde"]),
+            "" if row["verdict"] in (NOT_COMPARABLE, IDENTICAL) else _mde_text(row["mde"]),
             _needed_text(row, tasks),
         )
         for row in records_of(contrasts)
-    ]
-    note = f"{_contrast_note(contrasts, rows)}\nIn words: {' '.join(contrast_sentences(contrasts))}"
-    columns = ("comparison", "fixed levels", "points", INTERVAL, "p", "verdict", "MDE", "needed")
-    return Table("Contrasts", columns, tuple(rows), note, left=2, optional=("needed", "MDE", "p"))
+    )
 
 
-def _contrast_note(contrasts: pd.DataFrame, rows: Sequence[Sequence[str]]) -> str:
-    """Explain the table of contrasts, whose texts are `rows`."""
+def _task_count(contrasts: pd.DataFrame) -> int:
+    return len(set(contrasts["task"]) - {ALL})
+
+
+def _over_all_items(contrasts: pd.DataFrame, outcome: str) -> pd.DataFrame:
+    """Return the rows of an outcome over all items. Tables of an earlier version know accuracies alone."""
+    outcomes = contrasts["outcome"].fillna(ACCURACY).replace("", ACCURACY)
+    return contrasts[(contrasts["task"] == ALL) & (outcomes == outcome)]
+
+
+def likelihood_table(contrasts: pd.DataFrame) -> Table | None:
+    """Return a row per primary contrast of the probability of the correct option; None where scorers gave no likelihoods.
+
+    Args:
+        contrasts: a row per outcome, contrast and task.
+    """
+    shown = _over_all_items(contrasts, PROBABILITY)
+    shown = shown[shown["primary"].astype(bool)]
+    if shown.empty:
+        return None
+    rows = tuple(row[:-1] for row in _rows(shown, 0))
+    note = (
+        "Differences in the probability of the correct option among the options of an item, in percentage points; the rest as "
+        "in Contrasts. A second outcome: it often sees smaller differences than the accuracy, but a model that is only surer "
+        "of the same answers moves it too, so that verdicts and advice rest on the accuracy. contrasts.csv has the log margin, "
+        "too."
+    ) + too_few_note(text for row in rows for text in row)
+    title = "Probability of the correct option"
+    return Table(title, _COLUMNS[:-1], rows, note, left=2, optional=("p axis", "MDE", "p"))
+
+
+def _note(contrasts: pd.DataFrame, rows: Sequence[Sequence[str]]) -> str:
+    """Explain the table of primary contrasts, whose texts are `rows`."""
     margin = points(contrasts["margin"].iloc[0], sign=False)
     known = contrasts[contrasts["difference"].notna()] if contrasts["difference"].notna().any() else contrasts
     seeds, items, clips = (sorted({int(count) for count in known[name]}) for name in ("seeds", "n_items", "n_clusters"))
     note = (
         f"Differences of accuracy in points, paired by item and seed over {plural_range(items, 'item')} of "
-        f"{plural_range(clips, 'clip')} and {plural_range(seeds, 'seed')}. Intervals: two-way clustered by clip and seed. "
-        "p: adjusted (Holm) over the contrasts of one axis and kind, or over the interactions. "
-        f"Equivalent: surely within ±{margin} points (--margin). MDE (minimum detectable effect): the true difference that 80 "
-        f"% of all repetitions would find.{_needed_note([row[-1] for row in rows], margin)}"
-        + too_few_note(text for row in rows for text in row)
+        f"{plural_range(clips, 'clip')} and {plural_range(seeds, 'seed')}. Intervals: two-way clustered by clip and seed, each "
+        "for itself. p: adjusted (Holm) over these contrasts, so that a report without effects calls one better or worse in at "
+        f"most 5 % of all repetitions; it decides the verdict. Equivalent: surely within ±{margin} points (--margin). MDE "
+        "(minimum detectable effect): smallest reliably detectable difference, which 80 % of all repetitions would find at the "
+        f"level of p.{_needed_note([row[-1] for row in rows], margin)}" + too_few_note(text for row in rows for text in row)
     )
+    if (contrasts["verdict"] == IDENTICAL).any():
+        note += " Identical: the same run, with equal losses at every step; it is neither tested nor counted twice."
     if (contrasts["uncertainty"] == ITEMS_ONLY).any():
         note += " ONE SEED: the intervals hold the uncertainty of the items only, not what another seed would change."
     return note
-
-
-def comparison_label(row: Row) -> str:
-    """Name what a contrast compares: `extra tokens 32 - 0`."""
-    label = f"{AXIS_LABELS[row['axis']]} {show_level(row['axis'], row['level'])} - {show_level(row['axis'], row['baseline'])}"
-    if row["kind"] != INTERACTION:
-        return label
-    other = f"{AXIS_LABELS[row['other_axis']]} {show_level(row['other_axis'], row['other_level'])}"
-    return f"({label}) at {other} - at {show_level(row['other_axis'], row['other_baseline'])}"
-
-
-def fixed_levels_label(row: Row) -> str:
-    """Name the levels of the other axes: `accum 4`, or `mean of accum 1+4`; correct levels of rules are not named."""
-    parts = [part.partition("=")[::2] for part in str(row["fixed_levels"]).split("; ") if part]
-    named = [(axis, level) for axis, level in parts if (axis, level) not in CORRECT_LEVELS.items()]
-    return ", ".join(f"{'mean of ' if row['kind'] == MAIN else ''}{AXIS_LABELS[axis]} {level}" for axis, level in named)
 
 
 def _mde_text(value: Any) -> str:
@@ -103,9 +139,19 @@ def _needed_text(row: Row, tasks: int) -> str:
         return "more clips"
     if row["verdict"] != UNDECIDED:
         return ""
-    seeds = f"seeds {int(row['seeds_needed'])}" if not pd.isna(row["seeds_needed"]) else ""
+    if row["seeds"] < 2:
+        return "2 seeds or more"
     items = "" if pd.isna(row["items_needed"]) else _items_needed(int(row["items_needed"]), tasks)
-    return " or ".join(filter(None, (seeds, items))) or ("more of both" if row["seeds"] > 1 else "2 seeds or more")
+    return " or ".join(filter(None, (_seeds_needed(row), items)))
+
+
+def _seeds_needed(row: Row) -> str:
+    """Format a number of seeds with its range: `12 (7 to 43) seeds`."""
+    few, some, many = (row[f"seeds_needed{part}"] for part in ("_low", "", "_high"))
+    if pd.isna(few):
+        return f"over {MOST_SEEDS} seeds"
+    middle = f"over {MOST_SEEDS}" if pd.isna(some) else str(int(some))
+    return f"{middle} ({int(few)} to {'?' if pd.isna(many) else int(many)}) seeds"
 
 
 def _items_needed(items: int, tasks: int) -> str:
@@ -117,42 +163,27 @@ def _needed_note(texts: Sequence[str], margin: str) -> str:
     """Explain the column `needed`, as far as anything stands there."""
     if not any(texts):
         return ""
-    seeds = "; seeds: number of --seeds" if any("seeds " in text for text in texts) else ""
+    seeds = (
+        f"; seeds: number of --seeds, with the range in which it is in 80 % of all sweeps like this (?: over {MOST_SEEDS})"
+        if any("seeds" in text for text in texts)
+        else ""
+    )
     items = (
         "; items: in all, and as --items-per-task (as far as the benchmark has them)"
         if any("--items-per-task" in text for text in texts)
         else ""
     )
-    return f" Needed: what would make a difference of {margin} points detectable{seeds}{items}."
+    return f" Needed: what would make a difference of {margin} points reliably detectable{seeds}{items}."
 
 
 def contrast_sentences(contrasts: pd.DataFrame) -> list[str]:
     """Say each contrast in a sentence: main effects where there are any, simple effects elsewhere, and all interactions."""
     sentences = []
-    for row in records_of(contrasts[contrasts["task"] == ALL]):
+    for row in records_of(_over_all_items(contrasts, ACCURACY)):
         has_main = ((contrasts["kind"] == MAIN) & (contrasts["axis"] == row["axis"])).any()
         if row["kind"] in (INTERACTION, MAIN if has_main else SIMPLE):
-            sentences.append(_sentence(row))
+            sentences.append(contrast_sentence(row))
     return sentences
-
-
-def _sentence(row: Row) -> str:
-    """Say a contrast in a sentence."""
-    label = comparison_label(row)
-    fixed = f", {fixed_levels_label(row)}" if fixed_levels_label(row) else ""
-    if not row["verdict"]:
-        return f"{label}{fixed}: no verdict, {'all items are of one clip' if verdict_text(row) else NO_SEED}."
-    if row["verdict"] == NOT_COMPARABLE:
-        return f"{label}{fixed}: not comparable, the budgets of the conditions differ by more than 1 %."
-    one_seed = ", one seed" if row["uncertainty"] == ITEMS_ONLY else ""
-    span = interval(row) + " clips or seeds for an interval" * has_too_few(row)
-    difference = f"{points(row['difference'])} points ({span}{fixed}{one_seed})"
-    if row["verdict"] == EQUIVALENT:
-        return f"{label}: equivalent within {points(row['margin'], sign=False)} points, {difference}."
-    if row["verdict"] == UNDECIDED:
-        mde = "no difference" if is_uninformative(row["mde"]) else f"{points(row['mde'], sign=False)} points"
-        return f"{label}: undecided, {difference}; {mde} would have been detectable."
-    return f"{label}: {row['verdict']}, {difference}."
 
 
 def task_contrast_table(contrasts: pd.DataFrame) -> Table | None:
@@ -186,8 +217,8 @@ def task_contrast_table(contrasts: pd.DataFrame) -> Table | None:
 
 def _task_text(row: Row) -> str:
     """Format a contrast on one task: `+1.2 ±3.4*`."""
-    if row["verdict"] == NOT_COMPARABLE:
-        return NOT_COMPARABLE
+    if row["verdict"] in (NOT_COMPARABLE, IDENTICAL):
+        return str(row["verdict"])
     if pd.isna(row["difference"]):
         return NO_SEED
     difference = points(row["difference"])

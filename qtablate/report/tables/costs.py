@@ -15,19 +15,18 @@ _COLUMNS = (
     "item ms",
     "memory MB",
     "accuracy %",
-    "Pareto",
+    "Pareto-optimal",
     "vs best",
 )
 _OPTIONAL = ("memory MB", "item ms", "added %", "step s", "KV cache MB", "prefill GFLOPs")
 
 
-def cost_table(costs: pd.DataFrame, text_tokens: int, advice: str) -> Table | None:
+def cost_table(costs: pd.DataFrame, text_tokens: int) -> Table | None:
     """Return a row per finished condition: its cost and whether it is worth it; None without any.
 
     Args:
         costs: a row per condition.
         text_tokens: tokens of text that are read beside the visual ones.
-        advice: sentences at the end of the note.
     """
     if costs.empty:
         return None
@@ -54,8 +53,9 @@ def cost_table(costs: pd.DataFrame, text_tokens: int, advice: str) -> Table | No
     note = (
         f"Prefill and KV cache (bf16): by formula, for {costs['language_model'].iloc[0]} reading {text_tokens} tokens of text "
         "and the visual tokens (--cost-model names another model). Added: relative to the text alone. Step, item, memory: "
-        "measured here. Pareto: no condition with as few visual tokens (tokens), or as little training time (time), has a "
-        "higher accuracy, uncertainty aside. Vs best: against the condition of the highest accuracy, equivalent (surely within "
-        "the margin) or undecided; empty where surely worse. " + advice
+        "measured here. Pareto-optimal: no condition with as few visual tokens (tokens), or as little training time (time), "
+        "has a higher accuracy, uncertainty aside. Vs best: against the condition of the highest accuracy, which is called "
+        "best where at least one other is surely worse or equivalent. Equivalent: surely less than the margin below every "
+        "other. Undecided: not surely worse. Empty: surely worse."
     )
     return Table("Cost", (*axis_labels(shown), *_COLUMNS), tuple(rows), note, optional=_OPTIONAL)

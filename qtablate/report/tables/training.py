@@ -4,6 +4,7 @@ import pandas as pd
 
 from qtablate.report.extra_tokens import COPIES, FROZEN, remedy
 from qtablate.report.labels import axis_labels, condition_label, level_labels, shown_axes
+from qtablate.report.noise_scale import FEWEST_WINDOWS, QUARTERS, UNKNOWN_FACTOR, is_known
 from qtablate.report.rows import Row, records_of
 from qtablate.table import TOO_FEW, Table, number, percent
 
@@ -15,14 +16,30 @@ _COLUMNS = (
     "peak lr",
     "images %",
     "gradient noise scale",
+    "noise scale by quarter",
+    "smaller batch",
+    "predicted sample cost",
+    "measured sample cost",
     "update extra/base %",
     "cosine",
     "rank",
     "extra state",
 )
-_OPTIONAL = ("rank", "cosine", "update extra/base %", "peak lr", "images %", "extra state", "gradient noise scale")
-_UNKNOWN_FACTOR = 10
-"""A noise scale whose interval is wider than this factor either way is not shown."""
+_OPTIONAL = (
+    "rank",
+    "cosine",
+    "update extra/base %",
+    "peak lr",
+    "images %",
+    "extra state",
+    "noise scale by quarter",
+    "predicted sample cost",
+    "measured sample cost",
+    "smaller batch",
+    "gradient noise scale",
+)
+_UNKNOWN = "?"
+"""A noise scale of a quarter that is unknown, beside others."""
 
 
 def training_table(training: pd.DataFrame) -> Table | None:
@@ -61,6 +78,10 @@ def _texts(row: Row) -> tuple[str, ...]:
         "" if pd.isna(row["peak_learning_rate"]) else f"{row['peak_learning_rate']:.3g}",
         percent(row["image_ratio"]) + image_sd,
         _noise_text(row),
+        _course_text(row),
+        number(row["smaller_batch"]),
+        _cost_text(row, "predicted"),
+        _cost_text(row, "measured"),
         " / ".join(updates) if updates[0] else "",
         number(row["extra_cosine"], 2),
         number(row["extra_rank"], 1),
@@ -69,11 +90,26 @@ def _texts(row: Row) -> tuple[str, ...]:
 
 
 def _noise_text(row: Row) -> str:
-    """Format a noise scale with its interval; `too few` where the interval leaves its order of magnitude open."""
+    """Format a noise scale with its interval, or its lower end alone; `too few` where neither is known."""
     scale, low, high = (row[f"noise_scale{part}"] for part in ("", "_ci_low", "_ci_high"))
-    if pd.isna(scale):
+    if pd.isna(row["noise_blocks"]) or not row["noise_blocks"]:
         return ""
-    return TOO_FEW if high > _UNKNOWN_FACTOR**2 * low else f"{number(scale)} ({number(low)} to {number(high)})"
+    if is_known(row):
+        return f"{number(scale)} ({number(low)} to {number(high)})"
+    return TOO_FEW if pd.isna(low) or not low or not pd.isna(high) else f"over {number(low)}"
+
+
+def _course_text(row: Row) -> str:
+    """Format the noise scales of the quarters."""
+    texts = [number(row[name]) or _UNKNOWN for name in QUARTERS]
+    return "" if set(texts) == {_UNKNOWN} else " / ".join(texts)
+
+
+def _cost_text(row: Row, kind: str) -> str:
+    """Format a cost in samples with its interval, as far as they are known."""
+    cost, low, high = (row[f"sample_cost_{kind}{part}"] for part in ("", "_ci_low", "_ci_high"))
+    texts = ["" if pd.isna(cost) else f"{cost:.2f}", "" if pd.isna(low) else f"({low:.2f} to {high:.2f})"]
+    return " ".join(text for text in texts if text)
 
 
 def _note(training: pd.DataFrame) -> str:
@@ -82,15 +118,28 @@ def _note(training: pd.DataFrame) -> str:
         "Samples, steps, supervised tokens: per cell, mean over seeds. Images: % of the samples of a window, with the standard "
         "deviation over windows."
     )
-    if training["noise_scale"].notna().any():
+    texts = [_noise_text(row) for row in records_of(training)]
+    if any(texts):
+        quarters = ", and over each quarter" if training[list(QUARTERS)].notna().any(axis=None) else ""
         note += (
             " Gradient noise scale: in samples (McCandlish et al. 2018), over the second half of the steps, with a 95 % "
-            "interval; it is measured where a window has several micro-batches. It speaks of optimizer steps, not of samples: "
-            "below it, a larger batch reduces the number of steps almost in proportion; above it, hardly. It does not say "
-            "which batch is best for a fixed number of samples, and ignores AdamW and the learning rate."
+            f"interval{quarters}; it is measured where a window has several micro-batches. It speaks of optimizer steps, and "
+            "it ignores AdamW and the learning rate: it does not say which batch is best for a fixed number of samples."
         )
-        if any(_noise_text(row) == TOO_FEW for row in records_of(training)):
-            note += f" {TOO_FEW} steps: the interval is wider than a factor of {_UNKNOWN_FACTOR} either way."
+    if TOO_FEW in texts:
+        note += (
+            f" {TOO_FEW} steps: fewer than {FEWEST_WINDOWS} windows, one window that outweighs the others, or an interval that "
+            f"is wider than a factor of {UNKNOWN_FACTOR} either way."
+        )
+    if any(text.startswith("over") for text in texts):
+        note += " over: noise hides the gradient, so that the interval has a lower end only."
+    if training["smaller_batch"].notna().any():
+        note += (
+            " Sample cost: samples that the batch needs over those that the smaller batch needs, at otherwise equal levels. "
+            "Predicted: by the gradient noise scale. Measured: to the same training loss, mean and 95 % interval over seeds. "
+            "One of the two batches passes that loss before its learning rate has decayed, so that a measured cost above 1 is "
+            "a lower bound, and one below 1 an upper bound."
+        )
     if training["extra_rank"].notna().any():
         note += (
             " Update: length of a step relative to the norm of the tokens, second half. Cosine (mean over pairs) and effective "
