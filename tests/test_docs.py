@@ -6,7 +6,6 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -168,7 +167,7 @@ def test_the_python_of_the_readme_runs(monkeypatch):
     [code] = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     assert len([line for line in code.splitlines() if line]) == 3
     asked, tables = [], ROOT / "results" / "reference" / "nano-world"
-    results = SimpleNamespace(**{name: pd.read_csv(tables / f"{name}.csv") for name in ("summary", "contrasts")})
+    results = qtablate.load(tables)
     monkeypatch.setattr(qtablate, "run_sweep", lambda config: asked.append(config) or results)
     monkeypatch.setattr(qtablate, "load", lambda folder: asked.append(folder) or results)
     exec(compile(code, "README.md", "exec"), {})

@@ -21,7 +21,7 @@ from qtablate.report.sentences import (
     predicate,
     shown_level,
 )
-from qtablate.report.verdicts import BETTER, EQUIVALENT, UNDECIDED, WORSE
+from qtablate.report.verdicts import BETTER, EQUIVALENT, ITEMS_ONLY, UNDECIDED, WORSE
 from qtablate.statistics.clustered import MIN_CLIPS
 from qtablate.table import is_uninformative, number, percent, points
 
@@ -67,8 +67,10 @@ def headline(
         return Headline(f"{_NOTHING}: no cell has finished.", (), ())
     rows = contrasts[(contrasts["task"] == ALL) & contrasts["outcome"].isin((ACCURACY, ""))]
     why_not = _why_no_recommendation(done, costs)
-    answer = f"{_NOTHING}: {why_not}." if why_not else _answer(records_of(rows))
-    details = [_highest(costs, confirmation), _scope(sweep, done)]
+    of_grid = f"{_NOTHING}: {why_not}." if why_not else _answer(records_of(rows))
+    confirmed = "" if why_not else _confirmed_answer(confirmation)
+    answer = confirmed or of_grid
+    details = [f"The grid alone: {of_grid}" if confirmed else "", _highest(costs, confirmation), _scope(sweep, done)]
     return Headline(answer, tuple(filter(None, details)), tuple(cautions(cells, summary, contrasts)))
 
 
@@ -83,6 +85,24 @@ def _why_no_recommendation(done: pd.DataFrame, costs: pd.DataFrame) -> str:
         blind = " and its blind control" if done["visual_gain"].notna().any() else ""
         return f"no condition is above chance ({percent(done['chance'].iloc[0])} %){blind} by {ERRORS} standard errors"
     return ""
+
+
+def _confirmed_answer(confirmation: pd.DataFrame) -> str:
+    """Recommend the selected condition where fresh seeds confirm that it beats the baseline; empty elsewhere."""
+    rows = records_of(confirmation)
+    if not rows or pd.isna(rows[0]["ci_low"]) or rows[0]["ci_low"] <= 0 or rows[0]["uncertainty"] == ITEMS_ONLY:
+        return ""
+    selected, baseline = rows
+    shown = shown_axes(confirmation)
+    return (
+        f"Recommended: {condition_label(selected, shown)}, which beats the baseline ({condition_label(baseline, shown)}) by "
+        f"{points(selected['difference'], sign=False)} points ({interval_text(selected).removeprefix(', ')}) on "
+        f"{_fresh_seeds(selected)}, which took no part in its choice."
+    )
+
+
+def _fresh_seeds(row: Row) -> str:
+    return f"{number(row['seeds'])} fresh seed{'s' * (row['seeds'] > 1)}"
 
 
 def _answer(rows: Sequence[Row]) -> str:
@@ -185,10 +205,9 @@ def _confirmed(confirmation: pd.DataFrame) -> str:
             "fresh seeds."
         )
     row = rows[0]
-    seeds = f"{number(row['seeds'])} fresh seed{'s' * (row['seeds'] > 1)}"
     return (
-        f"With {seeds} the selected condition has {percent(row['accuracy'])} %, {points(row['difference'])} points against the "
-        f"baseline ({interval_text(row).removeprefix(', ')})."
+        f"With {_fresh_seeds(row)} the selected condition has {percent(row['accuracy'])} %, {points(row['difference'])} points "
+        f"against the baseline ({interval_text(row).removeprefix(', ')})."
     )
 
 

@@ -13,8 +13,6 @@ import pandas as pd
 from learner import markdown
 
 import qtablate
-from qtablate.report.contrasts import SIMPLE
-from qtablate.report.families import ALL
 
 AXIS = "extra_num_query_tokens"
 
@@ -23,7 +21,7 @@ def curve(folder: Path) -> pd.DataFrame:
     """One row per condition, in percent and percentage points."""
     results = qtablate.load(folder)
     found = results.contrasts
-    found = found[(found["task"] == ALL) & (found["kind"] == SIMPLE) & (found["axis"] == AXIS)]
+    found = found.query("task == @ALL and outcome == @ACCURACY and kind == @SIMPLE and axis == @AXIS")
     rows = []
     for row in results.summary.sort_values(["extra_init", AXIS]).to_dict("records"):
         mine = found[found["level"] == row[AXIS]]

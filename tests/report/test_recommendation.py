@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from answer_grids import GRID, answers_of, condition, contrasts_of
+from settings import sweep_file
 
 from qtablate.report import cautions
+from qtablate.report.headline import headline
 from qtablate.report.identical_runs import groups_of, identical_runs
 from qtablate.report.recommendation import HIGHEST, rank_conditions
 from qtablate.report.verdicts import EQUIVALENT, NOT_COMPARABLE, UNDECIDED, WORSE
@@ -135,3 +137,33 @@ def test_two_seeds_unfinished_cells_and_one_learning_rate_are_named():
     assert said[0] == "1 of 4 cells have not finished."
     assert any(line.startswith("two seeds say little") for line in said)
     assert any(line.startswith("one learning rate (0.001) for effective batches of 8 and 32: ") for line in said)
+
+
+def test_a_confirmed_condition_is_recommended_first():
+    """Fresh seeds decide what the grid's left open; one fresh seed does not."""
+    cells, summary, contrasts = frames({0: [0.5, 0.51, 0.52], 32: [0.5, 0.52, 0.53]}, n_items=200)
+    costs = pd.DataFrame(
+        [
+            {"extra_num_query_tokens": tokens, "accumulate_grad_batches": 1, "incorrect": "", "accuracy": 0.5}
+            | {"equivalent_to_best": word, "visual_tokens": 2 + tokens, "train_seconds": 1.0}
+            for tokens, word in ((0, "undecided"), (32, "highest"))
+        ]
+    )
+    sweep = sweep_file([])
+    confirmed = pd.DataFrame(
+        [
+            {"role": "recommended", "extra_num_query_tokens": 32, "accumulate_grad_batches": 1, "accuracy": 0.6}
+            | {"difference": 0.06, "ci_low": 0.02, "ci_high": 0.1, "seeds": 5, "uncertainty": "items and seeds"},
+            {"role": "baseline", "extra_num_query_tokens": 0, "accumulate_grad_batches": 1, "accuracy": 0.54, "seeds": 5},
+        ]
+    )
+    first = headline(sweep, cells, summary, contrasts, costs, confirmed)
+    assert first.answer == (
+        "Recommended: extra tokens 32, accum 1, which beats the baseline (extra tokens 0, accum 1) by 6.0 points "
+        "(95 % CI 2.0 to 10.0) on 5 fresh seeds, which took no part in its choice."
+    )
+    assert first.details[0].startswith("The grid alone: ")
+    for changes in ({"ci_low": -0.01}, {"uncertainty": "items only"}):
+        said = headline(sweep, cells, summary, contrasts, costs, confirmed.assign(**changes)).answer
+        assert "fresh" not in said
+    assert "--confirm 3" in headline(sweep, cells, summary, contrasts, costs, confirmed[:0]).details[0]
