@@ -9,8 +9,8 @@ from qtablate.report.answers import ACCURACY
 from qtablate.report.families import ALL
 from qtablate.report.labels import AXIS_LABELS, condition_label, shown_axes
 from qtablate.report.recommendation import above_chance
-from qtablate.report.rows import Row, records_of
-from qtablate.report.sentences import contrast_sentence
+from qtablate.report.rows import records_of
+from qtablate.report.sentences import comparison_label, contrast_sentence
 from qtablate.report.verdicts import IDENTICAL, ITEMS_ONLY
 from qtablate.statistics.clustered import MIN_CLIPS
 from qtablate.table import number, points
@@ -40,7 +40,7 @@ def cautions(cells: pd.DataFrame, summary: pd.DataFrame, contrasts: pd.DataFrame
         _unequal_seeds(cells),
         _few_clips(contrasts),
         _one_learning_rate(done),
-        *(contrast_sentence(row).rstrip(".") + ": nothing is compared" for row in _identical(contrasts)),
+        *_identical(contrasts),
     ]
     return [warning + "." for warning in found if warning]
 
@@ -120,6 +120,13 @@ def _one_learning_rate(done: pd.DataFrame) -> str:
     )
 
 
-def _identical(contrasts: pd.DataFrame) -> list[Row]:
-    shown = contrasts[(contrasts["task"] == ALL) & (contrasts["verdict"] == IDENTICAL) & (contrasts["outcome"] == ACCURACY)]
-    return records_of(shown)
+def _identical(contrasts: pd.DataFrame) -> list[str]:
+    shown = records_of(contrasts[(contrasts["task"] == ALL) & (contrasts["outcome"] == ACCURACY)])
+    return [
+        *(contrast_sentence(row).rstrip(".") for row in shown if row["verdict"] == IDENTICAL),
+        *(
+            f"{comparison_label(row)} and {row['same_as']} compare the same runs (equal losses at every step) and count once"
+            for row in shown
+            if row["primary"] and not pd.isna(row["same_as"]) and row["same_as"]
+        ),
+    ]

@@ -21,6 +21,7 @@ TEXT_COLUMNS = (
     "uncertainty",
     "verdict",
     "outcome",
+    "same_as",
     "predicted_letters",
     "gold_letters",
     "role",

@@ -17,6 +17,7 @@ from qtablate.report.answers import ACCURACY, Answers, Condition, Values
 from qtablate.report.contrasts import CORRECT_LEVELS, Contrast
 from qtablate.report.families import ALL, Tests, Weights
 from qtablate.report.rows import Row
+from qtablate.report.sentences import comparison_label
 from qtablate.report.verdicts import IDENTICAL, ITEMS_AND_SEEDS, ITEMS_ONLY, NOT_COMPARABLE, UNDECIDED, judge
 from qtablate.statistics.estimate import Estimate, SeedVariance, estimate, pooled_seed_variance
 from qtablate.statistics.power import NOTHING_NEEDED, designs_of, detectable_effect, required_sizes
@@ -62,6 +63,7 @@ COLUMNS = (
     "effective_clusters",
     "uncertainty",
     "incorrect",
+    "same_as",
 )
 
 
@@ -108,6 +110,7 @@ def contrast_frame(
     frame.loc[frame["outcome"] != ACCURACY, "p_tost"] = math.nan  # the margin is one of accuracies
     tests = Tests.of([(effect.outcome, effect.task, effect.contrast, effect.weights) for effect in effects])
     frame["primary"] = tests.primary
+    frame["same_as"] = ["" if row is None else comparison_label(_row(effects[row], margin)) for row in tests.same_as]
     frame["p_holm"] = tests.adjusted(frame["p"])
     frame["p_tost"] = tests.adjusted(frame["p_tost"])
     frame["p_axis"] = tests.adjusted_by_axis(frame["p"])

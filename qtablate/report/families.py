@@ -38,6 +38,8 @@ class Tests:
     """Whether each row is a primary contrast over all items."""
     deciding: list[tuple[Family, set[int]]]
     """Families, each with the rows whose verdicts it decides. A primary test is in the family of the secondary ones, too."""
+    same_as: list[int | None]
+    """The earlier row that compares the same runs, for each row."""
     by_axis: list[Family]
     """The contrasts of one axis and kind; the tasks of one contrast."""
 
@@ -57,6 +59,7 @@ class Tests:
         by_axis: dict[tuple[object, ...], Family] = {}
         decided: dict[tuple[object, ...], set[int]] = {}
         first: dict[tuple[object, ...], int] = {}
+        same_as: list[int | None] = [None] * len(rows)
         for number, (outcome, task, contrast, weights) in enumerate(rows):
             if not weights:
                 continue
@@ -65,11 +68,13 @@ class Tests:
             else:
                 names = [(outcome, "primary"), (outcome, "report")] if primary[number] else [(outcome, "report")]
             same = first.setdefault((outcome, task, weights), number)
+            same_as[number] = same if same != number else None
             for name in names:
                 _add(families.setdefault(name, []), same, number)
             decided.setdefault(names[0], set()).add(number)
             _add(by_axis.setdefault((outcome, *(contrast.family if task == ALL else names[0])), []), same, number)
-        return cls(primary, [(family, decided.get(name, set())) for name, family in families.items()], list(by_axis.values()))
+        deciding = [(family, decided.get(name, set())) for name, family in families.items()]
+        return cls(primary, deciding, same_as, list(by_axis.values()))
 
     def adjusted(self, p: "pd.Series[float]") -> Floats:
         """Return the p-values that decide the verdicts."""

@@ -110,6 +110,7 @@ def test_identical_runs_are_neither_tested_nor_counted_twice():
     frame = contrasts_of(answers)[1]
     rows = frame[frame["task"] == ALL]
     assert rows["p_holm"].tolist() == rows["p"].tolist()  # one test, shown twice
+    assert rows["same_as"].tolist()[:2] == ["", "extra tokens 32 - 0"]
     same = contrast_frame(answers, [Contrast(SIMPLE, "x", 64, 32, {three: 1.0, two: -1.0})], 0.02, per_task=False)
     assert same["verdict"].tolist() == ["identical"]
     assert same[["p", "p_holm", "p_tost", "ci_low", "mde", "stderr"]].isna().all(axis=None)
