@@ -159,7 +159,7 @@ def test_figures_of_the_pages_are_those_of_the_code():
     assert f"mean cosine of their pairs above {extra_tokens.COPIES_COSINE:g}.".replace("0.", ".") in text["concepts"]
     assert f"differ by more than {100 * effects.BUDGET_TOLERANCE:g} % are *not comparable*" in text["statistics"]
     assert f"Seeds are tried up to {power.MOST_SEEDS}, items up to {power.MOST_ITEMS} times" in text["statistics"]
-    assert f"it holds the number in {100 * power.RANGE:g} % of all repetitions" in text["statistics"]
+    assert f"that of {100 * power.RANGE:g} % confidence in the variance between seeds" in text["statistics"]
     assert f"With fewer than {clustered.MIN_CLIPS} clips" in text["statistics"]
     assert f"p < {estimate.ALPHA:g}".replace("0.", ".") in text["statistics"]
     assert f"finds in {100 * estimate.POWER:g} % of all repetitions" in text["statistics"]

@@ -164,7 +164,7 @@ def _needed_note(texts: Sequence[str], margin: str) -> str:
     if not any(texts):
         return ""
     seeds = (
-        f"; seeds: number of --seeds, with the range in which it is in 80 % of all sweeps like this (?: over {MOST_SEEDS})"
+        f"; seeds: number of --seeds, with the range by 80 % confidence in the variance between seeds (?: over {MOST_SEEDS})"
         if any("seeds" in text for text in texts)
         else ""
     )
