@@ -10,7 +10,7 @@ import argparse
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -56,6 +56,15 @@ def measured(task: Task) -> tuple[Task, list[Row]]:
     return task, STUDIES[name][0](number, runs)
 
 
+def write(found: Sequence[tuple[Task, list[Row]]], out: Path, runs: int) -> None:
+    """Write a CSV file a study, and all tables in one document."""
+    tables = [pd.DataFrame([row for (of_study, *_), rows in found if of_study == study for row in rows]) for study in STUDIES]
+    out.mkdir(parents=True, exist_ok=True)
+    for name, table in zip(STUDIES, tables, strict=True):
+        table.round(4).to_csv(out / f"{name}.csv", index=False)
+    (out / "calibration.md").write_text(described(*tables, runs))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=1000)
@@ -72,11 +81,7 @@ def main() -> None:
                 f"{time.perf_counter() - start:6.0f} s  {len(found)} of {len(tasks)}: {task[0]}, {rows[0]['design']}",
                 flush=True,
             )
-    tables = {name: pd.DataFrame([row for task in tasks if task[0] == name for row in found[task]]) for name in STUDIES}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        table.round(4).to_csv(arguments.out / f"{name}.csv", index=False)
-    (arguments.out / "calibration.md").write_text(described(*tables.values(), arguments.runs))
+    write([(task, found[task]) for task in tasks], arguments.out, arguments.runs)
 
 
 if __name__ == "__main__":

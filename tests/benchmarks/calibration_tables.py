@@ -46,7 +46,9 @@ of results/reference/nano-world. Answers go through the code of the report (cont
   level is 2 points (the margin) from its baseline and there are no interactions.
 
 {table(both(coverage), OLD_AND_NEW)}
-Below {100 * TARGET:.0f} % with the new rule: {lowest_contrasts(coverage)}.
+Contrasts below {100 * TARGET:.0f} % with the new rule, the lowest of each design:
+
+{lowest_contrasts(coverage)}
 
 ## Other rules
 
@@ -204,9 +206,9 @@ def pivoted(coverage: pd.DataFrame, column: str) -> str:
 
 def lowest_contrasts(coverage: pd.DataFrame) -> str:
     """List the contrast of the lowest coverage of every design whose lowest is below the target."""
-    return "; ".join(_lowest(coverage[coverage["rule"] == NEW])) or "no design"
+    return "\n".join(_lowest(coverage[coverage["rule"] == NEW])) or "None."
 
 
 def _lowest(rows: pd.DataFrame) -> Iterator[str]:
     for _, row in rows[rows["coverage_lowest"] < TARGET].iterrows():
-        yield f"{row['design']}: {row['lowest_of']} ({100 * row['coverage_lowest']:.1f} %)"
+        yield f"- {row['design']}: {row['lowest_of']} ({100 * row['coverage_lowest']:.1f} %)"
