@@ -123,7 +123,7 @@ def contrast_frame(
 def _with_power(frame: pd.DataFrame, effects: Sequence[_Effect], tests: Tests, margin: float) -> pd.DataFrame:
     """Fill in what each contrast could have detected, and what it would take to detect the margin."""
     undecided = (frame["verdict"] == UNDECIDED).to_numpy()
-    level = np.where(frame["stderr"].isna(), math.nan, tests.levels(undecided))
+    level = np.where(frame["stderr"].isna(), math.nan, tests.levels(frame["p"]))
     frame["mde_level"] = level
     frame["mde"] = detectable_effect(designs_of([effect.estimate for effect in effects]), level)
     asked = [number for number, effect in enumerate(effects) if undecided[number] and effect.is_of_all_accuracies]

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from qtablate.report.answers import Condition
 from qtablate.report.contrasts import INTERACTION, MAIN, Contrast
@@ -88,17 +87,21 @@ class Tests:
         """Return the p-values adjusted over the contrasts of one axis and kind, or over the tasks of one contrast."""
         return adjusted(p, self.by_axis)
 
-    def levels(self, undecided: NDArray[np.bool_]) -> Floats:
+    def levels(self, p: "pd.Series[float]") -> Floats:
         """Return the level at which each row is tested.
 
-        It is what Holm's adjustment leaves to the tests of a family that are not decided, this one among them.
+        It is what Holm's adjustment leaves to the tests of a family that do not reject, this one among them.
+
+        Args:
+            p: p-values before the adjustment.
         """
         out = np.full(len(self.primary), np.nan)
         for family, decided in self.deciding:
-            left = sum(bool(undecided[test[0]]) for test in family)
+            not_rejected = np.array(adjusted(p, [family])) >= ALPHA
+            left = sum(bool(not_rejected[test[0]]) for test in family)
             for test in family:
                 rows = [row for row in test if row in decided]
-                out[rows] = ALPHA / (left + (not undecided[test[0]]))
+                out[rows] = ALPHA / (left + (not not_rejected[test[0]]))
         return out
 
 

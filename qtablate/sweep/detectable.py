@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from qtablate.grid import reference_batch
@@ -83,7 +84,7 @@ def primary_comparisons(answers: Answers) -> list[Comparison]:
         (ACCURACY, ALL, contrast, _tested_weights(answers, contrast)) for contrast in contrasts(answers, baselines(answers, {}))
     ]
     tests = Tests.of(rows)
-    levels = tests.levels(np.ones(len(rows), dtype=np.bool_))
+    levels = tests.levels(pd.Series(np.ones(len(rows))))  # while nothing is decided
     dof = {incorrect: _dof_per_seed(answers, incorrect) for incorrect in (False, True)}
     groups: dict[tuple[object, ...], list[tuple[Contrast, float, float, int]]] = {}
     for (_, _, contrast, weights), primary, level in zip(rows, tests.primary, levels, strict=True):

@@ -80,7 +80,7 @@ def parts(correct: Floats, clips: NDArray[np.int64], done: NDArray[np.bool_], we
         below = float((terms**2).sum()) / max(count - 1, 1)
         rows.append(
             Parts(
-                *(value, count, max(between.variance, 1 / groups**2), between.dof),
+                *(value, count, max(between.variance, 1 / n**2), between.dof),
                 *(max(plain * float(np.square(sums.mean(axis=0)).sum()) / n**2, 1 / groups**2), groups - 1),
                 *(both * between.correction, both * plain, own, squares * pooled.variance / count, pooled.dof, squares),
                 *(float(terms.sum()), float(terms.sum()) ** 2 / below if below else 1.0),

@@ -114,6 +114,7 @@ def test_the_larger_of_two_variances_comes_with_its_degrees_of_freedom():
     between = [larger_variance(own, 2.0, 1.0, 10.0)[1] for own in (1.0, 1.001, 1.2, 2.0, 8.0)]
     assert between == sorted(between, reverse=True)
     assert between[1] > 5  # no jump
+    assert between[-2:] == [pytest.approx(2.0)] * 2
     assert larger_variance(0.0, 2.0, 0.0, 10.0) == (0.0, pytest.approx(10.0))
 
 
