@@ -95,6 +95,15 @@ def test_primary_contrasts_are_adjusted_over_themselves_and_secondary_ones_over_
     assert one["p_holm"].min() == pytest.approx(min(1, 2 * one["p"].min()))
 
 
+def test_the_level_counts_what_is_not_rejected_equivalent_or_not():
+    """Holm's adjustment counts the large p-values of equivalent contrasts, too."""
+    answers = answers_of({condition(0): 0.0, condition(32): 0.0, condition(64): 0.3, condition(96): 0.0}, items=2000)
+    frame = contrasts_of(answers, margin=0.2)[1]
+    rows = frame[frame["task"] == ALL].set_index("level")
+    assert rows["verdict"].to_dict() == {32: "equivalent", 64: "better", 96: "equivalent"}
+    assert rows["mde_level"].tolist() == pytest.approx([0.05 / 2, 0.05 / 3, 0.05 / 2])
+
+
 def test_simple_contrasts_of_a_single_axis_are_primary():
     _, rows = contrasts_of(answers_of({condition(0): 0.0, condition(32): 0.0, condition(64): 0.0}))
     whole = rows[rows["task"] == ALL]
