@@ -40,9 +40,9 @@ def power(design: Design, number: int, runs: int) -> Row:
     estimates, levels, undecided = [], [], []
     for grid in grids(nothing, number, WITHOUT, FOR_POWER):
         estimates.append(estimate_of(grid, design, tested))
-        words = (frame_of(grid.answers, wanted)["verdict"] == UNDECIDED).to_numpy()
-        undecided.append(bool(words[place]))
-        levels.append(float(tests.levels(words)[place]))
+        frame = frame_of(grid.answers, wanted)
+        undecided.append(frame["verdict"].iloc[place] == UNDECIDED)
+        levels.append(float(tests.levels(frame["p"])[place]))
     mde = float(np.median(detectable_effect(designs_of(estimates), np.array(levels))))
     mde_alone = float(np.median(detectable_effect(designs_of(estimates), ALPHA)))
     has_effect = np.array([tokens == highest for tokens, _ in design.levels], np.float64)
