@@ -83,7 +83,8 @@ def _unequal_seeds(cells: pd.DataFrame) -> str:
     axes_ = [axis for axis in AXIS_LABELS if axis in done]
     groups = [group["accuracy"].astype(float) for _, group in done.groupby(axes_, sort=False) if len(group) > 1]
     deviations = [float(group.std(ddof=1)) for group in groups]
-    if len(groups) < 2 or min(deviations) <= 0:
+    groups = [group for group, deviation in zip(groups, deviations, strict=True) if deviation > 0]
+    if len(groups) < 2:
         return ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

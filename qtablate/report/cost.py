@@ -71,7 +71,8 @@ def cost_frame(summary: pd.DataFrame, answers: Answers, model: Decoder, margin: 
     correct = frame["incorrect"] == ""
     for column, cost in (("pareto_by_tokens", "visual_tokens"), ("pareto_by_time", "train_seconds")):
         frame[column] = False
-        frame.loc[correct, column] = pareto(list(frame.loc[correct, cost]), list(frame.loc[correct, "accuracy"]))
+        if correct.any():
+            frame.loc[correct, column] = pareto(list(frame.loc[correct, cost]), list(frame.loc[correct, "accuracy"]))
     frame["equivalent_to_best"] = _standings(done, answers, margin)
     return frame
 

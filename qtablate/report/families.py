@@ -49,9 +49,10 @@ class Tests:
         Args:
             rows: the outcome, task, contrast and weights of each row. Rows without weights are not tested.
         """
-        averaged = {contrast.axis for _, task, contrast, _ in rows if task == ALL and contrast.kind == MAIN}
+        averaged = {(contrast.axis, contrast.level) for _, task, contrast, _ in rows if task == ALL and contrast.kind == MAIN}
         primary = [
-            task == ALL and contrast.kind != INTERACTION and (contrast.kind == MAIN or contrast.axis not in averaged)
+            task == ALL
+            and (contrast.kind == MAIN or (contrast.kind != INTERACTION and (contrast.axis, contrast.level) not in averaged))
             for _, task, contrast, _ in rows
         ]
         families: dict[tuple[object, ...], Family] = {}

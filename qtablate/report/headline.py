@@ -8,22 +8,22 @@ import pandas as pd
 from qtablate.records import SweepFile
 from qtablate.report.answers import ACCURACY
 from qtablate.report.cautions import cautions
-from qtablate.report.contrasts import INTERACTION
+from qtablate.report.contrasts import INTERACTION, SIMPLE
 from qtablate.report.families import ALL
 from qtablate.report.labels import AXIS_LABELS, condition_label, shown_axes
 from qtablate.report.recommendation import BEST, ERRORS, HIGHEST, above_chance
 from qtablate.report.rows import Row, records_of
 from qtablate.report.sentences import (
     comparison_label,
-    contrast_sentence,
     fixed_levels_label,
     interval_text,
     predicate,
     shown_level,
 )
+from qtablate.report.tables.cells import plural_range
 from qtablate.report.verdicts import BETTER, EQUIVALENT, ITEMS_ONLY, UNDECIDED, WORSE
 from qtablate.statistics.clustered import MIN_CLIPS
-from qtablate.table import is_uninformative, number, percent, points
+from qtablate.table import is_uninformative, number, p_text, percent, points
 
 _NOTHING = "No recommendation"
 
@@ -70,7 +70,7 @@ def headline(
     of_grid = f"{_NOTHING}: {why_not}." if why_not else _answer(records_of(rows))
     confirmed = "" if why_not else _confirmed_answer(confirmation)
     answer = confirmed or of_grid
-    details = [f"The grid alone: {of_grid}" if confirmed else "", _highest(costs, confirmation), _scope(sweep, done)]
+    details = [f"The grid alone: {of_grid}" if confirmed else "", _highest(costs, rows, confirmation), _scope(sweep, done)]
     return Headline(answer, tuple(filter(None, details)), tuple(cautions(cells, summary, contrasts)))
 
 
@@ -79,7 +79,7 @@ def _why_no_recommendation(done: pd.DataFrame, costs: pd.DataFrame) -> str:
     clips = int(done["n_clusters"].max())
     if clips < MIN_CLIPS:
         return f"the items are of {clips} clips, fewer than {MIN_CLIPS}"
-    if len(costs) < 2:
+    if len(done) < 2:
         return "there is one condition, and nothing to compare it with"
     if not any(above_chance(row) for row in records_of(done)):
         blind = " and its blind control" if done["visual_gain"].notna().any() else ""
@@ -109,13 +109,27 @@ def _answer(rows: Sequence[Row]) -> str:
     """Say what to train with, axis by axis, from the primary contrasts."""
     primary = [row for row in rows if row["primary"]]
     axes = list(dict.fromkeys(row["axis"] for row in primary))
-    sentences = [_of_axis(axis, [row for row in primary if row["axis"] == axis]) for axis in axes]
+    sentences = [
+        _where_it_depends(axis, rows) or _of_axis(axis, [row for row in primary if row["axis"] == axis]) for axis in axes
+    ]
     sentences.sort(key=lambda sentence: sentence.startswith(_NOTHING))
-    if not sentences:
-        return f"{_NOTHING}: no two finished conditions can be compared."
-    moderated = [row for row in rows if row["kind"] == INTERACTION and row["verdict"] in (BETTER, WORSE)]
-    also = [f"The effects are not additive: {contrast_sentence(row)}" for row in moderated]
-    return " ".join([*sentences, *also])
+    return " ".join(sentences) or f"{_NOTHING}: no two finished conditions can be compared."
+
+
+def _where_it_depends(axis: str, rows: Sequence[Row]) -> str:
+    """Say that the effect of an axis depends on another one, with what is decided at its levels; empty where it does not.
+
+    An average over the other axis would hide what changes its sign there.
+    """
+    decided = [row for row in rows if row["verdict"] in (BETTER, WORSE)]
+    moderated = [row for row in decided if row["kind"] == INTERACTION and axis in (row["axis"], row["other_axis"])]
+    if not moderated:
+        return ""
+    others = {row["other_axis"] if row["axis"] == axis else row["axis"] for row in moderated}
+    simple = [predicate(row) for row in decided if row["kind"] == SIMPLE and row["axis"] == axis]
+    known = "; ".join(simple) or "nothing is decided at its single levels"
+    named = " and ".join(AXIS_LABELS[other] for other in sorted(others))
+    return f"The effect of {AXIS_LABELS[axis]} depends on {named}: {known}."
 
 
 def _of_axis(axis: str, rows: Sequence[Row]) -> str:
@@ -124,18 +138,17 @@ def _of_axis(axis: str, rows: Sequence[Row]) -> str:
     if any(row["incorrect"] for row in rows):  # what an error costs: nothing to recommend
         return f"{_capital(label)}: {'; '.join(map(predicate, rows))}."
     better = [row for row in rows if row["verdict"] == BETTER]
-    if better:
-        best = max(better, key=lambda row: float(row["difference"]))
-        rest = [row for row in rows if row["verdict"] == UNDECIDED]
-        open_ = f" Undecided: {', '.join(comparison_label(row) for row in rest)}." if rest else ""
-        return f"{_recommended(label, shown_level(best, 'level'), [best])}{open_}"
     judged = [row for row in rows if row["verdict"] in (WORSE, EQUIVALENT)]
     undecided = [row for row in rows if row["verdict"] == UNDECIDED]
+    if better:
+        levels = " or ".join(shown_level(row, "level") for row in better)
+        between = "; which of them is better is not tested here" if len(better) > 1 else ""
+        rest = [f"Other levels: {'; '.join(map(predicate, [*judged, *undecided]))}."] if judged or undecided else []
+        return " ".join([f"Recommended: {label} {levels}: {'; '.join(map(predicate, better))}{between}.", *rest])
     if judged and not undecided:
-        baseline = shown_level(rows[0], "baseline")
         if all(row["verdict"] == EQUIVALENT for row in judged):
-            return f"{_capital(label)} makes no difference that matters: {'; '.join(map(predicate, judged))}."
-        return _recommended(label, baseline, judged)
+            return f"No difference that matters between the levels of {label}: {'; '.join(map(predicate, judged))}."
+        return f"Recommended: {label} {shown_level(rows[0], 'baseline')}: {'; '.join(map(predicate, judged))}."
     if not undecided:
         return f"{_NOTHING} on {label}: {'; '.join(map(predicate, rows))}."
     mde = min(float(row["mde"]) for row in undecided)
@@ -145,29 +158,20 @@ def _of_axis(axis: str, rows: Sequence[Row]) -> str:
         else f"differences below {points(mde, sign=False)} points could not reliably have been seen"
     )
     nearest = "; ".join(f"{comparison_label(row)}: {points(row['difference'])} points{_interval(row)}" for row in undecided)
-    known = f" {_capital('; '.join(map(predicate, judged)))}." if judged else ""
+    known = f" Decided: {'; '.join(map(predicate, judged))}." if judged else ""
     return f"{_NOTHING} on {label}: {unseen} ({nearest}).{known}"
-
-
-def _recommended(label: str, level: str, rows: Sequence[Row]) -> str:
-    """Recommend a level by what it beats, and what is as good."""
-    clauses = [predicate(row) for row in rows]
-    beats = [clause.removeprefix(f"{level} ") for clause in clauses if clause.startswith(f"{level} beats ")]
-    others = [clause for clause in clauses if not clause.startswith(f"{level} beats ")]
-    which = f", which {' and '.join(beats)}" if beats else ""
-    return f"Recommended: {label} {level}{which}." + "".join(f" {_capital(clause)}." for clause in others)
 
 
 def _interval(row: Row) -> str:
     fixed = fixed_levels_label(row)
-    return interval_text(row) + (f", {fixed}" if fixed else "")
+    return f"{interval_text(row)}, adjusted p {p_text(row['p_holm'])}" + (f", {fixed}" if fixed else "")
 
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _highest(costs: pd.DataFrame, confirmation: pd.DataFrame) -> str:
+def _highest(costs: pd.DataFrame, contrasts: pd.DataFrame, confirmation: pd.DataFrame) -> str:
     """Name the condition of the highest accuracy, what is not surely worse, and what cheaper one is as good."""
     costs = costs[costs["incorrect"] == ""]
     top = records_of(costs[costs["equivalent_to_best"].isin((BEST, HIGHEST))])
@@ -180,12 +184,14 @@ def _highest(costs: pd.DataFrame, confirmation: pd.DataFrame) -> str:
     }
     text = (
         f"Highest accuracy: {percent(best['accuracy'])} % with {condition_label(best, shown)}, selected from {len(costs)}. "
-        f"{_confirmed(confirmation)}"
+        f"{_confirmed(best, confirmation, contrasts)}"
     )
     if len(words[UNDECIDED]) == len(costs) - 1:
-        text += " No other condition is surely worse."
+        text += " By the grid's seeds no other condition is surely worse."
     elif words[UNDECIDED]:
         text += f" Not surely worse: {'; '.join(words[UNDECIDED])}."
+    if words[EQUIVALENT]:
+        text += f" Surely within the margin of it: {'; '.join(words[EQUIVALENT])}."
     cheaper = costs[(costs["equivalent_to_best"] == EQUIVALENT) & (costs["visual_tokens"] < best["visual_tokens"])]
     if len(cheaper):
         cheapest = records_of(cheaper.sort_values(["visual_tokens", "train_seconds"], kind="stable"))[0]
@@ -196,17 +202,22 @@ def _highest(costs: pd.DataFrame, confirmation: pd.DataFrame) -> str:
     return text
 
 
-def _confirmed(confirmation: pd.DataFrame) -> str:
+def _confirmed(best: Row, confirmation: pd.DataFrame, contrasts: pd.DataFrame) -> str:
     """Say what fresh seeds made of the selected accuracy, or that they would lower it."""
     rows = records_of(confirmation[confirmation["difference"].notna()])
     if not rows:
+        if all(str(best[row["axis"]]) == str(row["baseline"]) for row in records_of(contrasts) if row["axis"] in best):
+            return "An accuracy that was selected is too high on average."
         return (
             "An accuracy that was selected is too high on average: --confirm 3 trains this condition and the baseline with "
             "fresh seeds."
         )
     row = rows[0]
+    shown = shown_axes(confirmation)
+    same = all(str(row[axis]) == str(best[axis]) for axis in shown)
+    subject = "it" if same else f"{condition_label(row, shown)}, an earlier choice,"
     return (
-        f"With {_fresh_seeds(row)} the selected condition has {percent(row['accuracy'])} %, {points(row['difference'])} points "
+        f"With {_fresh_seeds(row)} {subject} has {percent(row['accuracy'])} %, {points(row['difference'])} points "
         f"against the baseline ({interval_text(row).removeprefix(', ')})."
     )
 
@@ -214,9 +225,13 @@ def _confirmed(confirmation: pd.DataFrame) -> str:
 def _scope(sweep: SweepFile, done: pd.DataFrame) -> str:
     """Say what was compared."""
     seeds = sorted({int(count) for count in done["seeds_done"]})
-    span = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    items, clips = int(done["n_items"].max()), int(done["n_clusters"].max())
     return (
-        f"Compared: {len(done)} conditions, {span} seed{'s' * (seeds[-1] > 1)} each, {number(done['n_items'].max())} items of "
-        f"{number(done['n_clusters'].max())} clips; model {sweep.config.data.model}, benchmark {sweep.config.data.bench}, "
-        f"{sweep.settings.budget_in_words} per cell. It holds for these, and for runs this short."
+        f"Compared: {_counted(len(done), 'condition')}, {plural_range(seeds, 'seed')} each, {_counted(items, 'item')} of "
+        f"{_counted(clips, 'clip')}; model {sweep.config.data.model}, benchmark {sweep.config.data.bench}, "
+        f"{sweep.settings.budget_in_words} per cell. The answer holds for these."
     )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{number(count)} {noun}{'s' * (count != 1)}"

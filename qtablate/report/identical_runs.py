@@ -4,7 +4,7 @@ Orders of media where a batch holds all of them, loss norms that only scale the 
 batch are such conditions. Their comparison would compare a run with itself.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -53,17 +53,8 @@ def _coincide(first: Mapping[int, Run], second: Mapping[int, Run]) -> bool:
 
 
 def largest_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Return the largest relative difference of two runs' losses at any step; infinite where their steps differ in number."""
-    if len(first) != len(second) or not len(first):
+    """Return the largest relative difference of two runs' losses at any step; infinite where their steps differ."""
+    if len(first) != len(second) or not np.isfinite(first).any() or (np.isnan(first) != np.isnan(second)).any():
         return float("inf")
     with np.errstate(invalid="ignore", divide="ignore"):
-        difference = np.abs(second - first) / np.abs(first)
-    return float(np.nanmax(difference, initial=0.0))
-
-
-def groups_of(first_of: Mapping[C, C], conditions: Sequence[C]) -> list[tuple[C, ...]]:
-    """Return the groups of conditions that are one run, in the order of the conditions."""
-    groups: dict[C, list[C]] = {}
-    for condition in conditions:
-        groups.setdefault(first_of.get(condition, condition), []).append(condition)
-    return [tuple(group) for group in groups.values() if len(group) > 1]
+        return float(np.nanmax(np.abs(second - first) / np.abs(first), initial=0.0))

@@ -91,14 +91,15 @@ def _equivalent(
             compared only where that leaves hope.
         margin: as a share.
     """
-    p = []
-    for candidate in comparable:
-        worst = 1 - estimates[candidate].p_above(margin)
-        if worst < ALPHA:
-            others = [_minus(other, candidate) for other in comparable if other != candidate]
-            worst = max([worst, *(1 - one.p_above(margin) for one in estimate_accuracies(answers, others))])
-        p.append(worst)
-    return [candidate for candidate, adjusted in zip(comparable, holm(p), strict=True) if adjusted < ALPHA]
+    p = {candidate: 1 - estimates[candidate].p_above(margin) for candidate in comparable}
+    pairs = [
+        (other, candidate) for candidate in comparable if p[candidate] < ALPHA for other in comparable if other != candidate
+    ]
+    found = estimate_accuracies(answers, [_minus(*pair) for pair in pairs])
+    for (_, candidate), one in zip(pairs, found, strict=True):
+        p[candidate] = max(p[candidate], 1 - one.p_above(margin))
+    adjusted = holm(list(p.values()))
+    return [candidate for candidate, value in zip(comparable, adjusted, strict=True) if value < ALPHA]
 
 
 def _minus(condition: Condition, other: Condition) -> Contrast:

@@ -95,6 +95,13 @@ def test_primary_contrasts_are_adjusted_over_themselves_and_secondary_ones_over_
     assert one["p_holm"].min() == pytest.approx(min(1, 2 * one["p"].min()))
 
 
+def test_a_level_that_no_average_has_is_primary_as_it_stands():
+    """64 tokens at one accumulation alone, beside a grid of 0 and 32 at two."""
+    _, rows = contrasts_of(answers_of({one: 0.0 for one in GRID if one != condition(64, 4)}))
+    whole = rows[(rows["task"] == ALL) & rows["primary"] & (rows["axis"] == "extra_num_query_tokens")]
+    assert list(zip(whole["level"], whole["kind"], strict=True)) == [(64, SIMPLE), (32, MAIN)]
+
+
 def test_the_level_counts_what_is_not_rejected_equivalent_or_not():
     """Holm's adjustment counts the large p-values of equivalent contrasts, too."""
     answers = answers_of({condition(0): 0.0, condition(32): 0.0, condition(64): 0.3, condition(96): 0.0}, items=2000)

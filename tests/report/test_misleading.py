@@ -191,7 +191,7 @@ def test_no_uninformative_number_and_no_missing_figure_in_a_sentence(case, tmp_p
 def test_decided_condition_above_chance_is_recommended(tmp_path):
     store = folder(tmp_path / "r", {(0, 1): drawn(0.4), (4, 1): drawn(0.9)}, seeds=(1, 2, 3), items=400, clips=400)
     made = report(store)
-    assert made.headline.answer.startswith("Recommended: extra tokens 4, which beats 0 by ")
+    assert made.headline.answer.startswith("Recommended: extra tokens 4: 4 beats 0 by ")
     assert re.search(r"\(95 % CI [\d.]+ to [\d.]+\)\.$", made.headline.answer)
     assert "Highest accuracy: " in made.headline.details[0]
     assert ", selected from 2. An accuracy that was selected is too high on average" in made.headline.details[0]

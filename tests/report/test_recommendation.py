@@ -10,7 +10,7 @@ from settings import sweep_file
 
 from qtablate.report import cautions
 from qtablate.report.headline import headline
-from qtablate.report.identical_runs import groups_of, identical_runs
+from qtablate.report.identical_runs import identical_runs
 from qtablate.report.recommendation import HIGHEST, rank_conditions
 from qtablate.report.verdicts import EQUIVALENT, NOT_COMPARABLE, UNDECIDED, WORSE
 
@@ -65,7 +65,8 @@ def test_runs_are_identical_by_losses_and_answers_at_every_common_seed():
     other[:3] = 0
     runs = {("a", 1): (losses, right), ("b", 1): (losses * (1 + 1e-6), other), ("c", 1): (losses * 1.01, right)}
     assert identical_runs(runs) == {"b": "a"}
-    assert groups_of({"b": "a"}, ["a", "b", "c"]) == [("a", "b")]
+    lost = np.array([np.nan, np.nan, np.nan])
+    assert identical_runs({("a", 1): (losses, right), ("b", 1): (lost, right)}) == {}
     assert identical_runs({**runs, ("a", 2): (losses, right), ("b", 2): (losses * 1.1, right)}) == {}
     assert identical_runs({("a", 1): (losses, right), ("b", 1): (losses[:2], right)}) == {}  # fewer steps
     assert identical_runs({("a", 1): (losses, right), ("b", 1): (losses, 1 - right)}) == {}  # other answers

@@ -92,7 +92,7 @@ def test_tables_of_the_grid_are_the_same_bytes_with_and_without(finisher, tmp_pa
     before, _, rest = more.partition("## Confirmation")
     [said] = [line for line in before.splitlines() if line.startswith("Highest accuracy")]
     [instead] = [line for line in plain.splitlines() if line.startswith("Highest accuracy")]
-    assert "With 3 fresh seeds the selected condition has " in said
+    assert "With 3 fresh seeds it has " in said
     whole = (before + rest[rest.index("## ") :]).replace(said, instead)
     assert whole == plain.replace("# qtablate: plain", "# qtablate: confirmed")
     assert not (tmp_path / "plain" / "confirmation.csv").exists()

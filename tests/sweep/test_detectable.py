@@ -173,8 +173,8 @@ def text_of(plan, deviations, margin=MARGIN):
 def test_the_table_says_what_is_detected_and_what_would_detect_the_margin(plan):
     assert text_of(plan, replace(KNOWN, seed=2e-5)).splitlines() == [
         "comparison | at | detects points | seeds for 2 | items for 2",
-        "extra tokens 32, 64 - 0 | mean of accum 1+4 | 3.1 (2.8 to 4.7) | 5 (4 to 7) | 7648 (383 per task)",
-        "accum 4 - 1 | mean of extra tokens 0+32+64 | 2.5 (2.3 to 3.7) | 4 (4 to 6) | 3697 (185 per task)",
+        "extra tokens 32, 64 - 0 | mean of accum 1+4 | 3.7 (3.3 to 5.7) | 5 (5 to 7) | 21654 (1083 per task)",
+        "accum 4 - 1 | mean of extra tokens 0+32+64 | 2.9 (2.6 to 4.5) | 4 (4 to 6) | 6294 (315 per task)",
         "Detects: the smallest true difference, in points, that 80 % of all repetitions of this grid would find, with 3 seeds, "
         "2000 items of 1176 clips and 6 conditions, tested at level 0.017 (0.05 / 3 primary contrasts: Holm's adjustment while "
         "none is decided). What would detect a difference of 2 (--margin): seeds at the planned items; items, "
@@ -205,9 +205,9 @@ def test_nothing_to_compare_and_nothing_known_are_said(tmp_path):
 
 def test_a_benchmark_that_has_no_more_items_says_how_many(plan, monkeypatch):
     monkeypatch.setattr(tables, "is_world", lambda _: False)
-    assert "7648 (has 2000)" in text_of(plan, replace(KNOWN, seed=2e-5))
-    larger = replace(plan, contents=replace(plan.contents, entries=9000))
-    assert "| 7648\n" in text_of(larger, replace(KNOWN, seed=2e-5))
+    assert "21654 (has 2000)" in text_of(plan, replace(KNOWN, seed=2e-5))
+    larger = replace(plan, contents=replace(plan.contents, entries=90000))
+    assert "| 21654\n" in text_of(larger, replace(KNOWN, seed=2e-5))
 
 
 def test_the_table_fits_narrow_and_wide_terminals(plan):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from qtablate.report.rows import Row
+from qtablate.report.verdicts import IDENTICAL
 from qtablate.table import TOO_FEW, WIDEST, is_uninformative, points
 
 INTERVAL = "95\N{NO-BREAK SPACE}% interval"
@@ -23,6 +24,8 @@ def plural_range(counts: Sequence[int], noun: str) -> str:
 
 def interval(row: Row) -> str:
     """Format the interval of a difference in points; empty where nothing is compared, `too few` where it says nothing."""
+    if row.get("verdict") == IDENTICAL:
+        return ""
     if has_too_few(row):
         return TOO_FEW
     return "" if pd.isna(row["ci_low"]) else f"{points(row['ci_low'])} to {points(row['ci_high'])}"

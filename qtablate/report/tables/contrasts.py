@@ -141,6 +141,8 @@ def _needed_text(row: Row, tasks: int) -> str:
         return ""
     if row["seeds"] < 2:
         return "2 seeds or more"
+    if row["mde"] <= row["margin"]:
+        return "detectable already"
     items = "" if pd.isna(row["items_needed"]) else _items_needed(int(row["items_needed"]), tasks)
     return " or ".join(filter(None, (_seeds_needed(row), items)))
 
@@ -148,9 +150,11 @@ def _needed_text(row: Row, tasks: int) -> str:
 def _seeds_needed(row: Row) -> str:
     """Format a number of seeds with its range: `12 (7 to 43) seeds`."""
     few, some, many = (row[f"seeds_needed{part}"] for part in ("_low", "", "_high"))
-    if pd.isna(few):
+    if pd.isna(few) and pd.isna(some):
         return f"over {MOST_SEEDS} seeds"
     middle = f"over {MOST_SEEDS}" if pd.isna(some) else str(int(some))
+    if pd.isna(few):  # a table of an earlier version
+        return f"{middle} seeds"
     return f"{middle} ({int(few)} to {'?' if pd.isna(many) else int(many)}) seeds"
 
 
