@@ -181,13 +181,9 @@ def _needed_note(texts: Sequence[str], margin: str) -> str:
 
 
 def contrast_sentences(contrasts: pd.DataFrame) -> list[str]:
-    """Say each contrast in a sentence: main effects where there are any, simple effects elsewhere, and all interactions."""
-    sentences = []
-    for row in records_of(_over_all_items(contrasts, ACCURACY)):
-        has_main = ((contrasts["kind"] == MAIN) & (contrasts["axis"] == row["axis"])).any()
-        if row["kind"] in (INTERACTION, MAIN if has_main else SIMPLE):
-            sentences.append(contrast_sentence(row))
-    return sentences
+    """Say each primary contrast and each interaction in a sentence."""
+    shown = records_of(_over_all_items(contrasts, ACCURACY))
+    return [contrast_sentence(row) for row in shown if row["primary"] or row["kind"] == INTERACTION]
 
 
 def task_contrast_table(contrasts: pd.DataFrame) -> Table | None:
