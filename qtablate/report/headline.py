@@ -79,6 +79,8 @@ def _why_no_recommendation(done: pd.DataFrame, costs: pd.DataFrame) -> str:
     clips = int(done["n_clusters"].max())
     if clips < MIN_CLIPS:
         return f"the items are of {clips} clips, fewer than {MIN_CLIPS}"
+    if int(done["seeds_done"].max()) == 1 and len(done) > 1:
+        return "one seed cannot tell an effect from what another seed would change"
     if len(done) < 2:
         return "there is one condition, and nothing to compare it with"
     if not any(above_chance(row) for row in records_of(done)):
