@@ -5,7 +5,7 @@ says which p-values are adjusted together. What compares a run with itself is no
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,12 +155,32 @@ def _estimates(answers: Answers, contrasts: Sequence[Contrast], per_task: bool, 
 
 def _weights_of_runs(answers: Answers, contrast: Contrast) -> Weights:
     """Return the weights of a contrast with identical runs taken together, in the order of the conditions."""
-    weights: dict[Condition, float] = {}
-    for condition, weight in contrast.weights.items():
-        run = answers.identical.get(condition, condition)
-        weights[run] = weights.get(run, 0.0) + weight
+    weights = weights_by(contrast, lambda condition: answers.identical.get(condition, condition))
     order = {condition: place for place, condition in enumerate(answers.conditions)}
     return tuple((run, weights[run]) for run in sorted(weights, key=order.__getitem__) if abs(weights[run]) > 1e-9)
+
+
+def weights_by(contrast: Contrast, run_of: Callable[[Condition], Condition]) -> dict[Condition, float]:
+    """Return the weights of a contrast with the conditions of one run taken together.
+
+    Args:
+        contrast: a weighted sum of conditions.
+        run_of: returns the same value for conditions that are one run.
+    """
+    weights: dict[Condition, float] = {}
+    for condition, weight in contrast.weights.items():
+        run = run_of(condition)
+        weights[run] = weights.get(run, 0.0) + weight
+    return weights
+
+
+def squared_weights(answers: Answers, contrast: Contrast) -> float:
+    """Return the sum of the squared weights with which runs enter a contrast.
+
+    Conditions that are one run have their seed's part in common; where those cancel, what rounding did to them is left.
+    """
+    both = (contrast.weights, weights_by(contrast, answers.run_of))
+    return max(sum(weight**2 for weight in weights.values()) for weights in both)
 
 
 def estimate_accuracies(answers: Answers, contrasts: Sequence[Contrast]) -> list[Estimate]:
@@ -208,13 +228,7 @@ def _estimated(
     ]
     columns = [sum(weight * values[condition, seed] for condition, weight in weights.items()) for seed in seeds]
     difference = np.stack(columns, axis=1) if columns else np.zeros((len(clips), 0))  # (items, seeds)
-    # conditions that are one run have their seed's part in common; where those cancel, what rounding did to them is left
-    runs: dict[Condition, float] = {}
-    for condition, weight in weights.items():
-        run = answers.run_of(condition)
-        runs[run] = runs.get(run, 0.0) + weight
-    squares = max(sum(weight**2 for weight in each.values()) for each in (weights, runs))
-    return estimate(difference, clips, pooled, squares)
+    return estimate(difference, clips, pooled, squared_weights(answers, contrast))
 
 
 def estimate_columns(value: Estimate, margin: float) -> Row:

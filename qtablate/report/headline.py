@@ -98,7 +98,7 @@ def _confirmed_answer(confirmation: pd.DataFrame) -> str:
     shown = shown_axes(confirmation)
     return (
         f"Recommended: {condition_label(selected, shown)}, which beats the baseline ({condition_label(baseline, shown)}) by "
-        f"{points(selected['difference'], sign=False)} points ({interval_text(selected).removeprefix(', ')}) on "
+        f"{points(selected['difference'], sign=False)} points ({interval_text(selected)}) on "
         f"{_fresh_seeds(selected)}, which took no part in its choice."
     )
 
@@ -166,7 +166,7 @@ def _of_axis(axis: str, rows: Sequence[Row]) -> str:
 
 def _interval(row: Row) -> str:
     fixed = fixed_levels_label(row)
-    return f"{interval_text(row)}, adjusted p {p_text(row['p_holm'])}" + (f", {fixed}" if fixed else "")
+    return f", {interval_text(row)}, adjusted p {p_text(row['p_holm'])}" + (f", {fixed}" if fixed else "")
 
 
 def _capital(text: str) -> str:
@@ -220,7 +220,7 @@ def _confirmed(best: Row, confirmation: pd.DataFrame, contrasts: pd.DataFrame) -
     subject = "it" if same else f"{condition_label(row, shown)}, an earlier choice,"
     return (
         f"With {_fresh_seeds(row)} {subject} has {percent(row['accuracy'])} %, {points(row['difference'])} points "
-        f"against the baseline ({interval_text(row).removeprefix(', ')})."
+        f"against the baseline ({interval_text(row)})."
     )
 
 

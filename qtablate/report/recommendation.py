@@ -19,7 +19,6 @@ from qtablate.report.rows import Row
 from qtablate.report.verdicts import EQUIVALENT, NOT_COMPARABLE, UNDECIDED, WORSE
 from qtablate.statistics.clustered import MIN_CLIPS
 from qtablate.statistics.estimate import ALPHA, Estimate, holm
-from qtablate.statistics.power import designs_of, detectable_effect
 
 BEST, HIGHEST = "best", "highest"
 """The condition of the highest accuracy: `best` where the data support it, `highest` where they do not."""
@@ -34,8 +33,6 @@ class Comparison:
     estimate: Estimate
     level: float
     """Of the one-sided test that calls the other one surely worse."""
-    detectable: float
-    """Smallest difference that this test reliably detects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +63,7 @@ def rank_conditions(answers: Answers, margin: float) -> Ranking | None:
     contrasts = {other: _minus(highest, other) for other in comparable}
     estimates = dict(zip(comparable, estimate_accuracies(answers, list(contrasts.values())), strict=True))
     level = ALPHA / max(1, len(comparable))
-    # two-sided at twice the level is one-sided at the level
-    detectable = detectable_effect(designs_of(list(estimates.values())), 2 * level) if estimates else ()
-    comparisons = {
-        other: Comparison(estimates[other], level, float(effect)) for other, effect in zip(comparable, detectable, strict=True)
-    }
+    comparisons = {other: Comparison(estimate, level) for other, estimate in estimates.items()}
     standing = dict.fromkeys(correct, NOT_COMPARABLE)
     standing |= {other: WORSE if estimate.p_above(0) < level else UNDECIDED for other, estimate in estimates.items()}
     standing |= dict.fromkeys(_equivalent(answers, comparable, estimates, margin), EQUIVALENT)

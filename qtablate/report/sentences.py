@@ -56,12 +56,10 @@ def predicate(row: Row) -> str:
     size = points(abs(row["difference"]), sign=False)
     where = _where(row)
     if row["verdict"] == EQUIVALENT:
-        margin = points(row["margin"], sign=False)
-        return (
-            f"{pair} are equivalent within {margin} points (difference {points(row['difference'])}{interval_text(row)}{where})"
-        )
+        margin, difference = points(row["margin"], sign=False), points(row["difference"])
+        return f"{pair} are equivalent within {margin} points (difference {difference}, {interval_text(row)}{where})"
     if row["verdict"] == UNDECIDED:
-        known = f"{points(row['difference'])} points ({_bare(interval_text(row))}{where})"
+        known = f"{points(row['difference'])} points ({interval_text(row)}{where})"
         seen = (
             "no difference could have been detected"
             if is_uninformative(row["mde"])
@@ -70,14 +68,14 @@ def predicate(row: Row) -> str:
         name = f"{level} against {baseline} " if row["kind"] != INTERACTION else ""
         return f"{name}undecided, {known}; {seen}"
     if row["kind"] == INTERACTION:
-        return f"{points(row['difference'])} points ({_bare(interval_text(row))}{where})"
+        return f"{points(row['difference'])} points ({interval_text(row)}{where})"
     winner, loser = (level, baseline) if row["verdict"] == BETTER else (baseline, level)
     flipped = row["verdict"] != BETTER
-    return f"{winner} beats {loser} by {size} points ({_bare(interval_text(row, flipped))}{where})"
+    return f"{winner} beats {loser} by {size} points ({interval_text(row, flipped)}{where})"
 
 
 def interval_text(row: Row, flipped: bool = False) -> str:
-    """Format the interval of a difference: `, 95 % CI 1.3 to 7.1`; says so where there is none that tells anything.
+    """Format the interval of a difference: `95 % CI 1.3 to 7.1`; says so where there is none that tells anything.
 
     Args:
         row: of the difference.
@@ -85,13 +83,9 @@ def interval_text(row: Row, flipped: bool = False) -> str:
     """
     low, high = row["ci_low"], row["ci_high"]
     if pd.isna(low) or is_uninformative((high - low) / 2):
-        return ", too few clips or seeds for an interval"
+        return "too few clips or seeds for an interval"
     low, high = (-high, -low) if flipped else (low, high)
-    return f", 95 % CI {points(low, sign=False)} to {points(high, sign=False)}"
-
-
-def _bare(text: str) -> str:
-    return text.removeprefix(", ")
+    return f"95 % CI {points(low, sign=False)} to {points(high, sign=False)}"
 
 
 def _where(row: Row) -> str:

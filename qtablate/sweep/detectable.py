@@ -13,9 +13,9 @@ import pandas as pd
 from scipy import stats
 
 from qtablate.grid import reference_batch
-from qtablate.report.answers import ACCURACY, Answers, Condition, axes_of
+from qtablate.report.answers import ACCURACY, Answers, axes_of
 from qtablate.report.contrasts import Contrast, baselines, contrasts
-from qtablate.report.effects import pooled_over
+from qtablate.report.effects import pooled_over, squared_weights, weights_by
 from qtablate.report.families import ALL, Tests, Weights
 from qtablate.statistics.estimate import Estimate, VarianceComponents
 from qtablate.statistics.power import MOST_ITEMS, RANGE, designs_of, detectable_effect, required_sizes
@@ -89,31 +89,17 @@ def primary_comparisons(answers: Answers) -> list[Comparison]:
     groups: dict[tuple[object, ...], list[tuple[Contrast, float, float, int]]] = {}
     for (_, _, contrast, weights), primary, level in zip(rows, tests.primary, levels, strict=True):
         if primary and weights:
-            squares = _squares(answers, contrast)
+            squares = squared_weights(answers, contrast)
             pooled = dof[any(map(answers.is_incorrect, contrast.weights))]
             name = (contrast.axis, contrast.kind, contrast.fixed_levels, round(squares, 9), pooled)
             groups.setdefault(name, []).append((contrast, squares, float(level), pooled))
     return [Comparison(tuple(one[0] for one in group), *group[0][1:]) for group in groups.values()]
 
 
-def _weights_by_run(answers: Answers, contrast: Contrast) -> dict[Condition, float]:
-    weights: dict[Condition, float] = {}
-    for condition, weight in contrast.weights.items():
-        run = answers.run_of(condition)
-        weights[run] = weights.get(run, 0.0) + weight
-    return weights
-
-
 def _tested_weights(answers: Answers, contrast: Contrast) -> Weights:
     """Return the weights of a contrast; none where it compares a run with itself."""
-    runs = _weights_by_run(answers, contrast)
+    runs = weights_by(contrast, answers.run_of)
     return tuple(contrast.weights.items()) if any(abs(weight) > 1e-9 for weight in runs.values()) else ()
-
-
-def _squares(answers: Answers, contrast: Contrast) -> float:
-    """Return the sum of squared weights, as effects.py takes it: conditions that are one run vary together between seeds."""
-    both = (contrast.weights, _weights_by_run(answers, contrast))
-    return max(sum(weight**2 for weight in weights.values()) for weights in both)
 
 
 def _dof_per_seed(answers: Answers, incorrect: bool) -> int:
