@@ -166,6 +166,8 @@ class TextBatch:
     first_embedding_value: float | None
     """Value of every component of the first token's embedding, where the model is trained as VideoChat2 was, which feeds the
     number of the bos token there; None: the token's own embedding."""
+    lengths: list[int]
+    """Tokens of each row, visual positions included."""
     truncated: int
     """Number of rows that were too long and lost their end."""
 
@@ -187,7 +189,8 @@ def collate(
         truncated += len(ids) > limit
         labels = [IGNORE] * (len(conversation.prefix) + count) + conversation.labels
         rows.append((ids[:limit], labels[:limit], len(conversation.prefix)))
-    length = max((len(ids) for ids, _, _ in rows), default=0)
+    lengths = [len(ids) for ids, _, _ in rows]
+    length = max(lengths, default=0)
     input_ids = torch.zeros(len(rows), length, dtype=torch.long)
     padded_labels = torch.full((len(rows), length), IGNORE, dtype=torch.long)
     visual_mask = torch.zeros(len(rows), length, dtype=torch.bool)
@@ -197,4 +200,4 @@ def collate(
         visual_mask[row, start : min(start + count, len(ids))] = True
     as_value = encoder.bos_as_value and encoder.format.bos == "start"
     first = float(encoder.tokenizer.bos_token_id) if as_value else None
-    return TextBatch(input_ids, padded_labels, visual_mask, encoder.qformer_inputs(samples), first, truncated)
+    return TextBatch(input_ids, padded_labels, visual_mask, encoder.qformer_inputs(samples), first, lengths, truncated)

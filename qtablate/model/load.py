@@ -24,6 +24,7 @@ from qtablate.model.directory import (
 )
 from qtablate.model.encode import ConversationEncoder, QFormerTokenizer
 from qtablate.model.initialize import initialize, normal
+from qtablate.model.packing import enable_packing
 from qtablate.model.video_lm import VideoLM
 from qtablate.prompts.registry import FORMATS
 from qtablate.prompts.videochat2 import StringTemplate
@@ -56,6 +57,7 @@ def load(model: str, dtype: str = "float32", frames: int | None = None) -> tuple
         setattr(loaded.config, key, config.get(key))  # from here on the config states the family's defaults too
     loaded.config.num_frames = frames or config["num_frames"]
     video_lm = cast(VideoLM, loaded)
+    enable_packing(video_lm.language_model)
     if dtype != "float32":
         _restore_float32(video_lm, folder)
     if (folder / ADAPTER).is_dir():

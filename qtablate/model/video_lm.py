@@ -105,6 +105,7 @@ class VideoLM(nn.Module):
 
         Args:
             mask: (B, L) bool, the positions whose logits are returned, row by row.
+            arguments: of the language model's forward pass.
         """
         language_model, mask = self.language_model, mask.to(embeds.device)
         if language_model.config.model_type in PLAIN_HEAD_TYPES:

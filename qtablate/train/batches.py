@@ -8,6 +8,7 @@ from torch import Tensor
 
 from qtablate.datatypes import Sample
 from qtablate.model.encode import ConversationEncoder, QFormerInputs, TextBatch, collate
+from qtablate.model.packing import can_pack, packed_arguments
 from qtablate.model.video_lm import VideoLM
 from qtablate.prompts.types import IGNORE
 from qtablate.train.accumulate import token_loss_sum
@@ -95,7 +96,14 @@ def text_loss_sum(model: VideoLM, text: TextBatch, visual: Sequence[Tensor]) -> 
     embeds = model.embed(text.input_ids, visual, text.visual_mask)
     if text.first_embedding_value is not None:
         embeds = torch.cat([torch.full_like(embeds[:, :1], text.first_embedding_value), embeds[:, 1:]], dim=1)
-    targets = labels[:, 1:]  # each position predicts the next token
+    embeds, targets = embeds[:, :-1], labels[:, 1:]  # each position predicts the next token
+    arguments = {}
+    predicting = [length - 1 for length in text.lengths]
+    if can_pack(model.language_model, predicting):
+        inside = torch.arange(targets.shape[1])[None] < torch.tensor(predicting)[:, None]  # (B, L), False for padding
+        inside = inside.to(targets.device)
+        embeds, targets = embeds[inside][None], targets[inside][None]
+        arguments = packed_arguments(predicting, embeds.device)
     supervised = targets != IGNORE
-    logits, _ = model.logits_at(embeds[:, :-1], supervised, use_cache=False)
+    logits, _ = model.logits_at(embeds, supervised, use_cache=False, **arguments)
     return token_loss_sum(logits, targets[supervised])

@@ -68,7 +68,7 @@ def compute_context(model: VideoLM, precision: str, gradient_checkpointing: bool
 
 @contextmanager
 def deterministic(warn_only: bool | None = None) -> Iterator[None]:
-    """Compute on one thread with deterministic algorithms; both settings are as before when the block ends.
+    """Compute on one thread with deterministic algorithms; all settings are as before when the block ends.
 
     One thread, because two busy processes of two threads each ran 15 times slower than of one each. On a CPU a cell then
     repeats bit for bit; on a GPU some operations have no deterministic form, and torch warns of them.
@@ -77,12 +77,15 @@ def deterministic(warn_only: bool | None = None) -> Iterator[None]:
         warn_only: warn of an operation without a deterministic form instead of raising; None: only where there is a GPU.
     """
     threads = torch.get_num_threads()
+    fills = torch.utils.deterministic.fill_uninitialized_memory
     enabled = torch.are_deterministic_algorithms_enabled()
     warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.set_num_threads(1)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available() if warn_only is None else warn_only)
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warned_only)
+        torch.utils.deterministic.fill_uninitialized_memory = fills
         torch.set_num_threads(threads)

@@ -62,4 +62,4 @@ def build_optimizer(
     for name, parameter in parameters.items():
         decayed = parameter.dim() == 2 and "query_tokens" not in name
         groups[2 if name == "extra_query_tokens" else 0 if decayed else 1]["params"].append(parameter)
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, fused=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from qtablate.seeds import Rng
 from qtablate.world.scene import DIRECTIONS, FRAMES, IMAGE_SIZE, OPPOSITE, POSES, START_POSITIONS, TIME_WORDS, SceneObject
@@ -163,9 +164,9 @@ def place_randomly(
     smallest, largest = min(track.radius), max(track.radius)
     least = SIZES[0] + bool(track.poses)  # arms are not visible at the smallest radius
     larger = 0 if one_size else rng.choice(range(least - smallest, SIZES[1] - largest + 1))
-    track = replace(track, radius=tuple(radius + larger for radius in track.radius))
-    x = rng.choice([x for x in positions if _stays_inside(x, track.dx, track.radius)])
-    y = rng.choice([y for y in positions if _stays_inside(y, track.dy, track.radius)])
+    radius = tuple(one + larger for one in track.radius)
+    x = rng.choice(_starts_inside(positions, track.dx, radius))
+    y = rng.choice(_starts_inside(positions, track.dy, radius))
     return replace(
         obj,
         direction=track.direction,
@@ -174,19 +175,24 @@ def place_randomly(
         blink_count=track.blink_count,
         x=tuple(x + d for d in track.dx),
         y=tuple(y + d for d in track.dy),
-        radius=track.radius,
+        radius=radius,
         visible=track.visible,
         poses=track.poses,
     )
 
 
-def _stays_inside(start: int, path: tuple[int, ...], radius: tuple[int, ...]) -> bool:
-    return all(r <= start + step < IMAGE_SIZE - r for step, r in zip(path, radius, strict=True))
+@cache
+def _starts_inside(positions: Sequence[int], path: tuple[int, ...], radius: tuple[int, ...]) -> Sequence[int]:
+    """Return the positions from which a path of this radius in every frame stays inside the image."""
+    first = max(r - step for step, r in zip(path, radius, strict=True))
+    end = min(IMAGE_SIZE - r - step for step, r in zip(path, radius, strict=True))
+    return tuple(start for start in positions if first <= start < end)
 
 
 def never_touch(a: SceneObject, b: SceneObject) -> bool:
     """Whether at least one pixel of floor lies between two objects in every frame, visible or not."""
-    return all(
-        max(abs(ax - bx), abs(ay - by)) > ar + br + 1
-        for ax, ay, ar, bx, by, br in zip(a.x, a.y, a.radius, b.x, b.y, b.radius, strict=True)
-    )
+    for ax, ay, ar, bx, by, br in zip(a.x, a.y, a.radius, b.x, b.y, b.radius, strict=True):
+        apart = ar + br + 1
+        if -apart <= ax - bx <= apart and -apart <= ay - by <= apart:
+            return False
+    return True
