@@ -38,9 +38,13 @@ class PreparedModel:
 
 
 def build_model(cell: Cell, data: DataConfig) -> PreparedModel:
-    """Load the base, start its fresh parts, its extra queries and its LoRA from the cell's seed, freeze the rest."""
+    """Load the base and prepare it (prepare_model)."""
+    return prepare_model(cell, *load(data.model, LOAD_DTYPES[cell.settings.precision], cell.condition.frames))
+
+
+def prepare_model(cell: Cell, model: VideoLM, encoder: ConversationEncoder) -> PreparedModel:
+    """Start the base's fresh parts, its extra queries and its LoRA from the cell's seed, and freeze the rest, in place."""
     settings, condition = cell.settings, cell.condition
-    model, encoder = load(data.model, LOAD_DTYPES[settings.precision], condition.frames)
     reinitialize(model, cell.seed)
     # where there are no extra tokens, no level of extra_init is true of the condition
     init = "normal" if condition.extra_num_query_tokens == 0 else condition.extra_init

@@ -9,6 +9,21 @@ from qtablate.model.features import FeatureFiles
 
 
 @dataclass(frozen=True, slots=True)
+class InputsSpec:
+    """What decides a cell's inputs (inputs.py): cells with equal specs read the same."""
+
+    data: DataConfig
+    frames: int
+    """Per clip."""
+    precision: str
+    samples: int
+    image_ratio: float
+    controls: tuple[str, ...]
+    training: FeatureFiles
+    benchmark: FeatureFiles
+
+
+@dataclass(frozen=True, slots=True)
 class CellJob:
     """Run one cell: `qtablate.cell.run:run_cell`."""
 
@@ -19,6 +34,21 @@ class CellJob:
     benchmark: FeatureFiles
     checkpoint_seconds: float | None = None
     """Between two checkpoints of its training; None: only when training has ended."""
+
+    @property
+    def inputs(self) -> InputsSpec:
+        """What decides the inputs of the cell."""
+        settings, frames = self.cell.settings, self.cell.condition.frames
+        return InputsSpec(
+            self.data,
+            frames,
+            settings.precision,
+            settings.samples,
+            settings.image_ratio,
+            settings.controls,
+            self.training,
+            self.benchmark,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,25 +14,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qtablate.cell.build import PreparedModel, build_model, count_parameters, make_training, train_plan
+from qtablate.cell import template
+from qtablate.cell.build import PreparedModel, count_parameters, make_training, prepare_model, train_plan
+from qtablate.cell.inputs import CellInputs, read_inputs
 from qtablate.cell.jobs import CellJob
 from qtablate.cell.outputs import CellFiles
-from qtablate.cell.process import host
+from qtablate.cell.process import host, keep_freed_memory
 from qtablate.cell.sample_order import training_samples
 from qtablate.cell.scoring import score_items, summarize
 from qtablate.controls import FULL
-from qtablate.data.sources import open_benchmark, open_training
-from qtablate.datatypes import Item, Problem, with_seconds
+from qtablate.datatypes import Item, Problem
 from qtablate.errors import DataError, QtablateError
 from qtablate.evaluate.attention import MAX_ITEMS, attention_maps
-from qtablate.evaluate.controls import Features
 from qtablate.evaluate.diversity import query_diversity
 from qtablate.evaluate.prompt import LIKELIHOOD
 from qtablate.evaluate.score import fitting_items
 from qtablate.evaluate.scores import Scores
 from qtablate.evaluate.token_ablation import ablate_tokens, sample_per_task
 from qtablate.execute.events import Notice, Progress
-from qtablate.model.directory import read_config
 from qtablate.model.dropout import has_dropout
 from qtablate.records import Figures, QueryDiversity, of_cell
 from qtablate.store import Store
@@ -78,21 +77,21 @@ def _run(job: CellJob, store: Store, report: Report, rank_info: RankInfo | None)
     """Train and score the cell. None for a process behind the first of several."""
     cell, settings = job.cell, job.cell.settings
     files = CellFiles(store, cell.key)
+    keep_freed_memory()
     torch.manual_seed(cell.seed)  # dropout, where a model has any
-    prepared = build_model(cell, job.data)
+    inputs = template.take(job.inputs) or read_inputs(job.inputs)
+    prepared = prepare_model(cell, inputs.model, inputs.encoder)
     initial_queries = prepared.model.queries().detach().clone()
-    job.training.verify()
-    job.benchmark.verify()
-    steps = _train(job, prepared, store.cell_file(cell.key, CHECKPOINT), report, rank_info)
+    steps = _train(job, prepared, inputs, store.cell_file(cell.key, CHECKPOINT), report, rank_info)
     if steps is None:
         return None
     files.train(steps)
 
-    evaluation = _evaluate(job, prepared, files, report)
+    evaluation = _evaluate(job, prepared, inputs, files, report)
     began = time.perf_counter()
     with prepared.compute.autocast():
         diversity = (
-            _diagnose_queries(job, prepared, evaluation.items, initial_queries, files, report) if settings.diagnose else None
+            _diagnose_queries(prepared, inputs, evaluation.items, initial_queries, files, report) if settings.diagnose else None
         )
     diagnose_seconds = time.perf_counter() - began
 
@@ -129,22 +128,18 @@ def _run(job: CellJob, store: Store, report: Report, rank_info: RankInfo | None)
     )
 
 
-def _train(job: CellJob, prepared: PreparedModel, kept: Path, report: Report, rank_info: RankInfo | None) -> list[Step] | None:
+def _train(
+    job: CellJob, prepared: PreparedModel, inputs: CellInputs, kept: Path, report: Report, rank_info: RankInfo | None
+) -> list[Step] | None:
     """Train from the last checkpoint, or from the start. None for a process behind the first of several.
 
     Args:
         kept: file of the checkpoint.
     """
-    cell, settings, encoder = job.cell, job.cell.settings, prepared.encoder
-    config = {**read_config(job.data.model), "num_frames": cell.condition.frames}
-    training = open_training(job.data, config, settings.samples, settings.image_ratio)
-    features = job.training.read()
-    usable = with_seconds([sample for sample in training.samples if sample.clip in features], job.training.seconds())
-    samples = training_samples(
-        cell, usable, training.weights, lambda sample: supervised_tokens(sample, encoder, settings.max_text_tokens)
-    )
+    cell, encoder, longest = job.cell, prepared.encoder, job.cell.settings.max_text_tokens
+    samples = training_samples(cell, inputs.samples, inputs.weights, lambda sample: supervised_tokens(sample, encoder, longest))
     with process_group(rank_info, prepared.compute.device, cell.seed) as group:
-        run = make_training(prepared, samples, features.__getitem__, train_plan(cell), group)
+        run = make_training(prepared, samples, inputs.training_features.__getitem__, train_plan(cell), group)
         try:
             steps = checkpoint.resume(kept, run)
         except checkpoint.UnusableCheckpoint as error:
@@ -188,22 +183,15 @@ class _Evaluation:
     """By control."""
 
 
-def _evaluate(job: CellJob, prepared: PreparedModel, files: CellFiles, report: Report) -> _Evaluation:
+def _evaluate(job: CellJob, prepared: PreparedModel, inputs: CellInputs, files: CellFiles, report: Report) -> _Evaluation:
     """Score the items under every control and write the answers."""
     settings = job.cell.settings
-    config = {**read_config(job.data.model), "num_frames": job.cell.condition.frames}
-    features = job.benchmark.read()
-    readable = [item for item in open_benchmark(job.data, config).items if item.clip in features]
-    timed = with_seconds(readable, job.benchmark.seconds())
-    items, unscored = fitting_items(prepared.model, prepared.encoder, timed, settings.scorers)
+    items, unscored = fitting_items(prepared.model, prepared.encoder, inputs.items, settings.scorers)
     if not items:
         raise DataError("no item can be scored: every clip of the benchmark was left out, or every text is too long")
     answers: dict[str, list[Scores]] = {}
     seconds: dict[str, float] = {}
     controls = (FULL, *settings.controls)
-
-    def features_under(control: str) -> Features:
-        return features if control == FULL else job.benchmark.read(control)
 
     def report_done(done: int) -> None:
         report(Progress("evaluate", len(answers) * len(items) + done, len(controls) * len(items)))
@@ -212,7 +200,7 @@ def _evaluate(job: CellJob, prepared: PreparedModel, files: CellFiles, report: R
     for control in controls:
         began = time.perf_counter()
         scorers = settings.scorers if control == FULL else (first,)
-        scored = score_items(prepared, items, control, features_under, report_done, scorers)
+        scored = score_items(prepared, items, control, inputs.benchmark_features.__getitem__, report_done, scorers)
         answers[control] = scored[first]
         seconds[control] = time.perf_counter() - began
         if control == FULL and settings.scorers != (LIKELIHOOD,):
@@ -237,8 +225,8 @@ class _Saver:
 
 
 def _diagnose_queries(
-    job: CellJob,
     prepared: PreparedModel,
+    inputs: CellInputs,
     items: Sequence[Item],
     initial_queries: Tensor,
     files: CellFiles,
@@ -246,7 +234,7 @@ def _diagnose_queries(
 ) -> QueryDiversity | None:
     """Measure what the visual tokens hold and where they attend, and write it. How diverse the extra ones are is returned, None
     where there are none."""
-    model, encoder, features = prepared.model, prepared.encoder, job.benchmark.read()
+    model, encoder, features = prepared.model, prepared.encoder, inputs.benchmark_features[FULL]
     sampled = sample_per_task(items)
     files.token_ablation(
         ablate_tokens(model, encoder, sampled, features, lambda done, of: report(Progress("tokens", done, of)))

@@ -8,11 +8,13 @@ import os
 import time
 import traceback
 from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 from qtablate.execute.events import Event
-from qtablate.execute.worker import describe_error
+from qtablate.execute.worker import Template, describe_error, fork_server_of_its_own
 from qtablate.execute.worker_group import WorkerGroup
 
 SILENT_AFTER = 60.0
@@ -50,6 +52,7 @@ def run_jobs(
     processes_per_job: int = 1,
     silent_after: float = SILENT_AFTER,
     timeout: float | None = None,
+    template: Template | None = None,
 ) -> Generator[Event, None, None]:
     """Run `function(job, report)` for each job and yield events as they happen.
 
@@ -64,11 +67,26 @@ def run_jobs(
         workers: jobs that run at once.
         silent_after: seconds without a report until a `silent` event.
         timeout: seconds after which a job is ended as failed; None: never.
+        template: what the jobs' processes share from the start.
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
+    with fork_server_of_its_own(_PRELOAD, template) if template else nullcontext():
+        yield from _run_in(context, function, jobs, workers, processes_per_job, silent_after, timeout)
+
+
+def _run_in(
+    context: ForkServerContext,
+    function: str,
+    jobs: Sequence[tuple[str, Any]],
+    workers: int,
+    processes_per_job: int,
+    silent_after: float,
+    timeout: float | None,
+) -> Generator[Event, None, None]:
+    """Run the jobs in processes of this context; arguments as in `run_jobs`."""
     waiting = list(jobs)[::-1]
     running: list[WorkerGroup] = []
     devices = gpus()

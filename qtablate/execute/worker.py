@@ -2,23 +2,28 @@
 
 import importlib
 import os
+import pickle
 import shutil
 import signal
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, parent_process, resource_tracker, spawn
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
 from typing import Any, Literal
 
 from qtablate.execute.events import Notice, Progress
 from qtablate.interrupts import SIGNALS, blocked
 from qtablate.train.rank_info import RankInfo
 
+PRELOADED_DATA = "QTABLATE_TEMPLATE"
+"""Environment variable of the fork server: a pickle, written by the sweep itself, of what the modules that it imports read."""
 _REPORT_EVERY = 0.25  # seconds between two progress reports of one job
 
 
@@ -117,6 +122,40 @@ def start_fork_server() -> None:
         resource_tracker.ensure_running()
     with blocked():
         forkserver.ensure_running()
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What the processes of some jobs share from the start: the fork server reads it once, and each of them is its fork."""
+
+    module: str
+    """That reads the data when it is imported, from the pickle that PRELOADED_DATA names."""
+    data: Any
+
+
+@contextmanager
+def fork_server_of_its_own(preload: Sequence[str], template: Template) -> Iterator[None]:
+    """Have a fork server that imports these modules and the template's start within the block, and end with it.
+
+    One that ran before ends first: it has read other data.
+    """
+    with tempfile.TemporaryDirectory(prefix="qtablate-") as folder:
+        file = Path(folder, "template.pickle")
+        file.write_bytes(pickle.dumps(template.data))
+        end_fork_server()
+        forkserver.set_forkserver_preload([*preload, template.module])
+        os.environ[PRELOADED_DATA] = str(file)
+        try:
+            yield
+        finally:
+            del os.environ[PRELOADED_DATA]
+            end_fork_server()
+
+
+def end_fork_server() -> None:
+    """End the fork server, where one runs, so that the next process starts a new one."""
+    with suppress(ChildProcessError):
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # there is no public way; Python's own tests use it
 
 
 def _run(function: str, job: Any, connection: Connection, device: str | None, rank_info: RankInfo | None) -> None:

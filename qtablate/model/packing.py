@@ -1,7 +1,7 @@
 """Sequences one behind the other in place of padded rows, so that no layer of the language model computes padding.
 
-Norms and linear layers treat each position alone, so only attention has to know where a sequence ends: it takes them one by one.
-The language model is transformers' own; its attention is registered there under ATTENTION.
+Norms and linear layers treat each position alone, so only attention has to know where a sequence ends: it takes one by
+one. The language model is transformers' own; its attention is registered there under ATTENTION.
 """
 
 from collections.abc import Sequence

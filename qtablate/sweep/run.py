@@ -12,6 +12,7 @@ from qtablate.config import SweepConfig
 from qtablate.errors import QtablateError
 from qtablate.execute.events import Event
 from qtablate.execute.local import run_jobs
+from qtablate.execute.worker import Template
 from qtablate.grid import Cell, cell_names
 from qtablate.interrupts import Stopped
 from qtablate.model.cache import limit_bytes, prune
@@ -135,8 +136,15 @@ def _run_cells(plan: SweepPlan, to_run: Sequence[Cell], stage: Literal["cells", 
         plan.store.discard_damaged(key)
     run = plan.config.run
     jobs = [(key, plan.cell_job(cell)) for key, cell in cells.items()]
+    # what decides the inputs of a cell is the same in all that have as many frames per clip
+    inputs = {cell.condition.frames: job.inputs for cell, (_, job) in zip(cells.values(), jobs, strict=True)}
     events = run_jobs(
-        "qtablate.cell.run:run_cell", jobs, plan.workers, run.processes_per_cell, timeout=run.cell_timeout_seconds
+        "qtablate.cell.run:run_cell",
+        jobs,
+        plan.workers,
+        run.processes_per_cell,
+        timeout=run.cell_timeout_seconds,
+        template=Template("qtablate.cell.template", list(inputs.values())),
     )
     with closing(events):
         for event in events:

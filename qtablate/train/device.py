@@ -77,15 +77,16 @@ def deterministic(warn_only: bool | None = None) -> Iterator[None]:
         warn_only: warn of an operation without a deterministic form instead of raising; None: only where there is a GPU.
     """
     threads = torch.get_num_threads()
-    fills = torch.utils.deterministic.fill_uninitialized_memory
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     enabled = torch.are_deterministic_algorithms_enabled()
     warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.set_num_threads(1)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+    # nothing here reads what it has not written
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available() if warn_only is None else warn_only)
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warned_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fills
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
         torch.set_num_threads(threads)
