@@ -13,10 +13,19 @@ from torch import Tensor
 from qtablate.datatypes import IMAGE, Item, Problem
 from qtablate.evaluate.generation import generate_answers
 from qtablate.evaluate.likelihood import score_options
-from qtablate.evaluate.prefix_cache import batch_limits, encode_prefix, extend, max_common_tokens, rows_that_fit
-from qtablate.evaluate.prompt import GENERATE, LIKELIHOOD, build_prompts
+from qtablate.evaluate.option_rows import score_in_rows
+from qtablate.evaluate.prefix_cache import (
+    PrefixCache,
+    batch_limits,
+    encode_prefix,
+    extend,
+    max_common_tokens,
+    rows_that_fit,
+)
+from qtablate.evaluate.prompt import GENERATE, LIKELIHOOD, Prompt, build_prompts
 from qtablate.evaluate.scores import Scores, merge_rotations
 from qtablate.model.encode import ConversationEncoder
+from qtablate.model.packing import can_pack
 from qtablate.model.video_lm import VideoLM
 from qtablate.prompts.mvbench import MAX_NEW_TOKENS
 from qtablate.prompts.types import common_context_length
@@ -97,10 +106,14 @@ def _score_contexts(
     # each clip's row is bounded, however long the common beginning of the questions is
     common = texts[0][: min(common_context_length(texts), max_common_tokens(clip_tokens))]
     prefix = encode_prefix(model, encoder, features, [context.items[0] for context in contexts], before, common)
+    scores: dict[int, Scores] = {}
+    in_rows = [number for number, prompt in enumerate(prompts) if _fits_in_rows(model, prefix, prompt)]
+    asked = [prompts[number] for number in in_rows]
+    scores.update(zip(in_rows, score_in_rows(model, prefix, asked, len(common), max_rows), strict=True))
     by_length: dict[tuple[bool, int], list[int]] = {}  # prompts of one length together: no padding is cached
     for number, prompt in enumerate(prompts):
-        by_length.setdefault((prompt.scorer == GENERATE, len(texts[number]) - len(common)), []).append(number)
-    scores: dict[int, Scores] = {}
+        if number not in scores:
+            by_length.setdefault((prompt.scorer == GENERATE, len(texts[number]) - len(common)), []).append(number)
     for (generated, length), numbers in by_length.items():
         size = rows_that_fit(max_rows, prefix.length + length)
         for start in range(0, len(numbers), size):
@@ -114,6 +127,13 @@ def _score_contexts(
                 found = score_options(model, cache, next_token, posed, max_rows)
             scores.update(zip(chunk, found, strict=True))
     return merge_rotations([scores[number] for number in range(len(prompts))])
+
+
+def _fits_in_rows(model: VideoLM, prefix: PrefixCache, prompt: Prompt) -> bool:
+    """Tell whether a prompt's options can be read in one row with its question."""
+    question = prompt.question
+    length = prefix.length + len(question.context) + sum(map(len, question.options))
+    return prompt.scorer != GENERATE and can_pack(model.language_model, [length])
 
 
 def fitting_items(
