@@ -127,10 +127,11 @@ class EvalConfig(Section):
         comma_list(Control),
         Option(
             "--controls",
-            "Controls that every item is scored under too: blind and any of middle, shuffled, reversed, mismatched_clip.",
+            "Controls that every item is scored under too: blind and any of middle, shuffled, reversed, mismatched_clip; or all.",
         ),
-    ] = get_args(Control)
-    """With less or other visual information: no clip, the middle frame, shuffled or reversed frames, another item's clip."""
+    ] = ("blind", "shuffled")
+    """With less or other visual information: no clip, the middle frame, shuffled or reversed frames, another item's clip. By
+    default those that visual gain and temporal gain are made of."""
     scorers: Annotated[
         tuple[Scorer, ...],
         comma_list(Scorer),

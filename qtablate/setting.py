@@ -42,8 +42,9 @@ def _parse_names(value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def comma_list(literal: Any) -> BeforeValidator:
-    """Names out of a Literal, as a comma list or a sequence."""
-    return BeforeValidator(lambda value: _parse_names(value, get_args(literal)))
+    """Names out of a Literal, as a comma list or a sequence; `all` is all of them."""
+    known = get_args(literal)
+    return BeforeValidator(lambda value: known if value in ("all", ["all"]) else _parse_names(value, known))
 
 
 def parse_positive_numbers(value: Any) -> Any:
