@@ -23,7 +23,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 BudgetUnit = Literal["samples", "steps", "tokens"]
 Scorer = Literal["likelihood", "letter", "generate", "circular"]
 
-SAMPLES = 4800
+SAMPLES = 2400
 """Clips and images that a cell trains on by default."""
 BUDGET_UNITS: dict[BudgetUnit, str] = {"samples": "samples", "steps": "optimizer steps", "tokens": "supervised tokens"}
 
@@ -74,7 +74,7 @@ class TrainConfig(Section):
     """At its peak, for the effective batch size that it is meant for. None: the model's own."""
     warmup_ratio: Annotated[
         float, Field(ge=0, le=1), Option("--warmup-ratio", "Share of the optimizer steps that warm up.")
-    ] = 0.2
+    ] = 0.1
     """Share of the optimizer steps in which the learning rate rises."""
     min_lr_ratio: Annotated[
         float, Field(ge=0, le=1), Option("--min-lr-ratio", "Where the cosine schedule ends, as a share of the peak.")
@@ -307,7 +307,7 @@ def prune(value: Any) -> Any:
 
 SMOKE: dict[str, dict[str, Any]] = {
     "grid": {"tokens": (0, 8), "accum": (1, 2), "seeds": (1,)},
-    "train": {"samples": 2400},
+    "train": {"samples": 1200},
     "data": {"items_per_task": 40},
     "run": {"out": "results/smoke"},
 }
