@@ -127,7 +127,7 @@ class EvalConfig(Section):
         comma_list(Control),
         Option(
             "--controls",
-            "Controls that every item is scored under too: blind and any of middle, shuffled, reversed, mismatched_clip; or all.",
+            "Controls that items are scored under too: blind and any of middle, shuffled, reversed, mismatched_clip; or all.",
         ),
     ] = ("blind", "shuffled")
     """With less or other visual information: no clip, the middle frame, shuffled or reversed frames, another item's clip. By

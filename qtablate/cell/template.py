@@ -15,6 +15,8 @@ from qtablate.cell.jobs import InputsSpec
 from qtablate.cell.process import one_thread
 from qtablate.execute.worker import PRELOADED_DATA
 
+REMEMBERED = 50_000
+"""Samples at most whose tokens the template keeps: they take about 5 kB each."""
 _inputs: list[tuple[InputsSpec, CellInputs]] = []
 """What this process has read and not given away."""
 
@@ -33,8 +35,7 @@ def read_all(specs: Sequence[InputsSpec]) -> None:
     for spec in specs:
         try:
             inputs = read_inputs(spec)
-            for sample in inputs.samples:
-                inputs.encoder.encode_sample(sample)  # it remembers the tokens of texts
+            inputs.encoder.remember(inputs.samples[:REMEMBERED])
         except Exception:
             continue
         _inputs.append((spec, inputs))

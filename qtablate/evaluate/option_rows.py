@@ -37,9 +37,7 @@ class OptionRow:
         return len(self.question) + sum(len(option) - 1 for option in self.options)
 
 
-def score_in_rows(
-    model: VideoLM, prefix: PrefixCache, prompts: Sequence[Prompt], common: int, max_rows: int
-) -> list[Scores]:
+def score_in_rows(model: VideoLM, prefix: PrefixCache, prompts: Sequence[Prompt], common: int, max_rows: int) -> list[Scores]:
     """Return the scores of every prompt's options.
 
     Args:

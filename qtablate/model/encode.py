@@ -3,10 +3,11 @@
 Shapes: B conversations, L text tokens (visual positions included where said).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -73,6 +74,7 @@ class ConversationEncoder:
         self.tokenizer, self.format, self.qformer_tokenizer = tokenizer, format, qformer_tokenizer
         self.bos_as_value, self.supervise_end, self.tell_seconds = bos_as_value, supervise_end, tell_seconds
         self._token_ids: dict[str, list[int]] = {}
+        self._conversations: dict[Sample, EncodedConversation] = {}
 
     def token_ids(self, text: str) -> list[int]:
         """Tokenize a text without special tokens; EOS gives the tokenizer's end-of-text token."""
@@ -86,12 +88,22 @@ class ConversationEncoder:
         """Turn token ids back into text."""
         return str(self.tokenizer.decode(list(ids)))
 
+    def remember(self, samples: Iterable[Sample]) -> None:
+        """Encode samples and keep the result for `encode_sample`.
+
+        Raises:
+            DataError: as encode_sample.
+        """
+        self._conversations |= {sample: self.encode_sample(sample) for sample in samples}
+
     def encode_sample(self, sample: Sample) -> EncodedConversation:
         """Encode a training sample.
 
         Raises:
             DataError: the sample's text cannot be split into turns; the message names the sample.
         """
+        if sample in self._conversations:
+            return self._conversations[sample]
         try:
             conversation = self._format_for(sample).encode_conversation(
                 sample.medium, sample.instruction, sample.pairs, self.token_ids
@@ -190,14 +202,12 @@ def collate(
         labels = [IGNORE] * (len(conversation.prefix) + count) + conversation.labels
         rows.append((ids[:limit], labels[:limit], len(conversation.prefix)))
     lengths = [len(ids) for ids, _, _ in rows]
-    length = max(lengths, default=0)
-    input_ids = torch.zeros(len(rows), length, dtype=torch.long)
-    padded_labels = torch.full((len(rows), length), IGNORE, dtype=torch.long)
-    visual_mask = torch.zeros(len(rows), length, dtype=torch.bool)
-    for row, ((ids, labels, start), count) in enumerate(zip(rows, visual_counts, strict=True)):
-        input_ids[row, : len(ids)] = torch.tensor(ids)
-        padded_labels[row, : len(ids)] = torch.tensor(labels)
-        visual_mask[row, start : min(start + count, len(ids))] = True
+    shape = len(rows), max(lengths, default=0)
+    input_ids, padded_labels, visual_mask = np.zeros(shape, int), np.full(shape, IGNORE), np.zeros(shape, bool)
+    for row, ((tokens, own_labels, start), count) in enumerate(zip(rows, visual_counts, strict=True)):
+        input_ids[row, : len(tokens)], padded_labels[row, : len(tokens)] = tokens, own_labels
+        visual_mask[row, start : min(start + count, len(tokens))] = True
     as_value = encoder.bos_as_value and encoder.format.bos == "start"
     first = float(encoder.tokenizer.bos_token_id) if as_value else None
-    return TextBatch(input_ids, padded_labels, visual_mask, encoder.qformer_inputs(samples), first, lengths, truncated)
+    told, wanted, seen = map(torch.from_numpy, (input_ids, padded_labels, visual_mask))
+    return TextBatch(told, wanted, seen, encoder.qformer_inputs(samples), first, lengths, truncated)

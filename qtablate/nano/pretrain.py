@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 """Normalization of pixels in [0, 1], by channel."""
 
 
-def config(vocabulary: int, num_query_tokens: int, qformer: Mapping[str, int]) -> VideoChat2Config:
+def config(vocabulary: int, num_query_tokens: int, qformer: Mapping[str, Any]) -> VideoChat2Config:
     """Return nano's configuration. Base queries are few, so that 0 extra ones is a true bottleneck."""
     return VideoChat2Config(
         vision_config=VideoMAEConfig(
