@@ -23,7 +23,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 BudgetUnit = Literal["samples", "steps", "tokens"]
 Scorer = Literal["likelihood", "letter", "generate", "circular"]
 
-SAMPLES = 2400
+SAMPLES = 3200
 """Clips and images that a cell trains on by default."""
 BUDGET_UNITS: dict[BudgetUnit, str] = {"samples": "samples", "steps": "optimizer steps", "tokens": "supervised tokens"}
 

@@ -49,7 +49,7 @@ BASE_QUERIES = 2
 """Number of query tokens of the shipped base."""
 PRETRAINED_QFORMER = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 2 * WIDTH}
 """The Q-Former that the language stage is trained with; it is not shipped."""
-BASE_QFORMER = {"hidden_size": 2 * WIDTH, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": WIDTH}
+BASE_QFORMER = {"hidden_size": 2 * WIDTH, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": WIDTH}
 """The Q-Former that every cell starts anew: of the shapes that were tried, the one that learns most in a short run
 (results/nano)."""
 REPORTED = 32
