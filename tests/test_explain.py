@@ -128,7 +128,7 @@ def test_the_settings_page_has_every_setting_and_its_default():
         assert row[2] == option.help
     assert defaults["tokens"] == "0, 32, 64"
     assert defaults["frames"] == "the model's own"
-    assert defaults["warmup_ratio"] == "0.2"
+    assert defaults["warmup_ratio"] == "0.1"
     assert defaults["train_language_model"] == "no"
 
 

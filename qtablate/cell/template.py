@@ -8,6 +8,7 @@ import gc
 import os
 import pickle
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from qtablate.cell.inputs import CellInputs, read_inputs
@@ -32,6 +33,7 @@ def take(spec: InputsSpec) -> CellInputs | None:
 def read_all(specs: Sequence[InputsSpec]) -> None:
     """Read the inputs of all specs. What cannot be read is left out."""
     one_thread()  # a process that has started threads must not be forked
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for spec in specs:
         try:
             inputs = read_inputs(spec)
@@ -44,4 +46,5 @@ def read_all(specs: Sequence[InputsSpec]) -> None:
 
 
 if PRELOADED_DATA in os.environ:
-    read_all(pickle.loads(Path(os.environ[PRELOADED_DATA]).read_bytes()))
+    with suppress(OSError):
+        read_all(pickle.loads(Path(os.environ[PRELOADED_DATA]).read_bytes()))

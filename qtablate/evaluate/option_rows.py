@@ -6,12 +6,14 @@ language models in which nothing but attention mixes positions (packing.py). Ite
 row, and equal options of theirs are read once: without a clip a benchmark repeats the same few questions thousands of times.
 """
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from qtablate.evaluate import prefix_cache
 from qtablate.evaluate.prefix_cache import PrefixCache, log_probabilities, rows_that_fit
 from qtablate.evaluate.prompt import Prompt
 from qtablate.evaluate.scores import Scores
@@ -20,16 +22,15 @@ from qtablate.model.video_lm import VideoLM
 TokenIds = tuple[int, ...]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class OptionRow:
-    """One question about one clip, and all options that any prompt gives it."""
+    """One question about one clip, and some of the options that prompts give it."""
 
     clip: int
     """Row of the clip in the prefix cache."""
     question: TokenIds
     """Its tokens behind what is in the cache."""
-    options: dict[TokenIds, float] = field(default_factory=dict)
-    """The summed log-likelihood of each option's tokens."""
+    options: list[TokenIds]
 
     @property
     def length(self) -> int:
@@ -47,32 +48,42 @@ def score_in_rows(model: VideoLM, prefix: PrefixCache, prompts: Sequence[Prompt]
         common: tokens at the beginning of every question that are in the cache already.
         max_rows: rows of ROW_TOKENS tokens that are read at once.
     """
-    rows: dict[tuple[int, TokenIds], OptionRow] = {}
-    of_prompt = []
-    for prompt in prompts:
-        question = tuple(prompt.question.context[common:])
-        row = rows.setdefault((prompt.context, question), OptionRow(prompt.context, question))
-        row.options |= {tuple(option): 0.0 for option in prompt.question.options}
-        of_prompt.append(row)
-    by_length = sorted(rows.values(), key=lambda row: row.length)  # equal lengths together: little padding
+    asked = [(prompt.context, tuple(prompt.question.context[common:])) for prompt in prompts]
+    found: dict[tuple[int, TokenIds], dict[TokenIds, float]] = {}
+    for key, prompt in zip(asked, prompts, strict=True):
+        found.setdefault(key, {}).update({tuple(option): 0.0 for option in prompt.question.options})
+    rows = [row for key, options in found.items() for row in _split(*key, [*options], prefix_cache.ROW_TOKENS - prefix.length)]
+    rows.sort(key=lambda row: row.length)  # equal lengths together: little padding
     end = 0
-    while end < len(by_length):
-        start, longest = end, by_length[min(end + max_rows, len(by_length)) - 1].length
+    while end < len(rows):
+        start, longest = end, rows[min(end + max_rows, len(rows)) - 1].length
         end += rows_that_fit(max_rows, prefix.length + longest)
-        _read(model, prefix, by_length[start:end])
+        chunk = rows[start:end]
+        for row, totals in zip(chunk, _read(model, prefix, chunk), strict=True):
+            found[row.clip, row.question].update(zip(row.options, totals, strict=True))
     return [
         Scores(
             prompt.item,
-            tuple(row.options[tuple(option)] for option in prompt.question.options),
+            tuple(found[key][tuple(option)] for option in prompt.question.options),
             tuple(map(len, prompt.question.options)),
             prompt.scorer,
         )
-        for prompt, row in zip(prompts, of_prompt, strict=True)
+        for key, prompt in zip(asked, prompts, strict=True)
     ]
 
 
-def _read(model: VideoLM, prefix: PrefixCache, rows: Sequence[OptionRow]) -> None:
-    """Read rows at once, and write the log-likelihood of their options into them."""
+def _split(clip: int, question: TokenIds, options: Sequence[TokenIds], limit: int) -> list[OptionRow]:
+    """Return rows of at most `limit` tokens, or of one option where that is longer, since attention in a row is quadratic."""
+    rows = [OptionRow(clip, question, [])]
+    for option in options:
+        if rows[-1].options and rows[-1].length + len(option) - 1 > limit:
+            rows.append(OptionRow(clip, question, []))
+        rows[-1].options.append(option)
+    return rows
+
+
+def _read(model: VideoLM, prefix: PrefixCache, rows: Sequence[OptionRow]) -> list[list[float]]:
+    """Read rows at once, and return the log-likelihood of each option of each row, summed over its tokens in fp64."""
     longest = max(row.length for row in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
     branch = torch.full((len(rows), longest), -1)  # of each token: 0 the question, then the options; -1 padding
@@ -104,11 +115,8 @@ def _read(model: VideoLM, prefix: PrefixCache, rows: Sequence[OptionRow]) -> Non
     )
     rank = (predicting.flatten().cumsum(0) - 1).view_as(ids)[row_of, place_of]  # of each place among those that have logits
     found = log_probabilities(logits)[rank.to(device), target.to(device)].double().tolist()
-    done = 0
-    for row in rows:
-        for option in row.options:
-            row.options[option] = sum(found[done : done + len(option)])
-            done += len(option)
+    tokens_found = iter(found)
+    return [[sum(itertools.islice(tokens_found, len(option))) for option in row.options] for row in rows]
 
 
 def _visible(branch: Tensor, before: int) -> Tensor:

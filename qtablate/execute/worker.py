@@ -153,9 +153,20 @@ def fork_server_of_its_own(preload: Sequence[str], template: Template) -> Iterat
 
 
 def end_fork_server() -> None:
-    """End the fork server, where one runs, so that the next process starts a new one."""
-    with suppress(ChildProcessError):
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # there is no public way; Python's own tests use it
+    """End the fork server at once, where one runs, so that the next process starts a new one.
+
+    There is no public way: `_stop` is what Python's own tests use, and it waits until the server has ended by itself, which may
+    be in the middle of an import.
+    """
+    server: Any = forkserver._forkserver
+    if server._forkserver_pid is None:
+        return
+    with suppress(ProcessLookupError):
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+    try:
+        server._stop()
+    except ChildProcessError:  # nobody is told of the end of children where SIGCHLD is ignored
+        server._forkserver_pid = server._forkserver_address = None
 
 
 def _run(function: str, job: Any, connection: Connection, device: str | None, rank_info: RankInfo | None) -> None:

@@ -6,7 +6,7 @@ import torch
 from qtablate.cell.build import PreparedModel
 from qtablate.cell.scoring import score_items, summarize
 from qtablate.config import EvalConfig
-from qtablate.controls import BLIND, CONTROLS, FULL, MISMATCHED_CLIP
+from qtablate.controls import BLIND, CONTROLS, FULL, MISMATCHED_CLIP, SHUFFLED
 from qtablate.data.temporal import PERTURBATIONS
 from qtablate.datatypes import Item
 from qtablate.evaluate.controls import apply_control
@@ -38,7 +38,8 @@ def blank(medium: str) -> torch.Tensor:
 
 def test_the_controls_have_one_list():
     columns = [name.removesuffix("_accuracy") for name in CELL_COLUMNS if name.endswith("_accuracy")]
-    assert columns == list(EvalConfig().controls) == list(CONTROLS) == [BLIND, *PERTURBATIONS, MISMATCHED_CLIP]
+    assert columns == list(EvalConfig(controls="all").controls) == list(CONTROLS) == [BLIND, *PERTURBATIONS, MISMATCHED_CLIP]
+    assert EvalConfig().controls == (BLIND, SHUFFLED)  # what visual gain and temporal gain are made of
 
 
 def test_as_it_is_and_altered():

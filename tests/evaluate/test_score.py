@@ -13,10 +13,20 @@ from qtablate.evaluate.prefix_cache import batch_limits
 from qtablate.evaluate.score import fitting_items, score
 from qtablate.evaluate.scores import Scores
 from qtablate.model.encode import ConversationEncoder
+from qtablate.model.packing import enable_packing
+from qtablate.model.videochat2 import VideoChat2Model
 from qtablate.prompts.mvbench import MAX_NEW_TOKENS, SCORERS, first_line
 from qtablate.prompts.registry import FORMATS
 
 OPTIONS = ("left", "red left moves", "right?", "what moves red left right what")
+
+
+@pytest.fixture(params=[False, True], ids=["padded", "in rows"])
+def tiny(tiny, request) -> VideoChat2Model:
+    """The tiny model, whose options are read as padded continuations, and in rows (option_rows.py)."""
+    if request.param:
+        enable_packing(tiny.language_model)
+    return tiny
 
 
 def items() -> list[Item]:
@@ -106,6 +116,7 @@ def test_letters_are_read_from_the_logits_behind_the_prompt(tiny, encoder):
         assert list(found["letter", item.id].log_likelihoods) == pytest.approx(expected.tolist(), rel=1e-12)
 
 
+@pytest.mark.parametrize("tiny", [False], ids=["padded"], indirect=True)  # generation reads no options
 def test_generation_is_transformers_own_greedy_one(tiny, encoder):
     model = in_fp64(tiny).eval()
     shown = features_of(items(), torch.float64)
@@ -177,7 +188,9 @@ def test_texts_that_fit_are_batched_as_ever_and_longer_ones_by_memory(tiny, enco
     shown = features_of(items())
     monkeypatch.setattr(prefix_cache, "MAX_ROWS", 8)
     _, ordinary = passes(tiny, encoder, items(), shown, monkeypatch)
-    long = [replace(item, id=f"long {item.id}", options=(*item.options, LONG[:16_000] + "left")) for item in items()[:6]]
+    asked = "what moves right?"  # no item's question: its row would hold the long option too
+    answered = [replace(item, id=f"long {item.id}", question=asked) for item in items()[:6]]
+    long = [replace(item, options=(*item.options, LONG[:16_000] + "left")) for item in answered]
     long += [replace(item, id=f"asked {item.id}", question=LONG[:16_000]) for item in items()[:6]]
     found, seen = passes(tiny, encoder, [*items(), *long], shown, monkeypatch)
     assert max(rows for rows, _ in ordinary) == 8

@@ -320,5 +320,5 @@ def test_images_have_one_frame_and_videos_eight():
 def test_each_visit_of_a_clip_has_its_own_conversation():
     data = WorldTraining(60, 0)
     changed = sum(data.sample("video", n).pairs != data.sample("video", n, visit=1).pairs for n in range(60))
-    assert changed > 30
+    assert changed > 15  # three samples in four are captions, and a clip has one caption
     assert data.sample("video", 1) == data.samples[1]
