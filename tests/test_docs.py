@@ -35,7 +35,7 @@ def marked(text: str, mark: str) -> str:
 def test_readme_table_is_that_of_the_committed_results():
     file = ROOT / "results" / "reference" / "nano-world" / "summary.csv"
     summary = pd.read_csv(file, keep_default_na=False, na_values=[""]).reindex(columns=SUMMARY_COLUMNS)
-    table = summary_table(summary, "4800 samples per cell")
+    table = summary_table(summary, "3200 samples per cell")
     assert marked(README, "results/nano-world") == "\n".join(table.markdown().splitlines()[2:])
 
 
@@ -47,10 +47,10 @@ def test_the_readme_begins_as_the_report_does():
     report = (ROOT / "results" / "reference" / "nano-world" / "report.md").read_text()
     first, second, *_ = [line for line in report.splitlines()[1:] if line]
     assert marked(README, "headline") == f"> {first}"
-    said = README.partition("Three seeds that vary")[2].partition("The fresh seeds")[0]
-    sd, unseen = re.findall(r"(\d+\.\d) points", said)
-    assert f"differences below {unseen} points could not reliably have been seen" in second
-    assert f" to {sd} points, Bartlett p = " in report
+    said = " ".join(README.partition("Here three seeds decide: ")[2].partition(", where the")[0].split())
+    one, four = said.split(", and by ")
+    assert one in second
+    assert f"32 beats 0 by {four}" in second
 
 
 def test_audit_table_is_that_of_the_committed_results():
