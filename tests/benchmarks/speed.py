@@ -1,233 +1,243 @@
-"""What a cell's time is made of: each change that was made for speed undone by itself, against the limit of the processor.
+"""What the time of a cell is made of: each change that was made for speed undone by itself, and how near the processor's limit.
 
-    python tests/benchmarks/speed.py --out results/speed          # nothing else may run beside it; about 15 minutes
+    OMP_NUM_THREADS=1 python tests/benchmarks/speed.py --out results/speed    # nothing else may run beside it; some minutes
 
-Each measurement is a process of one thread, and all variants of one are run in turn, --rounds times; tables have medians. FLOP
-are counted by torch.utils.flop_counter, and the limit is what torch reaches in the most frequent matrix products of the same
-pass, measured in the same process. The cells' features are those of the default sweep: run it before, or they are computed.
+All variants of a measurement are run in turn, --rounds times, in one process of one thread; tables have medians, lowest and
+highest. FLOP are those of torch.utils.flop_counter. The limit is what torch reaches in the matrix products of the same pass,
+each alone in a loop. The loop by hand is the least that trains the same: forward, backward, AdamW, on micro-batches made
+before.
 """
 
 import argparse
 import ctypes
-import json
-import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from learner import markdown
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-STEPS = 120
-"""Micro-batches that are timed, after the first WARM."""
-WARM = 10
-VARIANTS = {
-    "as it is": "",
-    "padded rows": "training sequences are padded to the longest of their micro-batch",
-    "AdamW tensor by tensor": "the optimizer is not fused",
-    "memory filled": "deterministic mode fills memory that was not written yet",
-    "memory given back": "the C library gives large blocks back to the system",
-}
-EVALUATIONS = {"as it is": "", "option by option": "each option continues from a copy of its question's keys and values"}
+from qtablate.cell.build import PreparedModel, make_training, prepare_model, train_plan
+from qtablate.cell.inputs import CellInputs, read_inputs
+from qtablate.cell.process import keep_freed_memory
+from qtablate.cell.sample_order import training_samples
+from qtablate.cell.scoring import score_items
+from qtablate.config import SweepConfig
+from qtablate.datatypes import Sample
+from qtablate.grid import Cell
+from qtablate.model.packing import ATTENTION
+from qtablate.sweep.plan import make_plan
+from qtablate.sweep.run import _compute_features
+from qtablate.train.batches import loss_sum, make_micro_batch
+from qtablate.train.device import deterministic
+from qtablate.train.trainable import build_optimizer
+
+BATCH = 8
+MICRO_BATCHES = 48
+"""That are trained on in each turn of a variant; the first WARM of them are not timed."""
+WARM = 8
+PACKED, FUSED, UNFILLED, KEPT = "packed rows", "fused AdamW", "no fill of new memory", "freed memory kept"
+ROWS = "options in one row"
 
 
-def prepared(tokens: int, accumulate: int = 1, samples: int = 0) -> Any:
-    """Return a cell of the default sweep, its inputs, and its model."""
-    from qtablate.cell.build import prepare_model
-    from qtablate.cell.inputs import read_inputs
-    from qtablate.config import SweepConfig
-    from qtablate.sweep.plan import make_plan
-    from qtablate.sweep.run import _compute_features
+@dataclass(frozen=True)
+class Prepared:
+    """A cell of the default sweep, its inputs and its model."""
 
-    del samples
-    plan = make_plan(SweepConfig(grid={"tokens": (tokens,), "accum": (accumulate,), "seeds": (101,)}))
+    cell: Cell
+    inputs: CellInputs
+    model: PreparedModel
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The first samples that it trains on."""
+        drawn = training_samples(self.cell, self.inputs.samples, self.inputs.weights, lambda _: 0)
+        return drawn[: BATCH * MICRO_BATCHES]
+
+
+def prepare(tokens: int, accumulate: int = 1) -> Prepared:
+    """Read and prepare a cell, its features computed where they are missing."""
+    plan = make_plan(SweepConfig(grid={"tokens": (tokens,), "accum": (accumulate,), "seeds": (101,)}))  # type: ignore[arg-type]
     _compute_features(plan, lambda _: None)
     [cell] = plan.cells
     inputs = read_inputs(plan.cell_job(cell).inputs)
-    return cell, inputs, prepare_model(cell, inputs.model, inputs.encoder)
+    inputs.encoder.remember(inputs.samples)
+    return Prepared(cell, inputs, prepare_model(cell, inputs.model, inputs.encoder))
 
 
-def undo(variant: str, model: Any) -> None:
-    """Undo one change in this process."""
-    import torch
-
-    if variant == "memory given back":
-        for parameter, default in ((-3, 128 << 10), (-1, 128 << 10)):  # malloc.h and its defaults
-            ctypes.CDLL(None).mallopt(parameter, default)
-    elif variant in ("padded rows", "option by option"):
-        model.language_model.set_attn_implementation("sdpa")
-    elif variant == "AdamW tensor by tensor":
-        inner = torch.optim.AdamW
-        torch.optim.AdamW = lambda *given, **named: inner(*given, **{**named, "fused": False})  # type: ignore[assignment,misc]
-    elif variant == "memory filled":
+@contextmanager
+def without(change: str, prepared: Prepared) -> Any:
+    """Undo one change within the block."""
+    language_model, fused = prepared.model.model.language_model, torch.optim.AdamW
+    if change in (PACKED, ROWS):
+        language_model.set_attn_implementation("sdpa")
+    elif change == FUSED:
+        torch.optim.AdamW = lambda *given, **named: fused(*given, **{**named, "fused": False})  # type: ignore
+    elif change == UNFILLED:
         torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
+    elif change == KEPT:
+        for parameter in (-3, -1):  # malloc.h: the thresholds of mmap and trim, at their defaults
+            ctypes.CDLL(None).mallopt(parameter, 128 << 10)
+    try:
+        yield
+    finally:
+        language_model.set_attn_implementation(ATTENTION)
+        torch.optim.AdamW = fused  # type: ignore[misc]
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        keep_freed_memory()
 
 
-def time_training(variant: str, tokens: int, accumulate: int) -> dict[str, float]:
-    """Median milliseconds of a micro-batch; FLOP/s of it, and of the matrix products of these shapes alone."""
-    from qtablate.cell.build import make_training, train_plan
-    from qtablate.cell.process import keep_freed_memory
-    from qtablate.cell.sample_order import training_samples
-    from qtablate.train.device import deterministic
-
-    keep_freed_memory()
-    cell, inputs, model = prepared(tokens, accumulate)
-    samples = training_samples(cell, inputs.samples, inputs.weights, lambda _: 0)[: 8 * (STEPS + WARM)]
-    with deterministic():
-        undo(variant, model.model)
-        run = make_training(model, samples, inputs.training_features.__getitem__, train_plan(cell))
-        seconds = [step.seconds / accumulate for step in run][WARM // accumulate + 1 :]
-        counted = make_training(model, samples[:64], inputs.training_features.__getitem__, train_plan(cell))
-        flops, shapes = count(lambda: [*counted])
-        rate = product_rate(shapes)
-    micro = statistics.median(seconds)
-    per_micro = flops / 8
-    return {
-        "ms": 1000 * micro,
-        "gflop": per_micro / 1e9,
-        "gflop_per_s": per_micro / micro / 1e9,
-        "products_gflop_per_s": rate / 1e9,
-        "share": per_micro / micro / rate,
-    }
+def train(prepared: Prepared) -> float:
+    """Milliseconds of a micro-batch of 8, its share of the optimizer step included."""
+    lookup, plan = prepared.inputs.training_features.__getitem__, train_plan(prepared.cell)
+    run = make_training(prepared.model, prepared.samples, lookup, plan)
+    seconds = [step.seconds / plan.accumulate_grad_batches for step in run]
+    return 1000 * statistics.median(seconds[WARM // plan.accumulate_grad_batches :])
 
 
-def time_evaluation(variant: str, tokens: int, control: str) -> dict[str, float]:
-    """Seconds of scoring all items; FLOP/s as in time_training."""
-    from qtablate.cell.process import keep_freed_memory
-    from qtablate.cell.scoring import score_items
-    from qtablate.train.device import deterministic
-
-    keep_freed_memory()
-    _, inputs, model = prepared(tokens)
-    with deterministic():
-        undo(variant, model.model)
-
-        def once(items: Any = inputs.items) -> None:
-            score_items(model, items, control, inputs.benchmark_features.__getitem__, lambda _: None)
-
-        once(inputs.items[:200])
+def train_by_hand(prepared: Prepared) -> float:
+    """The same by the plainest loop."""
+    model, plan, lookup = prepared.model.model, train_plan(prepared.cell), prepared.inputs.training_features.__getitem__
+    parameters = prepared.model.parameters
+    optimizer = build_optimizer(parameters, plan.learning_rate, plan.weight_decay, plan.betas, plan.extra_lr)
+    made = [
+        make_micro_batch(
+            prepared.samples[at : at + BATCH], lookup, prepared.model.encoder, model.count_visual_tokens, plan.max_text_tokens
+        )
+        for at in range(0, len(prepared.samples), BATCH)
+    ]
+    seconds = []
+    for micro_batch in made:
         began = time.perf_counter()
-        once()
-        seconds = time.perf_counter() - began
-        flops, shapes = count(once)
-        rate = product_rate(shapes)
-    return {
-        "s": seconds,
-        "gflop": flops / 1e9,
-        "gflop_per_s": flops / seconds / 1e9,
-        "products_gflop_per_s": rate / 1e9,
-        "share": flops / seconds / rate,
-    }
+        (loss_sum(model, micro_batch) / micro_batch.supervised_tokens).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - began)
+    return 1000 * statistics.median(seconds[WARM:])
 
 
-def count(work: Callable[[], object]) -> tuple[int, Counter[tuple[int, int, int]]]:
-    """FLOP of some work, and the FLOP of its matrix products by shape (m, k, n)."""
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils.flop_counter import FlopCounterMode
+def evaluate(prepared: Prepared, control: str) -> float:
+    """Milliseconds of an item under a control."""
+    began = time.perf_counter()
+    features = prepared.inputs.benchmark_features.__getitem__
+    score_items(prepared.model, prepared.inputs.items, control, features, lambda _: None)
+    return 1000 * (time.perf_counter() - began) / len(prepared.inputs.items)
 
+
+def share_of_limit(work: Callable[[], object], units: int, milliseconds: float) -> dict[str, float]:
+    """GFLOP of a unit of work, GFLOP/s, those of its matrix products alone, and the share of these that is reached."""
     shapes: Counter[tuple[int, int, int]] = Counter()
+    total = 0
 
-    class Products(TorchDispatchMode):
+    class Counted(TorchDispatchMode):
         def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
-            if function in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            nonlocal total
+            named, packet = named or {}, function._overloadpacket
+            out = function(*arguments, **named)
+            if packet in flop_registry:
+                total += flop_registry[packet](*arguments, **named, out_val=out)
+            if packet in (torch.ops.aten.mm, torch.ops.aten.addmm):
                 a, b = arguments[-2:]
-                shapes[a.shape[0], a.shape[1], b.shape[1]] += 2 * a.shape[0] * a.shape[1] * b.shape[1]
-            return function(*arguments, **(named or {}))
+                shapes[a.shape[0], a.shape[1], b.shape[1]] += 1
+            if packet is torch.ops.aten.linear:  # as it is in inference mode
+                a, (n, k) = arguments[0], arguments[1].shape
+                shapes[a.numel() // k, k, n] += 1
+                total += 2 * a.numel() * n
+            return out
 
-    with FlopCounterMode(display=False) as counter, Products():
+    with Counted():
         work()
-    return counter.get_total_flops(), shapes
-
-
-def product_rate(shapes: Counter[tuple[int, int, int]], most: int = 12) -> float:
-    """FLOP/s of the matrix products with the most FLOP, each alone in a loop, weighted by their FLOP."""
-    import torch
-
-    seconds = flops = 0.0
-    for (m, k, n), total in shapes.most_common(most):
+    gflop = total / units / 1e9
+    flops = seconds = 0.0
+    for (m, k, n), times in shapes.items():
         a, b = torch.randn(m, k), torch.randn(k, n)
-        times = []
-        for _ in range(30):
+        measured = []
+        for _ in range(7):
             began = time.perf_counter()
             torch.mm(a, b)
-            times.append(time.perf_counter() - began)
-        seconds += total / (2 * m * k * n) * statistics.median(times)
-        flops += total
-    return flops / seconds
+            measured.append(time.perf_counter() - began)
+        flops, seconds = flops + times * 2 * m * k * n, seconds + times * statistics.median(measured)
+    limit = flops / seconds / 1e9
+    return {
+        "GFLOP": gflop,
+        "GFLOP/s": 1000 * gflop / milliseconds,
+        "GFLOP/s of products alone": limit,
+        "share of it": 1000 * gflop / milliseconds / limit,
+    }
 
 
-def measure(kind: str, variant: str, tokens: int, extra: str) -> dict[str, float]:
-    """One measurement in a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--one", json.dumps([kind, variant, tokens, extra])]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def in_turn(rounds: int, what: str, variants: dict[str, Callable[[], float]]) -> list[dict[str, Any]]:
+    """Run variants in turn; rows with their times, relative to the first."""
+    found: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, run in variants.items():
+            found[name].append(run())
+    first = next(iter(found.values()))
+    rows = []
+    for name, times in found.items():
+        ratios = [one / other for one, other in zip(times, first, strict=True)]
+        row = {"what": what, "variant": name, "ms": statistics.median(times), "lowest": min(times), "highest": max(times)}
+        rows.append({**row, "relative": statistics.median(ratios)})
+        print(rows[-1], flush=True)
+    return rows
 
 
-def plans() -> Iterator[list[tuple[str, str, int, str]]]:
-    """Sets of measurements that are compared with one another."""
-    for tokens in (0, 32):
-        yield [("training", variant, tokens, "1") for variant in VARIANTS] + [("training", "as it is", tokens, "8")]
-    for control in ("full", "blind"):
-        yield [("evaluation", variant, 32, control) for variant in EVALUATIONS]
-    yield [("evaluation", "as it is", 0, "full")]
+def measure(rounds: int) -> list[dict[str, Any]]:
+    """All rows of the table."""
+    rows: list[dict[str, Any]] = []
+    for tokens in (0, 32, 64):
+        one, eight = prepare(tokens), prepare(tokens, 8)
+
+        def undone(change: str, prepared: Prepared = one) -> float:
+            with without(change, prepared):
+                return train(prepared)
+
+        variants: dict[str, Callable[[], float]] = {"as it is": lambda one=one: train(one)}  # type: ignore[misc]
+        variants |= {f"without: {change}": lambda c=change: undone(c) for change in (PACKED, FUSED, UNFILLED, KEPT)}  # type: ignore
+        variants |= {"loop by hand": lambda one=one: train_by_hand(one), "A = 8": lambda eight=eight: train(eight)}  # type: ignore
+        found = in_turn(rounds, f"micro-batch of 8, {tokens} extra tokens", variants)
+        found[0] |= share_of_limit(lambda one=one: train(one), MICRO_BATCHES, found[0]["ms"])  # type: ignore[misc]
+        rows += found
+        for control in ("full", "blind"):
+
+            def cached(prepared: Prepared = one, control: str = control) -> float:
+                with without(ROWS, prepared):
+                    return evaluate(prepared, control)
+
+            both: dict[str, Callable[[], float]] = {
+                "as it is": lambda one=one, control=control: evaluate(one, control),  # type: ignore[misc]
+                f"without: {ROWS}": cached,
+            }
+            found = in_turn(rounds, f"item, {control}, {tokens} extra tokens", both)
+            items = len(one.inputs.items)
+            found[0] |= share_of_limit(lambda one=one, c=control: evaluate(one, c), items, found[0]["ms"])  # type: ignore[misc]
+            rows += found
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("results/speed"))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        kind, variant, tokens, extra = json.loads(arguments.one)
-        found = time_training(variant, tokens, int(extra)) if kind == "training" else time_evaluation(variant, tokens, extra)
-        print(json.dumps(found))
-        return
-    rows: list[dict[str, Any]] = []
-    for plan in plans():
-        found: dict[tuple[str, str, int, str], list[dict[str, float]]] = {one: [] for one in plan}
-        for _ in range(arguments.rounds):
-            for one in plan:
-                found[one].append(measure(*one))
-        first = statistics.median(values["ms" if plan[0][0] == "training" else "s"] for values in found[plan[0]])
-        for (kind, variant, tokens, extra), values in found.items():
-            unit = "ms" if kind == "training" else "s"
-            times = [value[unit] for value in values]
-            rows.append(
-                {
-                    "what": "micro-batch of 8, ms" if kind == "training" else f"2,000 items, {extra}, s",
-                    "extra tokens": tokens,
-                    "accum": extra if kind == "training" else "",
-                    "variant": variant,
-                    "median": statistics.median(times),
-                    "lowest": min(times),
-                    "highest": max(times),
-                    "ratio": statistics.median(times) / first,
-                    **{
-                        name: statistics.median(value[name] for value in values)
-                        for name in ("gflop", "gflop_per_s", "products_gflop_per_s", "share")
-                    },
-                }
-            )
-            print(rows[-1], flush=True)
+    keep_freed_memory()
+    with deterministic():
+        table = pd.DataFrame(measure(arguments.rounds))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame(rows)
-    table.to_csv(arguments.out / "parts.csv", index=False, float_format="%.4g")
-    import torch
-
-    machine = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, one thread"
-    notes = [f"- {name}: {text}." for name, text in {**VARIANTS, **EVALUATIONS}.items() if text]
-    text = [f"Medians of {arguments.rounds} processes each, in turn; {machine}.\n", markdown(table, 2), *notes]
-    (arguments.out / "parts.md").write_text("\n".join(text) + "\n")
+    capability = torch.backends.cpu.get_cpu_capability()
+    name = f"parts-{capability.lower()}"
+    table.to_csv(arguments.out / f"{name}.csv", index=False, float_format="%.4g")
+    head = f"{arguments.rounds} rounds in turn; {platform.machine()} {capability}, torch {torch.__version__}, one thread.\n\n"
+    (arguments.out / f"{name}.md").write_text(head + markdown(table.astype(object).where(table.notna(), ""), 3))
 
 
 if __name__ == "__main__":
