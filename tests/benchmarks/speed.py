@@ -64,9 +64,10 @@ class Prepared:
         return drawn[: BATCH * MICRO_BATCHES]
 
 
-def prepare(tokens: int, accumulate: int = 1) -> Prepared:
+def prepare(tokens: int, accumulate: int = 1, batch_size: int = BATCH) -> Prepared:
     """Read and prepare a cell, its features computed where they are missing."""
-    plan = make_plan(SweepConfig(grid={"tokens": (tokens,), "accum": (accumulate,), "seeds": (101,)}))  # type: ignore[arg-type]
+    grid = {"tokens": (tokens,), "accum": (accumulate,), "batch_size": (batch_size,), "seeds": (101,)}
+    plan = make_plan(SweepConfig(grid=grid))  # type: ignore[arg-type]
     _compute_features(plan, lambda _: None)
     [cell] = plan.cells
     inputs = read_inputs(plan.cell_job(cell).inputs)
@@ -97,11 +98,11 @@ def without(change: str, prepared: Prepared) -> Any:
 
 
 def train(prepared: Prepared) -> float:
-    """Milliseconds of a micro-batch of 8, its share of the optimizer step included."""
+    """Milliseconds of 8 samples, their share of the optimizer step included."""
     lookup, plan = prepared.inputs.training_features.__getitem__, train_plan(prepared.cell)
     run = make_training(prepared.model, prepared.samples, lookup, plan)
-    seconds = [step.seconds / plan.accumulate_grad_batches for step in run]
-    return 1000 * statistics.median(seconds[WARM // plan.accumulate_grad_batches :])
+    windows = plan.window // BATCH
+    return 1000 * statistics.median([step.seconds / windows for step in run][WARM // windows :])
 
 
 def train_by_hand(prepared: Prepared) -> float:
@@ -195,7 +196,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
     """All rows of the table."""
     rows: list[dict[str, Any]] = []
     for tokens in (0, 32, 64):
-        one, eight = prepare(tokens), prepare(tokens, 8)
+        one, eight, large = prepare(tokens), prepare(tokens, 8), prepare(tokens, 1, 32)
 
         def undone(change: str, prepared: Prepared = one) -> float:
             with without(change, prepared):
@@ -203,8 +204,12 @@ def measure(rounds: int) -> list[dict[str, Any]]:
 
         variants: dict[str, Callable[[], float]] = {"as it is": lambda one=one: train(one)}  # type: ignore[misc]
         variants |= {f"without: {change}": lambda c=change: undone(c) for change in (PACKED, FUSED, UNFILLED, KEPT)}  # type: ignore
-        variants |= {"loop by hand": lambda one=one: train_by_hand(one), "A = 8": lambda eight=eight: train(eight)}  # type: ignore
-        found = in_turn(rounds, f"micro-batch of 8, {tokens} extra tokens", variants)
+        variants |= {
+            "loop by hand": lambda one=one: train_by_hand(one),
+            "A = 8": lambda eight=eight: train(eight),
+            "micro-batch of 32, 8 samples of it": lambda large=large: train(large),
+        }  # type: ignore
+        found = in_turn(rounds, f"training on 8 samples, {tokens} extra tokens", variants)
         found[0] |= share_of_limit(lambda one=one: train(one), MICRO_BATCHES, found[0]["ms"])  # type: ignore[misc]
         rows += found
         for control in ("full", "blind"):
