@@ -13,6 +13,9 @@ import pandas as pd
 from learner import markdown
 
 import qtablate
+from qtablate.report.answers import ACCURACY
+from qtablate.report.contrasts import SIMPLE
+from qtablate.report.families import ALL
 
 AXIS = "extra_num_query_tokens"
 
@@ -21,7 +24,8 @@ def curve(folder: Path) -> pd.DataFrame:
     """One row per condition, in percent and percentage points."""
     results = qtablate.load(folder)
     found = results.contrasts
-    found = found.query("task == @ALL and outcome == @ACCURACY and kind == @SIMPLE and axis == @AXIS")
+    wanted = {"task": ALL, "outcome": ACCURACY, "kind": SIMPLE, "axis": AXIS}
+    found = found[(found[list(wanted)] == pd.Series(wanted)).all(axis=1)]
     rows = []
     for row in results.summary.sort_values(["extra_init", AXIS]).to_dict("records"):
         mine = found[found["level"] == row[AXIS]]

@@ -448,7 +448,7 @@ def test_audit_measures_nano_beside_trainer_and_writes_every_figure(monkeypatch,
     words = ["audit", "--accum", "1,2", "--samples", "16", "--against", "trainer", "--csv", str(tmp_path / "a.csv")]
     code, out, err = run(monkeypatch, capsys, *words)
     assert (code, err) == (0, "")
-    assert out.startswith("nano in fp32, 237,216 trained parameters (extra query tokens: made rows 0-31")
+    assert out.startswith("nano in fp32, 323,328 trained parameters (extra query tokens: made rows 0-31")
     assert "\nPassed: at accumulation 1 and 2 the gradient of a window is that of one batch of the same samples" in out
     assert "its gradient is the same" in out
     assert "train_runtime" not in out
