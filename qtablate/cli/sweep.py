@@ -35,7 +35,7 @@ def sweep(
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options on the command line win.")] = None,
     save_config: Annotated[Path | None, typer.Option(help="Write all settings to this YAML file, for --config.")] = None,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="The ablation that CI runs: tokens 0,8, accum 1,2; a few minutes on two cores.")
+        bool, typer.Option("--smoke", help="The ablation that CI runs: tokens 0,8, accum 1,2; about a minute on two cores.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the time it would take; run nothing.")] = False,
     deviations: Annotated[
