@@ -334,12 +334,18 @@ def main() -> None:
         (out / name).write_text(text + "\n")
 
 
-def save_base(model: VideoChat2Model, tokenizer: PreTrainedTokenizerFast, seed: int, directory: Path) -> None:
+def save_base(
+    model: VideoChat2Model,
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int,
+    directory: Path,
+    qformer: Mapping[str, Any] = BASE_QFORMER,
+) -> None:
     """Write the base: vision encoder, language model and tokenizer of the pretrained model with a new connector.
 
     Every cell reinitializes the connector; the one in the file has initial values of its own.
     """
-    base = VideoChat2Model(config(len(tokenizer), BASE_QUERIES, BASE_QFORMER))
+    base = VideoChat2Model(config(len(tokenizer), BASE_QUERIES, qformer))
     initialize(base, seed, "shipped")
     base.query_tokens.data = normal(tuple(base.query_tokens.shape), 1.0, "init", seed, "shipped")
     base.vision.load_state_dict(model.vision.state_dict())

@@ -27,10 +27,8 @@ from qtablate.cell.scoring import score_items
 from qtablate.config import SweepConfig
 from qtablate.grid import Cell
 from qtablate.model.directory import model_directory
-from qtablate.model.initialize import initialize, normal
 from qtablate.model.load import load, load_tokenizer
-from qtablate.model.videochat2 import VideoChat2Model
-from qtablate.nano.pretrain import BASE_QFORMER, BASE_QUERIES, config
+from qtablate.nano.pretrain import BASE_QFORMER, save_base
 from qtablate.sweep.plan import make_plan
 from qtablate.sweep.run import _compute_features
 from qtablate.train.device import deterministic
@@ -52,15 +50,10 @@ def base_with(recipe: dict[str, Any], folder: Path) -> str:
     """Write nano with another connector; return its directory."""
     nano, _ = load("nano")
     shape = {name: recipe.get(key, BASE_QFORMER[name]) for key, name in QFORMER.items()}
-    tokenizer = load_tokenizer(model_directory("nano"))
-    base = VideoChat2Model(config(len(tokenizer), BASE_QUERIES, shape))
-    base.config.query_init_std = recipe.get("query_std", 1.0)
-    initialize(base, 1, "recipe")
-    base.query_tokens.data = normal(tuple(base.query_tokens.shape), 1.0, "init", 1, "recipe")
-    base.vision.load_state_dict(nano.vision.state_dict())  # type: ignore[attr-defined]
-    base.language_model.load_state_dict(nano.language_model.state_dict())
-    base.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_base(nano, load_tokenizer(model_directory("nano")), 1, folder, shape)  # type: ignore[arg-type]
+    if "query_std" in recipe:
+        settings = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**settings, "query_init_std": recipe["query_std"]}))
     return str(folder)
 
 

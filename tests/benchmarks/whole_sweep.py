@@ -25,7 +25,7 @@ COMMAND = [sys.executable, "-m", "qtablate"]
 FOUR = ["--tokens", "32", "--accum", "1", "--seeds", "1,2,3,4"]
 
 
-def timed(words: list[str], times: int = 1) -> tuple[float, float]:
+def timed(words: list[str], times: int) -> tuple[float, float]:
     """Median (seconds, seconds of processor) of a command."""
     found = []
     for _ in range(times):
@@ -57,9 +57,8 @@ def sweep(words: list[str], folder: Path, memory: dict[str, list[float]] | None 
     return {"command s": seconds, "from first step s": seconds - first_step, "first step s": first_step, "pure s": pure}
 
 
-def watch(pid: int, memory: dict[str, list[float]] | None) -> None:
+def watch(pid: int, memory: dict[str, list[float]]) -> None:
     """Note RSS and PSS in MB of the running cells: processes of the fork server of `pid` that train."""
-    assert memory is not None
     while Path(f"/proc/{pid}").is_dir():
         time.sleep(2.0)
         for server in children(pid):

@@ -7,19 +7,17 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from converted_folder import write_converted_folder
 from settings import compute, config
 from settings import run as run_plan
 
 from qtablate.cell.jobs import CellJob, ProbeJob
 from qtablate.cell.probe import probe
 from qtablate.cell.run import CHECKPOINT, run_cell
-from qtablate.data.export import write_mp4
 from qtablate.errors import DataError, ModelError, StoreError
 from qtablate.execute.events import Notice
-from qtablate.model.convert import ConversionSettings, convert
 from qtablate.model.encode import ConversationEncoder
 from qtablate.model.load import load
 from qtablate.sweep.describe import explain_defaults
@@ -27,25 +25,13 @@ from qtablate.sweep.forecast import Forecast
 from qtablate.sweep.plan import SweepPlan, make_plan
 from qtablate.train.loop import Training
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 SENTENCE = "The video contains 8 frames sampled at "
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Two clips of other lengths to ask about, one to train on, and a model that says when frames were sampled."""
-    (tmp_path / "json").mkdir()
-    (tmp_path / "video").mkdir()
-    for n, frames in enumerate((16, 32, 24)):
-        pixels = np.random.default_rng(n).integers(0, 256, (frames, 16, 16, 3), dtype=np.uint8)
-        write_mp4(tmp_path / "video" / f"{n}.mp4", pixels, scale=2, repeats=1, fps=8)
-    entry = {"question": "What?", "candidates": ["a man", "a cup", "red"], "answer": "red"}
-    (tmp_path / "json" / "asked.json").write_text(json.dumps([{"video": f"{n}.mp4", **entry} for n in range(2)]))
-    sample = {"video": "2.mp4", "QA": [{"i": "Watch.", "q": "What?", "a": "a man"}]}
-    (tmp_path / "train.json").write_text(json.dumps([sample]))
-    files, bert = [GOLDEN / "stage2.pth", GOLDEN / "stage3.pth"], GOLDEN / "bert-base-uncased"
-    settings = ConversionSettings(vision_heads=4, qformer_heads=4, image_size=32)
-    convert(files, GOLDEN / "mistral-tiny", tmp_path / "model", bert, settings)
+    write_converted_folder(tmp_path, (16, 32, 24))
     yield tmp_path
     torch.use_deterministic_algorithms(False)
 

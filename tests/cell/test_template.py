@@ -3,7 +3,6 @@
 import csv
 import gc
 import importlib
-import json
 import os
 import shutil
 import signal
@@ -14,10 +13,10 @@ from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
 
-import numpy as np
 import pytest
 import template_jobs
 import torch
+from converted_folder import write_converted_folder
 from launch import wait_until
 from safetensors import SafetensorError
 from settings import compute, config
@@ -28,7 +27,6 @@ from qtablate.cell import template
 from qtablate.cell.inputs import CellInputs, read_inputs
 from qtablate.cell.jobs import CellJob
 from qtablate.cell.run import run_cell
-from qtablate.data.export import write_mp4
 from qtablate.execute import local
 from qtablate.execute.local import run_jobs
 from qtablate.execute.worker import (
@@ -38,11 +36,9 @@ from qtablate.execute.worker import (
     fork_server_of_its_own,
     start_fork_server,
 )
-from qtablate.model.convert import ConversionSettings, convert
 from qtablate.sweep.plan import SweepPlan, make_plan
 from qtablate.sweep.run import SweepEvent
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 WRITTEN = ("answers.csv", "train.csv")
 
 
@@ -50,18 +46,7 @@ WRITTEN = ("answers.csv", "train.csv")
 def folder(tmp_path_factory) -> Path:
     """Three clips to ask about, one to train on, and a small model of the original's shape."""
     folder: Path = tmp_path_factory.mktemp("template")
-    (folder / "json").mkdir()
-    (folder / "video").mkdir()
-    for n in range(4):
-        pixels = np.random.default_rng(n).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
-        write_mp4(folder / "video" / f"{n}.mp4", pixels, scale=2, repeats=1, fps=8)
-    entry = {"question": "What?", "candidates": ["a man", "a cup", "red"], "answer": "red"}
-    (folder / "json" / "asked.json").write_text(json.dumps([{"video": f"{n}.mp4", **entry} for n in range(3)]))
-    sample = {"video": "3.mp4", "QA": [{"i": "Watch.", "q": "What?", "a": "a man"}]}
-    (folder / "train.json").write_text(json.dumps([sample]))
-    files, bert = [GOLDEN / "stage2.pth", GOLDEN / "stage3.pth"], GOLDEN / "bert-base-uncased"
-    settings = ConversionSettings(vision_heads=4, qformer_heads=4, image_size=32)
-    convert(files, GOLDEN / "mistral-tiny", folder / "model", bert, settings)
+    write_converted_folder(folder, (16, 16, 16, 16))
     return folder
 
 
