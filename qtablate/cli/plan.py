@@ -62,18 +62,24 @@ def show_detectable(screen: Console, detectable: "Table | str") -> None:
         screen.print(detectable.rich(screen.width))
 
 
-def show_plan(screen: Console, plan: "SweepPlan", progress: Console) -> "Forecast":
-    """Probe, shown on `progress`, and show the plan on `screen`."""
-    from qtablate.sweep.describe import explain_defaults, plan_table
+def probe_and_show_plan(screen: Console, plan: "SweepPlan", progress: Console) -> "Forecast":
+    """Probe, shown on `progress`, and show the plan with what it takes on `screen`."""
     from qtablate.sweep.estimate import estimate
 
     expected = estimate(plan, partial(_follow_probes, progress))
+    show_plan(screen, plan, expected)
+    return expected
+
+
+def show_plan(screen: Console, plan: "SweepPlan", expected: "Forecast") -> None:
+    """Show the table of a plan, and what decides its results."""
+    from qtablate.sweep.describe import explain_defaults, plan_table
+
     screen.print(plan_table(plan, expected).rich(screen.width))
     for line in expected.warnings():
         say(screen, line, "red")
     for line in explain_defaults(plan, expected):
         say(screen, line)
-    return expected
 
 
 def _follow_probes(screen: Console, events: "Events", total: int) -> "Events":

@@ -50,7 +50,7 @@ class ProgressDisplay:
         """Seconds that the whole will still take, from what is done so far; None before anything is known."""
         share = self.over + sum(_share(progress) for _, progress in self.running.values())
         spent = time.monotonic() - self.began
-        return spent * (len(self.labels) - share) / share if share > 0.02 else None
+        return spent * (len(self.labels) - share) / share if share > _LEAST_SHARE else None
 
     def renderable(self) -> RenderableType:
         """What a terminal shows of it."""
@@ -82,6 +82,8 @@ class ProgressDisplay:
         return [f"  {self.labels[key]}: {_words(progress, began)}" for key, (began, progress) in self.running.items()]
 
 
+_LEAST_SHARE = 0.02
+"""Of a job or of all of them: before so much is done, the time left is not known well enough to be shown."""
 _PHASES = {  # what its steps are called, and where in a job it lies, roughly: only the bar and the time left rest on it
     "features": ("clip", 0.0, 1.0),
     "train": ("step", 0.0, 0.75),
@@ -107,7 +109,7 @@ def _words(progress: Progress | None, began: float) -> str:
         return _step(progress)
     loss = f", loss {progress.loss:.2f}" if progress.loss is not None else ""
     share, spent = _share(progress), time.monotonic() - began
-    return f"{_step(progress)}{loss}" + _about(spent * (1 - share) / share if share else None)
+    return f"{_step(progress)}{loss}" + _about(spent * (1 - share) / share if share > _LEAST_SHARE else None)
 
 
 def _about(seconds: float | None) -> str:

@@ -1,5 +1,6 @@
 """`qtablate sweep`: run a grid, or show its plan."""
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from rich.live import Live
 from qtablate.cli import console as consoles
 from qtablate.cli.console import console, say
 from qtablate.cli.options import POSITIVE, Given, flags, number, with_settings
-from qtablate.cli.plan import check_plan_options, show_detectable, show_plan, what_it_detects
+from qtablate.cli.plan import check_plan_options, probe_and_show_plan, show_detectable, show_plan, what_it_detects
 from qtablate.cli.progress import ProgressDisplay
 from qtablate.cli.report import show_report
 from qtablate.config import SMOKE, SweepConfig, validate_config
@@ -58,20 +59,20 @@ def sweep(
     check_plan_options(dry_run, deviations, seed_sd, margin)
     plan = make_plan(settings)
     detectable = what_it_detects(plan, deviations, seed_sd, margin) if dry_run else ""
-    plan = with_confirmation(plan, recorded_confirmation(plan.store))
     if save_config:
         _save(settings, save_config)
     screen, progress = console(), console(stderr=True)
     if dry_run:
-        expected = show_plan(screen, plan, progress)
+        plan = with_confirmation(plan, recorded_confirmation(plan.store))
+        expected = probe_and_show_plan(screen, plan, progress)
         show_detectable(screen, detectable)
         raise typer.Exit(int(bool(expected.failed) and not expected.probes))
     with plan.store.locked():
-        if not _left(plan):
-            progress.print(f"All {_total(plan)} cells of {plan.store.root} are finished; nothing to run.")
         display = _SweepDisplay(progress, plan)
         try:
             plan = run_plan(plan, display)
+            if not display.began:
+                progress.print(f"All {_total(plan)} cells of {plan.store.root} are finished; nothing to run.")
         except Stopped as stop:
             raise _stopped(progress, display.plan, stop) from None
         finally:
@@ -176,6 +177,8 @@ class _SweepDisplay:
     def __init__(self, screen: Console, plan: "SweepPlan") -> None:
         self.plan = plan
         """As the last event has it."""
+        self.began = False
+        """Whether there was anything to run."""
         self._screen = screen
         self._board: ProgressDisplay | None = None
         self._live: Live | None = None
@@ -199,14 +202,20 @@ class _SweepDisplay:
         self._live = None
 
     def _begin(self, event: "SweepEvent") -> None:
+        from qtablate.sweep.forecast import Forecast
+
+        self.began = True
         if event.stage == "cells":
-            show_plan(self._screen, event.plan, self._screen)
+            show_plan(self._screen, event.plan, Forecast())
         title, workers = {
             "features": ("Frozen visual features", event.plan.processes),
             "cells": ("Cells", event.plan.workers),
             "confirmation": ("Confirmation", event.plan.workers),
         }[event.stage]
-        self._board, self._printed = ProgressDisplay(title, event.jobs or {}, workers), time.monotonic()
+        self._board, self._printed = (
+            ProgressDisplay(title, event.jobs or {}, workers),
+            -math.inf,
+        )  # the first progress is shown at once
         if self._screen.is_terminal:
             self._live = Live(self._board.renderable(), console=self._screen, refresh_per_second=4, transient=True)
             self._live.start()
@@ -223,7 +232,7 @@ class _SweepDisplay:
                 self._live.console.print(board.line(event, outcome))
         elif event.kind in ("done", "failed", "notice", "silent"):
             self._screen.print(board.line(event, outcome), soft_wrap=True)
-        elif time.monotonic() - self._printed > consoles.STATUS_SECONDS:
+        elif event.kind == "progress" and time.monotonic() - self._printed > consoles.STATUS_SECONDS:
             self._printed = time.monotonic()
             for line in board.status_lines():
                 self._screen.print(line, soft_wrap=True)

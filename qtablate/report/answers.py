@@ -158,17 +158,31 @@ def _likelihoods(
     texts = answers["scores"].astype(str)
     if not texts.str.contains(";").all():
         return {}
-    rows = [_of_correct_option(text, gold) for text, gold in zip(texts, answers["gold"], strict=True)]
-    of_item = pd.DataFrame(rows, pd.MultiIndex.from_frame(answers[["key", "item"]]))
+    of_item = pd.DataFrame(
+        _of_correct_option(texts.to_numpy(), answers["gold"].to_numpy(np.int64)),
+        pd.MultiIndex.from_frame(answers[["key", "item"]]),
+    )
     items = correct.index.get_level_values("item")
     return {cell_of[str(key)]: of_item.loc[key].loc[items].to_numpy(np.float64) for key in correct.columns}
 
 
-def _of_correct_option(scores: str, gold: int) -> tuple[float, float]:
-    """Return the probability of the correct option, and how far it is ahead of the likeliest other one in nats."""
-    values = np.array(scores.split(";"), dtype=np.float64)
-    others = np.delete(values, gold)
-    return float(np.exp(values[gold] - np.logaddexp.reduce(values))), float(values[gold] - others.max())
+def _of_correct_option(scores: NDArray[np.object_], gold: NDArray[np.int64]) -> Floats:
+    """Return the probability of the correct option, and how far it is ahead of the likeliest other one in nats: (answers, 2).
+
+    Args:
+        scores: of each answer's options, joined by semicolons.
+        gold: number of the correct option.
+    """
+    out = np.empty((len(scores), 2))
+    counts = np.array([text.count(";") + 1 for text in scores])
+    for count in np.unique(counts):  # answers with equally many options at once
+        rows = np.flatnonzero(counts == count)
+        values = np.array(";".join(scores[rows]).split(";"), dtype=np.float64).reshape(-1, count)
+        correct = np.take_along_axis(values, gold[rows, None], axis=1)[:, 0]
+        out[rows, 0] = np.exp(correct - np.logaddexp.reduce(values, axis=1))
+        np.put_along_axis(values, gold[rows, None], -np.inf, axis=1)
+        out[rows, 1] = correct - values.max(axis=1)
+    return out
 
 
 def _losses(store: Store, key: str) -> Floats:

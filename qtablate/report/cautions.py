@@ -1,9 +1,7 @@
 """What the reader of a report has to beware of: too little data, unequal seeds, one learning rate, runs that are identical."""
 
-import warnings
-
+import numpy as np
 import pandas as pd
-from scipy import stats
 
 from qtablate.report.answers import ACCURACY
 from qtablate.report.families import ALL
@@ -13,6 +11,7 @@ from qtablate.report.rows import records_of
 from qtablate.report.sentences import comparison_label, contrast_sentence
 from qtablate.report.verdicts import IDENTICAL, ITEMS_ONLY
 from qtablate.statistics.clustered import MIN_CLIPS
+from qtablate.statistics.distributions import bartlett_p
 from qtablate.table import number, points
 
 UNEQUAL = 0.05
@@ -86,9 +85,7 @@ def _unequal_seeds(cells: pd.DataFrame) -> str:
     groups = [group for group, deviation in zip(groups, deviations, strict=True) if deviation > 0]
     if len(groups) < 2:
         return ""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        p = float(stats.bartlett(*groups).pvalue)
+    p = bartlett_p([np.asarray(group, np.float64) for group in groups])
     if p >= UNEQUAL:
         return ""
     return (

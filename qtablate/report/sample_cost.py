@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from qtablate.axes import SPLIT, canonical_levels
 from qtablate.report.folder import AXES
 from qtablate.report.rows import Row
+from qtablate.statistics.distributions import t_quantile
 
 COLUMNS = (
     "smaller_batch",
@@ -89,7 +89,7 @@ def measured_cost(larger: Runs, smaller: Runs) -> Row:
     count = len(logs)
     found: Row = {"sample_cost_seeds": count, "sample_cost_measured": math.exp(logs.mean()) if count else None}
     if count > 1:
-        reach = float(stats.t.ppf(0.975, count - 1)) * float(logs.std(ddof=1)) / math.sqrt(count)
+        reach = float(t_quantile(0.975, count - 1)) * float(logs.std(ddof=1)) / math.sqrt(count)
         found["sample_cost_measured_ci_low"] = math.exp(logs.mean() - reach)
         found["sample_cost_measured_ci_high"] = math.exp(logs.mean() + reach)
     return found

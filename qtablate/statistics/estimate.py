@@ -19,9 +19,9 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from qtablate.statistics.clustered import clip_variance
+from qtablate.statistics.distributions import t_quantile, t_tail
 
 ALPHA, POWER = 0.05, 0.8
 """Level of two-sided tests, and the share of repetitions in which a difference of the detectable size is found."""
@@ -66,7 +66,7 @@ class Estimate:
 
     def interval(self, level: float = 1 - ALPHA) -> tuple[float, float]:
         """Return the lower and upper end of the confidence interval."""
-        half = float(stats.t.ppf(0.5 + level / 2, self.dof)) * self.stderr
+        half = float(t_quantile(0.5 + level / 2, self.dof)) * self.stderr
         return self.value - half, self.value + half
 
     @property
@@ -85,7 +85,7 @@ class Estimate:
     def _tail(self, distance: float, sides: int) -> float:
         if math.isnan(self.stderr):
             return math.nan
-        return min(1.0, sides * float(stats.t.sf(distance / self.stderr, self.dof)))
+        return min(1.0, sides * float(t_tail(distance / self.stderr, self.dof)))
 
 
 @dataclass(frozen=True, slots=True)

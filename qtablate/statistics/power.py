@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from qtablate.statistics.distributions import chi2_quantile, normal_tail, t_quantile
 from qtablate.statistics.estimate import ALPHA, POWER, Estimate, Floats, VarianceComponents, combined, larger_variance
 
 MOST_SEEDS = 100
@@ -66,7 +66,7 @@ def detectable_effect(designs: Designs, level: Floats | float = ALPHA) -> Floats
     low, high = np.zeros((len(sd), 1)), error.max(axis=1, keepdims=True) + 5 * sd
     for _ in range(24):  # bisection: power rises with the difference
         middle = (low + high) / 2
-        enough = stats.norm.sf((error - middle) / np.maximum(sd, np.finfo(float).tiny)).mean(axis=1, keepdims=True) >= POWER
+        enough = normal_tail((error - middle) / np.maximum(sd, np.finfo(float).tiny)).mean(axis=1, keepdims=True) >= POWER
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
     out[known] = high[:, 0]
     return out
@@ -83,15 +83,15 @@ def _critical_error(
     """
     first, second = (grid.ravel() for grid in np.meshgrid(_QUANTILES, _QUANTILES))
     with np.errstate(invalid="ignore", divide="ignore"):
-        own = np.where(seeds > 1, stats.chi2.ppf(first, seeds - 1) / (seeds - 1), 0.0)
-        pooled = np.where(pooled_dof > 0, stats.chi2.ppf(second, pooled_dof) / pooled_dof, 0.0)
+        own = np.where(seeds > 1, chi2_quantile(first, seeds - 1) / (seeds - 1), 0.0)
+        pooled = np.where(pooled_dof > 0, chi2_quantile(second, pooled_dof) / pooled_dof, 0.0)
     both = np.where(seeds > 1, interaction / seeds, 0.0)
     relative, dof = larger_variance(
         own, np.maximum(seeds - 1, 1.0), pooled, np.where(pooled_dof > 0, pooled_dof, np.maximum(seeds - 1, 1.0))
     )
     of_seeds = (seed + interaction) / seeds * relative
     total, freedom = combined(clip + interaction / seeds, clip_dof, of_seeds, dof, both, clip_dof * np.maximum(seeds - 1, 1))
-    error: Floats = stats.t.ppf(1 - alpha / 2, freedom) * np.sqrt(total)
+    error: Floats = t_quantile(1 - alpha / 2, freedom) * np.sqrt(total)
     return error
 
 
@@ -140,7 +140,7 @@ def required_sizes(estimates: Sequence[Estimate], margin: float, level: Floats |
     designs = designs_of(known)
     dof = np.array([one.seed_dof for one in known])
     tail = (1 - RANGE) / 2
-    variance_factors = (1.0, dof / stats.chi2.ppf(1 - tail, dof), dof / stats.chi2.ppf(tail, dof))
+    variance_factors = (1.0, dof / chi2_quantile(1 - tail, dof), dof / chi2_quantile(tail, dof))
     seeds = [_seeds_needed(_with_seed_variance(designs, factor), margin, levels) for factor in variance_factors]
     items = _items_needed(designs, margin, levels)
     for number, place in enumerate(places):

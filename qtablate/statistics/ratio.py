@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+
+from qtablate.statistics.distributions import t_quantile
 
 
 def ratio_interval(numerator: NDArray[np.float64], denominator: NDArray[np.float64], confidence: float) -> tuple[float, float]:
@@ -23,7 +24,7 @@ def ratio_interval(numerator: NDArray[np.float64], denominator: NDArray[np.float
         Lower and upper end; 0 and infinity where the values tell nothing.
     """
     count = len(numerator)
-    t = float(stats.t.ppf(0.5 + confidence / 2, count - 1))
+    t = float(t_quantile(0.5 + confidence / 2, count - 1))
     covariance = t * t * np.cov(numerator, denominator) / count
     top, bottom = float(numerator.mean()), float(denominator.mean())
     # the ratios r with a r^2 - 2 b r + c <= 0

@@ -44,7 +44,7 @@ def plan_table(plan: SweepPlan, expected: Forecast) -> Table:
                 f"{cell.learning_rate:.3g}",
                 _steps(cell, estimate),
                 str(to_run[condition]),
-                *_estimated(estimate),
+                *(_estimated(estimate) if expected.estimates else ()),
             )
         )
     columns = (
@@ -57,10 +57,7 @@ def plan_table(plan: SweepPlan, expected: Forecast) -> Table:
         "peak rate",
         "steps",
         "to run",
-        "trainable",
-        "MB",
-        "s / step",
-        "s / cell",
+        *(("trainable", "MB", "s / step", "s / cell") if expected.estimates else ()),
     )
     labels = {axis.label for axis in varied}
     droppable = ("mixing", "extra init", "peak rate", "visual", "batch", "MB", "trainable")
@@ -73,8 +70,9 @@ def _plan_note(plan: SweepPlan, expected: Forecast) -> str:
     estimates = [expected.estimates.get(cell.condition) for cell in to_run]
     seconds = [estimate.cell_seconds for estimate in estimates if estimate]
     processes = plan.config.run.processes_per_cell
-    note = (
-        f"seconds per step and per cell; peak memory; {len(plan.cells)} cells, {len(to_run)} to run, "
+    note = "seconds per step and per cell; peak memory; " if expected.estimates else ""
+    note += (
+        f"{len(plan.cells)} cells, {len(to_run)} to run, "
         f"{plan.workers} at once, each"
         + (f" by {processes} processes" if processes > 1 else "")
         + f" on {plan.settings.budget_in_words} and {plan.contents.n_items} items"

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from qtablate.grid import reference_batch
 from qtablate.report.answers import ACCURACY, Answers, axes_of
 from qtablate.report.contrasts import Contrast, baselines, contrasts
 from qtablate.report.effects import pooled_over, squared_weights, weights_by
 from qtablate.report.families import ALL, Tests, Weights
+from qtablate.statistics.distributions import chi2_quantile
 from qtablate.statistics.estimate import Estimate, VarianceComponents
 from qtablate.statistics.power import MOST_ITEMS, RANGE, designs_of, detectable_effect, required_sizes
 from qtablate.sweep.deviations import Deviations
@@ -133,7 +133,7 @@ def detectable(comparisons: Sequence[Comparison], deviations: Deviations, size: 
 def variance_range(dof: float) -> tuple[float, float]:
     """Return the factors from an estimated variance to the ends of its range; nan where it counts as known."""
     tail = (1 - RANGE) / 2
-    return dof / float(stats.chi2.ppf(1 - tail, dof)), dof / float(stats.chi2.ppf(tail, dof))
+    return dof / float(chi2_quantile(1 - tail, dof)), dof / float(chi2_quantile(tail, dof))
 
 
 def planned_estimate(comparison: Comparison, deviations: Deviations, size: Size) -> Estimate:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.stats import chi2
 
 from qtablate.datatypes import Item
+from qtablate.statistics.distributions import chi2_tail
 
 
 def normalize_text(text: str) -> str:
@@ -77,7 +77,7 @@ def gold_positions_p(items: Sequence[Item]) -> float:
     residual = counts - expected
     if len(counts) < 2:
         return 1.0
-    return float(chi2.sf(residual @ np.linalg.pinv(covariance, hermitian=True) @ residual, len(counts) - 1))
+    return float(chi2_tail(residual @ np.linalg.pinv(covariance, hermitian=True) @ residual, len(counts) - 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,7 @@ def test_a_budget_is_held_across_conditions(cache, tmp_path, budget, column, amo
 
 
 def test_interrupt_says_how_to_go_on(cache, tmp_path):
-    one = ["--items-per-task", "3", "--tokens", "4", "--accum", "1", "--seeds", "1,2"]  # one condition, one probe
+    one = ["--items-per-task", "3", "--tokens", "4", "--accum", "1", "--seeds", "1,2"]
     words = command("sweep", *one, "--samples", "1600", "--jobs", "1", "--out", str(tmp_path / "r"))
     with running(words, environment(cache)) as process:
         assert wait_until(lambda: list((tmp_path / "r").rglob("record.json")), 120)
@@ -318,7 +318,7 @@ def test_a_failed_cell_keeps_its_traceback_and_the_others_go_on(finished, cache,
 
 
 def test_a_diverging_level_fails_alone_and_tables_alone_are_on_stdout(cache, tmp_path):
-    """Its probe fails too, which is a line in the plan."""
+    """A sweep that runs shows its plan without timing probes; that of such a level is named by --dry-run."""
     out = tmp_path / "r"
     words = [
         "--samples",
@@ -334,14 +334,15 @@ def test_a_diverging_level_fails_alone_and_tables_alone_are_on_stdout(cache, tmp
         "--extra-lr",
         "1,1e30",
     ]
+    planned = qtablate(cache, "sweep", *words, "--dry-run", "--out", str(out))
+    assert "Timing a few micro-batches of 2 conditions" in planned.stderr
+    assert "The probe of tokens 4, accum 1, extra lr 1e+30 failed: training diverged" in planned.stdout
     done = qtablate(cache, "sweep", *words, "--controls", "blind", "--out", str(out))
     assert done.returncode == 1, done.stdout + done.stderr
     found = {float(row["extra_lr"]): row["status"] for row in rows(out / "cells.csv")}
     assert found == {1.0: "ok", 1e30: "failed"}
     for line in (
-        "Timing a few micro-batches of 2 conditions",
         "Plan of ",
-        "The probe of tokens 4, accum 1, extra lr 1e+30 failed: training diverged",
         "[2/2] tokens 4, accum 1, extra lr 1",
         "1 of 2 cells failed; the same command tries them again.",
     ):
