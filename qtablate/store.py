@@ -221,12 +221,17 @@ class Store:
 
     def write_rows(self, path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
         """A CSV file; None is an empty field, floats keep ten digits."""
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({name: _field(row[name]) for name in columns})
-        self.write_file(path, buffer.getvalue())
+        self.write_file(path, rows_text(rows, columns))
+
+
+def rows_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Return the text of a CSV file; None is an empty field, floats keep ten digits."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _field(row[name]) for name in columns})
+    return buffer.getvalue()
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -1,6 +1,9 @@
 """Tables of text for a terminal (rich) and for a Markdown file, and the formats of the figures in them."""
 
+import html
 import re
+import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +22,30 @@ WIDEST = 1.0
 """Largest half-width of an interval of a difference that is shown, as a share: no difference of two accuracies is larger."""
 
 
+STYLES = {
+    "better": "green",
+    "best": "green",
+    "passed": "green",
+    "worse": "red",
+    "failed": "bold red",
+    "FAILED": "bold red",
+    "NO": "bold red",
+    "equivalent": "cyan",
+    "undecided": "yellow",
+    "drifts": "yellow",
+}
+"""Style of a cell that holds this word and nothing else. The word says it too, so that nothing rests on color alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnNote:
+    """What some columns hold."""
+
+    columns: tuple[str, ...]
+    text: str
+    """Sentences that are shown where one of these columns is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table as text, with its title and a note."""
@@ -27,30 +54,32 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    """What holds for the whole table."""
     left: int = 0
     """Number of columns from the left that hold words rather than figures."""
     optional: tuple[str, ...] = ()
     """Columns that are left out on a narrow terminal, the first one first."""
     tall: bool = False
     """Whether cells have many lines: all cells of a row then begin at its top, and an empty line separates rows."""
+    about: tuple[ColumnNote, ...] = ()
+    """Notes on single columns, which are left out with them."""
+    remarks: str = ""
+    """What stands behind all notes: conclusions in words, warnings."""
 
     def rich(self, width: int = 160) -> RenderableType:
         """Return the table for a terminal of `width` columns.
 
-        Heads of columns break at spaces, figures do not, and optional columns are left out until the table fits. Where it then
-        is still too wide, heads break at hyphens and underscores too, and figures where they must.
+        Heads of columns break at spaces where the column's figures are narrower, figures do not break, and optional columns are
+        left out, with what the notes say of them, until the table fits. Where it then is still too wide, heads break at hyphens
+        and underscores too, and figures where they must.
         """
-        shown, left_out = list(range(len(self.columns))), []
-        for name in self.optional:
-            if self._width(shown) > width:
-                shown.remove(self.columns.index(name))
-                left_out.append(name)
+        shown = self.fitting(width)
         too_wide = self._width(shown) > width
         table = rich_table.Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
         for place in shown:
             words = place < self.left
             table.add_column(
-                re.sub(r"(?<=[_-])(?=\w)| ", "\n", self.columns[place]) if too_wide else self.columns[place].replace(" ", "\n"),
+                re.sub(r"(?<=[_-])(?=\w)| ", "\n", self.columns[place]) if too_wide else self._head(place),
                 justify="left" if words else "right",
                 vertical="top" if self.tall else "bottom",
                 no_wrap=not (words or too_wide),  # a figure that breaks can be read, one that is cut cannot
@@ -58,29 +87,81 @@ class Table:
             )
         for number, row in enumerate(self.rows):
             gap = "\n" * (self.tall and number < len(self.rows) - 1)
-            table.add_row(*(Text(row[place] + gap) for place in shown))
+            table.add_row(*(Text(row[place] + gap, STYLES.get(row[place], "")) for place in shown))
+        names = [self.columns[place] for place in shown]
+        used = [self.columns.index(name) for name in self.optional if name not in names]
+        left_out = [self.columns[place] for place in used if any(row[place] for row in self.rows)]
         missing = f"(Not shown: {', '.join(left_out)}.)" if left_out else ""
-        note = " ".join(part for part in (self.note, missing) if part)
-        return Group(Text(self.title, style="bold"), table, Text(note, style="dim"))
+        return Group(Text(self.title, style="bold"), table, Text(self.notes(names, missing), style="dim"))
+
+    def fitting(self, width: int) -> list[int]:
+        """Return the places of the columns that fit into so many characters: all, or without the first optional ones. Optional
+        columns without any text are never shown."""
+        shown = [
+            place
+            for place, name in enumerate(self.columns)
+            if name not in self.optional or any(row[place] for row in self.rows)
+        ]
+        for name in self.optional:
+            if self._width(shown) > width and self.columns.index(name) in shown:
+                shown.remove(self.columns.index(name))
+        return shown
+
+    def notes(self, columns: Sequence[str] | None = None, missing: str = "") -> str:
+        """Return all notes on a table that shows these columns.
+
+        Args:
+            columns: names of the columns; None: all.
+            missing: a sentence on others, which stands before the remarks.
+        """
+        about = [one.text for one in self.about if set(one.columns) & set(self.columns if columns is None else columns)]
+        text = " ".join(part for part in (self.note, *about, missing) if part)
+        return "\n".join(part for part in (text, self.remarks) if part)
+
+    def _head(self, place: int) -> str:
+        """Return the head of a column, broken at spaces so that it is hardly wider than what stands under it."""
+        head = _unbroken(self.columns[place])
+        width = max(len(line) for text in (*head.split(" "), *(row[place] for row in self.rows)) for line in text.split("\n"))
+        return textwrap.fill(head, width, break_long_words=False, break_on_hyphens=False)
 
     def _width(self, shown: Sequence[int]) -> int:
         """Return the width of these columns, with the space between them."""
         widths = [
             max(
                 len(line)
-                for text in (self.columns[place].replace(" ", "\n"), *(row[place] for row in self.rows))
+                for text in (_unbroken(self.columns[place]).replace(" ", "\n"), *(row[place] for row in self.rows))
                 for line in text.split("\n")
             )
             for place in shown
         ]
         return sum(widths) + 3 * len(widths)
 
+    def html(self) -> str:
+        """Return the table without title and notes, with everything escaped. Figures are of the class `figure`."""
+        places = self.fitting(sys.maxsize)
+        classes = ["word" if place < self.left else "figure" for place in places]
+        head = _html_row("th", [self.columns[place] for place in places], classes)
+        body = "".join(_html_row("td", [row[place] for place in places], classes) for row in self.rows)
+        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+
     def markdown(self) -> str:
         """Return the table with its title as a heading of the second level."""
         lines = [f"## {self.title}", "", _markdown_row(self.columns)]
         lines.append(_markdown_row(["---" if place < self.left else "---:" for place in range(len(self.columns))]))
         lines += [_markdown_row(row) for row in self.rows]
-        return "\n".join([*lines, *(["", self.note] if self.note else [])])
+        note = self.notes()
+        return "\n".join([*lines, *(["", note] if note else [])])
+
+
+def _html_row(tag: str, cells: Sequence[str], classes: Sequence[str]) -> str:
+    scope = ' scope="col"' if tag == "th" else ""
+    parts = [f'<{tag}{scope} class="{name}">{html.escape(cell)}</{tag}>' for cell, name in zip(cells, classes, strict=True)]
+    return f"<tr>{''.join(parts)}</tr>"
+
+
+def _unbroken(head: str) -> str:
+    """Keep what belongs together in one line: `s / step`, `64 - 0`."""
+    return re.sub(r" ([-/]) ", "\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", head)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

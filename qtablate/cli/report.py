@@ -1,5 +1,8 @@
-"""`qtablate report`: the tables of a sweep, or two sweeps against each other."""
+"""`qtablate report`: what the data of a sweep support, or two sweeps against each other."""
 
+import difflib
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,50 +10,160 @@ import typer
 from rich.console import Console
 
 from qtablate.cli.console import console, say, show_tables
-from qtablate.cli.options import number
+from qtablate.cli.options import number, one_of
 from qtablate.errors import ConfigError
 
 if TYPE_CHECKING:
+    from qtablate.report.build import Report
+    from qtablate.report.sections import Section
     from qtablate.store import Store
 
 RESULTS = Path("results")
+TABLE = "table"
+"""The format of a terminal."""
+_WATCH_SECONDS = 5.0
 
 
 def report(
-    results: Annotated[Path | None, typer.Argument(help="A results folder. Default: the newest under results/.")] = None,
-    other: Annotated[Path | None, typer.Argument(help="Another one to compare with the first, condition by condition.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RESULTS] [OTHER] [SECTION]...",
+            help="A results folder (default: the newest under results/), another one to compare it with, sections to show: "
+            "conditions, contrasts, tokens, accumulation, tasks, controls, training, cost, items.",
+        ),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Show all tables, not the first screen alone.")] = False,
+    format: Annotated[
+        str, typer.Option(help="table, markdown, csv (of one section), json or latex.", metavar="FORMAT")
+    ] = TABLE,
     baseline: Annotated[str, typer.Option(help="Levels that others are compared with, such as tokens=0,accum=1.")] = "",
     margin: Annotated[float, number(0, help="Points below which a difference does not matter to you.")] = 2.0,
     cost_model: Annotated[
         str, typer.Option(help="Language model to estimate costs for: 7b, 13b, mistral-7b, phi-3-mini, a config.json.")
     ] = "7b",
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again as cells finish, until the sweep has ended.")] = False,
 ) -> None:
-    """Show the tables of a sweep, finished or not, and write them as CSV and Markdown; or compare two sweeps."""
+    """Show what a sweep's data support, finished or not, and write tables, plots and texts; or compare two sweeps."""
     from qtablate.axes import parse_levels
+    from qtablate.report.formats import FORMATS
     from qtablate.store import Store, newest
 
-    if results and other:
-        from qtablate.report.compare import compare
-        from qtablate.report.results import COST_MODEL
-        from qtablate.report.tables import comparison_table
-
-        if baseline or cost_model != COST_MODEL:
-            raise ConfigError(
-                "--baseline and --cost-model apply to the conditions of one folder: leave them out with two folders"
-            )
-        show_tables(console(), [comparison_table(compare(Store(results), Store(other), margin / 100))])
+    one_of("--format", format, (TABLE, *FORMATS))
+    folders, sections = _folders_and_sections(words or [])
+    if len(folders) > 1:
+        _refuse_with_two({"--baseline": baseline, "--full": full, "--watch": watch, "a section": sections})
+        _refuse_with_two({"--cost-model": cost_model != "7b", f"--format {format}": format != TABLE})
+        _show_comparison(folders, margin / 100)
         return
-    store = Store(results) if results else newest(RESULTS)
-    show_report(console(), store, baseline=parse_levels("--baseline", baseline), margin=margin / 100, cost_model=cost_model)
+    store = Store(Path(folders[0])) if folders else newest(RESULTS)
+    options: dict[str, Any] = {
+        "baseline": parse_levels("--baseline", baseline),
+        "margin": margin / 100,
+        "cost_model": cost_model,
+        "sections": sections,
+        "full": full,
+    }
+    if watch:
+        _watch(store, options)
+    elif format == TABLE:
+        show_report(console(), store, **options)
+    else:
+        _print_as(format, store, **options)
 
 
-def show_report(screen: Console, store: "Store", **options: Any) -> None:
-    """Write a folder's tables and show them."""
+def _folders_and_sections(words: Sequence[str]) -> "tuple[list[str], list[Section]]":
+    """Tell folders from sections. A folder that has the name of a section is given as ./NAME."""
+    from qtablate.report.sections import BY_NAME
+
+    sections = [BY_NAME[word] for word in words if word in BY_NAME]
+    folders = [word for word in words if word not in BY_NAME]
+    for word in folders:
+        near = difflib.get_close_matches(word, BY_NAME, 1)
+        if near and not Path(word).exists():
+            raise ConfigError(f"no folder and no section '{word}'; did you mean {near[0]}? Sections: {', '.join(BY_NAME)}")
+    if len(folders) > 2:
+        raise ConfigError(f"expected one or two results folders, and sections ({', '.join(BY_NAME)}); got {' '.join(words)}")
+    return folders, sections
+
+
+def _refuse_with_two(given: dict[str, Any]) -> None:
+    for option, value in given.items():
+        if value:
+            raise ConfigError(f"{option} applies to one folder: leave it out with two folders")
+
+
+def _show_comparison(folders: Sequence[str], margin: float) -> None:
+    from qtablate.report.compare import compare
+    from qtablate.report.tables import comparison_table
+    from qtablate.store import Store
+
+    first, second = (Store(Path(folder)) for folder in folders)
+    show_tables(console(), [comparison_table(compare(first, second, margin))])
+
+
+def show_report(
+    screen: Console, store: "Store", full: bool = False, sections: "Sequence[Section]" = (), **options: Any
+) -> None:
+    """Write a folder's tables, plots and texts, and show the first screen, everything, or some sections."""
     from qtablate.report.build import report as build
+    from qtablate.report.sections import WHOLE, tables_of
 
     built = build(store, **options)
-    for line in built.headline.lines:
-        say(screen, line)
-    say(screen, "")
-    show_tables(screen, built.tables)
-    say(screen, built.remark or "Written: " + ", ".join(str(path) for path in built.files))
+    if full:
+        for line in built.results.headline.lines:
+            say(screen, line)
+        say(screen, "")
+    if full or sections:
+        show_tables(screen, tables_of(built.results, sections or WHOLE))
+        say(screen, built.remark or _written(built), "dim")
+    else:
+        _show_first_screen(screen, built)
+
+
+def _show_first_screen(screen: Console, built: "Report") -> None:
+    from qtablate.report.first_screen import first_screen
+    from qtablate.report.sections import SECTIONS
+
+    results = built.results
+    names = " ".join(section.name for section in SECTIONS)
+    more = [f"More: qtablate report {results.store.root} --full, or a section of it: {names}", built.remark or _written(built)]
+    for part in first_screen(results.headline, results.summary, results.cost, screen.width, more):
+        screen.print(part)
+
+
+def _written(built: "Report") -> str:
+    """Say what was written where."""
+    names = [str(path.relative_to(built.results.store.root)) for path in built.files]
+    single = [name for name in names if "/" not in name]
+    folders = dict.fromkeys(name.partition("/")[0] + "/" for name in names if "/" in name)
+    return f"Written to {built.results.store.root}: {', '.join([*folders, *single])}"
+
+
+def _print_as(format: str, store: "Store", full: bool, sections: "Sequence[Section]", **options: Any) -> None:
+    """Print a report in another form than a terminal's; nothing is written."""
+    from qtablate.report.formats import FORMATS
+    from qtablate.report.results import Results
+    from qtablate.report.sections import WHOLE
+
+    results = Results(store.root, **options)
+    typer.echo(FORMATS[format](results, sections or WHOLE), nl=False)
+
+
+def _watch(store: "Store", options: dict[str, Any]) -> None:
+    """Show the report whenever the state of a cell has changed, until no sweep runs in the folder."""
+    screen, shown = console(), None
+    while True:
+        busy = store.busy()
+        state = [store.state(cell.key).status for cell in store.read_sweep().all_cells]
+        if state != shown:
+            shown = state
+            if screen.is_terminal:
+                screen.clear()
+            show_report(screen, store, **options)
+            if busy:
+                done = state.count("ok")
+                say(screen, f"Watching: {done} of {len(state)} cells are finished. Ctrl-C ends this, not the sweep.", "bold")
+        if not busy:
+            return
+        time.sleep(_WATCH_SECONDS)

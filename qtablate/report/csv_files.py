@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from qtablate.errors import StoreError
-from qtablate.store import Store
+from qtablate.report.rows import Row
+from qtablate.store import Store, rows_text
 
 TEXT_COLUMNS = (
     "incorrect",
@@ -58,11 +59,18 @@ def read_table(store: Store, name: str, columns: Sequence[str]) -> pd.DataFrame:
 def write_table(store: Store, name: str, frame: pd.DataFrame) -> Path:
     """Write a table as `name`.csv and return its path. Raises StoreError."""
     path = store.table_file(f"{name}.csv")
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    store.write_rows(
-        path, [{str(column): _integral(value) for column, value in row.items()} for row in rows], list(frame.columns)
-    )
+    store.write_rows(path, _rows(frame), list(frame.columns))
     return path
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """Return a table as `write_table` writes it."""
+    return rows_text(_rows(frame), list(frame.columns))
+
+
+def _rows(frame: pd.DataFrame) -> list[Row]:
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(column): _integral(value) for column, value in row.items()} for row in rows]
 
 
 def _integral(value: Any) -> Any:

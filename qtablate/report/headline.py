@@ -34,14 +34,22 @@ class Headline:
 
     answer: str
     """A recommendation with its interval, or why there is none."""
-    details: tuple[str, ...]
-    """The condition of the highest accuracy, and what was compared; a sentence or two each."""
-    warnings: tuple[str, ...]
+    details: tuple[str, ...] = ()
+    """What the grid alone says, and the condition of the highest accuracy; a sentence or two each."""
+    scope: str = ""
+    """What was compared."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def recommends(self) -> bool:
+        """Whether the answer advises anything."""
+        return not self.answer.startswith(_NOTHING)
 
     @property
     def lines(self) -> tuple[str, ...]:
         """All of it, a paragraph a line."""
-        return (self.answer, *self.details, *(f"Warning: {warning}" for warning in self.warnings))
+        texts = (self.answer, *self.details, self.scope, *(f"Warning: {warning}" for warning in self.warnings))
+        return tuple(filter(None, texts))
 
 
 def headline(
@@ -64,14 +72,15 @@ def headline(
     """
     done = summary[summary["seeds_done"] > 0]
     if done.empty:
-        return Headline(f"{_NOTHING}: no cell has finished.", (), ())
+        return Headline(f"{_NOTHING}: no cell has finished.")
     rows = contrasts[(contrasts["task"] == ALL) & contrasts["outcome"].isin((ACCURACY, ""))]
     why_not = _why_no_recommendation(done, costs)
     of_grid = f"{_NOTHING}: {why_not}." if why_not else _answer(records_of(rows))
     confirmed = "" if why_not else _confirmed_answer(confirmation)
     answer = confirmed or of_grid
-    details = [f"The grid alone: {of_grid}" if confirmed else "", _highest(costs, rows, confirmation), _scope(sweep, done)]
-    return Headline(answer, tuple(filter(None, details)), tuple(cautions(cells, summary, contrasts)))
+    details = [f"The grid alone: {of_grid}" if confirmed else "", _highest(costs, rows, confirmation)]
+    warnings = tuple(cautions(cells, summary, contrasts))
+    return Headline(answer, tuple(filter(None, details)), _scope(sweep, done), warnings)
 
 
 def _why_no_recommendation(done: pd.DataFrame, costs: pd.DataFrame) -> str:

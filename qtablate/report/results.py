@@ -1,10 +1,13 @@
 """A results folder in Python: tidy pandas frames that hold every number of the report."""
 
+import html
+import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from rich.console import Console
 
 from qtablate.errors import StoreError
 from qtablate.records import LeftOut, SweepFile
@@ -14,6 +17,7 @@ from qtablate.report import (
     effects,
     folder,
     frames,
+    items,
     query_diagnostics,
     scorer_agreement,
     token_ablation,
@@ -23,7 +27,9 @@ from qtablate.report.answers import Answers, read_answers
 from qtablate.report.contrasts import baselines, contrasts
 from qtablate.report.csv_files import read_table
 from qtablate.report.decoders import read_decoder
+from qtablate.report.first_screen import condition_table, first_screen
 from qtablate.report.headline import Headline, headline
+from qtablate.report.labels import shown_axes
 from qtablate.store import Store
 
 MARGIN = 0.02
@@ -45,7 +51,9 @@ class Results:
         """Access to the files of the folder."""
         self.sweep: SweepFile = self.store.read_sweep()
         """sweep.json: the configuration, what it came to, fingerprints, versions, what was left out."""
-        self._baseline, self._margin = dict(baseline), margin
+        self._baseline = dict(baseline)
+        self.margin = margin
+        """Difference of accuracies, as a share, below which conditions are equivalent."""
         self.tables_only = folder.tables_only(self.store, self.sweep)
         """Why the frames are the CSV tables as they were written; empty where they are made from the cells' files."""
         if self.tables_only and (baseline or margin != MARGIN or cost_model != COST_MODEL):
@@ -53,6 +61,19 @@ class Results:
                 f"{self.store.root} can only be read from its tables ({self.tables_only}), to which no other --baseline, "
                 "--margin or --cost-model can be applied: leave them out, or run its sweep again"
             )
+
+    def __repr__(self) -> str:
+        """Return the first screen of the report as text of 80 columns."""
+        console = Console(width=80, color_system=None, file=io.StringIO())
+        with console.capture() as capture:
+            console.print(*first_screen(self.headline, self.summary, self.cost, 80), sep="\n")
+        return capture.get().rstrip()
+
+    def _repr_html_(self) -> str:
+        """Return the same for a notebook."""
+        table = condition_table(self.summary, self.cost, len(self.summary))
+        lines = "".join(f"<p>{html.escape(line)}</p>" for line in (self.headline.scope, *self.headline.warnings) if line)
+        return f"<p><strong>{html.escape(self.headline.answer)}</strong></p>{table.html()}{lines}"
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -101,7 +122,7 @@ class Results:
 
         def make() -> pd.DataFrame:
             base = baselines(self._answers, self._baseline)
-            return effects.contrast_frame(self._answers, contrasts(self._answers, base), self._margin)
+            return effects.contrast_frame(self._answers, contrasts(self._answers, base), self.margin)
 
         return self._frame("contrasts", effects.COLUMNS, make)
 
@@ -118,7 +139,7 @@ class Results:
     def cost(self) -> pd.DataFrame:
         """A row per finished condition: its cost, and whether it is worth it."""
         return self._frame(
-            "cost", cost.COLUMNS, lambda: cost.cost_frame(self.summary, self._answers, self._decoder, self._margin)
+            "cost", cost.COLUMNS, lambda: cost.cost_frame(self.summary, self._answers, self._decoder, self.margin)
         )
 
     @cached_property
@@ -132,7 +153,7 @@ class Results:
         return self._frame(
             "query_diagnostics",
             query_diagnostics.COLUMNS,
-            lambda: query_diagnostics.query_diagnostics_frame(self.store, self.cells, self._margin),
+            lambda: query_diagnostics.query_diagnostics_frame(self.store, self.cells, self.margin),
         )
 
     @cached_property
@@ -150,6 +171,12 @@ class Results:
             scorer_agreement.COLUMNS,
             lambda: scorer_agreement.scorer_agreement_frame(self.store, self.cells),
         )
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        """A row per item that all finished cells have answered: its task, its group (right or wrong under all conditions, or
+        not), and the share of seeds that answer it under each condition."""
+        return self._frame("items", items.COLUMNS, lambda: items.item_frame(self._answers, shown_axes(self.cells)))
 
     @cached_property
     def attention(self) -> pd.DataFrame:

@@ -61,7 +61,7 @@ def plan_table(plan: SweepPlan, expected: Forecast) -> Table:
     )
     labels = {axis.label for axis in varied}
     droppable = ("mixing", "extra init", "peak rate", "visual", "batch", "MB", "trainable")
-    optional = tuple(name for name in droppable if name not in labels)
+    optional = tuple(name for name in droppable if name in columns and name not in labels)
     return Table(f"Plan of {plan.store.root}", columns, tuple(rows), _plan_note(plan, expected), optional=optional)
 
 

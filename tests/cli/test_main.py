@@ -179,7 +179,9 @@ def test_an_empty_value_is_never_the_current_folder(words, named, monkeypatch, c
         (["nosuch"], "No such command 'nosuch'"),
         (["sweep", "--jobs", "0"], "--jobs: "),
         (["sweep", "--lr"], "Option '--lr' requires an argument"),
-        (["report", "a", "b", "c"], "unexpected extra argument"),
+        (["report", "a", "b", "c"], "expected one or two results folders, and sections (conditions, contrasts, "),
+        (["report", "taks"], "no folder and no section 'taks'; did you mean tasks? Sections: conditions, contrasts, "),
+        (["report", "--format", "word"], "--format: unknown value 'word'; known: table, markdown, csv, json, latex"),
         (["convert"], "Missing argument"),
     ],
 )
@@ -360,11 +362,14 @@ def test_a_broken_model_directory_gets_one_message(name, content, message, nano_
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.parametrize("words", [["--baseline", "tokens=0"], ["--cost-model", "13b"]])
+@pytest.mark.parametrize(
+    "words", [["--baseline", "tokens=0"], ["--cost-model", "13b"], ["--full"], ["--watch"], ["--format", "json"], ["tokens"]]
+)
 def test_what_two_folders_cannot_be_asked_is_refused(words, monkeypatch, capsys):
     code, out, err = run(monkeypatch, capsys, "report", "a", "b", *words)
     assert (code, out) == (2, "")
-    assert err.startswith("error: --baseline and --cost-model apply to the conditions of one folder: leave them out")
+    given = "a section" if words == ["tokens"] else " ".join(words) if words[0] == "--format" else words[0]
+    assert err.startswith(f"error: {given} applies to one folder: leave it out with two folders")
 
 
 def test_report_says_what_is_missing(monkeypatch, capsys, tmp_path):

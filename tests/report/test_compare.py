@@ -121,7 +121,7 @@ def test_a_folder_does_not_differ_from_itself(tmp_path):
     assert found.frame["difference"].tolist() == [0, 0]
     assert set(found.frame["verdict"]) == {"identical"}
     assert found.differing == ()
-    assert "no setting and no answer differs" in comparison_table(found).note
+    assert "no setting and no answer differs" in comparison_table(found).notes()
 
 
 def test_a_better_folder_is_better_and_differing_settings_are_named(tmp_path):
@@ -135,15 +135,15 @@ def test_a_better_folder_is_better_and_differing_settings_are_named(tmp_path):
     assert found.only == (0, 1)
     table = comparison_table(found)
     assert table.title == "one (first) and two (second): second minus first"
-    assert "settings.warmup_ratio: 0.2 -> 0.1" in table.note
-    assert "0 conditions that only the first has and 1 that only the second has" in table.note
+    assert "settings.warmup_ratio: 0.2 -> 0.1" in table.notes()
+    assert "0 conditions that only the first has and 1 that only the second has" in table.notes()
 
 
 def test_sweeps_with_different_budgets_are_not_comparable(tmp_path):
     one, two = write(tmp_path / "one", {0: 0.5, 8: 0.5}), write(tmp_path / "two", {0: 0.5, 8: 0.9}, samples=128)
     found = compare(one, two, 0.02)
     assert set(found.frame["verdict"]) == {"not comparable"}
-    assert "the budget of the first is 64 samples per cell, that of the second 128 samples" in comparison_table(found).note
+    assert "the budget of the first is 64 samples per cell, that of the second 128 samples" in comparison_table(found).notes()
 
 
 @pytest.mark.parametrize("scaled", [{"scaling": "sqrt"}, {"beta2": "scaled"}])
@@ -175,7 +175,7 @@ def test_different_items_are_two_independent_means(tmp_path):
         arms.append(answers[answers["control"] == "full"].groupby("cluster")["correct"].mean())
     welch = stats.ttest_ind(arms[1], arms[0], equal_var=False)
     assert apart["p"] == pytest.approx(welch.pvalue, rel=1e-6)
-    assert "did not score the same items" in comparison_table(compare(one, two, 0.02)).note
+    assert "did not score the same items" in comparison_table(compare(one, two, 0.02)).notes()
 
 
 def test_folders_that_cannot_be_compared(tmp_path):

@@ -20,7 +20,7 @@ def test_every_verdict_has_a_sentence():
     assert re.search(r"; smallest reliably detectable difference [\d.]+ points\.$", undecided)
     rows.loc[(rows["task"] == ALL) & (rows["level"] == 96), "verdict"] = "equivalent"
     assert "96 and 0 are equivalent within 2.0 points (difference " in tables.contrast_sentences(rows)[2]
-    assert tables.contrast_table(rows).note.endswith(" ".join(tables.contrast_sentences(rows)))
+    assert tables.contrast_table(rows).notes().endswith(" ".join(tables.contrast_sentences(rows)))
     rows.loc[(rows["task"] == ALL) & (rows["level"] == 96), "verdict"] = "identical"
     assert tables.contrast_sentences(rows)[2] == "extra tokens: 96 and 0 are the same run, with equal losses at every step."
 

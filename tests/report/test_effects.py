@@ -70,10 +70,10 @@ def test_note_names_one_seed():
     _, rows = contrasts_of(answers_of(GRID, seeds=(1,)))
     assert set(rows["uncertainty"]) == {"items only"}
     table = tables.contrast_table(rows)
-    assert "ONE SEED" in table.note
+    assert "ONE SEED" in table.notes()
     _, more = contrasts_of(answers_of(GRID))
     assert set(more["uncertainty"]) == {"items and seeds"}
-    assert "ONE SEED" not in tables.contrast_table(more).note
+    assert "ONE SEED" not in tables.contrast_table(more).notes()
 
 
 def test_primary_contrasts_are_adjusted_over_themselves_and_secondary_ones_over_all():
@@ -155,7 +155,7 @@ def test_conditions_with_different_budgets_are_not_comparable():
         answers = replace(answers_of({one: 0.0, two: 0.3}), budgets=dict(zip((one, two), amounts, strict=True)))
         _, rows = contrasts_of(answers)
         assert set(rows["verdict"] == "not comparable") == {not comparable}
-        said = tables.contrast_table(rows).note
+        said = tables.contrast_table(rows).notes()
         assert ("not comparable" in said) == (not comparable)
 
 

@@ -1,139 +1,18 @@
 """What a report may not say: folders with one of everything, with nothing decided, with too little to tell anything."""
 
-import dataclasses
 import math
 import re
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 from rich.console import Console
-from settings import config, settings, sweep_file
+from scored_folder import drawn, folder
 
-from qtablate.axes import Condition
-from qtablate.cell.outputs import TRAIN_COLUMNS
 from qtablate.prompts.mvbench import MEDIA_ROOTS
-from qtablate.records import Figures, LeftOut, PlannedCell, Record, TaskScore
+from qtablate.records import LeftOut
 from qtablate.report.build import report
 from qtablate.report.compare import compare
 from qtablate.report.tables import comparison_table
-from qtablate.statistics.clustered import ClusteredMean, clustered_mean
-from qtablate.store import Store
-
-
-def drawn(share):
-    """Answers that are correct with this probability, common random numbers by seed and item."""
-    return lambda seed, items: np.random.default_rng(seed).uniform(size=items) < share
-
-
-QUARTER = drawn(0.25)
-
-
-def folder(
-    path,
-    conditions,
-    seeds=(1, 2),
-    items=40,
-    clips=20,
-    tasks=("a",),
-    blind=QUARTER,
-    failed=(),
-    steps=4,
-    noise=(),
-    bench="world",
-    problems=(),
-):
-    """A finished sweep. `conditions`: (extra tokens, accumulation) -> (seed, items) -> which answers are correct; `noise`:
-    pairs of signal and noise, a step each; `failed`: (condition, seed)."""
-    store, entries = Store(path), []
-    for (tokens, accum), right_of in conditions.items():
-        condition = asdict(Condition(tokens, accum, 8, "mixed", "normal" if tokens else "none"))
-        for seed in seeds:
-            key = f"{tokens}-{accum}-{seed}"
-            entries.append(PlannedCell(key, seed, condition))
-            if ((tokens, accum), seed) in failed:
-                store.write_record(Record(key, "failed", {}, None, "out of memory", "Traceback"))
-                continue
-            named = {"full": right_of(seed, items)} | ({"blind": blind(0, items)} if blind else {})
-            of = [tasks[n % len(tasks)] for n in range(items)]
-            media = [f"clip-{n % clips}" for n in range(items)]
-            rows = [
-                {
-                    "control": control,
-                    "item": f"{of[n]}-{n:04d}",
-                    "task": of[n],
-                    "cluster": media[n],
-                    "gold": 0,
-                    "predicted": int(not good),
-                    "predicted_per_token": int(not good),
-                    "correct": int(good),
-                    "correct_per_token": int(good),
-                    "options": 4,
-                    "scores": "-1;-2",
-                    "tokens": "1;1",
-                }
-                for control, answers in named.items()
-                for n, good in enumerate(answers)
-            ]
-            store.write_rows(store.cell_file(key, "answers.csv"), rows, tuple(rows[0]))
-            train = [
-                dict.fromkeys(TRAIN_COLUMNS)
-                | {"step": n + 1, "loss": 1.0 + 0.01 * tokens + 0.001 * accum, "image_ratio": 0.0}
-                | (dict(zip(("grad_signal", "grad_noise"), noise[n % len(noise)], strict=True)) if noise else {})
-                for n in range(steps)
-            ]
-            store.write_rows(store.cell_file(key, "train.csv"), train, TRAIN_COLUMNS)
-            right = {name: np.asarray(some, dtype=float) for name, some in named.items()}
-            value = clustered_mean(list(right["full"]), media)
-            gain = clustered_mean(list(right["full"] - right["blind"]), media) if blind else ClusteredMean(None, None, 0)
-            controls = {"blind": clustered_mean(list(right["blind"]), media)} if blind else {}
-            scores = tuple(
-                TaskScore(
-                    task,
-                    ClusteredMean(
-                        float(np.mean([good for good, t in zip(right["full"], of, strict=True) if t == task])),
-                        0.0,
-                        of.count(task),
-                    ),
-                    value,
-                    controls,
-                    0.25,
-                )
-                for task in dict.fromkeys(of)
-            )
-            figures = Figures(
-                steps,
-                8 * accum * steps,
-                1000,
-                0,
-                0,
-                1e-3,
-                0,
-                False,
-                1.0,
-                value,
-                value.value,
-                value,
-                controls,
-                gain,
-                ClusteredMean(None, None, 0),
-                0.25,
-                scores,
-                2 + tokens,
-                10,
-                10,
-                "",
-                None,
-                10.0 + tokens,
-                1.0,
-                1.0,
-                0.0,
-                500.0,
-            )
-            store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures), files=store.checksums(key)))
-    shared = settings(samples=32, budget="steps", budget_size=steps, image_ratio=0.0)
-    store.write_sweep(sweep_file(entries, items=items, config=config(bench=bench), settings=shared, problems=tuple(problems)))
-    return store
 
 
 def shown(table, width):
@@ -181,7 +60,7 @@ def test_no_uninformative_number_and_no_missing_figure_in_a_sentence(case, tmp_p
         assert not re.search(r"[-+±]\d{4,}|[-+±]\d{1,3}(,\d{3})+|-0\.0\b", text)
         assert "Recommended" not in text
         assert not re.search(r"\b(undecide|highes|equivalen|too fe)\b", text)
-    for note in (*(table.note for table in made.tables), *made.headline.lines):
+    for note in (*(table.notes() for table in made.tables), *made.headline.lines):
         assert not re.search(r"\(\)|\(,|\( |, ,| {2}|: \.|like \.|[;,] ?(points|[.;,])|\.\.", note), note
     for line in texts[-1].splitlines():
         for plus_minus in re.findall(r"±([\d.]+)", line):
@@ -239,11 +118,11 @@ def test_too_few_replaces_an_uncertainty_in_tables_and_not_in_csv(tmp_path):
     found = tables_of(store)
     tasks = found["Contrasts per task"]
     assert all(row[-1].endswith("(too few)") for row in tasks.rows)
-    assert "too few: too few clips or seeds for an interval narrower than ±100.0 points" in tasks.note
+    assert "too few: too few clips or seeds for an interval narrower than ±100.0 points" in tasks.notes()
     conditions = found["Conditions"]
     for name in ("accuracy %", "visual gain"):
         assert all(row[conditions.columns.index(name)].endswith("(too few)") for row in conditions.rows)
-    assert "(too few: fewer than 10 clips)" in found["Conditions"].note
+    assert "(too few: fewer than 10 clips)" in found["Conditions"].notes()
     text = (tmp_path / "r" / "contrasts.csv").read_text()
     assert "too few" not in text
     assert len(text.splitlines()) == 1 + 4 + 2  # three tasks and all items, and two likelihood outcomes of all items
@@ -253,7 +132,7 @@ def test_noise_scale_with_a_wide_interval_is_too_few(tmp_path):
     store = folder(tmp_path / "r", {(0, 2): drawn(0.6)}, seeds=(1,), steps=4, noise=((1.0, 1e-3), (1e-3, 1.0)))
     table = tables_of(store)["Training"]
     assert "too few" in table.rows[0]
-    assert "too few steps: fewer than 15 windows" in table.note
+    assert "too few steps: fewer than 15 windows" in table.notes()
 
 
 def test_a_noise_scale_without_an_upper_end_is_said_to_be_over_the_lower_one(tmp_path):
@@ -262,7 +141,7 @@ def test_a_noise_scale_without_an_upper_end_is_said_to_be_over_the_lower_one(tmp
     table = tables_of(store)["Training"]
     text = table.rows[0][table.columns.index("gradient noise scale")]
     assert re.fullmatch(r"over \d+", text)
-    assert "the interval has a lower end only" in table.note
+    assert "the interval has a lower end only" in table.notes()
 
 
 def test_noise_scale_note_speaks_of_steps_and_calls_no_batch_too_small(tmp_path):
@@ -270,9 +149,9 @@ def test_noise_scale_note_speaks_of_steps_and_calls_no_batch_too_small(tmp_path)
     store = folder(tmp_path / "r", {(0, 2): drawn(0.6)}, steps=40, noise=((1.0, 120.0), (1.1, 120.0)))
     table = tables_of(store)["Training"]
     assert "gradient noise scale" in table.columns
-    assert "It speaks of optimizer steps, and it ignores AdamW and the learning rate" in table.note
-    assert "does not say which batch is best for a fixed number of samples" in table.note
-    for text in (table.note, (tmp_path / "r" / "training.csv").read_text()):
+    assert "It speaks of optimizer steps, and it ignores AdamW and the learning rate" in table.notes()
+    assert "does not say which batch is best for a fixed number of samples" in table.notes()
+    for text in (table.notes(), (tmp_path / "r" / "training.csv").read_text()):
         assert not re.search(r"critical|\b(below|above|near)\b", text)
 
 
@@ -285,7 +164,7 @@ def test_a_folder_compared_with_itself_is_the_same_results_without_verdict(tmp_p
     copy = folder(tmp_path / "copy", {(0, 1): drawn(0.5), (4, 1): drawn(0.6)}, items=6, clips=6)
     table = comparison_table(compare(store, copy, 0.02))
     assert table.title == "r and copy: the same results"
-    assert "no setting and no answer differs" in table.note
+    assert "no setting and no answer differs" in table.notes()
 
 
 def test_conditions_with_identical_answers_are_identical(tmp_path):
@@ -294,15 +173,15 @@ def test_conditions_with_identical_answers_are_identical(tmp_path):
     table = comparison_table(compare(one, two, 0.02))
     assert table.title == "one (first) and two (second): second minus first"
     assert [row[table.columns.index("verdict")] for row in table.rows] == ["identical", "undecided"]
-    assert "Identical: the same items are correct at every seed; other items may still show a difference" in table.note
-    assert "better means that the second is better" in table.note
+    assert "Identical: the same items are correct at every seed; other items may still show a difference" in table.notes()
+    assert "better means that the second is better" in table.notes()
 
 
 def test_note_names_means_over_different_seeds(tmp_path):
     conditions = {(0, 1): drawn(0.5), (4, 1): drawn(0.6)}
     note = "The means are over different seeds (2, 1, row by row)"
-    assert note in tables_of(folder(tmp_path / "part", conditions, failed=(((4, 1), 1),)))["Conditions"].note
-    assert "over different seeds" not in tables_of(folder(tmp_path / "whole", conditions))["Conditions"].note
+    assert note in tables_of(folder(tmp_path / "part", conditions, failed=(((4, 1), 1),)))["Conditions"].notes()
+    assert "over different seeds" not in tables_of(folder(tmp_path / "whole", conditions))["Conditions"].notes()
 
 
 def test_folders_of_one_name_are_shown_by_path(tmp_path):
@@ -314,16 +193,16 @@ def test_folders_of_one_name_are_shown_by_path(tmp_path):
 def test_note_names_points_of_common_seeds(tmp_path):
     one = folder(tmp_path / "one", {(0, 1): drawn(0.5)}, seeds=(1, 2, 3))
     two = folder(tmp_path / "two", {(0, 1): drawn(0.6)}, seeds=(2, 3, 4))
-    assert "Points are those of the seeds in common" in comparison_table(compare(one, two, 0.02)).note
+    assert "Points are those of the seeds in common" in comparison_table(compare(one, two, 0.02)).notes()
     apart = folder(tmp_path / "apart", {(0, 1): drawn(0.6)}, seeds=(7, 8))
     found = compare(one, apart, 0.02)
     assert set(found.frame["paired"]) == {False}
-    assert "Paired by item and seed where a seed is common, else two independent means" in comparison_table(found).note
+    assert "Paired by item and seed where a seed is common, else two independent means" in comparison_table(found).notes()
 
 
 def test_note_names_one_seed_of_two_folders(tmp_path):
     one, two = (folder(tmp_path / name, {(0, 1): drawn(share)}, seeds=(1,)) for name, share in (("one", 0.4), ("two", 0.6)))
-    assert "ONE SEED: the intervals hold the uncertainty of the items only" in comparison_table(compare(one, two, 0.02)).note
+    assert "ONE SEED: the intervals hold the uncertainty of the items only" in comparison_table(compare(one, two, 0.02)).notes()
 
 
 def test_needed_items_are_shown_as_the_option_counts_them(tmp_path):
@@ -339,7 +218,7 @@ def test_needed_items_are_shown_as_the_option_counts_them(tmp_path):
     decide = table.rows[0][-1]
     items, option = map(int, re.search(r"items (\d+) \(--items-per-task (\d+)\)", decide).groups())
     assert option == math.ceil(items / 20)
-    assert "items: in all, and as --items-per-task" in table.note
+    assert "items: in all, and as --items-per-task" in table.notes()
 
 
 @pytest.mark.parametrize("extra", [(), ("mine",)])
@@ -356,11 +235,11 @@ def test_published_averages_are_comparable_with_all_items(tmp_path):
     store = folder(
         tmp_path / "r", {(0, 1): drawn(0.5)}, seeds=(1,), items=4000, clips=4000, tasks=tuple(MEDIA_ROOTS), bench="mvbench:x"
     )
-    assert "not comparable" not in tables_of(store)["Published on MVBench"].note
+    assert "not comparable" not in tables_of(store)["Published on MVBench"].notes()
 
 
 def test_samples_and_items_left_out_are_counted_apart(tmp_path):
     problems = [LeftOut(of, f"a-{n}", "missing video", "x") for n, of in enumerate(["item", "sample", "sample"])]
     store = folder(tmp_path / "r", {(0, 1): drawn(0.5)}, problems=problems)
-    note = tables_of(store)["Left out"].note
+    note = tables_of(store)["Left out"].notes()
     assert "Left out: 1 of the items, from every score above and 2 of the samples, from training" in note

@@ -19,7 +19,7 @@ def test_summary_says_that_no_cell_has_finished():
         "seeds_wanted": 3,
     }
     table = tables.summary_table(pd.DataFrame([row]), "960 samples a cell")
-    assert table.note == "No cell has finished."
+    assert table.notes() == "No cell has finished."
     assert table.rows[0][-1] == "0/3"
 
 
@@ -61,7 +61,7 @@ def test_left_out_items_are_counted_per_task():
     table = tables.task_table(pd.DataFrame([TASK | {"task": "a"}, TASK | {"task": "b"}]), {}, {"b": 3, "gone": 9})
     assert [row[:2] for row in table.rows] == [("a", "4"), ("b", "4 of 7"), ("gone", "0 of 9")]
     assert {len(row) for row in table.rows} == {len(table.columns)}
-    assert "12 items of 2 tasks are left out" in table.note
+    assert "12 items of 2 tasks are left out" in table.notes()
 
 
 def test_published_averages_are_shown_only_for_all_tasks_of_mvbench():

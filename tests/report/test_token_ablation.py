@@ -81,7 +81,7 @@ def test_states_of_extra_tokens(moved, queries, outputs, name):
 
 def test_the_table_describes_the_tokens_in_a_sentence(folder):
     table = tables.diagnostics_table(query_diagnostics_frame(*folder, margin=0.02), 0.02)
-    assert "4 extra tokens (accum 1, normal) behave like 3." in table.note
+    assert "4 extra tokens (accum 1, normal) behave like 3." in table.notes()
     assert table.rows[0][-2:] == ("2", "")
 
 
@@ -98,7 +98,7 @@ def test_the_table_describes_the_tokens_in_a_sentence(folder):
 def test_diagnostics_and_training_give_the_same_remedy(folder, name, init, rate):
     """`Use --extra-init normal` for tokens that began normal."""
     table = query_diagnostics_frame(*folder, margin=0.02).assign(extra_state=name, extra_init=init, extra_lr=rate)
-    note, remedy = tables.diagnostics_table(table, 0.02).note, remedy_of(name, init, rate)
+    note, remedy = tables.diagnostics_table(table, 0.02).notes(), remedy_of(name, init, rate)
     assert note.endswith(remedy)
     assert ("--extra-init normal" in note) == (init != "normal" and rate == 1.0)
     if name:
@@ -108,7 +108,7 @@ def test_diagnostics_and_training_give_the_same_remedy(folder, name, init, rate)
 def test_unknown_rank_is_not_mentioned(folder):
     for name in ("", "copies"):
         table = query_diagnostics_frame(*folder, margin=0.02).assign(extra_state=name, output_rank=float("nan"))
-        assert "behave like" not in tables.diagnostics_table(table, 0.02).note
+        assert "behave like" not in tables.diagnostics_table(table, 0.02).notes()
 
 
 def test_a_folder_without_diagnostics_has_no_table(folder):

@@ -79,16 +79,16 @@ def test_a_condition_is_the_mean_of_its_seeds_with_its_noise_scale(tmp_path):
     assert found["image_ratio_sd"].tolist() == [0, 0, pytest.approx(math.sqrt(0.25 * 0.75))]
     assert found["extra_state"].tolist() == ["", "", "copies"]
     table = training_table(found)
-    assert "They started apart and became alike" in table.note  # from a start that is apart
-    assert table.note.count("Warning") == 1
-    assert "made no step: they had no supervised token" in table.note
+    assert "They started apart and became alike" in table.notes()  # from a start that is apart
+    assert table.notes().count("Warning") == 1
+    assert "made no step: they had no supervised token" in table.notes()
     named = dict(zip(table.columns, table.rows[1], strict=True))
     assert named["smaller batch"] == "32"
     assert re.fullmatch(r"1\.\d\d \(1\.\d\d to \d\.\d\d\)", named["predicted sample cost"])
     assert named["measured sample cost"].startswith("1.9")  # averaged over a tenth of the samples
     assert re.fullmatch(r"\d+ \(\d+ to \d+\)", named["gradient noise scale"])
     assert len(named["noise scale by quarter"].split(" / ")) == 4
-    assert "a measured cost above 1 is a lower bound" in table.note
+    assert "a measured cost above 1 is a lower bound" in table.notes()
     named = dict(zip(table.columns, table.rows[2], strict=True))
     assert (named["gradient noise scale"], named["measured sample cost"]) == ("", "")
     assert (named["samples"], named["steps"], named["supervised tokens"], named["batch"]) == ("960", "30", "9,000", "32")

@@ -1,4 +1,4 @@
-"""The tables of the report: frames in, text out. A new table is one function here and one line in report/build.py."""
+"""The tables of the report: frames in, text out. A new table is one function here and one line in report/sections.py."""
 
 from qtablate.report.tables.comparison import comparison_table
 from qtablate.report.tables.confirmation import confirmation_table
@@ -11,6 +11,7 @@ from qtablate.report.tables.contrasts import (
 )
 from qtablate.report.tables.costs import cost_table
 from qtablate.report.tables.diagnostics import diagnostics_table
+from qtablate.report.tables.items import item_table
 from qtablate.report.tables.problems import failure_table, left_out_table, software_of, software_table
 from qtablate.report.tables.scores import control_table, scorer_table
 from qtablate.report.tables.splits import batch_split_table
@@ -28,6 +29,7 @@ __all__ = [
     "cost_table",
     "diagnostics_table",
     "failure_table",
+    "item_table",
     "left_out_table",
     "likelihood_table",
     "published_table",

@@ -14,13 +14,17 @@ from qtablate.report.sentences import NO_SEED, comparison_label, contrast_senten
 from qtablate.report.tables.cells import INTERVAL, has_too_few, interval, plural, plural_range, too_few_note, verdict_text
 from qtablate.report.verdicts import BETTER, EQUIVALENT, IDENTICAL, ITEMS_ONLY, NOT_COMPARABLE, UNDECIDED, WORSE
 from qtablate.statistics.power import MOST_SEEDS
-from qtablate.table import TOO_FEW, Table, is_uninformative, p_text, points
+from qtablate.table import TOO_FEW, ColumnNote, Table, is_uninformative, p_text, points
 
 _TASK_AXIS = "extra_num_query_tokens"
 """The axis whose contrasts are shown per task."""
 
 
 _COLUMNS = ("comparison", "fixed levels", "points", INTERVAL, "p", "p axis", "verdict", "MDE", "needed")
+_OPTIONAL = ("p axis", "needed", "MDE", "p")
+_ABOUT_P_AXIS = ColumnNote(
+    ("p axis",), "p axis: adjusted over the contrasts of one axis and kind only, or over the interactions."
+)
 
 
 def contrast_table(contrasts: pd.DataFrame) -> Table | None:
@@ -34,8 +38,9 @@ def contrast_table(contrasts: pd.DataFrame) -> Table | None:
     if primary.empty:
         return None
     rows = _rows(primary, _task_count(contrasts))
-    note = f"{_note(primary, rows)}\nIn words: {' '.join(contrast_sentences(contrasts))}"
-    return Table("Contrasts", _COLUMNS, rows, note, left=2, optional=("p axis", "needed", "MDE", "p"))
+    words = f"In words: {' '.join(contrast_sentences(contrasts))}"
+    about = _about(primary, rows)
+    return Table("Contrasts", _COLUMNS, rows, _note(primary, rows), 2, _OPTIONAL, about=about, remarks=words)
 
 
 def secondary_contrast_table(contrasts: pd.DataFrame) -> Table | None:
@@ -51,10 +56,13 @@ def secondary_contrast_table(contrasts: pd.DataFrame) -> Table | None:
     rows = _rows(secondary, _task_count(contrasts))
     note = (
         "The same at one level of the other axes, and interactions: how much more (or less) a level gives at one level of "
-        "another axis than at its baseline. p: adjusted (Holm) over all contrasts, those above among them; it decides the "
-        "verdict. p axis: adjusted over the contrasts of one axis and kind only, or over the interactions."
+        "another axis than at its baseline."
     ) + too_few_note(text for row in rows for text in row)
-    return Table("Secondary contrasts", _COLUMNS, rows, note, left=2, optional=("p axis", "needed", "MDE", "p"))
+    about = (
+        ColumnNote(("p", "verdict"), "p: adjusted (Holm) over all contrasts, those above among them; it decides the verdict."),
+        _ABOUT_P_AXIS,
+    )
+    return Table("Secondary contrasts", _COLUMNS, rows, note, 2, _OPTIONAL, about=about)
 
 
 def _rows(contrasts: pd.DataFrame, tasks: int) -> tuple[tuple[str, ...], ...]:
@@ -108,22 +116,38 @@ def likelihood_table(contrasts: pd.DataFrame) -> Table | None:
 
 def _note(contrasts: pd.DataFrame, rows: Sequence[Sequence[str]]) -> str:
     """Explain the table of primary contrasts, whose texts are `rows`."""
-    margin = points(contrasts["margin"].iloc[0], sign=False)
     known = contrasts[contrasts["difference"].notna()] if contrasts["difference"].notna().any() else contrasts
     seeds, items, clips = (sorted({int(count) for count in known[name]}) for name in ("seeds", "n_items", "n_clusters"))
     note = (
         f"Differences of accuracy in points, paired by item and seed over {plural_range(items, 'item')} of "
         f"{plural_range(clips, 'clip')} and {plural_range(seeds, 'seed')}. Intervals: two-way clustered by clip and seed, each "
-        "for itself. p: adjusted (Holm) over these contrasts, so that a report without effects calls one better or worse in at "
-        f"most 5 % of all repetitions; it decides the verdict. Equivalent: surely within ±{margin} points (--margin). MDE "
-        "(minimum detectable effect): smallest reliably detectable difference, which 80 % of all repetitions would find at the "
-        f"level of p.{_needed_note([row[-1] for row in rows], margin)}" + too_few_note(text for row in rows for text in row)
+        "for itself." + too_few_note(text for row in rows for text in row)
     )
     if (contrasts["verdict"] == IDENTICAL).any():
         note += " Identical: the same run, with equal losses at every step; it is neither tested nor counted twice."
     if (contrasts["uncertainty"] == ITEMS_ONLY).any():
         note += " ONE SEED: the intervals hold the uncertainty of the items only, not what another seed would change."
     return note
+
+
+def _about(contrasts: pd.DataFrame, rows: Sequence[Sequence[str]]) -> tuple[ColumnNote, ...]:
+    """Explain columns of the table of primary contrasts, whose texts are `rows`."""
+    margin = points(contrasts["margin"].iloc[0], sign=False)
+    return (
+        ColumnNote(
+            ("p", "verdict"),
+            "p: adjusted (Holm) over these contrasts, so that a report without effects calls one better or worse in at most "
+            "5 % of all repetitions; it decides the verdict.",
+        ),
+        _ABOUT_P_AXIS,
+        ColumnNote(("verdict",), f"Equivalent: surely within ±{margin} points (--margin)."),
+        ColumnNote(
+            ("MDE",),
+            "MDE (minimum detectable effect): smallest reliably detectable difference, which 80 % of all repetitions would "
+            "find at the level of p.",
+        ),
+        ColumnNote(("needed",), _needed_note([row[-1] for row in rows], margin).strip()),
+    )
 
 
 def _mde_text(value: Any) -> str:

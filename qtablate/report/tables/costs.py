@@ -4,7 +4,7 @@ import pandas as pd
 
 from qtablate.report.labels import axis_labels, level_labels, shown_axes
 from qtablate.report.rows import records_of
-from qtablate.table import Table, number, percent
+from qtablate.table import ColumnNote, Table, number, percent
 
 _COLUMNS = (
     "visual tokens",
@@ -50,12 +50,21 @@ def cost_table(costs: pd.DataFrame, text_tokens: int) -> Table | None:
                 str(row["equivalent_to_best"]),
             )
         )
-    note = (
-        f"Prefill and KV cache (bf16): by formula, for {costs['language_model'].iloc[0]} reading {text_tokens} tokens of text "
-        "and the visual tokens (--cost-model names another model). Added: relative to the text alone. Step, item, memory: "
-        "measured here. Pareto-optimal: no condition with as few visual tokens (tokens), or as little training time (time), "
-        "has a higher accuracy, uncertainty aside. Vs best: against the condition of the highest accuracy, which is called "
-        "best where at least one other is surely worse or equivalent. Equivalent: surely less than the margin below every "
-        "other. Undecided: not surely worse. Empty: surely worse."
+    model = f"by formula, for {costs['language_model'].iloc[0]} reading {text_tokens} tokens of text and the visual tokens"
+    about = (
+        ColumnNote(("prefill GFLOPs", "KV cache MB"), f"Prefill, KV cache (bf16): {model} (--cost-model names another model)."),
+        ColumnNote(("added %",), "Added: relative to the text alone."),
+        ColumnNote(("step s", "item ms", "memory MB"), "Step, item, memory: measured here."),
+        ColumnNote(
+            ("Pareto-optimal",),
+            "Pareto-optimal: no condition with as few visual tokens (tokens), or as little training time (time), has a higher "
+            "accuracy, uncertainty aside.",
+        ),
+        ColumnNote(
+            ("vs best",),
+            "Vs best: against the condition of the highest accuracy, which is called best where at least one other is surely "
+            "worse or equivalent. Equivalent: surely less than the margin below every other. Undecided: not surely worse. "
+            "Empty: surely worse.",
+        ),
     )
-    return Table("Cost", (*axis_labels(shown), *_COLUMNS), tuple(rows), note, optional=_OPTIONAL)
+    return Table("Cost", (*axis_labels(shown), *_COLUMNS), tuple(rows), optional=_OPTIONAL, about=about)

@@ -8,7 +8,7 @@ from qtablate.report.extra_tokens import COPIES, FROZEN, remedy
 from qtablate.report.labels import axis_labels, level_labels, shown_axes
 from qtablate.report.rows import Row, records_of
 from qtablate.report.tables.cells import plural
-from qtablate.table import Table, number, percent, points
+from qtablate.table import ColumnNote, Table, number, percent, points
 
 _COLUMNS = (
     "query rank",
@@ -53,16 +53,29 @@ def diagnostics_table(diagnostics: pd.DataFrame, margin: float) -> Table | None:
         )
         for row in records_of(diagnostics)
     ]
-    note = (
-        "Rank: effective rank (exp of the entropy of the singular values) of the learned queries, and of the Q-Former's output "
-        "for one clip. Cosine: mean over pairs of tokens. Moved: distance from the initial values, in % of that of the base "
-        "queries. Attention: % of the attention of the answer's positions. Without: change of the accuracy on a sample of the "
-        "items, in points, when the extra tokens are removed, or when the base tokens are the same for every clip, without new "
-        f"training. Min sufficient: the fewest first extra tokens that keep this accuracy within {points(margin, sign=False)} "
-        "points, as measured, uncertainty aside. " + " ".join(_sentence(row, shown) for row in records_of(diagnostics))
+    about = (
+        ColumnNote(
+            ("query rank", "output rank"),
+            "Rank: effective rank (exp of the entropy of the singular values) of the learned queries, and of the Q-Former's "
+            "output for one clip.",
+        ),
+        ColumnNote(("query cosine", "output cosine"), "Cosine: mean over pairs of tokens."),
+        ColumnNote(("moved %",), "Moved: distance from the initial values, in % of that of the base queries."),
+        ColumnNote(("attention to base %", "attention to extra %"), "Attention: % of the attention of the answer's positions."),
+        ColumnNote(
+            ("without extra", "without base"),
+            "Without: change of the accuracy on a sample of the items, in points, when the extra tokens are removed, or when "
+            "the base tokens are the same for every clip, without new training.",
+        ),
+        ColumnNote(
+            ("min sufficient",),
+            "Min sufficient: the fewest first extra tokens that keep this accuracy within "
+            f"{points(margin, sign=False)} points, as measured, uncertainty aside.",
+        ),
     )
+    remarks = " ".join(filter(None, (_sentence(row, shown) for row in records_of(diagnostics))))
     columns = (*axis_labels(shown), *_COLUMNS)
-    return Table("Extra query tokens", columns, tuple(rows), note, optional=_OPTIONAL)
+    return Table("Extra query tokens", columns, tuple(rows), optional=_OPTIONAL, about=about, remarks=remarks)
 
 
 def _sentence(row: Row, shown: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from qtablate.controls import CONTROLS
 from qtablate.prompts.mvbench import SCORERS
 from qtablate.report.labels import axis_labels, level_labels, short_label, shown_axes
 from qtablate.report.rows import records_of
-from qtablate.table import Table, number, percent
+from qtablate.table import ColumnNote, Table, number, percent
 
 _OFFICIAL_CHECK = "official_check"
 _SCORER_NOTES = {
@@ -37,10 +37,14 @@ def control_table(summary: pd.DataFrame) -> Table | None:
     note = (
         "Accuracy in % on the same items with another input, mean over seeds: "
         + "; ".join(f"{control}: {CONTROLS[control]}" for control in ran)
-        + ". eval s, controls s: seconds to score a cell without a control, and under all of them."
+        + "."
+    )
+    about = (
+        ColumnNote(("eval s",), "eval s: seconds to score a cell without a control."),
+        ColumnNote(("controls s",), "controls s: seconds to score it under all controls."),
     )
     columns = (*axis_labels(shown), "accuracy %", *ran, "eval s", "controls s")
-    return Table("Controls", columns, tuple(rows), note, optional=("eval s", "controls s"))
+    return Table("Controls", columns, tuple(rows), note, optional=("eval s", "controls s"), about=about)
 
 
 def scorer_table(agreement: pd.DataFrame) -> Table | None:
@@ -58,22 +62,18 @@ def scorer_table(agreement: pd.DataFrame) -> Table | None:
     heads = [name.replace("official_check_differs", "differs") for name in parsing]
     columns = (*axis_labels(shown), *(scorer.replace("_", " ") for scorer in ran), *heads, *agreeing)
     narrow = tuple(name for name in (*agreeing, "differs", "unparsed") if name in columns)
-    return Table(
-        "Scorer agreement", columns, tuple(rows), _scorer_note(agreement, ran, bool(parsing), bool(pairs)), optional=narrow
+    about = (
+        ColumnNote(("unparsed",), "unparsed: % of generated answers that name no option, counted as incorrect."),
+        ColumnNote(("differs",), "differs: % on which the strict parser and VideoChat2's check disagree."),
+        ColumnNote(tuple(agreeing), "a=b: % of items on which both scorers choose the same option."),
     )
+    return Table("Scorer agreement", columns, tuple(rows), _scorer_note(agreement, ran), optional=narrow, about=about)
 
 
-def _scorer_note(agreement: pd.DataFrame, ran: list[str], parsed: bool, paired: bool) -> str:
+def _scorer_note(agreement: pd.DataFrame, ran: list[str]) -> str:
     """Explain the table of scorers that were `ran`."""
     scorers = "; ".join(f"{scorer.replace('_', ' ')}: {_SCORER_NOTES[scorer]}" for scorer in ran)
     note = f"Accuracy in % by each scorer (standard errors: scorer_agreement.csv). {scorers}."
-    if parsed:
-        note += (
-            " unparsed: % of generated answers that name no option, counted as incorrect."
-            " differs: % on which the strict parser and VideoChat2's check disagree."
-        )
-    if paired:
-        note += " a=b: % of items on which both scorers choose the same option."
     shown = shown_axes(agreement)
     lettered = [row for row in records_of(agreement) if isinstance(row["predicted_letters"], str)]
     if lettered:

@@ -6,7 +6,7 @@ from qtablate.report.labels import axis_labels, level_labels, shown_axes
 from qtablate.report.rows import records_of
 from qtablate.report.tables.cells import plural
 from qtablate.statistics.clustered import MIN_CLIPS
-from qtablate.table import TOO_FEW, Table, number, percent, with_error
+from qtablate.table import TOO_FEW, ColumnNote, Table, number, percent, with_error
 
 _COLUMNS = (
     "batch",
@@ -52,24 +52,30 @@ def summary_table(summary: pd.DataFrame, budget: str) -> Table:
             )
         )
     done = summary[summary["seeds_done"] > 0]
-    note = _note(done, budget) if len(done) else "No cell has finished."
-    return Table("Conditions", (*axis_labels(shown), *_COLUMNS), tuple(rows), note, optional=_OPTIONAL)
+    columns = (*axis_labels(shown), *_COLUMNS)
+    if done.empty:
+        return Table("Conditions", columns, tuple(rows), "No cell has finished.", optional=_OPTIONAL)
+    return Table("Conditions", columns, tuple(rows), _note(done, budget), optional=_OPTIONAL, about=_about(done))
+
+
+def _about(done: pd.DataFrame) -> tuple[ColumnNote, ...]:
+    """Explain columns; `done` holds the conditions that have a finished cell."""
+    one_seed = " (unknown with one seed)" if (done["seeds_done"] == 1).all() else ""
+    about = [ColumnNote(("seed sd",), f"Seed sd: standard deviation between seeds{one_seed}.")]
+    if done["visual_gain"].notna().any():
+        about.append(ColumnNote(("visual gain",), "Visual gain = accuracy - blind accuracy."))
+    if done["temporal_gain"].notna().any():
+        about.append(ColumnNote(("temporal gain",), "Temporal gain = accuracy - accuracy on shuffled frames."))
+    return tuple(about)
 
 
 def _note(done: pd.DataFrame, budget: str) -> str:
     """Explain the table; `done` holds the conditions that have a finished cell."""
     first = done.iloc[0]
-    formulas = {
-        "visual_gain": " Visual gain = accuracy - blind accuracy.",
-        "temporal_gain": " Temporal gain = accuracy - accuracy on shuffled frames.",
-    }
-    one_seed = " (unknown with one seed)" if (done["seeds_done"] == 1).all() else ""
     note = (
         f"Accuracy over {plural(int(first['n_items']), 'item')} of {plural(int(first['n_clusters']), 'clip')}, mean over "
-        f"seeds. ±: standard error over items, clustered by clip{_missing_errors(done)}. "
-        f"Seed sd: standard deviation between seeds{one_seed}. Chance: {percent(first['chance'])} %."
-        + "".join(text for name, text in formulas.items() if done[name].notna().any())
-        + f" Budget: {budget}."
+        f"seeds. ±: standard error over items, clustered by clip{_missing_errors(done)}. Chance: {percent(first['chance'])} %. "
+        f"Budget: {budget}."
     )
     if (done["accuracy_macro"] - done["accuracy"]).abs().max() >= _MACRO_DIFFERENCE:
         macro = ", ".join(percent(value) for value in done["accuracy_macro"])

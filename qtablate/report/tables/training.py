@@ -6,7 +6,7 @@ from qtablate.report.extra_tokens import COPIES, FROZEN, remedy
 from qtablate.report.labels import axis_labels, condition_label, level_labels, shown_axes
 from qtablate.report.noise_scale import FEWEST_WINDOWS, QUARTERS, UNKNOWN_FACTOR, is_known
 from qtablate.report.rows import Row, records_of
-from qtablate.table import TOO_FEW, Table, number, percent
+from qtablate.table import TOO_FEW, ColumnNote, Table, number, percent
 
 _COLUMNS = (
     "batch",
@@ -56,13 +56,15 @@ def training_table(training: pd.DataFrame) -> Table | None:
     columns = (*axis_labels(shown), *_COLUMNS)
     used = [place for place, _ in enumerate(columns) if any(row[place] for row in rows)]
     names = tuple(columns[place] for place in used)
-    warnings = [f"\nWarning: {condition_label(row, shown)}: {warning(row)}" for row in records if row["extra_state"]]
+    warnings = [f"Warning: {condition_label(row, shown)}: {warning(row)}" for row in records if row["extra_state"]]
     return Table(
         "Training",
         names,
         tuple(tuple(row[place] for place in used) for row in rows),
-        _note(training) + "".join(warnings),
+        _note(training),
         optional=tuple(name for name in _OPTIONAL if name in names),
+        about=_about(training),
+        remarks="\n".join(warnings),
     )
 
 
@@ -114,37 +116,7 @@ def _cost_text(row: Row, kind: str) -> str:
 
 def _note(training: pd.DataFrame) -> str:
     """Explain the table."""
-    note = (
-        "Samples, steps, supervised tokens: per cell, mean over seeds. Images: % of the samples of a window, with the standard "
-        "deviation over windows."
-    )
-    texts = [_noise_text(row) for row in records_of(training)]
-    if any(texts):
-        quarters = ", and over each quarter" if training[list(QUARTERS)].notna().any(axis=None) else ""
-        note += (
-            " Gradient noise scale: in samples (McCandlish et al. 2018), over the second half of the steps, with a 95 % "
-            f"interval{quarters}; it is measured where a window has several micro-batches. It speaks of optimizer steps, and "
-            "it ignores AdamW and the learning rate: it does not say which batch is best for a fixed number of samples."
-        )
-    if TOO_FEW in texts:
-        note += (
-            f" {TOO_FEW} steps: fewer than {FEWEST_WINDOWS} windows, one window that outweighs the others, or an interval that "
-            f"is wider than a factor of {UNKNOWN_FACTOR} either way."
-        )
-    if any(text.startswith("over") for text in texts):
-        note += " over: noise hides the gradient, so that the interval has a lower end only."
-    if training["smaller_batch"].notna().any():
-        note += (
-            " Sample cost: samples that the batch needs over those that the smaller batch needs, at otherwise equal levels. "
-            "Predicted: by the gradient noise scale. Measured: to the same training loss, mean and 95 % interval over seeds. "
-            "One of the two batches passes that loss before its learning rate has decayed, so that a measured cost above 1 is "
-            "a lower bound, and one below 1 an upper bound."
-        )
-    if training["extra_rank"].notna().any():
-        note += (
-            " Update: length of a step relative to the norm of the tokens, second half. Cosine (mean over pairs) and effective "
-            "rank: of the extra tokens at the end."
-        )
+    note = "Samples, steps, supervised tokens: per cell, mean over seeds."
     skipped = int(training["skipped_windows"].sum() + training["overflows"].sum())
     if skipped:
         note += (
@@ -152,6 +124,58 @@ def _note(training: pd.DataFrame) -> str:
             "gradient."
         )
     return note
+
+
+def _about(training: pd.DataFrame) -> tuple[ColumnNote, ...]:
+    """Explain columns."""
+    text = "Images: % of the samples of a window, with the standard deviation over windows."
+    about = [ColumnNote(("images %",), text), *_about_noise(training)]
+    if training["smaller_batch"].notna().any():
+        about += [
+            ColumnNote(
+                ("predicted sample cost", "measured sample cost"),
+                "Sample cost: samples that the batch needs over those that the smaller batch needs, at otherwise equal levels.",
+            ),
+            ColumnNote(("predicted sample cost",), "Predicted: by the gradient noise scale."),
+            ColumnNote(
+                ("measured sample cost",),
+                "Measured: to the same training loss, mean and 95 % interval over seeds. One of the two batches passes that "
+                "loss before its learning rate has decayed, so that a measured cost above 1 is a lower bound, and one below 1 "
+                "an upper bound.",
+            ),
+        ]
+    if training["extra_rank"].notna().any():
+        text = "Update: length of a step relative to the norm of the tokens, second half."
+        about += [
+            ColumnNote(("update extra/base %",), text),
+            ColumnNote(("cosine",), "Cosine: mean over pairs of extra tokens at the end."),
+            ColumnNote(("rank",), "Rank: effective rank of the extra tokens at the end."),
+        ]
+    return tuple(about)
+
+
+def _about_noise(training: pd.DataFrame) -> list[ColumnNote]:
+    """Explain the gradient noise scale, where it was measured."""
+    texts = [_noise_text(row) for row in records_of(training)]
+    if not any(texts):
+        return []
+    text = (
+        "Gradient noise scale: in samples (McCandlish et al. 2018), over the second half of the steps, with a 95 % interval; "
+        "it is measured where a window has several micro-batches. It speaks of optimizer steps, and it ignores AdamW and the "
+        "learning rate: it does not say which batch is best for a fixed number of samples."
+    )
+    if TOO_FEW in texts:
+        text += (
+            f" {TOO_FEW} steps: fewer than {FEWEST_WINDOWS} windows, one window that outweighs the others, or an interval that "
+            f"is wider than a factor of {UNKNOWN_FACTOR} either way."
+        )
+    if any(one.startswith("over") for one in texts):
+        text += " over: noise hides the gradient, so that the interval has a lower end only."
+    about = [ColumnNote(("gradient noise scale",), text)]
+    if training[list(QUARTERS)].notna().any(axis=None):
+        text = f"By quarter: over each quarter of the steps ({_UNKNOWN}: unknown)."
+        about.append(ColumnNote(("noise scale by quarter",), text))
+    return about
 
 
 def warning(row: Row) -> str:
