@@ -33,6 +33,8 @@ class Table:
     """Columns that are left out on a narrow terminal, the first one first."""
     tall: bool = False
     """Whether cells have many lines: all cells of a row then begin at its top, and an empty line separates rows."""
+    styles: tuple[tuple[str, str], ...] = ()
+    """(text, style): how a terminal with colors shows cells of exactly this text. Color only underlines what the text says."""
 
     def rich(self, width: int = 160) -> RenderableType:
         """Return the table for a terminal of `width` columns.
@@ -56,9 +58,10 @@ class Table:
                 no_wrap=not (words or too_wide),  # a figure that breaks can be read, one that is cut cannot
                 overflow="fold",
             )
+        styles = dict(self.styles)
         for number, row in enumerate(self.rows):
             gap = "\n" * (self.tall and number < len(self.rows) - 1)
-            table.add_row(*(Text(row[place] + gap) for place in shown))
+            table.add_row(*(Text(row[place] + gap, style=styles.get(row[place], "")) for place in shown))
         missing = f"(Not shown: {', '.join(left_out)}.)" if left_out else ""
         note = " ".join(part for part in (self.note, missing) if part)
         return Group(Text(self.title, style="bold"), table, Text(note, style="dim"))
