@@ -1,15 +1,18 @@
 """Cells that are finished without training, for tests of what a sweep does with them."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from settings import SETTINGS, sweep_file
 
+from qtablate.axes import Condition
 from qtablate.cell.outputs import TRAIN_COLUMNS
 from qtablate.execute.events import Event
-from qtablate.grid import Cell
-from qtablate.records import Figures, TaskScore, of_cell
+from qtablate.grid import Cell, CellSettings, Fingerprints
+from qtablate.records import Figures, PlannedCell, TaskScore, of_cell
 from qtablate.statistics.clustered import ClusteredMean
 from qtablate.store import Store
 
@@ -92,3 +95,51 @@ class Finisher:
                     continue
                 finish(Store(job.store), job.cell, accuracy)
             yield Event(key, "done")
+
+
+def finished_folder(
+    root: Path,
+    accuracies: Mapping[int, float],
+    seeds: Sequence[int] = (1, 2, 3),
+    conditions: Sequence[Condition] = (),
+    unfinished: Sequence[tuple[int, int]] = (),
+    failed: Sequence[tuple[int, int]] = (),
+    benchmark: str = "b",
+    settings: CellSettings = SETTINGS,
+    **changes: Any,
+) -> Store:
+    """A sweep without a plan or training: every cell has the accuracy of its extra tokens.
+
+    Args:
+        root: its folder.
+        accuracies: by extra tokens.
+        seeds: of every condition.
+        conditions: those of the sweep; empty: one for each number of extra tokens.
+        unfinished, failed: (extra tokens, seed) of cells that are not finished.
+        benchmark: the fingerprint of the items.
+        settings: what the cells share.
+        changes: of sweep.json.
+    """
+    store = Store(root)
+    cells = [
+        Cell(condition, seed, 1, settings, Fingerprints("m", "t", benchmark))
+        for condition in conditions or [Condition(n, 1, 8, "mixed", "normal" if n else "none") for n in accuracies]
+        for seed in seeds
+    ]
+    for cell in cells:
+        tokens = cell.condition.extra_num_query_tokens
+        if (tokens, cell.seed) in failed:
+            store.write_record(of_cell(cell, "failed", error="out of memory"))
+        elif (tokens, cell.seed) not in unfinished:
+            finish(store, cell, accuracies[tokens])
+    planned = [PlannedCell(cell.key, cell.seed, dataclasses.asdict(cell.condition)) for cell in cells]
+    store.write_sweep(sweep_file(planned, benchmark, ITEMS, settings=settings, **changes))
+    return store
+
+
+def rewrite(store: Store, **figures: Any) -> None:
+    """Change figures of every finished cell, as if it had measured them."""
+    for key in sorted(path.name for path in store.root.glob("cells/*")):
+        record = store.read_record(key)
+        if record and record.figures:
+            store.write_record(dataclasses.replace(record, figures=record.figures | figures))

@@ -3,13 +3,16 @@
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-from launch import swept
+import yaml
+from launch import here, swept
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from qtablate.config import DataConfig
@@ -147,3 +150,22 @@ def test_pictures_and_videos(tmp_path):
     steps = next((tmp_path / "r" / "cells").iterdir()) / "train.csv"
     with steps.open() as file:
         assert {row["image_ratio"] for row in csv.DictReader(file)} == {"0.5"}
+
+
+def test_ablation_workflow(tmp_path, monkeypatch):
+    """Every command of the workflow, in its order, as it stands there: the whole smoke ablation is trained."""
+    workflow = yaml.safe_load((EXAMPLES / "ablation.yml").read_text())
+    assert set(workflow[True]) == {"pull_request", "workflow_dispatch"}  # YAML reads the key `on` as a truth value
+    [job] = workflow["jobs"].values()
+    commands = [shlex.split(step["run"]) for step in job["steps"] if step.get("run", "").startswith("qtablate ")]
+    assert [words[1] for words in commands] == ["sweep", "check"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QTABLATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    said = [here(*words[1:]) for words in commands]
+    assert "Smoke ablation passed: " in said[0]
+    assert said[1].endswith("All 2 gates passed.\n")
+    [kept] = [step["with"]["path"] for step in job["steps"] if "upload-artifact" in step.get("uses", "")]
+    suites = ElementTree.parse(tmp_path / kept / "junit.xml").getroot()
+    assert (suites.get("tests"), suites.get("failures")) == ("2", "0")
+    assert "| above-blind | " in (tmp_path / "summary.md").read_text()

@@ -86,7 +86,7 @@ def sweep(
         progress.print(f"{failed} of {_total(plan)} cells failed; the same command tries them again.", style="red")
         raise typer.Exit(1)
     if smoke:
-        _check_smoke(screen, plan)
+        _check_smoke(screen, plan.store)
 
 
 def _total(plan: "SweepPlan") -> int:
@@ -156,17 +156,15 @@ def _save(settings: SweepConfig, path: Path) -> None:
         ) from None
 
 
-def _check_smoke(screen: Console, plan: "SweepPlan") -> None:
-    """Exit with code 1 unless every cell scores above its blind control."""
-    from qtablate.grid import cell_names
-    from qtablate.sweep.run import not_above_blind
+def _check_smoke(screen: Console, store: "Store") -> None:
+    """Exit with code 1 unless every cell has finished and scores above its blind control: two gates of `qtablate check`."""
+    from qtablate.report.gates.judge import judge_gates
+    from qtablate.report.results import load
 
-    names = cell_names(plan.cells)
-    gains = not_above_blind(plan)
-    for one in gains:
-        gain = f"{100 * one.gain:.1f} ± {100 * one.stderr:.1f}"
-        screen.print(f"{names[one.key]}: not above its blind control (gain {gain})", style="red")
-    if gains:
+    failed = [gate for gate in judge_gates(load(store.root), {"max-failed": 0, "above-blind": True}) if not gate.passed]
+    for gate in failed:
+        say(screen, f"Smoke ablation failed: {gate.asked}: {gate.found}", style="red")
+    if failed:
         raise typer.Exit(1)
     screen.print("Smoke ablation passed: every cell finished and scores above its blind control by two standard errors.")
 

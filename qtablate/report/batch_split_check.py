@@ -79,6 +79,7 @@ def _compare(store: Store, first: Row, second: Row) -> SplitPair:
     a, b = (pd.read_csv(store.cell_file(key, "answers.csv")).query(f"control == '{FULL}'").set_index("item") for key in keys)
     differing = a.index[a["predicted"] != b["predicted"].reindex(a.index)]
     difference = np.abs(losses[1] - losses[0]) / losses[0]
+    difference[np.isnan(losses[0]) != np.isnan(losses[1])] = math.inf  # a step that one cell took and the other did not
     early = max(3, math.ceil(EARLY * len(difference)))
     return SplitPair(
         levels=first,

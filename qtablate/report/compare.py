@@ -67,6 +67,8 @@ class Comparison:
     """Whether both scored the same items, so that differences are taken item by item."""
     same_results: bool
     """Whether both are one folder, or hold the same cells with the same answers: no verdict is given."""
+    estimates: tuple[Estimate, ...]
+    """The difference of each row of `frame`."""
 
 
 def compare(first: Store, second: Store, margin: float) -> Comparison:
@@ -96,7 +98,9 @@ def compare(first: Store, second: Store, margin: float) -> Comparison:
         raise QtablateError(f"{first.root} and {second.root} have no finished condition in common")
     same_items = sweeps[0].fingerprints.benchmark == sweeps[1].fingerprints.benchmark
     same_items = same_items and list(answers[0].items) == list(answers[1].items)
-    rows = [_row(answers, condition, _common_seeds(answers, condition) if same_items else [], margin) for condition in common]
+    seeds = [_common_seeds(answers, condition) if same_items else [] for condition in common]
+    estimates = [_difference(answers, *pair) for pair in zip(common, seeds, strict=True)]
+    rows = [_row(answers, *each, margin) for each in zip(common, estimates, map(bool, seeds), strict=True)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     identical = np.array([same_items and _identical(answers, condition) for condition in common], dtype=np.bool_)
     family = [[[row] for row in np.flatnonzero(~identical).tolist()]]
@@ -116,6 +120,7 @@ def compare(first: Store, second: Store, margin: float) -> Comparison:
         (sweeps[0].settings.budget_in_words, sweeps[1].settings.budget_in_words),
         same_items,
         same_results,
+        tuple(estimates),
     )
 
 
@@ -183,16 +188,27 @@ def _unpaired_difference(answers: Sequence[Answers], condition: Condition) -> Es
     )
 
 
-def _row(answers: Sequence[Answers], condition: Condition, common: list[int], margin: float) -> Row:
-    """Return a condition's row.
+def _difference(answers: Sequence[Answers], condition: Condition, common: list[int]) -> Estimate:
+    """Estimate the difference of a condition that both folders have finished.
 
     Args:
         answers: of both folders.
         condition: finished in both.
         common: the seeds to pair by; where empty, each folder's mean is over its own seeds.
+    """
+    return _paired_difference(answers, condition, common) if common else _unpaired_difference(answers, condition)
+
+
+def _row(answers: Sequence[Answers], condition: Condition, value: Estimate, paired: bool, margin: float) -> Row:
+    """Return a condition's row.
+
+    Args:
+        answers: of both folders.
+        condition: finished in both.
+        value: the difference.
+        paired: whether it is taken item by item and seed by seed.
         margin: as a share.
     """
-    value = _paired_difference(answers, condition, common) if common else _unpaired_difference(answers, condition)
     first, second = (float(_correct(each, condition, each.seeds_of(condition)).mean()) for each in answers)
     levels = answers[0].levels(condition)
     return {
@@ -201,7 +217,7 @@ def _row(answers: Sequence[Answers], condition: Condition, common: list[int], ma
         "accuracy_first": first,
         "accuracy_second": second,
         **estimate_columns(value, margin),
-        "paired": bool(common),
+        "paired": paired,
         "seeds": value.seeds,
         "seeds_first": len(answers[0].seeds_of(condition)),
         "seeds_second": len(answers[1].seeds_of(condition)),

@@ -157,24 +157,3 @@ def _run_cells(plan: SweepPlan, to_run: Sequence[Cell], stage: Literal["cells", 
                     plan.store.write_record(failed)
             notify(SweepEvent(stage, "job", plan, event))
     notify(SweepEvent(stage, "ended", plan))
-
-
-@dataclass(frozen=True, slots=True)
-class BlindGain:
-    """How far a cell scores above its blind control."""
-
-    key: str
-    gain: float
-    stderr: float
-
-
-def not_above_blind(plan: SweepPlan) -> list[BlindGain]:
-    """Cells whose gain over the blind control is not above two standard errors."""
-    out = []
-    for cell in plan.cells:
-        record = plan.store.read_record(cell.key)
-        gain = record.figures["visual_gain"] if record and record.figures else {"value": None, "stderr": None}
-        blind = BlindGain(cell.key, gain["value"] or 0.0, gain["stderr"] or 0.0)
-        if blind.gain <= 2 * blind.stderr:
-            out.append(blind)
-    return out

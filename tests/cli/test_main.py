@@ -120,6 +120,7 @@ NUMBERS = {
     },
     "audit": {"--max-grad-norm": "a positive number", "--image-ratio": "a number from 0 to 1"},
     "report": {"--margin": "a finite number of 0 or more"},
+    "check results": {"--min-accuracy": "a number from 0 to 1", "--max-drop": "a finite number of 0 or more"},
     "cache": {"--limit": "a finite number of 0 or more"},
     "convert a.pth --llm b --out c": {"--lora-alpha": "a positive number"},
     "assemble --vision a --llm b --out c": {"--lr": "a positive number"},

@@ -65,6 +65,16 @@ def test_late_difference_is_drift_and_early_difference_is_failure(tmp_path):
     assert "Coincide: 0 of 2 pairs, 1 drift." in table.note
 
 
+def test_a_step_that_only_one_cell_took_is_a_difference(tmp_path):
+    written(tmp_path, "a", [1.0, 0.5], [0, 1])
+    written(tmp_path, "b", [1.0, float("nan")], [0, 1])
+    [pair] = split_pairs(Store(tmp_path), pd.DataFrame([cell("a", 1, 8), cell("b", 2, 4)]))
+    assert not pair.passed
+    written(tmp_path, "c", [1.0, float("nan")], [0, 1])
+    [pair] = split_pairs(Store(tmp_path), pd.DataFrame([cell("b", 1, 8), cell("c", 2, 4)]))
+    assert pair.passed  # neither took it
+
+
 def test_near_ties_may_differ(tmp_path):
     written(tmp_path, "a", [1.0], [0, 1], scores="-1.0001;-1.0002")
     written(tmp_path, "b", [1.0], [0, 0], scores="-1.0002;-1.0001")

@@ -1,0 +1,1 @@
+"""Gates on a results folder that CI can trust (`qtablate check`)."""
