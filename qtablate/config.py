@@ -6,6 +6,7 @@ Every setting is declared once, here, in grid_config.py or as an axis (axes.py):
 help. The command line's options are generated from these declarations (cli/options.py).
 """
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -296,6 +297,30 @@ class SweepConfig(Section):
         """Plain values by section, as a YAML or JSON file holds them; what is left to the model or the data is left out."""
         dumped: dict[str, Any] = prune(self.model_dump(mode="json"))
         return dumped
+
+
+def command_of(config: SweepConfig) -> str:
+    """Return the command that runs a configuration: every option whose value is not the default.
+
+    Conditions that are listed one by one have no option: there the command names a file that holds them.
+    """
+    words = ["qtablate", "sweep", *(["--config", "FILE"] if config.grid.conditions else [])]
+    for (section, name), option in fields().items():
+        value = getattr(getattr(config, section), name)
+        if value == SECTIONS[section].model_fields[name].get_default(call_default_factory=True):
+            continue
+        if isinstance(value, bool):
+            words += [option.flag] if value else [option.negative]
+        elif isinstance(value, Budget):
+            words += [option.flag, value.unit, str(value.size)]
+        elif value is not None and not (section == "grid" and config.grid.conditions and name != "seeds"):
+            text = ",".join(map(_plain, value)) if isinstance(value, tuple) else _plain(value)
+            words += [option.flag, shlex.quote(text)]
+    return " ".join(words)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def prune(value: Any) -> Any:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,8 @@ def here(*words: object, code: int = 0) -> str:
     return out.getvalue()
 
 
-def swept(cache: Path, *words: object) -> Results:
-    """`qtablate sweep WORDS` and its report in this process, whose fork server imports torch once for all tests; without the
-    probes that a command line shows in its plan."""
+def given_of(words: Iterable[object]) -> Given:
+    """The settings of options as they stand on the command line."""
     flags = {option.flag: (place, option) for place, option in fields().items()}
     given: Given = {}
     rest = list(map(str, words))
@@ -127,6 +126,13 @@ def swept(cache: Path, *words: object) -> Results:
         else:
             switch = not rest or rest[0].startswith("--")
             given[place] = True if switch else rest.pop(0)
+    return given
+
+
+def swept(cache: Path, *words: object) -> Results:
+    """`qtablate sweep WORDS` and its report in this process, whose fork server imports torch once for all tests; without the
+    probes that a command line shows in its plan."""
+    given = given_of(words)
     before = os.environ.get("QTABLATE_CACHE")
     os.environ["QTABLATE_CACHE"] = str(cache)
     try:

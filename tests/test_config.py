@@ -1,17 +1,19 @@
 """One configuration: from options, a YAML file or Python; validated in one place; written and read back the same."""
 
 import json
+import shlex
 import sys
 
 import pytest
 import yaml
+from launch import given_of
 from settings import config as small
 
 from qtablate import GridConfig, SweepConfig
 from qtablate.axes import AXES
 from qtablate.cli.main import main
 from qtablate.cli.sweep import read_settings
-from qtablate.config import SMOKE, DataConfig, EvalConfig, RunConfig, TrainConfig, fields, validate_config
+from qtablate.config import SMOKE, DataConfig, EvalConfig, RunConfig, TrainConfig, command_of, fields, validate_config
 from qtablate.errors import ConfigError
 from qtablate.sweep.plan import make_plan
 
@@ -209,3 +211,23 @@ def test_every_setting_has_an_option_or_is_listed_in_files_alone():
 def test_a_configuration_cannot_be_changed_in_place():
     with pytest.raises(ValueError, match="frozen"):
         RunConfig().jobs = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "--tokens 0,32,64 --accum 1,4 --confirm 5 --out results/x",
+        "--budget steps 300 --lr 0.0015 --controls all --extra-lr 0.5,2 --adam-beta2 0.999,scaled --gradient-checkpointing",
+        "--seeds 4,7 --bench world:easy --scorers letter,likelihood --batch-size-is effective-batch --image-ratio 0.25",
+        "--out 'a folder'",
+    ],
+)
+def test_a_configuration_says_the_command_that_makes_it(words):
+    config = read_settings(given_of(shlex.split(words)), None)
+    assert read_settings(given_of(shlex.split(command_of(config))[2:]), None) == config
+
+
+def test_the_command_of_listed_conditions_names_a_file():
+    config = validate_config({"grid": {"accum": 1, "conditions": [{"tokens": 0}, {"tokens": 4}], "seeds": [5]}})
+    assert command_of(config) == "qtablate sweep --config FILE --seeds 5"
