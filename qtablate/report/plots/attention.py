@@ -47,8 +47,8 @@ def attention_drawings(store: Store, cells: pd.DataFrame) -> list[Drawing]:
             name,
             f"Cross-attention of visual tokens: {condition_label(row, shown)}",
             f"Share of each visual token's cross-attention at each place of each frame, of seed {row['seed']}: a row is a "
-            "token, a column a frame. All plots of the folder have one scale. Of more than "
-            f"{MAX_TOKENS} tokens, as many are shown, evenly chosen.",
+            "token, a column a frame. All plots of the folder have one scale, which ends at the 99.5th percentile. Of "
+            f"more than {MAX_TOKENS} tokens, as many are shown, evenly chosen.",
             fingerprint(mark, key),
             partial(_draw, store, key, keys),
         )
@@ -71,7 +71,7 @@ def chosen_tokens(attention: pd.DataFrame) -> pd.DataFrame:
 
 def _draw(store: Store, key: str, keys: list[str]) -> "Figure":
     frames_of = {other: chosen_tokens(pd.read_csv(store.cell_file(other, "attention.csv"))) for other in keys}
-    highest = max(float(attention_shares(frame).max()) for frame in frames_of.values())
+    highest = float(np.quantile(np.concatenate([attention_shares(frame).ravel() for frame in frames_of.values()]), 0.995))
     shares = attention_shares(frames_of[key])  # (tokens, frames, rows, columns)
     tokens, frames, side, across = shares.shape
     canvas = np.full((tokens * (side + 1) - 1, frames * (across + 1) - 1), np.nan)
@@ -81,9 +81,9 @@ def _draw(store: Store, key: str, keys: list[str]) -> "Figure":
             canvas[top : top + side, left : left + across] = shares[token, frame]
     width = min(TWO_COLUMNS, 2.1 + 0.42 * frames)
     place = (width - 1.7) / frames
-    figure, [panel] = new_figure(width, 0.9 + tokens * place * side / across)
+    figure, [panel] = new_figure(width, 0.75 + tokens * place * side / across)
     panel.grid(False)
-    image = panel.imshow(canvas, cmap="viridis", vmin=0, vmax=highest, interpolation="nearest")
+    image = panel.imshow(canvas, cmap="viridis", vmin=0, vmax=highest or 1.0, interpolation="nearest")
     panel.set_xticks([frame * (across + 1) + (across - 1) / 2 for frame in range(frames)], map(str, range(1, frames + 1)))
     labels = [
         f"{'extra' if extra else 'base'} {int(token)}"
@@ -95,6 +95,6 @@ def _draw(store: Store, key: str, keys: list[str]) -> "Figure":
     panel.set_ylabel("query token")
     for spine in panel.spines.values():
         spine.set_visible(False)
-    bar = figure.colorbar(image, ax=panel, label="share of cross-attention", shrink=min(1.0, 0.9), pad=0.02)
+    bar = figure.colorbar(image, ax=panel, label="share of cross-attention", shrink=0.9, pad=0.02, extend="max")
     bar.outline.set_visible(False)
     return figure

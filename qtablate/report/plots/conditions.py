@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qtablate import axes
 from qtablate.report.answers import PROBABILITY, axes_of
 from qtablate.report.folder import AXES
-from qtablate.report.labels import condition_label, short_label
+from qtablate.report.labels import axis_labels, condition_label, short_label
 from qtablate.report.results import Results
 from qtablate.report.rows import Row, records_of
 from qtablate.statistics.clustered import MIN_CLIPS, clustered_mean
@@ -27,16 +27,15 @@ INTERVALS = (
 
 
 def plot_axes(results: Results) -> list[str]:
-    """Return the columns of the axes that name a condition: tokens and accumulation, and others that vary.
+    """Return the columns of the axes that name a condition: those that vary; tokens and accumulation where none does.
 
     The effective batch size stands for the micro-batch size where the grid holds the former fixed.
     """
     summary = results.summary
     columns = [column for column in axes_of(results.sweep.config.grid.batch_size_is) if column in summary]
-    headline = {axis.column for axis in axes.HEADLINE}
     placeholders = {axis.column: axis.placeholder for axis in axes.AXES}
     varying = {column for column in columns if len(set(summary[column].dropna()) - {placeholders.get(column)}) > 1}
-    return [column for column in columns if column in varying | headline]
+    return [column for column in columns if column in (varying or {axis.column for axis in axes.HEADLINE})]
 
 
 _FRAMES: WeakKeyDictionary[Results, pd.DataFrame] = WeakKeyDictionary()
@@ -64,7 +63,7 @@ def _condition_frame(results: Results) -> pd.DataFrame:
                 **{axis: row[axis] for axis in (*AXES, "effective_batch_size")},
                 "condition": len(rows),
                 "label": condition_label(row, shown),
-                "short": short_label(row, shown),
+                "short": short_label(row, shown).replace(" (incorrect)", "*"),
                 "incorrect": bool(row["incorrect"]),
                 "accuracy": float(row["accuracy"]),
                 "accuracy_half": half,
@@ -112,6 +111,12 @@ def interval_half(seeds: float, seed_sd: float, item_stderr: float, clusters: fl
         return 0.0
     dof = total**2 / sum(variance**2 / dof for variance, dof in known)
     return float(t_quantile(0.975, dof)) * math.sqrt(total)
+
+
+def short_caption(conditions: pd.DataFrame, results: Results) -> str:
+    """Say for a caption what the short names of conditions mean."""
+    starred = "; *: incorrect" if conditions["incorrect"].any() else ""
+    return f"{' / '.join(axis_labels(plot_axes(results)))}{starred}"
 
 
 def extremes(conditions: pd.DataFrame, limit: int) -> tuple[pd.DataFrame, str]:

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from qtablate.report.folder import AXES
-from qtablate.report.labels import axis_labels
-from qtablate.report.plots.conditions import INTERVALS, condition_frame, plot_axes
+from qtablate.report.plots.conditions import INTERVALS, condition_frame, short_caption
 from qtablate.report.plots.drawing import Drawing, fingerprint
 from qtablate.report.plots.style import PALETTE, SMALL, TWO_COLUMNS, lay_out, new_figure
 from qtablate.report.results import Results
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_LABELS = 12
 """Conditions up to which all are named; beyond, those on the front alone."""
+_NEAR = 6
+"""Places right beside a point; further ones follow."""
 _COSTS = (
     ("visual_tokens", "pareto_by_tokens", "visual tokens"),
     ("train_seconds", "pareto_by_time", "training time (s)"),
@@ -36,15 +37,15 @@ def plot_cost(results: Results) -> list[Drawing]:
     panels = [costs for costs in _COSTS if frame[costs[0]].notna().all() and frame[costs[0]].nunique() > 1]
     if not panels:
         return []
-    named = frame["pareto_by_tokens"] | frame["pareto_by_time"] | (len(frame) <= MAX_LABELS)
     caption = (
         "Accuracy against cost per condition. Filled and connected: on the Pareto front, no other condition is as cheap and "
         "better or cheaper and as good; hollow: the others"
         + ("; crosses: conditions that break a rule of accumulation, on no front" if frame["incorrect"].any() else "")
-        + f". Labels: {' / '.join(axis_labels(plot_axes(results)))}. {INTERVALS} Training times are as measured."
-        + ("" if named.all() else f" Of {len(frame)} conditions, those on a front are named.")
+        + f". Names: {short_caption(conditions, results)}; one without room is left out. {INTERVALS} Training times are as "
+        "measured."
+        + (f" Of {len(frame)} conditions, those on a panel's front are named and have bars." if len(frame) > MAX_LABELS else "")
     )
-    drawn = partial(_draw, frame.assign(named=named), panels)
+    drawn = partial(_draw, frame, panels)
     return [Drawing("pareto", "Accuracy against cost", caption, fingerprint(frame), drawn)]
 
 
@@ -53,9 +54,9 @@ def _draw(frame: pd.DataFrame, panels: Sequence[tuple[str, str, str]]) -> "Figur
     for panel, (cost, front, label) in zip(axes, panels, strict=True):
         x, y = frame[cost].astype(float), 100 * frame["accuracy"]
         half = 100 * frame["accuracy_half"]
-        known = half.notna()
+        known = half.notna() & (frame[front] | (len(frame) <= MAX_LABELS))
         if known.any():
-            panel.errorbar(x[known], y[known], half[known], fmt="none", ecolor=PALETTE[7], elinewidth=0.7, zorder=1)
+            panel.errorbar(x[known], y[known], half[known], fmt="none", ecolor="#8c8c8c", elinewidth=0.7, zorder=1)
         on_front = frame[front].astype(bool)
         ordered = frame[on_front].sort_values(cost, kind="stable").index
         panel.plot(x[ordered], y[ordered], "o-", color=PALETTE[0], gid="front", zorder=3)
@@ -93,9 +94,9 @@ def _cost_scale(panel: Any, costs: pd.Series) -> None:
 
 
 def _name_points(panel: Any, frame: pd.DataFrame, front: str) -> None:
-    """Write the names of points beside them, at the first place around each that covers no point, line, bar or other name.
+    """Write the names of points beside them, at the first place around each that covers no point and no other name.
 
-    Where there is no such place, lines and bars may be covered; where there is none either, the name is left out.
+    The line of the front, and bars, are covered only where there is no other place. A name without a place is left out.
     """
     unit = panel.get_figure().dpi / 72  # pixels per point
     pixels = panel.transData.transform(frame[["x", "y"]].to_numpy())
@@ -103,13 +104,13 @@ def _name_points(panel: Any, frame: pd.DataFrame, front: str) -> None:
     taken = [_around(px, py, 3.5 * unit) for px, py in pixels]
     ends = panel.transData.transform(np.column_stack([frame["x"], frame["y"] + 100 * frame["accuracy_half"].fillna(0)]))
     line = pixels[frame["x"].reset_index(drop=True)[frame[front].to_numpy(bool)].sort_values(kind="stable").index]
-    strokes = [
-        *pairwise(line),
-        *((2 * point - end, end) for point, end in zip(pixels, ends, strict=True)),
-    ]
-    crossed = [_around(x, y, 0.7 * unit) for start, end in strokes for x, y in np.linspace(start, end, 60)]
+    bars = zip(2 * pixels - ends, ends, strict=True)
+    on_line, on_bars = (
+        [_around(x, y, 0.7 * unit) for start, end in strokes for x, y in np.linspace(start, end, 60)]
+        for strokes in (pairwise(line), bars)
+    )
     for number, name in enumerate(frame["short"]):
-        if not frame["named"].iloc[number]:
+        if len(frame) > MAX_LABELS and not frame[front].iloc[number]:
             continue
         width, height = 0.62 * SMALL * len(name) * unit, 1.15 * SMALL * unit
         px, py = pixels[number]
@@ -122,8 +123,9 @@ def _name_points(panel: Any, frame: pd.DataFrame, front: str) -> None:
             for place, (left, bottom, right, top) in enumerate(spots)
             if box.x0 <= left and right <= box.x1 + gap and box.y0 <= bottom and top <= box.y1 + gap
         ]
-        for barred in ([*taken, *crossed], taken):
-            free = [place for place in inside if not any(_overlap(spots[place], other) for other in barred)]
+        near = [place for place in inside if place < _NEAR or place >= len(places) - 2]
+        for allowed, barred in ((near, [*on_line, *on_bars]), (near, on_line), (inside, on_line), (inside, [])):
+            free = [place for place in allowed if not any(_overlap(spots[place], other) for other in (*taken, *barred))]
             if free:
                 taken.append(spots[free[0]])
                 dx, dy = places[free[0]]

@@ -46,16 +46,15 @@ def _rows(contrasts: pd.DataFrame) -> tuple[list[Row], str]:
     """Return the differences of the tokens, then the interactions with accumulation; and what was left out."""
     chosen = contrasts[(contrasts["outcome"] == ACCURACY) & (contrasts["task"] == ALL) & (contrasts["axis"] == TOKENS.column)]
     chosen = chosen[chosen["verdict"] != IDENTICAL]
-    rows: list[Row] = [
-        {**row, "panel": SIMPLE, "series_label": fixed_levels_label(row)}
-        for row in records_of(chosen[chosen["kind"] == SIMPLE])
-        if f"{ACCUMULATION.column}=" in str(row["fixed_levels"])
-    ]
-    labels = list(dict.fromkeys(row["series_label"] for row in rows))
+    rows = _simple(chosen)
     note = ""
-    if len(labels) > MAX_SERIES:
-        note = f" The first {MAX_SERIES} of {len(labels)} combinations of the other axes' levels are shown."
-        rows = [row for row in rows if row["series_label"] in labels[:MAX_SERIES]]
+    if len({row["series_label"] for row in rows}) > MAX_SERIES:
+        others = _other_levels(rows[0])
+        same = [row for row in rows if _other_levels(row) == others]
+        labels = list(dict.fromkeys(row["series_label"] for row in same))[:MAX_SERIES]
+        rows = [row for row in same if row["series_label"] in labels]
+        count = len({row["series_label"] for row in _simple(chosen)})
+        note = f" {len(labels)} of {count} combinations of the other axes' levels are shown."
     interactions = chosen[(chosen["kind"] == INTERACTION) & (chosen["other_axis"] == ACCUMULATION.column)]
     levels = list(dict.fromkeys(interactions["other_level"]))
     if len(levels) > MAX_SERIES:
@@ -66,6 +65,20 @@ def _rows(contrasts: pd.DataFrame) -> tuple[list[Row], str]:
         label = f"{condition_label(other, [ACCUMULATION.column])} - {base}"
         rows.append({**row, "panel": INTERACTION, "series_label": label})
     return rows, note
+
+
+def _simple(contrasts: pd.DataFrame) -> list[Row]:
+    """Return the differences at one level of accumulation each."""
+    return [
+        {**row, "panel": SIMPLE, "series_label": fixed_levels_label(row)}
+        for row in records_of(contrasts[contrasts["kind"] == SIMPLE])
+        if f"{ACCUMULATION.column}=" in str(row["fixed_levels"])
+    ]
+
+
+def _other_levels(row: Row) -> set[str]:
+    """Return the levels of the axes beside accumulation at which a difference was taken."""
+    return {part for part in str(row["fixed_levels"]).split("; ") if not part.startswith(f"{ACCUMULATION.column}=")}
 
 
 def _draw(frame: pd.DataFrame, baseline: str) -> "Figure":

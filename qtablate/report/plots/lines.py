@@ -77,13 +77,13 @@ def draw_lines(panel: Any, lines: Lines, measure: str, dots: pd.DataFrame | None
         scale: of the figures; 100 shows shares as percent.
     """
     count = len(lines.labels)
-    spread = (_SPREAD if dots is not None else _SPREAD / 4) * min(1, 5 / count)
+    spread = (_SPREAD if dots is not None else _SPREAD / 5) * min(1, 4 / count)
     handles = []
     for number, (_, rows) in enumerate(lines.means.groupby("series", sort=True)):
         style, offset = series_style(number), (number - (count - 1) / 2) * spread
         place = dict(zip(rows["condition"], rows["position"] + offset, strict=True)) if not lines.averaged else {}
         if dots is not None and place:
-            mine = dots[dots["condition"].isin(place)]
+            mine = dots[dots["condition"].isin(place) & dots.duplicated("condition", keep=False)]  # one seed is its mean
             panel.plot(
                 [place[condition] + _BESIDE * spread for condition in mine["condition"]],
                 mine[measure] * scale,

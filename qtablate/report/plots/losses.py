@@ -39,10 +39,8 @@ def plot_losses(results: Results) -> list[Drawing]:
         f"Training loss over samples seen: means of windows of {window:,} samples, then over seeds; band: from the lowest to "
         f"the highest seed.{note}"
     )
-    store = results.store
-    files = [store.cell_file(str(key), "train.csv").read_bytes() for key in runs["key"]]
-    mark = fingerprint(runs[["condition", "label"]], str(window), *files)
-    return [Drawing("losses", "Training loss", caption, mark, partial(_draw, store, runs, window))]
+    losses = smoothed_losses(results.store, runs, window)
+    return [Drawing("losses", "Training loss", caption, fingerprint(losses), partial(_draw, losses))] if len(losses) else []
 
 
 def loss_window(samples: float, batches: Sequence[int]) -> int:
@@ -71,8 +69,7 @@ def smoothed_losses(store: Store, runs: pd.DataFrame, window: int) -> pd.DataFra
     return grouped.agg(["mean", "min", "max"]).reset_index()
 
 
-def _draw(store: Store, runs: pd.DataFrame, window: int) -> "Figure":
-    losses = smoothed_losses(store, runs, window)
+def _draw(losses: pd.DataFrame) -> "Figure":
     figure, [panel] = new_figure(TWO_COLUMNS * 0.75, 3.0)
     handles, labels = [], []
     for number, ((_, label), rows) in enumerate(losses.groupby(["condition", "label"], sort=True)):
@@ -85,6 +82,5 @@ def _draw(store: Store, runs: pd.DataFrame, window: int) -> "Figure":
     panel.set_xlim(left=0)
     panel.set_xlabel("samples seen")
     panel.set_ylabel("training loss (nats per token)")
-    if handles:
-        add_legend(figure, handles, labels)
+    add_legend(figure, handles, labels)
     return figure

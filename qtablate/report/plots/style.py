@@ -15,8 +15,8 @@ FONT, SMALL = 8.0, 7.0
 DPI = 200
 INK, GRID = "#1f2b37", "#d3dae1"
 """Text and axes, and grid lines. Nothing else has these colors, so a page can put its own in their place in the SVG."""
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7D6608", "#8C8C8C")
-"""Colors of series: those of Okabe and Ito that show on white, the strongest first, then an olive and a gray."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B4A00", "#5A5A5A")
+"""Colors of series: those of Okabe and Ito that show on white, the strongest first, then a dark olive and a gray."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 DASHES: tuple[Any, ...] = (
     "-",
@@ -126,9 +126,16 @@ def series_style(number: int) -> dict[str, Any]:
 
 
 def add_legend(figure: "Figure", handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """Put a legend above the panels, in as many columns as its longest label leaves room for."""
+    """Put a legend above the panels, in as many columns as its longest label leaves room for; the figure grows by its rows.
+
+    One series without a name needs none.
+    """
+    if not any(labels):
+        return
     characters = figure.get_figwidth() / (0.6 * SMALL / 72)
     columns = max(1, min(len(labels), int(characters / (max(map(len, labels)) + 7))))
+    rows = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + (rows - 1) * 1.5 * SMALL / 72)
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, borderaxespad=0.2)
 
 

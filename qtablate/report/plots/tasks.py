@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from qtablate.report.folder import AXES
-from qtablate.report.labels import axis_labels
-from qtablate.report.plots.conditions import condition_frame, extremes, plot_axes
+from qtablate.report.plots.conditions import condition_frame, extremes, short_caption
 from qtablate.report.plots.drawing import Drawing, fingerprint
 from qtablate.report.plots.style import SMALL, TWO_COLUMNS, new_figure, text_color
 from qtablate.report.results import Results
@@ -37,12 +36,12 @@ def plot_tasks(results: Results) -> list[Drawing]:
     grid = gains.reindex(columns=list(kept["condition"]))
     grid.columns = pd.Index(list(kept["short"]))
     grid.insert(0, "task", [f"{task}  (n {size:.0f})" for task, size in sizes.items()])
-    columns = " / ".join(axis_labels(plot_axes(results)))
+    columns = short_caption(kept, results)
     caption = (
         f"Accuracy minus {name}, in points, mean over seeds; n: items of the task. Columns: {columns}. White is 0. "
         f"A single task has few items: its gains are less certain than those over all tasks.{note}"
     )
-    label = f"accuracy minus {'accuracy without video' if control == 'blind_accuracy' else 'chance'} (points)"
+    label = f"gain over {'blind' if control == 'blind_accuracy' else 'chance'} (points)"
     data = grid.reset_index(drop=True)
     drawn = partial(_draw, data, columns, label)
     return [Drawing("tasks", f"Gain over {name} by task", caption, fingerprint(data, columns, label), drawn)]
@@ -53,16 +52,17 @@ def _draw(grid: pd.DataFrame, columns: str, label: str) -> "Figure":
     tasks, conditions = values.shape
     printed = conditions <= MAX_PRINTED
     longest = 0.068 * max(map(len, grid["task"]))  # inches
-    width = min(TWO_COLUMNS, max(3.5, longest + 1.0 + conditions * (0.5 if printed else 0.2)))
-    figure, [panel] = new_figure(width, 1.1 + 0.19 * tasks)
+    names = [str(name) for name in grid.columns[1:]]
+    upright = max(0.5, 0.066 * (2 + max(len(level) for name in names for level in name.split("/"))))
+    width = min(TWO_COLUMNS, max(3.5, longest + 1.0 + conditions * (upright if printed else 0.2)))
+    names, rotation = _column_names(names, (width - longest - 1.0) / conditions)
+    letters = max(map(len, names)) if rotation else 2 * (1 + max(name.count("\n") for name in names))
+    figure, [panel] = new_figure(width, max(1.5, 0.19 * tasks) + 0.5 + 0.06 * letters)
     limit = float(np.nanmax(np.abs(values))) or 1.0
     mesh = panel.pcolormesh(np.ma.masked_invalid(values), cmap="PuOr_r", vmin=-limit, vmax=limit, edgecolors="none")
     panel.invert_yaxis()
     panel.grid(False)
-    names = [str(name) for name in grid.columns[1:]]
-    room = 72 * (width - longest - 1.0) / conditions / (0.6 * SMALL)  # characters
-    turned = {} if max(map(len, names)) < room else {"rotation": 90}
-    panel.set_xticks(np.arange(conditions) + 0.5, names, **turned)
+    panel.set_xticks(np.arange(conditions) + 0.5, names, rotation=rotation)
     panel.set_yticks(np.arange(tasks) + 0.5, list(grid["task"]))
     panel.tick_params(length=0)
     panel.set_xlabel(columns)
@@ -88,3 +88,17 @@ def _draw(grid: pd.DataFrame, columns: str, label: str) -> "Figure":
         lowest if lowest < highest else -limit, highest if lowest < highest else limit
     )  # no colors that do not occur
     return figure
+
+
+def _column_names(names: list[str], room: float) -> tuple[list[str], int]:
+    """Return the names of columns and their rotation: upright in one line or a level a line, where that fits, else turned.
+
+    Args:
+        names: levels with slashes between them.
+        room: width of a column in inches.
+    """
+    characters = 72 * room / (0.62 * SMALL)
+    for texts in (names, [name.replace("/", "\n") for name in names]):
+        if max(len(line) for text in texts for line in text.split("\n")) < characters:
+            return texts, 0
+    return names, 90

@@ -48,11 +48,10 @@ def line_caption(conditions: pd.DataFrame, lines: Lines, dots: pd.DataFrame) -> 
     """Say what points, dots, bars and reference lines of a plot of lines are."""
     seeds = dots.groupby("condition").size()
     count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    parts = (
-        [lines.note.strip()]
-        if lines.averaged
-        else [f"Lines: means over seeds ({count} each); dots beside them: seeds.", INTERVALS]
+    means = (
+        "Points: one seed each." if count == "1" else f"Lines: means over seeds ({count} each); dots beside them: the seeds."
     )
+    parts = [lines.note.strip()] if lines.averaged else [means, INTERVALS]
     blind = conditions["blind_accuracy"].dropna()
     if len(blind):
         low, high = points(blind.min(), sign=False), points(blind.max(), sign=False)
@@ -64,7 +63,7 @@ def line_caption(conditions: pd.DataFrame, lines: Lines, dots: pd.DataFrame) -> 
 
 
 def reference_lines(panel: Any, blind: float, chance: float) -> None:
-    """Draw the accuracy without video and chance, each with its name, the upper one's above and the lower one's below it."""
+    """Draw the accuracy without video and chance, each with its name behind the right end of its line."""
     known = [(100 * value, name, dash) for value, name, dash in ((chance, "chance", ":"), (blind, "blind", "--"))]
     known = sorted((value, name, dash) for value, name, dash in known if value == value)
     for place, (value, name, dash) in enumerate(known):
@@ -73,16 +72,16 @@ def reference_lines(panel: Any, blind: float, chance: float) -> None:
         panel.annotate(
             name,
             (1, value),
-            (-1, 1.5 if above else -2),
+            (3, 0) if len(known) == 1 else (3, 0.5 if above else -0.5),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
-            ha="right",
-            va="bottom" if above else "top",
+            ha="left",
+            va="center" if len(known) == 1 else "bottom" if above else "top",
             fontsize=SMALL,
+            annotation_clip=False,
         )
-    if known:
-        low, high = panel.get_ylim()
-        panel.set_ylim(min(low, known[0][0] - 0.09 * (high - low)), high)
+    low, high = panel.get_ylim()
+    panel.set_ylim(min([low, *(value - 0.03 * (high - low) for value, _, _ in known)]), high)
 
 
 def _draw(lines: Lines, dots: pd.DataFrame, references: pd.DataFrame, measures: list[str]) -> "Figure":
