@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_LEFTOVER = re.compile(r"\..+\.(?:json|csv|md|html|png|pt)\.(\d+)")
+_LEFTOVER = re.compile(r"\..+\.(?:json|csv|md|html|png|svg|pt)\.(\d+)")
 """Names that `atomic_path` gives to the files of a results folder while they are written."""
 
 
@@ -42,8 +42,13 @@ def _sync(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file's content, whole or not at all. Raises OSError."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file's content, whole or not at all. Raises OSError."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -5,6 +5,7 @@ cells/<key>/record.json     status, figures and checksums; written last, so `ok`
 cells/<key>/train.csv       a row per optimizer step
 cells/<key>/answers.csv     a row per item and control
 cells.csv tasks.csv summary.csv report.md
+plots/<name>.png .svg       plots; plots.json holds digests of the data that they show
 """
 
 import csv
@@ -23,7 +24,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from qtablate.errors import StoreError
-from qtablate.files import remove_leftovers, write_text
+from qtablate.files import remove_leftovers, write_bytes
 from qtablate.grid import RECORD_SCHEMA
 from qtablate.records import Record, SweepFile
 
@@ -65,6 +66,10 @@ class Store:
         """Path of a table or the report."""
         return self.root / name
 
+    def plot_file(self, name: str) -> Path:
+        """Path of a file of the plots."""
+        return self.root / "plots" / name
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for writing. Raises StoreError when another sweep holds it."""
@@ -79,14 +84,14 @@ class Store:
         except OSError as error:
             raise self._unwritable(self.lock_file, error) from None
         with held:
-            for folder in (self.root, *self.root.glob("cells/*/")):
+            for folder in (self.root, self.plot_file(""), *self.root.glob("cells/*/")):
                 remove_leftovers(folder)
             yield
 
-    def write_file(self, path: Path, text: str) -> None:
+    def write_file(self, path: Path, content: str | bytes) -> None:
         """Replace a file of the folder, whole or not at all. Raises StoreError where it cannot be written."""
         try:
-            write_text(path, text)
+            write_bytes(path, content.encode() if isinstance(content, str) else content)
         except OSError as error:
             raise self._unwritable(path, error) from None
 

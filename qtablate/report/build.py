@@ -13,7 +13,7 @@ from qtablate.report import formats, scorer_agreement, token_ablation
 from qtablate.report.confirmation import write_confirmation
 from qtablate.report.csv_files import write_table
 from qtablate.report.headline import Headline
-from qtablate.report.plots import attention_plots
+from qtablate.report.plots import draw_plots
 from qtablate.report.results import COST_MODEL, MARGIN, Results
 from qtablate.report.sections import WHOLE, tables_of
 from qtablate.store import Store
@@ -78,7 +78,7 @@ def _write(results: Results) -> tuple[Path, ...]:
         names.append("scorer_agreement")
     files = [write_table(store, name, getattr(results, name)) for name in names]
     files += write_confirmation(store, results.confirmation)
-    files += attention_plots(store, results.cells)
+    files += [path for plot in draw_plots(results) for path in (plot.path_png, plot.path_svg)]
     path = store.table_file("report.md")
     store.write_file(path, formats.markdown(results, WHOLE))
     return (*files, path)

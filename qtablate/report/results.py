@@ -121,8 +121,8 @@ class Results:
         """A row per contrast and task, the rows of `all` tasks first."""
 
         def make() -> pd.DataFrame:
-            base = baselines(self._answers, self._baseline)
-            return effects.contrast_frame(self._answers, contrasts(self._answers, base), self.margin)
+            base = baselines(self.answer_arrays, self._baseline)
+            return effects.contrast_frame(self.answer_arrays, contrasts(self.answer_arrays, base), self.margin)
 
         return self._frame("contrasts", effects.COLUMNS, make)
 
@@ -132,14 +132,14 @@ class Results:
         return self._frame(
             "confirmation",
             confirmation.COLUMNS,
-            lambda: confirmation.confirmation_frame(self.store, self.sweep, self._answers),
+            lambda: confirmation.confirmation_frame(self.store, self.sweep, self.answer_arrays),
         )
 
     @cached_property
     def cost(self) -> pd.DataFrame:
         """A row per finished condition: its cost, and whether it is worth it."""
         return self._frame(
-            "cost", cost.COLUMNS, lambda: cost.cost_frame(self.summary, self._answers, self._decoder, self.margin)
+            "cost", cost.COLUMNS, lambda: cost.cost_frame(self.summary, self.answer_arrays, self._decoder, self.margin)
         )
 
     @cached_property
@@ -176,7 +176,7 @@ class Results:
     def items(self) -> pd.DataFrame:
         """A row per item that all finished cells have answered: its task, its group (right or wrong under all conditions, or
         not), and the share of seeds that answer it under each condition."""
-        return self._frame("items", items.COLUMNS, lambda: items.item_frame(self._answers, shown_axes(self.cells)))
+        return self._frame("items", items.COLUMNS, lambda: items.item_frame(self.answer_arrays, shown_axes(self.cells)))
 
     @cached_property
     def attention(self) -> pd.DataFrame:
@@ -197,7 +197,8 @@ class Results:
         return list(unscored.values())
 
     @cached_property
-    def _answers(self) -> Answers:
+    def answer_arrays(self) -> Answers:
+        """Answers of all finished cells to the items that each of them has answered, as arrays by condition and seed."""
         return read_answers(self.store, self.cells, self.sweep)
 
     def _frame(self, name: str, columns: Sequence[str], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:

@@ -2,14 +2,16 @@
 
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from qtablate.axes import Condition
 from qtablate.records import Record
-from qtablate.report import plots, tables
+from qtablate.report import tables
 from qtablate.report.extra_tokens import extra_state
 from qtablate.report.extra_tokens import remedy as remedy_of
+from qtablate.report.plots import attention
 from qtablate.report.query_diagnostics import query_diagnostics_frame
 from qtablate.report.tables.training import warning
 from qtablate.store import Store
@@ -116,16 +118,29 @@ def test_a_folder_without_diagnostics_has_no_table(folder):
     rest = cells[cells["key"] == "d"]
     assert query_diagnostics_frame(store, rest, 0.02).empty
     assert tables.diagnostics_table(query_diagnostics_frame(store, rest, 0.02), 0.02) is None
-    assert plots.attention_plots(store, rest) == []
+    assert attention.attention_drawings(store, rest) == []
 
 
 def test_plots_are_one_per_condition_and_hold_every_place(folder):
     store, cells = folder
-    paths = plots.attention_plots(store, cells)
-    assert [path.name for path in paths] == ["attention-4-1.png", "attention-0-1.png"]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    drawings = attention.attention_drawings(store, cells)
+    assert [drawing.name for drawing in drawings] == ["attention-4-1", "attention-0-1"]
     looks = pd.read_csv(store.cell_file("a", "attention.csv"))
-    assert plots.attention_shares(looks).shape == (6, 3, 2, 2)
-    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(
-        path.name for path in paths
-    )  # nothing half written
+    assert attention.attention_shares(looks).shape == (6, 3, 2, 2)
+    panel = drawings[0].figure().axes[0]
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["base 0", "base 1", *(f"extra {n}" for n in range(2, 6))]
+    canvas = panel.images[0].get_array()
+    assert np.isfinite(canvas.filled(np.nan)).sum() == 6 * 3 * 2 * 2
+    assert canvas.max() == pytest.approx(1 / 12)
+
+
+def test_attention_of_all_conditions_has_one_scale(folder):
+    store, cells = folder
+    path = store.cell_file("c", "attention.csv")
+    pd.read_csv(path).replace(1 / 12, 0.5).to_csv(path, index=False)
+    before = [drawing.digest for drawing in attention.attention_drawings(store, cells)]
+    drawings = attention.attention_drawings(store, cells)
+    assert {drawing.figure().axes[0].images[0].get_clim() for drawing in drawings} == {(0, 0.5)}
+    pd.read_csv(path).replace(0.5, 0.25).to_csv(path, index=False)
+    after = [drawing.digest for drawing in attention.attention_drawings(store, cells)]
+    assert not set(before) & set(after)
