@@ -209,7 +209,8 @@ def test_half_an_interval(seeds, seed_sd, stderr, clusters, half):
 def test_missing_figures_are_no_bars_and_no_lines(grid):
     """One clip, one seed and no control: the summary then holds None."""
     results = load(grid)
-    missing = {"accuracy_item_stderr": None, "accuracy_seed_sd": None, "blind_accuracy": None, "chance": None}
+    missing = {"accuracy_item_stderr": None, "accuracy_seed_sd": None, "blind_accuracy": None}
+    assert len(results.cost) == 4
     results.__dict__["summary"] = results.summary.assign(**missing, n_clusters=1)
     results.__dict__["tasks"] = results.tasks.assign(blind_accuracy=None)
     drawn = {drawing.name: drawing for drawing in drawings(results)}
