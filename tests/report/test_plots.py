@@ -206,6 +206,23 @@ def test_half_an_interval(seeds, seed_sd, stderr, clusters, half):
     assert interval_half(seeds, seed_sd, stderr, clusters) == pytest.approx(half, rel=1e-3, nan_ok=True)
 
 
+def test_missing_figures_are_no_bars_and_no_lines(grid):
+    """One clip, one seed and no control: the summary then holds None."""
+    results = load(grid)
+    missing = {"accuracy_item_stderr": None, "accuracy_seed_sd": None, "blind_accuracy": None}
+    assert len(results.cost) == 4
+    results.__dict__["summary"] = results.summary.assign(**missing, n_clusters=1)
+    results.__dict__["tasks"] = results.tasks.assign(blind_accuracy=None)
+    drawn = {drawing.name: drawing for drawing in drawings(results)}
+    panel = drawn["tokens"].figure().axes[0]
+    assert [len(container.get_segments()) for container in panel.collections] == []
+    assert len(lines_of(panel, "means")) == 2
+    assert not lines_of(panel, "blind")
+    assert "Dashed" not in drawn["tokens"].caption
+    assert drawn["tasks"].title == "Gain over chance by task"
+    assert drawn["tasks"].figure().axes[1].get_ylabel() == "gain over chance (points)"
+
+
 def test_blind_and_chance_are_lines(figures):
     drawn, results = figures
     panel = drawn["tokens"].axes[0]
@@ -430,6 +447,8 @@ def test_many_series_become_averages_and_say_so():
     many = lines_over(conditions((0, 8), range(1, 31)), *AXES, AXES, 8, ["accuracy"])
     assert len(many.labels) == MAX_SERIES
     assert "6 of the 30 levels" in many.note
+    assert not many.averaged
+    assert many.means["accuracy"].tolist() == pytest.approx([n / 100 for n in many.means["condition"]])
 
 
 def test_a_condition_without_extra_tokens_is_on_the_line_of_every_initial_value():

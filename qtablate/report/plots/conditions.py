@@ -53,8 +53,10 @@ def _condition_frame(results: Results) -> pd.DataFrame:
     summary, shown = results.summary, plot_axes(results)
     probabilities = _probabilities(results)
     rows: list[Row] = []
-    for row in records_of(summary[summary["seeds_done"] > 0]):
-        clusters = float(row["n_clusters"])
+    numbers = ["accuracy", "accuracy_seed_sd", "accuracy_item_stderr", "n_clusters", "blind_accuracy", "chance"]
+    done = summary[summary["seeds_done"] > 0]
+    for row in records_of(done.assign(**{name: done[name].astype(float) for name in numbers})):  # missing is None in some
+        clusters = row["n_clusters"]
         levels = tuple(row[axis] for axis in axes_of(results.sweep.config.grid.batch_size_is))
         per_seed, probability_stderr = probabilities.get(levels, (np.zeros(0), math.nan))
         half = interval_half(row["seeds_done"], row["accuracy_seed_sd"], row["accuracy_item_stderr"], clusters)
@@ -65,12 +67,12 @@ def _condition_frame(results: Results) -> pd.DataFrame:
                 "label": condition_label(row, shown),
                 "short": short_label(row, shown).replace(" (incorrect)", "*"),
                 "incorrect": bool(row["incorrect"]),
-                "accuracy": float(row["accuracy"]),
+                "accuracy": row["accuracy"],
                 "accuracy_half": half,
                 PROBABILITY: float(per_seed.mean()) if len(per_seed) else math.nan,
                 f"{PROBABILITY}_half": interval_half(len(per_seed), _deviation(per_seed), probability_stderr, clusters),
-                "blind_accuracy": float(row["blind_accuracy"]),
-                "chance": float(row["chance"]),
+                "blind_accuracy": row["blind_accuracy"],
+                "chance": row["chance"],
             }
         )
     names = [*AXES, "effective_batch_size", "condition", "label", "short", "incorrect", "accuracy", "accuracy_half"]
@@ -81,7 +83,7 @@ def seed_frame(results: Results, conditions: pd.DataFrame) -> pd.DataFrame:
     """Return a row per finished cell: the number of its condition, its seed, and its measures."""
     cells = results.cells
     done = cells.loc[cells["status"] == "ok", [*AXES, "seed", "accuracy"]]
-    frame = done.merge(conditions[[*AXES, "condition"]], on=list(AXES))
+    frame = done.astype({"accuracy": float}).merge(conditions[[*AXES, "condition"]], on=list(AXES))
     values = {} if results.tables_only else results.answer_arrays.probability
     names = axes_of(results.sweep.config.grid.batch_size_is)
     batches = conditions.set_index("condition")["effective_batch_size"]

@@ -59,7 +59,7 @@ def _draw(frame: pd.DataFrame, panels: Sequence[tuple[str, str, str]]) -> "Figur
             panel.errorbar(x[known], y[known], half[known], fmt="none", ecolor="#8c8c8c", elinewidth=0.7, zorder=1)
         on_front = frame[front].astype(bool)
         ordered = frame[on_front].sort_values(cost, kind="stable").index
-        panel.plot(x[ordered], y[ordered], "o-", color=PALETTE[0], gid="front", zorder=3)
+        panel.plot(x[ordered], y[ordered], "o-", color=PALETTE[0], gid="front", zorder=4)
         others = ~on_front & ~frame["incorrect"]
         if others.any():
             panel.plot(x[others], y[others], "o", color=PALETTE[1], markerfacecolor="none", gid="others", zorder=3)

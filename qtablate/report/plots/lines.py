@@ -63,6 +63,11 @@ def lines_over(
     means = means.sort_values(["series", "position"], kind="stable", ignore_index=True)
     if means["series"].nunique() <= MAX_SERIES:
         return Lines(levels, means, "")
+    if others == [by]:
+        chosen, note = _evenly(sorted(set(means[by]), key=float), by)
+        means = means[means[by].isin(chosen)].reset_index(drop=True)
+        means["series"] = [chosen.index(level) for level in means[by]]
+        return Lines(levels, means, note)
     return _averaged(levels, means, by, [name for name in others if name != by], measures)
 
 
@@ -142,15 +147,22 @@ def _averaged(
     left_out = means["condition"].nunique() - kept["condition"].nunique()
     if left_out:
         note += f" {left_out} conditions that break a rule of accumulation or lack a counterpart at some level are left out."
-    if len(chosen) > MAX_SERIES:
-        note += f" {MAX_SERIES} of the {len(chosen)} levels of {AXIS_LABELS[by]} are shown."
-        chosen = [chosen[place] for place in np.linspace(0, len(chosen) - 1, MAX_SERIES).round().astype(int)]
+    chosen, fewer = _evenly(chosen, by)
+    note += fewer
     rows: list[Row] = []
     for series, level in enumerate(chosen):
         for position, group in kept[kept[by] == level].groupby("position"):
             row: Row = {"series": series, "series_label": condition_label({by: level}, [by]), "position": position}
             rows.append(row | {name: group[name].mean() for name in measures} | {"condition": -1})
     return Lines(levels, pd.DataFrame(rows), note, averaged=True)
+
+
+def _evenly(levels: Sequence[axes.Level], axis: str) -> tuple[list[axes.Level], str]:
+    """Return at most MAX_SERIES levels, evenly chosen, the first and the last among them, and a note on it for the caption."""
+    if len(levels) <= MAX_SERIES:
+        return list(levels), ""
+    places = np.linspace(0, len(levels) - 1, MAX_SERIES).round().astype(int)
+    return [levels[place] for place in places], f" {MAX_SERIES} of the {len(levels)} levels of {AXIS_LABELS[axis]} are shown."
 
 
 def _order(key: Sequence[axes.Level]) -> tuple[tuple[float, str], ...]:

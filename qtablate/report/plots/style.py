@@ -142,7 +142,7 @@ def add_legend(figure: "Figure", handles: Sequence[Any], labels: Sequence[str]) 
 def level_ticks(axes: Any, labels: Iterable[str], label: str) -> None:
     """Label the levels of an axis of the grid at 0, 1, 2, ...: evenly spaced, each with its own tick; slanted where long."""
     texts = list(labels)
-    crowded = sum(map(len, texts)) + len(texts) > 9 * axes.get_figure().get_figwidth()
+    crowded = sum(max(map(len, text.split("\n"))) + 1 for text in texts) > 9 * axes.get_figure().get_figwidth()
     turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     axes.set_xticks(range(len(texts)), texts, **turned)
     axes.set_xlim(-0.45, len(texts) - 0.55)

@@ -51,7 +51,7 @@ def line_caption(conditions: pd.DataFrame, lines: Lines, dots: pd.DataFrame) -> 
     means = (
         "Points: one seed each." if count == "1" else f"Lines: means over seeds ({count} each); dots beside them: the seeds."
     )
-    parts = [lines.note.strip()] if lines.averaged else [means, INTERVALS]
+    parts = [*([] if lines.averaged else [means, INTERVALS]), lines.note.strip()]
     blind = conditions["blind_accuracy"].dropna()
     if len(blind):
         low, high = points(blind.min(), sign=False), points(blind.max(), sign=False)
