@@ -137,7 +137,8 @@ class Table:
         return sum(widths) + 3 * len(widths)
 
     def html(self) -> str:
-        """Return the table without title and notes, with everything escaped. Figures are of the class `figure`."""
+        """Return the table without title and notes, with everything escaped. Figures are of the class `figure`, verdicts
+        also of the class that is their word."""
         places = self.fitting(sys.maxsize)
         classes = ["word" if place < self.left else "figure" for place in places]
         head = _html_row("th", [self.columns[place] for place in places], classes)
@@ -155,7 +156,8 @@ class Table:
 
 def _html_row(tag: str, cells: Sequence[str], classes: Sequence[str]) -> str:
     scope = ' scope="col"' if tag == "th" else ""
-    parts = [f'<{tag}{scope} class="{name}">{html.escape(cell)}</{tag}>' for cell, name in zip(cells, classes, strict=True)]
+    named = [f"{name} {cell}" if cell in STYLES else name for name, cell in zip(classes, cells, strict=True)]
+    parts = [f'<{tag}{scope} class="{name}">{html.escape(cell)}</{tag}>' for cell, name in zip(cells, named, strict=True)]
     return f"<tr>{''.join(parts)}</tr>"
 
 

@@ -130,8 +130,8 @@ def given_of(words: Iterable[object]) -> Given:
 
 
 def swept(cache: Path, *words: object) -> Results:
-    """`qtablate sweep WORDS` and its report in this process, whose fork server imports torch once for all tests; without the
-    probes that a command line shows in its plan."""
+    """`qtablate sweep WORDS` and the tables of its report, without plots and page, in this process, whose fork server imports
+    torch once for all tests."""
     given = given_of(words)
     before = os.environ.get("QTABLATE_CACHE")
     os.environ["QTABLATE_CACHE"] = str(cache)
@@ -142,7 +142,7 @@ def swept(cache: Path, *words: object) -> Results:
             del os.environ["QTABLATE_CACHE"]
         else:
             os.environ["QTABLATE_CACHE"] = before
-    report(results.store)
+    report(results.store, figures=False)
     return results
 
 

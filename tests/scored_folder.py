@@ -34,9 +34,18 @@ def folder(
     noise=(),
     bench="world",
     problems=(),
+    asked=(),
+    **changes,
 ):
-    """A finished sweep. `conditions`: (extra tokens, accumulation) -> (seed, items) -> which answers are correct; `noise`:
-    pairs of signal and noise, a step each; `failed`: (condition, seed)."""
+    """A finished sweep.
+
+    Args:
+        conditions: (extra tokens, accumulation) -> (seed, items) -> which answers are correct.
+        noise: pairs of signal and noise, a step each.
+        failed: (condition, seed).
+        asked: items of a benchmark, which then have their names, tasks and clips.
+        changes: of the configuration.
+    """
     store, entries = Store(path), []
     for (tokens, accum), right_of in conditions.items():
         condition = asdict(Condition(tokens, accum, 8, "mixed", "normal" if tokens else "none"))
@@ -47,12 +56,12 @@ def folder(
                 store.write_record(Record(key, "failed", {}, None, "out of memory", "Traceback"))
                 continue
             named = {"full": right_of(seed, items)} | ({"blind": blind(0, items)} if blind else {})
-            of = [tasks[n % len(tasks)] for n in range(items)]
-            media = [f"clip-{n % clips}" for n in range(items)]
+            of = [asked[n].task if asked else tasks[n % len(tasks)] for n in range(items)]
+            media = [asked[n].cluster if asked else f"clip-{n % clips}" for n in range(items)]
             rows = [
                 {
                     "control": control,
-                    "item": f"{of[n]}-{n:04d}",
+                    "item": asked[n].id if asked else f"{of[n]}-{n:04d}",
                     "task": of[n],
                     "cluster": media[n],
                     "gold": 0,
@@ -124,5 +133,7 @@ def folder(
             )
             store.write_record(Record(key, "ok", {}, dataclasses.asdict(figures), files=store.checksums(key)))
     shared = settings(samples=32, budget="steps", budget_size=steps, image_ratio=0.0)
-    store.write_sweep(sweep_file(entries, items=items, config=config(bench=bench), settings=shared, problems=tuple(problems)))
+    store.write_sweep(
+        sweep_file(entries, items=items, config=config(bench=bench, **changes), settings=shared, problems=tuple(problems))
+    )
     return store

@@ -134,7 +134,7 @@ def test_a_damaged_cell_is_named_left_out_and_to_be_run_again(folder, finished, 
     store = Store(folder)
     assert not store.finished(broken)
     assert store.finished(whole)
-    built = report(store)
+    built = report(store, figures=False)
     [table] = [one for one in built.tables if one.title == "Failed or damaged cells"]
     [row] = table.rows
     assert (row[0], row[-2]) == (broken, DAMAGED)
@@ -162,10 +162,10 @@ def test_the_next_sweep_runs_a_damaged_cell_again(folder, finished, cache, what)
 
 
 def test_without_its_cells_a_folder_is_read_from_its_tables_and_nothing_is_replaced(folder, finished):
-    shown = {table.title: table.rows for table in report(Store(folder)).tables}
+    shown = {table.title: table.rows for table in report(Store(folder), figures=False).tables}
     shutil.rmtree(folder / "cells")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    built = report(Store(folder))
+    built = report(Store(folder), figures=False)
     assert built.files == ()
     assert "2 of its 2 finished cells are no longer under cells/ as they were. Nothing was written" in built.remark
     assert {table.title: table.rows for table in built.tables} == shown
@@ -179,7 +179,7 @@ def test_without_its_cells_a_folder_is_read_from_its_tables_and_nothing_is_repla
     with pytest.raises(StoreError, match=r"has no answers\.csv of its cells \(2 of its 2 finished cells are no longer"):
         _ = found.answers
     with pytest.raises(QtablateError, match="to which no other --baseline"):
-        report(Store(folder), {"tokens": "4"})
+        report(Store(folder), {"tokens": "4"}, figures=False)
     with pytest.raises(QtablateError, match="to which no other --baseline"):
         load(folder, margin=0.01)
 
@@ -189,7 +189,7 @@ def test_committed_results_are_shown_as_they_are(committed, tmp_path):
     """They are kept without their cells."""
     shutil.copytree(committed.parent, tmp_path / "r")
     before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
-    built = report(Store(tmp_path / "r"))
+    built = report(Store(tmp_path / "r"), figures=False)
     assert built.remark.endswith("Nothing was written.")
     assert {"Conditions", "Contrasts"} <= {table.title for table in built.tables}
     assert all("nan" not in text for table in built.tables for row in table.rows for text in row)
@@ -199,7 +199,7 @@ def test_committed_results_are_shown_as_they_are(committed, tmp_path):
 def test_one_cell_that_is_gone_keeps_the_tables_too(folder):
     before = (folder / "cells.csv").read_bytes()
     shutil.rmtree(folder / "cells" / keys(folder)[0])
-    assert "1 of its 2 finished cells" in report(Store(folder)).remark
+    assert "1 of its 2 finished cells" in report(Store(folder), figures=False).remark
     assert (folder / "cells.csv").read_bytes() == before
 
 
@@ -211,7 +211,7 @@ def test_cells_that_are_run_again_or_fail_now_replace_no_table(folder, status):
         shutil.rmtree(folder / "cells" / key)
         store.write_record(Record(key, status, {}))
     assert frames.write_tables(store) == []
-    assert report(store).files == ()
+    assert report(store, figures=False).files == ()
     assert (folder / "summary.csv").read_bytes() == before
 
 
@@ -219,7 +219,7 @@ def test_a_copy_without_answers_replaces_no_table(folder):
     before = (folder / "summary.csv").read_bytes()
     for path in folder.glob("cells/*/answers.csv"):
         path.unlink()
-    assert report(Store(folder)).files == ()
+    assert report(Store(folder), figures=False).files == ()
     assert (folder / "summary.csv").read_bytes() == before
 
 
@@ -238,7 +238,7 @@ def test_what_the_system_refuses_to_read_is_no_damage(folder, monkeypatch):
 def test_another_versions_folder_is_shown_from_its_tables(folder):
     content = json.loads((folder / "sweep.json").read_text()) | {"schema": 4}
     (folder / "sweep.json").write_text(json.dumps(content))
-    built = report(Store(folder))
+    built = report(Store(folder), figures=False)
     assert "another version of qtablate wrote it: record schema 4, this one reads" in built.remark
     assert [table.title for table in built.tables][:2] == ["Conditions", "Training"]
 
@@ -246,7 +246,7 @@ def test_another_versions_folder_is_shown_from_its_tables(folder):
 def test_a_sweep_file_of_another_version_and_layout_says_so(folder):
     (folder / "sweep.json").write_text(json.dumps({"schema": 4, "recipe": {}, "cells": []}))
     with pytest.raises(StoreError, match=r"another version of qtablate wrote it \(record schema 4, this one reads \d+\)"):
-        report(Store(folder))
+        report(Store(folder), figures=False)
 
 
 def test_a_sweep_of_other_cells_does_not_replace_tables_whose_cells_are_gone(folder):
@@ -263,7 +263,7 @@ def test_tables_that_are_lost_or_damaged_are_made_again(folder, finished, name, 
     path.unlink()
     if content is not None:
         path.write_text(content)
-    report(Store(folder))
+    report(Store(folder), figures=False)
     assert path.read_text() == (finished / name).read_text()
 
 
@@ -285,7 +285,7 @@ def test_a_sweep_file_with_other_content_is_one_message(folder, change):
     content = json.loads((folder / "sweep.json").read_text()) | change
     (folder / "sweep.json").write_text(json.dumps(content))
     with pytest.raises(StoreError, match=r"sweep\.json.*run the sweep again, finished cells are kept"):
-        report(Store(folder))
+        report(Store(folder), figures=False)
 
 
 def test_cells_of_other_versions_are_told_apart(folder):
@@ -299,7 +299,7 @@ def test_cells_of_other_versions_are_told_apart(folder):
             }
         )
     )
-    built = report(store)
+    built = report(store, figures=False)
     [table] = [one for one in built.tables if one.title == "Software"]
     assert [row[0] for row in table.rows] == ["1", "1"]
     assert sum("torch 2.12.0" in row[1] for row in table.rows) == 1
@@ -311,7 +311,7 @@ def test_cells_of_other_versions_are_told_apart(folder):
 def test_a_read_only_folder_is_shown_and_said_not_to_be_written(folder, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    built = report(Store(folder))
+    built = report(Store(folder), figures=False)
     assert built.remark == f"Nothing was written: no permission to write in {folder}."
     assert built.tables
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
@@ -325,7 +325,7 @@ def test_a_full_disk_is_one_line_that_names_the_folder(folder, monkeypatch):
 
     monkeypatch.setattr("qtablate.files.os.replace", full)
     with pytest.raises(StoreError, match=r"cells\.csv cannot be written \(No space left on device\): make room .*--out"):
-        report(Store(folder))
+        report(Store(folder), figures=False)
     monkeypatch.undo()
     assert tables(folder) == before
     assert not list(folder.rglob(".*.*[0-9]"))

@@ -42,6 +42,9 @@ def report(
     cost_model: Annotated[
         str, typer.Option(help="Language model to estimate costs for: 7b, 13b, mistral-7b, phi-3-mini, a config.json.")
     ] = "7b",
+    figures: Annotated[
+        bool, typer.Option("--figures/--no-figures", help="Draw the plots and write report.html where their data changed.")
+    ] = True,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again as cells finish, until the sweep has ended.")] = False,
 ) -> None:
     """Show what a sweep's data support, finished or not, and write tables, plots and texts; or compare two sweeps."""
@@ -64,6 +67,8 @@ def report(
         "sections": sections,
         "full": full,
     }
+    if format == TABLE:
+        options["figures"] = figures
     if watch:
         _watch(store, options)
     elif format == TABLE:
@@ -134,10 +139,11 @@ def _show_first_screen(screen: Console, built: "Report") -> None:
 
 def _written(built: "Report") -> str:
     """Say what was written where."""
-    names = [str(path.relative_to(built.results.store.root)) for path in built.files]
-    single = [name for name in names if "/" not in name]
-    folders = dict.fromkeys(name.partition("/")[0] + "/" for name in names if "/" in name)
-    return f"Written to {built.results.store.root}: {', '.join([*folders, *single])}"
+    names = [path.relative_to(built.results.store.root) for path in built.files]
+    tables = sum(name.suffix == ".csv" for name in names)
+    parts = ["report.html (figures, every item)"] * (Path("report.html") in names) + ["report.md", f"{tables} CSV files"]
+    parts += ["plots/"] * any(name.parts[0] == "plots" for name in names)
+    return f"Written to {built.results.store.root}: {', '.join(parts)}"
 
 
 def _print_as(format: str, store: "Store", full: bool, sections: "Sequence[Section]", **options: Any) -> None:

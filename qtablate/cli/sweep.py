@@ -78,7 +78,7 @@ def sweep(
         finally:
             display.close()
     try:
-        show_report(screen, plan.store)
+        show_report(screen, plan.store, run_custom=True)
     except Stopped as stop:
         raise _stopped(progress, plan, stop) from None
     failed = _left(plan)

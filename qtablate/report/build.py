@@ -13,6 +13,7 @@ from qtablate.report import formats, scorer_agreement, token_ablation
 from qtablate.report.confirmation import write_confirmation
 from qtablate.report.csv_files import write_table
 from qtablate.report.headline import Headline
+from qtablate.report.page.page import write_page
 from qtablate.report.plots import draw_plots
 from qtablate.report.results import COST_MODEL, MARGIN, Results
 from qtablate.report.sections import WHOLE, tables_of
@@ -46,6 +47,8 @@ def report(
     baseline: Mapping[str, str] = MappingProxyType({}),
     margin: float = MARGIN,
     cost_model: str = COST_MODEL,
+    figures: bool = True,
+    run_custom: bool = False,
 ) -> Report:
     """Read a folder and write its tables, plots and texts.
 
@@ -54,6 +57,8 @@ def report(
         baseline: levels that others are compared with, by option.
         margin: difference of accuracies, as a share, below which conditions are equivalent.
         cost_model: the language model whose costs are computed.
+        figures: whether to draw the plots and write report.html, too, which takes some seconds.
+        run_custom: whether a benchmark that is a Python file may be run, to show its items in report.html.
 
     Raises:
         StoreError: the folder is no sweep's.
@@ -65,11 +70,11 @@ def report(
         return Report(results, (), why)
     if not os.access(store.root, os.W_OK):
         return Report(results, (), f"Nothing was written: no permission to write in {store.root}.")
-    return Report(results, _write(results))
+    return Report(results, _write(results, figures, run_custom))
 
 
-def _write(results: Results) -> tuple[Path, ...]:
-    """Write all tables as CSV, the plots, and report.md. Raises StoreError."""
+def _write(results: Results, figures: bool, run_custom: bool) -> tuple[Path, ...]:
+    """Write all tables as CSV, the plots, report.md and report.html. Raises StoreError."""
     store = results.store
     names = ["cells", "tasks", "summary", "training", "contrasts", "cost", "items"]
     if token_ablation.diagnosed_cells(store, results.cells):
@@ -78,7 +83,11 @@ def _write(results: Results) -> tuple[Path, ...]:
         names.append("scorer_agreement")
     files = [write_table(store, name, getattr(results, name)) for name in names]
     files += write_confirmation(store, results.confirmation)
-    files += [path for plot in draw_plots(results) for path in (plot.path_png, plot.path_svg)]
     path = store.table_file("report.md")
     store.write_file(path, formats.markdown(results, WHOLE))
-    return (*files, path)
+    files.append(path)
+    if figures:
+        plots = draw_plots(results)
+        files += [path for plot in plots for path in (plot.path_png, plot.path_svg)]
+        files.append(write_page(results, plots, run_custom))
+    return tuple(files)

@@ -34,7 +34,7 @@ def test_every_section_has_a_table_of_its_own_or_nothing_to_show(root):
 
 def test_csv_is_the_figures_of_one_section(root):
     text = here("report", root, "cost", "--format", "csv")
-    here("report", root)
+    here("report", root, "--no-figures")
     assert text == (root / "cost.csv").read_text()
     assert len(list(csv.DictReader(io.StringIO(text)))) == 4
     assert "expected one section" in here("report", root, "--format", "csv", code=2)
@@ -54,7 +54,7 @@ def test_json_is_strict_and_holds_the_frames(root):
 
 
 def test_markdown_is_report_md(root):
-    here("report", root)
+    here("report", root, "--no-figures")
     assert here("report", root, "--format", "markdown") == (root / "report.md").read_text()
 
 
@@ -80,7 +80,7 @@ def test_latex_compiles(root, tmp_path):
 
 @pytest.mark.parametrize("words", [["tokens", "tasks"], ["--full"], []])
 def test_the_terminal_shows_the_sections_that_are_asked_for(root, words):
-    text = here("report", root, *words)
+    text = here("report", root, "--no-figures", *words)
     assert ("Contrasts per task" in text) == (words != [])
     assert ("Cost" in text) == (words == ["--full"])
     assert ("Compared: 4 conditions" in text) == (words != ["tokens", "tasks"])

@@ -23,7 +23,7 @@ def shown(table, width):
 
 
 def tables_of(store):
-    return {table.title: table for table in report(store).tables}
+    return {table.title: table for table in report(store, figures=False).tables}
 
 
 DEGENERATE = {
@@ -52,7 +52,7 @@ def test_no_uninformative_number_and_no_missing_figure_in_a_sentence(case, tmp_p
     `best` for nothing that is not above chance."""
     given = dict(DEGENERATE[case])
     right, grid = given.pop("right", drawn(0.6)), given.pop("grid", tuple((t, a) for t in (0, 4) for a in (1, 2)))
-    made = report(folder(tmp_path / "r", dict.fromkeys(grid, right), **given))
+    made = report(folder(tmp_path / "r", dict.fromkeys(grid, right), **given), figures=False)
     texts = [shown(table, width) for table in made.tables for width in (80, 140)]
     texts += [*made.headline.lines, (tmp_path / "r" / "report.md").read_text()]
     for text in texts:
@@ -69,7 +69,7 @@ def test_no_uninformative_number_and_no_missing_figure_in_a_sentence(case, tmp_p
 
 def test_decided_condition_above_chance_is_recommended(tmp_path):
     store = folder(tmp_path / "r", {(0, 1): drawn(0.4), (4, 1): drawn(0.9)}, seeds=(1, 2, 3), items=400, clips=400)
-    made = report(store)
+    made = report(store, figures=False)
     assert made.headline.answer.startswith("Recommended: extra tokens 4: 4 beats 0 by ")
     assert re.search(r"\(95 % CI [\d.]+ to [\d.]+\)\.$", made.headline.answer)
     assert "Highest accuracy: " in made.headline.details[0]
@@ -102,7 +102,7 @@ def test_nothing_is_recommended_and_no_condition_is_called_best_without_support(
     given = dict(given)
     right = given.pop("right", drawn(0.65))
     store = folder(tmp_path / "r", {(0, 1): given.pop("other", right), (4, 1): right}, **given)
-    made = report(store)
+    made = report(store, figures=False)
     assert made.headline.answer.startswith(said)
     assert "Recommended" not in " ".join(made.headline.lines)
     assert "best" not in {row[-1] for row in {table.title: table for table in made.tables}["Cost"].rows}
@@ -213,7 +213,7 @@ def test_needed_items_are_shown_as_the_option_counts_them(tmp_path):
         (tokens, 1): lambda seed, _, t=tokens: np.where(np.arange(400) % 2, draws[0], draws[2 * t]) < 0.6 - 0.001 * t * seed
         for tokens in (0, 4)
     }
-    found = report(folder(tmp_path / "r", conditions, seeds=(1, 2, 3), items=400, clips=400, tasks=tasks))
+    found = report(folder(tmp_path / "r", conditions, seeds=(1, 2, 3), items=400, clips=400, tasks=tasks), figures=False)
     [table] = [table for table in found.tables if table.title == "Contrasts"]
     decide = table.rows[0][-1]
     items, option = map(int, re.search(r"items (\d+) \(--items-per-task (\d+)\)", decide).groups())

@@ -49,7 +49,7 @@ def sweep(out: Path, **changes) -> SweepPlan:
     plan = planned(out, **changes)
     with plan.store.locked():
         plan = runs.run_plan(plan)
-    report(plan.store)
+    report(plan.store, figures=False)
     return plan
 
 
@@ -195,7 +195,7 @@ def test_a_stopped_confirmation_shows_what_is_finished_and_goes_on(finisher, tmp
         [2] * 2,
         ["3"] * 2,
     )
-    shown = [table for table in report(planned(tmp_path / "r").store).tables if table.title == "Confirmation"]
+    shown = [table for table in report(planned(tmp_path / "r").store, figures=False).tables if table.title == "Confirmation"]
     assert "Finished so far with both conditions: 1 of 2 fresh seeds." in shown[0].note
     finisher.accuracy, finisher.ran = rule, []
     sweep(tmp_path / "r")  # nobody asks for it: what was never finished does not run
@@ -335,7 +335,7 @@ def test_a_folder_without_its_confirmation_cells_is_read_from_its_tables(finishe
     found = load(tmp_path / "r")
     assert "1 of its 6 finished cells are no longer under cells/" in found.tables_only
     assert found.confirmation["accuracy"].notna().all()
-    assert "Nothing was written" in report(found.store).remark
+    assert "Nothing was written" in report(found.store, figures=False).remark
     with pytest.raises(StoreError, match="holds tables of 1 finished cells"):  # another choice would replace their only trace
         sweep(tmp_path / "r", tokens=(0, 8))
     assert (tmp_path / "r" / "confirmation.csv").read_bytes() == table
@@ -345,7 +345,7 @@ def test_a_folder_without_its_confirmation_cells_is_read_from_its_tables(finishe
     assert (tmp_path / "r" / "confirmation.csv").read_bytes() == table
     shutil.rmtree(tmp_path / "r" / "cells")
     assert "## Confirmation" in (tmp_path / "r" / "report.md").read_text()
-    assert [shown.title for shown in report(found.store).tables].count("Confirmation") == 1
+    assert [shown.title for shown in report(found.store, figures=False).tables].count("Confirmation") == 1
 
 
 def test_a_damaged_confirmation_cell_is_run_again(finisher, tmp_path):

@@ -1,0 +1,1 @@
+"""report.html: one file with the answer, figures, tables, and every item."""
