@@ -81,7 +81,7 @@ class Table:
             table.add_column(
                 re.sub(r"(?<=[_-])(?=\w)| ", "\n", self.columns[place]) if too_wide else self._head(place),
                 justify="left" if words else "right",
-                vertical="top" if self.tall else "bottom",
+                vertical="top" if self.tall or self.left == len(self.columns) else "bottom",
                 no_wrap=not (words or too_wide),  # a figure that breaks can be read, one that is cut cannot
                 overflow="fold",
             )

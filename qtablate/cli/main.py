@@ -9,6 +9,7 @@ qtablate assemble --vision DIR --llm DIR --out DIR
 qtablate bench export DIR
 qtablate bench check DIR
 qtablate data check FILE
+qtablate tasks
 qtablate explain TOPIC
 """
 
@@ -30,6 +31,8 @@ from qtablate.cli.models import assemble, cache, convert
 from qtablate.cli.options import GroupedCommand
 from qtablate.cli.report import report
 from qtablate.cli.sweep import sweep
+from qtablate.cli.tasks import show as tasks_show
+from qtablate.cli.tasks import tasks
 from qtablate.errors import QtablateError
 from qtablate.interrupts import Stopped
 
@@ -42,6 +45,8 @@ app = typer.Typer(
 )
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: write the procedural one as files, check yours.")
 data_app = typer.Typer(no_args_is_help=True, help="Training data: check yours.")
+tasks_app = typer.Typer(help="The tasks of a benchmark: list them, show some items of one.")
+tasks_app.callback(invoke_without_command=True)(tasks)
 COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None], str], ...] = (
     (app, "sweep", sweep, "Train and evaluate every cell of a grid, and report."),
     (app, "report", report, "Show the tables of a sweep, or compare two sweeps."),
@@ -54,6 +59,7 @@ COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None], str], ...] = (
     (bench_app, "export", bench_export, "Write the procedural benchmark as files."),
     (bench_app, "preview", bench_preview, "Draw contact sheets of the procedural benchmark."),
     (bench_app, "check", bench_check, "Check questions and clips for what would mislead."),
+    (tasks_app, "show", tasks_show, "Show items of one task, and draw them."),
     (data_app, "check", data_check, "Check conversations and clips for what would mislead."),
 )
 """(group, name, function, what it does) of every command. A new command is one entry here."""
@@ -61,6 +67,7 @@ for _group, _name, _command, _help in COMMANDS:
     _group.command(_name, cls=GroupedCommand, short_help=_help)(_command)
 app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
+app.add_typer(tasks_app, name="tasks")
 
 
 def _show_version(asked: bool) -> None:

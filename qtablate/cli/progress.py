@@ -1,6 +1,8 @@
 """The state of running jobs, updated by their events, and how it is shown. The command line draws it."""
 
+import statistics
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
@@ -10,6 +12,9 @@ from rich.text import Text
 
 from qtablate.durations import format_duration
 from qtablate.execute.events import Event, Progress
+
+_MOST_CONDITIONS, _MOST_ERRORS = 12, 3
+"""That are shown at once: a terminal has few lines."""
 
 
 @dataclass
@@ -26,6 +31,12 @@ class ProgressDisplay:
     running: dict[str, tuple[float, Progress | None]] = field(default_factory=dict)
     silent: dict[str, str] = field(default_factory=dict)
     """Message for each running job that has not reported for long, by key."""
+    conditions: dict[str, str] = field(default_factory=dict)
+    """Name of the condition of every cell of the sweep, by key; empty where the jobs are no cells of a grid."""
+    accuracies: dict[str, list[float]] = field(default_factory=dict)
+    """Accuracies of the finished cells of each condition."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """First line of the error of each failed job, by key."""
 
     def take(self, event: Event) -> None:
         """Update the state by an event."""
@@ -40,6 +51,13 @@ class ProgressDisplay:
             self.running.pop(event.key, None)
             self.done += event.kind == "done"
             self.failed += event.kind == "failed"
+            if event.kind == "failed":
+                self.errors[event.key] = event.error.partition("\n")[0]
+
+    def note_accuracy(self, key: str, accuracy: float | None) -> None:
+        """Count what a finished cell scored toward the mean of its condition."""
+        if accuracy is not None and key in self.conditions:
+            self.accuracies.setdefault(self.conditions[key], []).append(accuracy)
 
     @property
     def over(self) -> int:
@@ -66,7 +84,30 @@ class ProgressDisplay:
                 _words(progress, began),
                 Text(self.silent.get(key, ""), style="yellow"),
             )
-        return Group(head, table)
+        return Group(head, table, *self._so_far())
+
+    def _so_far(self) -> list[RenderableType]:
+        """Show the mean accuracy of each condition so far, and the errors of failed jobs."""
+        parts: list[RenderableType] = []
+        if self.accuracies:
+            wanted = Counter(self.conditions.values())
+            best = sorted(self.accuracies, key=lambda name: -_mean(self.accuracies[name]))
+            shown = [name for name in wanted if name in best[:_MOST_CONDITIONS]]
+            table = Table(box=None, padding=(0, 1), expand=False)
+            for head, justify in (("so far", "left"), ("accuracy %", "right"), ("seed sd", "right"), ("seeds", "right")):
+                table.add_column(head, justify=justify)  # type: ignore[arg-type]
+            for name in shown:
+                scores = self.accuracies[name]
+                sd = f"{100 * statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
+                table.add_row(name, f"{100 * _mean(scores):.1f}", sd, f"{len(scores)}/{wanted[name]}")
+            parts.append(table)
+            if len(best) > len(shown):
+                parts.append(Text(f"and {len(best) - len(shown)} less accurate conditions", style="dim"))
+        errors = list(self.errors.items())
+        parts += [Text(f"failed: {self.labels[key]}: {error}", style="red") for key, error in errors[-_MOST_ERRORS:]]
+        if len(errors) > _MOST_ERRORS:
+            parts.append(Text(f"and {len(errors) - _MOST_ERRORS} earlier failures", style="red"))
+        return parts
 
     def line(self, event: Event, outcome: str = "") -> str:
         """One plain line for the end of a job, for a notice of it or for its silence."""
@@ -91,6 +132,10 @@ _PHASES = {  # what its steps are called, and where in a job it lies, roughly: o
     "tokens": ("part of the tokens", 0.9, 1.0),
     "probe": ("part", 0.0, 1.0),
 }
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _share(progress: Progress | None) -> float:

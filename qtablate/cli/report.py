@@ -45,6 +45,7 @@ def report(
     figures: Annotated[
         bool, typer.Option("--figures/--no-figures", help="Draw the plots and write report.html where their data changed.")
     ] = True,
+    page: Annotated[Path | None, typer.Option(help="For two folders: write the comparison as a web page, too.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again as cells finish, until the sweep has ended.")] = False,
 ) -> None:
     """Show what a sweep's data support, finished or not, and write tables, plots and texts; or compare two sweeps."""
@@ -57,8 +58,10 @@ def report(
     if len(folders) > 1:
         _refuse_with_two({"--baseline": baseline, "--full": full, "--watch": watch, "a section": sections})
         _refuse_with_two({"--cost-model": cost_model != "7b", f"--format {format}": format != TABLE})
-        _show_comparison(folders, margin / 100)
+        _show_comparison(folders, margin / 100, page)
         return
+    if page:
+        raise ConfigError("--page is for two folders: leave it out, the page of one folder is its report.html")
     store = Store(Path(folders[0])) if folders else newest(RESULTS)
     options: dict[str, Any] = {
         "baseline": parse_levels("--baseline", baseline),
@@ -98,13 +101,24 @@ def _refuse_with_two(given: dict[str, Any]) -> None:
             raise ConfigError(f"{option} applies to one folder: leave it out with two folders")
 
 
-def _show_comparison(folders: Sequence[str], margin: float) -> None:
+def _show_comparison(folders: Sequence[str], margin: float, page: Path | None) -> None:
+    from qtablate.files import write_text
     from qtablate.report.compare import compare
-    from qtablate.report.tables import comparison_table
+    from qtablate.report.page.page import comparison_page
+    from qtablate.report.tables import comparison_sentence, comparison_table
     from qtablate.store import Store
 
     first, second = (Store(Path(folder)) for folder in folders)
-    show_tables(console(), [comparison_table(compare(first, second, margin))])
+    if page and not page.parent.is_dir():
+        raise ConfigError(f"--page: {page} cannot be written: name a file in an existing folder")
+    found = compare(first, second, margin)
+    screen = console()
+    say(screen, comparison_sentence(found))
+    say(screen, "")
+    show_tables(screen, [comparison_table(found)])
+    if page:
+        write_text(page, comparison_page(found))
+        say(screen, f"Written: {page}")
 
 
 def show_report(

@@ -1,8 +1,6 @@
 """`qtablate sweep`: run a grid, or show its plan."""
 
-import math
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,24 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 from rich.console import Console
-from rich.live import Live
 
-from qtablate.cli import console as consoles
 from qtablate.cli.console import console, say
+from qtablate.cli.live import SweepDisplay
 from qtablate.cli.options import POSITIVE, Given, flags, number, with_settings
-from qtablate.cli.plan import check_plan_options, probe_and_show_plan, show_detectable, show_plan, what_it_detects
-from qtablate.cli.progress import ProgressDisplay
+from qtablate.cli.plan import check_plan_options, probe_and_show_plan, show_detectable, what_it_detects
 from qtablate.cli.report import show_report
 from qtablate.config import SMOKE, SweepConfig, validate_config
-from qtablate.durations import format_duration
 from qtablate.errors import ConfigError
 from qtablate.interrupts import Stopped
 
 if TYPE_CHECKING:
-    from qtablate.execute.events import Event
     from qtablate.store import Store
     from qtablate.sweep.plan import SweepPlan
-    from qtablate.sweep.run import SweepEvent
 
 
 @with_settings()
@@ -68,7 +61,7 @@ def sweep(
         show_detectable(screen, detectable)
         raise typer.Exit(int(bool(expected.failed) and not expected.probes))
     with plan.store.locked():
-        display = _SweepDisplay(progress, plan)
+        display = SweepDisplay(progress, plan)
         try:
             plan = run_plan(plan, display)
             if not display.began:
@@ -167,87 +160,6 @@ def _check_smoke(screen: Console, store: "Store") -> None:
     if failed:
         raise typer.Exit(1)
     screen.print("Smoke ablation passed: every cell finished and scores above its blind control by two standard errors.")
-
-
-class _SweepDisplay:
-    """Shows the events of a sweep as they come: a live display in a terminal, plain lines elsewhere."""
-
-    def __init__(self, screen: Console, plan: "SweepPlan") -> None:
-        self.plan = plan
-        """As the last event has it."""
-        self.began = False
-        """Whether there was anything to run."""
-        self._screen = screen
-        self._board: ProgressDisplay | None = None
-        self._live: Live | None = None
-        self._printed = 0.0
-
-    def __call__(self, event: "SweepEvent") -> None:
-        self.plan = event.plan
-        if event.text:
-            say(self._screen, event.text)
-        if event.kind == "begun":
-            self._begin(event)
-        elif event.kind == "ended":
-            self.close()
-        elif event.event:
-            self._show(event.event)
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self._live:
-            self._live.stop()
-        self._live = None
-
-    def _begin(self, event: "SweepEvent") -> None:
-        from qtablate.sweep.forecast import Forecast
-
-        self.began = True
-        if event.stage == "cells":
-            show_plan(self._screen, event.plan, Forecast())
-        title, workers = {
-            "features": ("Frozen visual features", event.plan.processes),
-            "cells": ("Cells", event.plan.workers),
-            "confirmation": ("Confirmation", event.plan.workers),
-        }[event.stage]
-        self._board, self._printed = (
-            ProgressDisplay(title, event.jobs or {}, workers),
-            -math.inf,
-        )  # the first progress is shown at once
-        if self._screen.is_terminal:
-            self._live = Live(self._board.renderable(), console=self._screen, refresh_per_second=4, transient=True)
-            self._live.start()
-
-    def _show(self, event: "Event") -> None:
-        board = self._board
-        if board is None:
-            return
-        board.take(event)
-        outcome = _outcome(self.plan.store, event.key) if event.kind == "done" else ""
-        if self._live:
-            self._live.update(board.renderable(), refresh=event.kind != "progress")
-            if event.kind in ("done", "failed", "notice"):
-                self._live.console.print(board.line(event, outcome))
-        elif event.kind in ("done", "failed", "notice", "silent"):
-            self._screen.print(board.line(event, outcome), soft_wrap=True)
-        elif event.kind == "progress" and time.monotonic() - self._printed > consoles.STATUS_SECONDS:
-            self._printed = time.monotonic()
-            for line in board.status_lines():
-                self._screen.print(line, soft_wrap=True)
-
-
-def _outcome(store: "Store", key: str) -> str:
-    """What a job came to; a job without a record, such as one that computes features, is just done."""
-    record = store.read_record(key)
-    if not record or not record.figures:
-        return "done"
-    figures = record.figures
-    loss = "no supervised token" if figures["train_loss"] is None else f"loss {figures['train_loss']:.3f}"
-    seconds = figures["train_seconds"] + figures["eval_seconds"] + figures["control_seconds"]
-    return (
-        f"accuracy {100 * figures['accuracy']['value']:.1f} %, blind {100 * figures['controls']['blind']['value']:.1f} %, "
-        f"{loss}, {format_duration(seconds)}"
-    )
 
 
 def _stopped(screen: Console, plan: "SweepPlan", stop: Stopped) -> typer.Exit:

@@ -63,3 +63,26 @@ def shown(board: ProgressDisplay) -> str:
 
 def test_times_for_people():
     assert [format_duration(seconds) for seconds in (41.6, 425, 7800)] == ["42 s", "7 min 05 s", "2 h 10 min"]
+
+
+def test_running_means_and_failures_stand_in_the_display():
+    names = {f"{tokens}-{seed}": f"tokens {tokens}, accum 1, seed {seed}" for tokens in range(15) for seed in (1, 2)}
+    board = ProgressDisplay("Cells", names, 2, conditions={key: name.rpartition(", ")[0] for key, name in names.items()})
+    assert "so far" not in shown(board)
+    for key, accuracy in (("0-1", 0.5), ("0-2", 0.53), ("3-1", 0.75)):
+        board.take(Event(key, "started"))
+        board.take(Event(key, "done"))
+        board.note_accuracy(key, accuracy)
+    board.note_accuracy("not of the grid", 0.9)
+    board.take(Event("3-2", "started"))
+    board.take(Event("3-2", "failed", error="OutOfMemoryError: 80 GiB\nmore"))
+    lines = [line.split() for line in shown(board).splitlines()]
+    assert ["tokens", "0,", "accum", "1", "51.5", "2.1", "2/2"] in lines
+    assert ["tokens", "3,", "accum", "1", "75.0", "1/2"] in lines
+    assert "failed: tokens 3, accum 1, seed 2: OutOfMemoryError: 80 GiB\n" in shown(board)
+    for tokens in range(1, 15):
+        board.note_accuracy(f"{tokens}-1", 0.01 * tokens)
+    text = shown(board)
+    assert "and 3 less accurate conditions" in text
+    assert "tokens 14, accum 1" in text
+    assert "tokens 1, accum 1" not in text

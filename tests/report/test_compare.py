@@ -2,12 +2,16 @@
 
 import dataclasses
 import json
+import re
+import shutil
 from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
+from launch import here
 from scipy import stats
+from scored_folder import drawn, folder
 from settings import config, settings, sweep_file
 
 import qtablate
@@ -18,7 +22,7 @@ from qtablate.grid import RECORD_SCHEMA
 from qtablate.records import Figures, PlannedCell, Record, TaskScore
 from qtablate.report.compare import compare
 from qtablate.report.folder import AXES
-from qtablate.report.tables import comparison_table
+from qtablate.report.tables import comparison_sentence, comparison_table
 from qtablate.statistics.clustered import ClusteredMean
 from qtablate.store import Store
 
@@ -226,3 +230,45 @@ def test_a_folder_without_a_finished_cell(tmp_path):
     for name in ("contrasts", "cost", "query_diagnostics", "token_ablation", "attention", "tasks", "train", "answers"):
         assert getattr(found, name).empty, name
     assert json.loads((tmp_path / "r" / "sweep.json").read_text())["cells"]
+
+
+def test_a_comparison_is_said_in_a_sentence_and_written_as_a_page(tmp_path):
+    grid = {(0, 1): drawn(0.4), (4, 1): drawn(0.4)}
+    one = folder(tmp_path / "one", grid, seeds=(1, 2, 3), items=400, clips=400)
+    two = folder(tmp_path / "two", grid | {(4, 1): drawn(0.7)}, seeds=(1, 2, 3), items=400, clips=400)
+    found = compare(one, two, 0.02)
+    sentence = comparison_sentence(found)
+    assert sentence.startswith("two against one: ")
+    assert "better in 1" in sentence
+    assert re.search(r"The largest difference is \+\d+\.\d points \(95 % CI .*\) with extra tokens 4, accum 1\.$", sentence)
+    text = here("report", one.root, two.root, "--page", tmp_path / "c.html")
+    assert text.startswith(sentence)
+    page = (tmp_path / "c.html").read_text()
+    assert f">{sentence}</h1>" in page
+    assert page.count("<tr>") == 3
+    assert "expected" not in page
+    assert comparison_sentence(compare(one, one, 0.02)).endswith(" hold the same results.")
+    assert "--page is for two folders" in here("report", one.root, "--page", tmp_path / "c.html", code=2)
+    assert "name a file in an existing folder" in here(
+        "report", one.root, two.root, "--page", tmp_path / "n" / "c.html", code=2
+    )
+
+
+def test_watching_shows_a_report_again_as_cells_finish(tmp_path, monkeypatch):
+    store = folder(tmp_path / "r", {(0, 1): drawn(0.5)}, failed=(((0, 1), 2),))
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            for path in (store.root / "cells" / "0-1-1").glob("*.csv"):
+                shutil.copy(path, store.root / "cells" / "0-1-2")
+            store.write_record(dataclasses.replace(store.read_record("0-1-1"), key="0-1-2"))
+
+    monkeypatch.setattr("qtablate.cli.report.time.sleep", sleep)
+    monkeypatch.setattr(Store, "busy", lambda self: len(pauses) < 4)
+    text = here("report", store.root, "--watch", "--no-figures")
+    assert len(pauses) == 4
+    assert text.count("No recommendation: ") == 2  # at first, and when the cell had finished
+    assert "Watching: 1 of 2 cells are finished." in text
+    assert "Watching: 2 of 2 cells are finished." in text

@@ -217,7 +217,7 @@ def test_pictures_begin_with_items_on_which_conditions_disagree_and_keep_to_a_si
         def frames(self, clip):
             return np.random.default_rng(0).integers(0, 255, (30, 300, 200, 3), np.uint8)
 
-    sheet = sheets.contact_sheet(Clips().frames("x"))
+    sheet = sheets.strip(Clips().frames("x"))
     assert sheet.size == (8 * 65 - 1, 96)
     one = sheets.pictures(Clips(), ["x"])["x"]
     monkeypatch.setattr(sheets, "MAX_BYTES", 3 * len(one))

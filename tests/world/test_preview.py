@@ -8,8 +8,9 @@ from PIL import Image
 
 from qtablate.errors import DataError
 from qtablate.prompts.mvbench import MEDIA_ROOTS
+from qtablate.video.contact_sheet import contact_sheet
 from qtablate.world.benchmark import WorldBench
-from qtablate.world.preview import contact_sheet, preview
+from qtablate.world.preview import preview
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -21,13 +21,15 @@ from qtablate.data.sources import open_benchmark
 from qtablate.datatypes import Benchmark, Item
 from qtablate.errors import QtablateError
 from qtablate.model.directory import read_config
+from qtablate.report.compare import Comparison
+from qtablate.report.headline import Headline
 from qtablate.report.page.browser import Answered, browser_data, read_answered
 from qtablate.report.page.sheets import order_of_clips, pictures
 from qtablate.report.plots import Plot
 from qtablate.report.plots.style import GRID, INK
 from qtablate.report.results import Results
 from qtablate.report.sections import WHOLE, Section, tables_of
-from qtablate.report.tables import software_of
+from qtablate.report.tables import comparison_sentence, comparison_table, software_of
 from qtablate.table import Table
 
 _ASSETS = ("page.html.j2", "page.css", "page.js")
@@ -66,6 +68,24 @@ class ShownFigure:
     svg: Markup
     wide: bool
     """Whether it is meant for both columns of a paper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the template shows."""
+
+    title: str
+    headline: Headline
+    sections: tuple[ShownSection, ...]
+    made: Mapping[str, str]
+    """What made the results: texts by title."""
+    figures: tuple[ShownFigure, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Of the item browser (browser.py); empty without one."""
+    why_no_texts: str = ""
+    """Why the browser has no questions and clips, where it has none."""
+    without_picture: int = 0
+    """Number of clips that have no picture."""
 
 
 def write_page(results: Results, plots: Sequence[Plot], run_custom: bool = False) -> Path:
@@ -110,21 +130,44 @@ def page_text(results: Results, plots: Sequence[Plot], run_custom: bool = False,
     if answered:
         data = browser_data(answered, items, {clip: number for number, clip in enumerate(sheets)})
         data["pictures"] = list(sheets.values())
-    script, style = _asset("page.js"), _asset("page.css")
     sections = [_shown(section, results) for section in WHOLE]
-    return _template().render(
-        digest=digest,
+    page = Page(
         title=f"qtablate: {results.store.root.name}",
         headline=results.headline,
-        figures=list(map(_shown_figure, plots)),
-        sections=[section for section in sections if section.tables],
-        data=_json(data),
-        has_items=bool(answered),
+        figures=tuple(map(_shown_figure, plots)),
+        sections=tuple(section for section in sections if section.tables),
+        made=_provenance(results),
+        data=data,
         why_no_texts=why_none,
         without_picture=len(set(answered.clips)) - len(sheets) if answered else 0,
-        made=_provenance(results),
+    )
+    return _rendered(page, digest)
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Return the text of a page that compares two results folders."""
+    table = comparison_table(comparison)
+    answer = comparison_sentence(comparison)
+    section = ShownSection("comparison", "Conditions", "Second minus first, in points.", (_shown_table(table),))
+    settings = "\n".join(comparison.differing) or "none"
+    return _rendered(
+        Page(
+            title=f"qtablate: {comparison.first} and {comparison.second}",
+            headline=Headline(answer),
+            sections=(section,),
+            made={"Settings that differ (first -> second)": settings},
+        )
+    )
+
+
+def _rendered(page: Page, digest: str = "") -> str:
+    script = _asset("page.js")
+    return _template().render(
+        page=page,
+        digest=digest,
+        data=_json(page.data),
         script=Markup(script),
-        style=Markup(style),
+        style=Markup(_asset("page.css")),
         script_hash=_hash(script),
     )
 

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from qtablate.datatypes import Clips, Frames
 from qtablate.errors import BadMedia, QtablateError
 from qtablate.report.page.browser import ALL_RIGHT, Answered
+from qtablate.video.contact_sheet import shown_frames
 
 MAX_BYTES = 900_000
 """Of all pictures, as text in the page."""
 MAX_SECONDS = 20.0
 """After which no further clip is decoded."""
-_FRAMES, _SIDE = 8, 96
-"""Frames of a clip at most, and pixels of a frame's longer side."""
+_SIDE = 96
+"""Pixels of a frame's longer side."""
 _QUALITY = 60
 
 
@@ -43,7 +43,7 @@ def pictures(clips: Clips, order: Sequence[str]) -> dict[str, str]:
         if size > MAX_BYTES or time.monotonic() - began > MAX_SECONDS:
             break
         try:
-            url = _data_url(contact_sheet(clips.frames(clip)))
+            url = _data_url(strip(clips.frames(clip)))
         except (BadMedia, QtablateError):
             continue
         out[clip] = url
@@ -51,16 +51,14 @@ def pictures(clips: Clips, order: Sequence[str]) -> dict[str, str]:
     return out
 
 
-def contact_sheet(frames: Frames) -> Image.Image:
+def strip(frames: Frames) -> Image.Image:
     """Return frames (T, H, W, 3) side by side, at most eight of them, evenly chosen, no larger than 96 pixels each."""
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(_FRAMES, len(frames))).round().astype(int))
-    images = [Image.fromarray(np.asarray(frames[place])) for place in chosen]
-    scale = min(1.0, _SIDE / max(images[0].size))
-    width, height = (max(1, round(scale * length)) for length in images[0].size)
-    sheet = Image.new("RGB", (len(images) * (width + 1) - 1, height))
+    images = shown_frames(frames, _SIDE)
+    width, height = images[0].size
+    out = Image.new("RGB", (len(images) * (width + 1) - 1, height))
     for place, image in enumerate(images):
-        sheet.paste(image if scale == 1.0 else image.resize((width, height)), (place * (width + 1), 0))
-    return sheet
+        out.paste(image, (place * (width + 1), 0))
+    return out
 
 
 def _data_url(image: Image.Image) -> str:

@@ -1,6 +1,6 @@
 """The tables of the report: frames in, text out. A new table is one function here and one line in report/sections.py."""
 
-from qtablate.report.tables.comparison import comparison_table
+from qtablate.report.tables.comparison import comparison_sentence, comparison_table
 from qtablate.report.tables.confirmation import confirmation_table
 from qtablate.report.tables.contrasts import (
     contrast_sentences,
@@ -21,6 +21,7 @@ from qtablate.report.tables.training import training_table
 
 __all__ = [
     "batch_split_table",
+    "comparison_sentence",
     "comparison_table",
     "confirmation_table",
     "contrast_sentences",

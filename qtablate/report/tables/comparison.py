@@ -1,13 +1,17 @@
 """The table of two results folders compared."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from qtablate.report.compare import Comparison
-from qtablate.report.labels import axis_labels, level_labels, shown_axes
+from qtablate.report.labels import axis_labels, condition_label, level_labels, shown_axes
 from qtablate.report.rows import Row, records_of
-from qtablate.report.tables.cells import INTERVAL, interval, too_few_note, verdict_text
+from qtablate.report.sentences import interval_text
+from qtablate.report.tables.cells import INTERVAL, interval, plural, too_few_note, verdict_text
 from qtablate.report.verdicts import IDENTICAL, ITEMS_ONLY
 from qtablate.table import Table, p_text, percent, points
+
+NO_VERDICT = "without a verdict"
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -48,6 +52,21 @@ def comparison_table(comparison: Comparison) -> Table:
         title = f"{comparison.first} (first) and {comparison.second} (second): second minus first"
         note = " ".join(_notes(comparison, records, rows))
     return Table(title, columns, rows, note, optional=("seeds", "p"))
+
+
+def comparison_sentence(comparison: Comparison) -> str:
+    """Say in a sentence how the second folder differs from the first."""
+    if comparison.same_results:
+        return f"{comparison.first} and {comparison.second} hold the same results."
+    records = records_of(comparison.frame)
+    counts = Counter(str(row["verdict"]) or NO_VERDICT for row in records)
+    said = ", ".join(f"{verdict} in {count}" for verdict, count in counts.most_common())
+    largest = max(records, key=lambda row: abs(row["difference"]))
+    name = condition_label(largest, shown_axes(comparison.frame))
+    return (
+        f"{comparison.second} against {comparison.first}: {said} of {plural(len(records), 'condition')}. The largest "
+        f"difference is {points(largest['difference'])} points ({interval_text(largest)}) with {name}."
+    )
 
 
 def _notes(comparison: Comparison, records: Sequence[Row], rows: Sequence[Sequence[str]]) -> list[str]:
