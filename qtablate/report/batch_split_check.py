@@ -20,8 +20,8 @@ from qtablate.store import Store
 NEAR_TIE = 0.01
 """Difference of the scores of the two best options, in nats, below which rounding may decide between them."""
 EARLY = 0.1
-"""Share of the steps that count as early, three steps at least. Dividing by micro-batches instead of tokens shows at the second
-step, by 2e-3 in results/accumulation, where rounding alone is 1e-7."""
+"""Share of the steps that count as early, three steps at least. Dividing by micro-batches instead of tokens shows within the
+first three, by 1.7e-3 or more in results/accumulation, where rounding alone is 1e-7."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,15 @@ from learner import markdown
 
 import qtablate
 from qtablate.report import tables
-from qtablate.report.answers import read_answers
+from qtablate.report.answers import ACCURACY, read_answers
 from qtablate.report.batch_split_check import split_pairs
 from qtablate.report.build import report
 from qtablate.report.contrasts import SIMPLE, Contrast
 from qtablate.report.effects import contrast_frame
 from qtablate.report.families import ALL
 from qtablate.report.results import Results
+from qtablate.report.rows import records_of
+from qtablate.report.sentences import contrast_sentence
 from qtablate.store import Store
 
 QUESTIONS = {
@@ -90,14 +92,15 @@ def answered(folder: Path) -> str:
     """A part of the README: its question, and what the report says."""
     results = qtablate.load(folder)
     found = results.contrasts
+    found = found[(found["kind"] == SIMPLE) & (found["task"] == ALL) & (found["outcome"] == ACCURACY)]
     said = [
         line
         for axis in dict.fromkeys(found["axis"])
-        for line in tables.contrast_sentences(found[(found["axis"] == axis) & (found["kind"] == SIMPLE)])
+        for line in map(contrast_sentence, records_of(found[found["axis"] == axis]))
     ]
     sheet = tables.training_table(results.training)
     batch_split_table = tables.batch_split_table(split_pairs(results.store, results.cells), results.cells)
-    lines = [f"- {line}" for line in said] + [f"- {line}" for line in sheet.note.splitlines()[1:]]
+    lines = [f"- {line}" for line in said] + [f"- {line}" for line in sheet.remarks.splitlines()]
     if batch_split_table:
         lines.append(f"- Batch split check: {batch_split_table.note.rpartition('. ')[2]}")
     seeds = sorted({int(n) for n in results.summary["seeds_done"]})
@@ -124,10 +127,14 @@ def main() -> None:
     source, out = map(Path, sys.argv[1:3])
     there = [part for part in QUESTIONS if (source / part / "report.md").exists()]
     for part in there:
-        report(Store(source / part))  # by the code that writes the tables below, whichever ran the sweep
+        report(Store(source / part), figures=False)  # by the code that writes the tables below, whichever ran the sweep
         (out / part).mkdir(parents=True, exist_ok=True)
         for name in KEPT:
             shutil.copy(source / part / name, out / part / name)
+        kept = Store(out / part)
+        sweep = kept.read_sweep()  # the folder that it was run in is nobody else's
+        run = sweep.config.run.model_copy(update={"out": Path(part)})
+        kept.write_sweep(sweep.model_copy(update={"config": sweep.config.model_copy(update={"run": run})}))
     (out / "README.md").write_text(readme(source, there))
     (out / "tables.md").write_text("# Tables\n\n" + "\n\n".join(section(source / part) for part in there) + "\n")
 
