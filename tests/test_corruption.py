@@ -240,7 +240,7 @@ def test_another_versions_folder_is_shown_from_its_tables(folder):
     (folder / "sweep.json").write_text(json.dumps(content))
     built = report(Store(folder), figures=False)
     assert "another version of qtablate wrote it: record schema 4, this one reads" in built.remark
-    assert [table.title for table in built.tables][:2] == ["Conditions", "Training"]
+    assert [table.title for table in built.tables][:2] == ["Conditions", "Contrasts"]
 
 
 def test_a_sweep_file_of_another_version_and_layout_says_so(folder):

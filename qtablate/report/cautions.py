@@ -1,5 +1,8 @@
 """What the reader of a report has to beware of: too little data, unequal seeds, one learning rate, runs that are identical."""
 
+import textwrap
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 
@@ -9,6 +12,7 @@ from qtablate.report.labels import AXIS_LABELS, condition_label, shown_axes
 from qtablate.report.recommendation import above_chance
 from qtablate.report.rows import records_of
 from qtablate.report.sentences import comparison_label, contrast_sentence
+from qtablate.report.tables.cells import plural
 from qtablate.report.verdicts import IDENTICAL, ITEMS_ONLY
 from qtablate.statistics.clustered import MIN_CLIPS
 from qtablate.statistics.distributions import bartlett_p
@@ -46,7 +50,18 @@ def cautions(cells: pd.DataFrame, summary: pd.DataFrame, contrasts: pd.DataFrame
 
 def _unfinished(cells: pd.DataFrame) -> str:
     missing = int((cells["status"] != "ok").sum())
-    return f"{missing} of {len(cells)} cells have not finished" if missing else ""
+    if not missing:
+        return ""
+    failed = records_of(cells[cells["status"] == "failed"])
+    errors = Counter(str(cell["error"]).partition("\n")[0] for cell in failed)
+    text = f"{missing} of {len(cells)} cells have not finished"
+    if not errors:
+        return text
+    error, count = errors.most_common(1)[0]
+    others = f" and {plural(len(errors) - 1, 'other error')}" if len(errors) > 1 else ""
+    return (
+        f"{text}; {errors.total()} failed, {count} of them with '{textwrap.shorten(error, 100)}'{others} (section conditions)"
+    )
 
 
 def _not_above_chance(done: pd.DataFrame) -> str:

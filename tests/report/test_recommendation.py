@@ -133,9 +133,13 @@ def test_conditions_at_chance_are_named():
 def test_two_seeds_unfinished_cells_and_one_learning_rate_are_named():
     cells, summary, contrasts = frames({0: [0.5, 0.51], 32: [0.5, 0.52]})
     summary["effective_batch_size"] = [8, 32]
+    cells["error"] = ["OutOfMemoryError: 80 GiB\nmore", "", "", ""]
+    cells.loc[0, "status"] = "pending"
+    assert cautions.cautions(cells, summary, contrasts)[0] == "1 of 4 cells have not finished."
     cells.loc[0, "status"] = "failed"
     said = cautions.cautions(cells, summary, contrasts)
-    assert said[0] == "1 of 4 cells have not finished."
+    named = "1 of 4 cells have not finished; 1 failed: 1 with 'OutOfMemoryError: 80 GiB' (section conditions)."
+    assert said[0] == named
     assert any(line.startswith("two seeds say little") for line in said)
     assert any(line.startswith("one learning rate (0.001) for effective batches of 8 and 32: ") for line in said)
 

@@ -283,12 +283,13 @@ def test_failed_cells_of_the_confirmation_are_failed_cells_of_the_command(finish
     assert remark in said
     assert "[2/2] tokens 0, accum 1, seed 3: failed: out of memory" in said
     assert "2 of 6 cells failed; the same command tries them again." in said
-    assert "Failed or damaged cells" in said
-    assert "Finished so far with both conditions: 0 of 1 fresh seed." in " ".join(said.split())
+    text = (tmp_path / "r" / "report.md").read_text()
+    assert "Failed or damaged cells" in text
+    assert "Finished so far with both conditions: 0 of 1 fresh seed." in text
     finisher.accuracy = lambda cell: 0.5 + 0.05 * cell.condition.extra_num_query_tokens
     again = here(*words, "--confirm", 1)
     assert "nothing to run" not in again
-    assert "Confirmation\n" in again
+    assert "## Confirmation\n" in (tmp_path / "r" / "report.md").read_text()
     assert "All 6 cells of " in here(*words, "--confirm", 1)
     assert "All 6 cells of " in here(*words)
 

@@ -349,7 +349,8 @@ def test_a_diverging_level_fails_alone_and_tables_alone_are_on_stdout(cache, tmp
         assert line in done.stderr
         assert line not in done.stdout
     assert done.stdout.startswith("No recommendation: ")
-    assert "Written: " in done.stdout
+    assert "Written to " in done.stdout
+    assert "Warning: 1 of 2 cells have not finished; 1 failed: 1 with '" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
