@@ -59,9 +59,8 @@ def _unfinished(cells: pd.DataFrame) -> str:
         return text
     error, count = errors.most_common(1)[0]
     others = f" and {plural(len(errors) - 1, 'other error')}" if len(errors) > 1 else ""
-    return (
-        f"{text}; {errors.total()} failed, {count} of them with '{textwrap.shorten(error, 100)}'{others} (section conditions)"
-    )
+    known = f"{count} with '{textwrap.shorten(error, 100)}'{others}"
+    return f"{text}; {errors.total()} failed: {known} (section conditions)"
 
 
 def _not_above_chance(done: pd.DataFrame) -> str:
