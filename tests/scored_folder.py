@@ -35,6 +35,7 @@ def folder(
     bench="world",
     problems=(),
     asked=(),
+    micro=None,
     **changes,
 ):
     """A finished sweep.
@@ -44,11 +45,12 @@ def folder(
         noise: pairs of signal and noise, a step each.
         failed: (condition, seed).
         asked: items of a benchmark, which then have their names, tasks and clips.
+        micro: micro-batch size by accumulation; 8 elsewhere.
         changes: of the configuration.
     """
     store, entries = Store(path), []
     for (tokens, accum), right_of in conditions.items():
-        condition = asdict(Condition(tokens, accum, 8, "mixed", "normal" if tokens else "none"))
+        condition = asdict(Condition(tokens, accum, (micro or {}).get(accum, 8), "mixed", "normal" if tokens else "none"))
         for seed in seeds:
             key = f"{tokens}-{accum}-{seed}"
             entries.append(PlannedCell(key, seed, condition))

@@ -2,7 +2,7 @@
 
 import difflib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,29 +55,31 @@ def report(
 
     one_of("--format", format, (TABLE, *FORMATS))
     folders, sections = _folders_and_sections(words or [])
+    on_screen = {"--full": full, "--watch": watch, "--no-figures": not figures}
+    of_one_folder = {
+        **on_screen,
+        "--baseline": baseline,
+        "--cost-model": cost_model != "7b",
+        f"--format {format}": format != TABLE,
+        "a section": sections,
+    }
     if len(folders) > 1:
-        _refuse_with_two({"--baseline": baseline, "--full": full, "--watch": watch, "a section": sections})
-        _refuse_with_two({"--cost-model": cost_model != "7b", f"--format {format}": format != TABLE})
+        _refuse(of_one_folder, "applies to one folder: leave it out with two folders")
         _show_comparison(folders, margin / 100, page)
         return
-    if page:
-        raise ConfigError("--page is for two folders: leave it out, the page of one folder is its report.html")
+    _refuse({"--page": page}, "is for two folders: leave it out, the page of one folder is its report.html")
+    if sections:
+        _refuse({"--full": full}, "shows all sections: leave it out, or the names of sections")
     store = Store(Path(folders[0])) if folders else newest(RESULTS)
-    options: dict[str, Any] = {
-        "baseline": parse_levels("--baseline", baseline),
-        "margin": margin / 100,
-        "cost_model": cost_model,
-        "sections": sections,
-        "full": full,
-    }
-    if format == TABLE:
-        options["figures"] = figures
-    if watch:
-        _watch(store, options)
-    elif format == TABLE:
-        show_report(console(), store, **options)
+    levels = parse_levels("--baseline", baseline)
+    options: dict[str, Any] = {"baseline": levels, "margin": margin / 100, "cost_model": cost_model}
+    if format != TABLE:
+        _refuse(on_screen, f"is for the terminal's tables: leave it out with --format {format}")
+        _print_as(format, store, sections, **options)
+    elif watch:
+        _watch(store, full, sections, figures, options)
     else:
-        _print_as(format, store, **options)
+        show_report(console(), store, full, sections, figures=figures, **options)
 
 
 def _folders_and_sections(words: Sequence[str]) -> "tuple[list[str], list[Section]]":
@@ -95,10 +97,11 @@ def _folders_and_sections(words: Sequence[str]) -> "tuple[list[str], list[Sectio
     return folders, sections
 
 
-def _refuse_with_two(given: dict[str, Any]) -> None:
+def _refuse(given: Mapping[str, Any], why: str) -> None:
+    """Refuse the first of these options that stands on the command line. Raises ConfigError."""
     for option, value in given.items():
         if value:
-            raise ConfigError(f"{option} applies to one folder: leave it out with two folders")
+            raise ConfigError(f"{option} {why}")
 
 
 def _show_comparison(folders: Sequence[str], margin: float, page: Path | None) -> None:
@@ -109,7 +112,7 @@ def _show_comparison(folders: Sequence[str], margin: float, page: Path | None) -
     from qtablate.store import Store
 
     first, second = (Store(Path(folder)) for folder in folders)
-    if page and not page.parent.is_dir():
+    if page and (page.is_dir() or not page.parent.is_dir()):
         raise ConfigError(f"--page: {page} cannot be written: name a file in an existing folder")
     found = compare(first, second, margin)
     screen = console()
@@ -117,7 +120,12 @@ def _show_comparison(folders: Sequence[str], margin: float, page: Path | None) -
     say(screen, "")
     show_tables(screen, [comparison_table(found)])
     if page:
-        write_text(page, comparison_page(found))
+        try:
+            write_text(page, comparison_page(found))
+        except OSError as error:
+            raise ConfigError(
+                f"--page: {page} cannot be written ({error.strerror}): name a file in a folder of yours"
+            ) from None
         say(screen, f"Written: {page}")
 
 
@@ -160,30 +168,27 @@ def _written(built: "Report") -> str:
     return f"Written to {built.results.store.root}: {', '.join(parts)}"
 
 
-def _print_as(format: str, store: "Store", full: bool, sections: "Sequence[Section]", **options: Any) -> None:
+def _print_as(format: str, store: "Store", sections: "Sequence[Section]", **options: Any) -> None:
     """Print a report in another form than a terminal's; nothing is written."""
     from qtablate.report.formats import FORMATS
     from qtablate.report.results import Results
     from qtablate.report.sections import WHOLE
 
-    results = Results(store.root, **options)
-    typer.echo(FORMATS[format](results, sections or WHOLE), nl=False)
+    typer.echo(FORMATS[format](Results(store.root, **options), sections or WHOLE), nl=False)
 
 
-def _watch(store: "Store", options: dict[str, Any]) -> None:
-    """Show the report whenever the state of a cell has changed, until no sweep runs in the folder."""
+def _watch(store: "Store", full: bool, sections: "Sequence[Section]", figures: bool, options: dict[str, Any]) -> None:
+    """Show the report whenever a cell has begun or ended, until no sweep runs in the folder; plots and page at the end."""
     screen, shown = console(), None
     while True:
         busy = store.busy()
-        state = [store.state(cell.key).status for cell in store.read_sweep().all_cells]
-        if state != shown:
+        state = sorted((str(path), path.stat().st_mtime_ns) for path in store.root.glob("cells/*/record.json"))
+        if state != shown or not busy:
             shown = state
             if screen.is_terminal:
                 screen.clear()
-            show_report(screen, store, **options)
-            if busy:
-                done = state.count("ok")
-                say(screen, f"Watching: {done} of {len(state)} cells are finished. Ctrl-C ends this, not the sweep.", "bold")
+            show_report(screen, store, full, sections, figures=figures and not busy, **options)
         if not busy:
             return
+        say(screen, "Watching: Ctrl-C ends this, not the sweep.", "dim")
         time.sleep(_WATCH_SECONDS)

@@ -25,6 +25,7 @@ def tasks(given: Given, context: typer.Context) -> None:
     from qtablate.table import Table, percent
 
     if context.invoked_subcommand:
+        context.obj = given
         return
     rows = []
     for task, items in of_task(_opened(given).items).items():
@@ -38,6 +39,7 @@ def tasks(given: Given, context: typer.Context) -> None:
 @with_settings(("data",), SETTINGS)
 def show(
     given: Given,
+    context: typer.Context,
     task: Annotated[str, typer.Argument(help="A task or its short code, such as moving_direction or MD.", metavar="TASK")],
     save: Annotated[Path | None, typer.Option(help="Draw their clips with questions and options into this PNG.")] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="How many items.")] = 6,
@@ -45,7 +47,7 @@ def show(
     """Show items of one task, and draw them."""
     from qtablate.data.tasks import find_task, of_task
 
-    benchmark = _opened(given)
+    benchmark = _opened({**(context.obj or {}), **given})  # options may stand before `show`, too
     by_task = of_task(benchmark.items)
     name = find_task(task, list(by_task))
     items = by_task[name][:count]
@@ -83,5 +85,8 @@ def _draw(path: Path, benchmark: "Benchmark", items: "Sequence[Item]") -> None:
         sheet = contact_sheet(benchmark, items)
     except BadMedia as problem:
         raise ConfigError(f"--save: a clip of these items cannot be decoded ({problem}); see qtablate bench check") from None
-    with atomic_path(path) as temporary:
-        sheet.save(temporary, format="png")
+    try:
+        with atomic_path(path) as temporary:
+            sheet.save(temporary, format="png")
+    except OSError as error:
+        raise ConfigError(f"--save: {path} cannot be written ({error.strerror}): name a file in a folder of yours") from None

@@ -1,6 +1,6 @@
 """The answers of all finished cells as arrays, for contrasts between conditions: correct or not, and how likely they were."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +11,8 @@ from qtablate import axes
 from qtablate.axes import Level
 from qtablate.controls import FULL
 from qtablate.records import SweepFile
+from qtablate.report.cell_answers import CellAnswers, Texts, correct_option_measures, read_cell_answers
 from qtablate.report.folder import AXES, BUDGET_COLUMNS
-from qtablate.report.frames import answer_frame
 from qtablate.report.identical_runs import identical_runs
 from qtablate.statistics.estimate import Floats
 from qtablate.store import Store
@@ -115,74 +115,40 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: SweepFile) -> Answers
     """
     names = axes_of(sweep.config.grid.batch_size_is)
     done = cells[cells["status"] == "ok"]
-    answers = answer_frame(store, list(done["key"]))
-    if answers.empty:
+    keys = [str(key) for key in done["key"]]
+    read = {key: read_cell_answers(store, key) for key in keys}
+    if not read:
         return Answers(names, {}, np.zeros(0, np.int64), np.zeros(0, np.str_), np.zeros(0, np.str_))
-    answers = answers[answers["control"] == FULL]
-    correct = answers.pivot(index=["item", "cluster", "task"], columns="key", values="correct")
-    correct = correct.dropna().reindex(answers["item"].unique(), level="item")  # in the order of the answers
+    first, items = read[keys[0]], _common_items(list(read.values()))
     cell_of = {str(row["key"]): (tuple(row[axis] for axis in names), int(row["seed"])) for _, row in done.iterrows()}
     used: dict[Condition, list[float]] = {}
-    for key, amount in zip(done["key"], done[BUDGET_COLUMNS[sweep.settings.budget]], strict=True):
-        used.setdefault(cell_of[str(key)][0], []).append(float(amount))
-    index = correct.index
-    likelihoods = _likelihoods(answers, correct, cell_of)
-    correct_of = {cell_of[str(key)]: correct[key].to_numpy(np.float64) for key in done["key"]}
+    for key, amount in zip(keys, done[BUDGET_COLUMNS[sweep.settings.budget]], strict=True):
+        used.setdefault(cell_of[key][0], []).append(float(amount))
+    places = {key: answers.places(items) for key, answers in read.items()}
+    scored = all(answers.scores.shape[1] for answers in read.values())
+    measures = {key: correct_option_measures(read[key])[places[key]] for key in keys if scored}
+    correct_of = {cell_of[key]: read[key].correct[FULL][places[key]].astype(np.float64) for key in keys}
     return Answers(
         names,
         correct_of,
-        pd.factorize(index.get_level_values("cluster"))[0].astype(np.int64),
-        index.get_level_values("task").to_numpy(dtype=np.str_),
-        index.get_level_values("item").to_numpy(dtype=np.str_),
+        pd.factorize(first.clusters[places[keys[0]]])[0].astype(np.int64),
+        first.tasks[places[keys[0]]].astype(np.str_),
+        items.astype(np.str_),
         sweep.reference_batch,
         {condition: sum(amounts) / len(amounts) for condition, amounts in used.items()},
-        {cell: values[:, 0] for cell, values in likelihoods.items()},
-        {cell: values[:, 1] for cell, values in likelihoods.items()},
-        identical_runs({cell_of[str(key)]: (_losses(store, str(key)), correct_of[cell_of[str(key)]]) for key in done["key"]}),
+        {cell_of[key]: values[:, 0] for key, values in measures.items()},
+        {cell_of[key]: values[:, 1] for key, values in measures.items()},
+        identical_runs({cell_of[key]: (_losses(store, key), correct_of[cell_of[key]]) for key in keys}),
     )
 
 
-def _likelihoods(
-    answers: pd.DataFrame, correct: pd.DataFrame, cell_of: Mapping[str, tuple[Condition, int]]
-) -> dict[tuple[Condition, int], Floats]:
-    """Return, for each cell, the probability and the log margin of the correct option: (items, 2).
-
-    Args:
-        answers: a row per cell and item.
-        correct: a row per item that every cell has answered, a column per cell.
-        cell_of: condition and seed of each key.
-
-    Returns:
-        Empty where an answer has no scores of its options, as generated ones.
-    """
-    texts = answers["scores"].astype(str)
-    if not texts.str.contains(";").all():
-        return {}
-    of_item = pd.DataFrame(
-        _of_correct_option(texts.to_numpy(), answers["gold"].to_numpy(np.int64)),
-        pd.MultiIndex.from_frame(answers[["key", "item"]]),
-    )
-    items = correct.index.get_level_values("item")
-    return {cell_of[str(key)]: of_item.loc[key].loc[items].to_numpy(np.float64) for key in correct.columns}
-
-
-def _of_correct_option(scores: NDArray[np.object_], gold: NDArray[np.int64]) -> Floats:
-    """Return the probability of the correct option, and how far it is ahead of the likeliest other one in nats: (answers, 2).
-
-    Args:
-        scores: of each answer's options, joined by semicolons.
-        gold: number of the correct option.
-    """
-    out = np.empty((len(scores), 2))
-    counts = np.array([text.count(";") + 1 for text in scores])
-    for count in np.unique(counts):  # answers with equally many options at once
-        rows = np.flatnonzero(counts == count)
-        values = np.array(";".join(scores[rows]).split(";"), dtype=np.float64).reshape(-1, count)
-        correct = np.take_along_axis(values, gold[rows, None], axis=1)[:, 0]
-        out[rows, 0] = np.exp(correct - np.logaddexp.reduce(values, axis=1))
-        np.put_along_axis(values, gold[rows, None], -np.inf, axis=1)
-        out[rows, 1] = correct - values.max(axis=1)
-    return out
+def _common_items(read: Sequence[CellAnswers]) -> Texts:
+    """Return the items that all cells have answered, in the order of the first one's."""
+    items = read[0].items
+    if all(answers.items is items for answers in read):
+        return items
+    common = set(items).intersection(*(set(answers.items) for answers in read))
+    return np.array([item for item in items if item in common], dtype=object)
 
 
 def _losses(store: Store, key: str) -> Floats:

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from qtablate.axes import SPLIT
-from qtablate.controls import FULL
+from qtablate.report.cell_answers import read_cell_answers
 from qtablate.report.folder import AXES
 from qtablate.report.identical_runs import LOSS_TOLERANCE
 from qtablate.report.rows import Row, records_of
+from qtablate.statistics.estimate import Floats
 from qtablate.store import Store
 
 NEAR_TIE = 0.01
@@ -76,8 +77,9 @@ def _compare(store: Store, first: Row, second: Row) -> SplitPair:
     """Compare two cells, given by their rows of the frame of cells."""
     keys = [str(cell["key"]) for cell in (first, second)]
     losses = [pd.read_csv(store.cell_file(key, "train.csv"))["loss"].to_numpy() for key in keys]
-    a, b = (pd.read_csv(store.cell_file(key, "answers.csv")).query(f"control == '{FULL}'").set_index("item") for key in keys)
-    differing = a.index[a["predicted"] != b["predicted"].reindex(a.index)]
+    a, b = (read_cell_answers(store, key) for key in keys)
+    places = b.places(a.items)
+    differing = np.flatnonzero((places < 0) | (a.predicted != b.predicted[places]))
     difference = np.abs(losses[1] - losses[0]) / losses[0]
     difference[np.isnan(losses[0]) != np.isnan(losses[1])] = math.inf  # a step that one cell took and the other did not
     early = max(3, math.ceil(EARLY * len(difference)))
@@ -88,16 +90,17 @@ def _compare(store: Store, first: Row, second: Row) -> SplitPair:
         steps=len(difference),
         early_difference=float(np.nanmax(difference[:early])),
         loss_difference=float(np.nanmax(difference)),
-        answers=len(a),
+        answers=len(a.items),
         answers_differing=len(differing),
-        near_ties=sum(_score_gap(str(scores)) < NEAR_TIE for scores in a.loc[differing, "scores"]),
+        near_ties=int((_score_gaps(a.scores[differing]) < NEAR_TIE).sum()),
         dropout=bool(first["dropout"]),
     )
 
 
-def _score_gap(scores: str) -> float:
+def _score_gaps(scores: Floats) -> Floats:
     """Return the difference of the two best options' scores in nats; infinite without scores, as for generated answers."""
-    if ";" not in scores:
-        return math.inf
-    best, second = sorted(map(float, scores.split(";")), reverse=True)[:2]
-    return best - second
+    if scores.shape[1] < 2:
+        return np.full(len(scores), math.inf)
+    best = np.sort(scores, axis=1)
+    gaps: Floats = best[:, -1] - best[:, -2]
+    return gaps

@@ -28,6 +28,9 @@ TEXT_COLUMNS = (
     "role",
     "fresh_seeds",
     "keys",
+    "item",
+    "task",
+    "group",
 )
 """Columns of text: an empty field is an empty text there, not a missing figure."""
 
@@ -45,7 +48,7 @@ def read_table(store: Store, name: str, columns: Sequence[str]) -> pd.DataFrame:
     """
     path = store.table_file(f"{name}.csv")
     try:
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"item": str, "task": str})
     except FileNotFoundError:
         return pd.DataFrame(columns=list(columns))
     except (OSError, ValueError) as error:

@@ -1,7 +1,7 @@
 """The first screen of a report: the answer, what was compared, what to beware of, and where to read on, in 25 lines."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from rich.console import Console, RenderableType
@@ -11,6 +11,7 @@ from qtablate.report.folder import AXES
 from qtablate.report.headline import Headline
 from qtablate.report.labels import axis_labels, level_labels, shown_axes
 from qtablate.report.rows import Row, records_of
+from qtablate.report.verdicts import WORSE
 from qtablate.table import ColumnNote, Table, number, percent, with_error
 
 LINES = 25
@@ -18,6 +19,8 @@ LINES = 25
 _FEWEST_ROWS = 3
 _ANSWER_LINES = 7
 _WARNINGS = 2
+_CLAUSES = re.compile(r"(?<=[.;]) (?![^(]*\))")
+"""Where a sentence or a clause ends, outside parentheses."""
 _OPTIONAL = ("train s", "visual tokens", "seed sd", "seeds", "blind %")
 
 
@@ -38,7 +41,10 @@ def first_screen(
         lines: that the screen has.
     """
     console = Console(width=width, color_system=None)
-    before = [Text(_shortened(headline.answer, console), "bold" if headline.recommends else "bold yellow"), Text("")]
+    before = [Text(_shortened(headline.answer, console), "bold" if headline.recommends else "bold yellow")]
+    if headline.highest and headline.recommends and not headline.recommends_one:
+        before.append(Text(headline.highest.partition(". ")[0] + "."))
+    before.append(Text(""))
     after = [*_after(headline), *(Text(line, "dim") for line in more)]
     rest = sum(_height(part, console) for part in (*before, *after))
     rows = len(summary)
@@ -56,7 +62,7 @@ def _shortened(text: str, console: Console) -> str:
     lines = _ANSWER_LINES
     if _height(Text(text), console) <= lines:
         return text
-    clauses = re.split(r"(?<=[.;]) ", text)
+    clauses = _CLAUSES.split(text)
     more = "... (--full says all of it.)"
     while len(clauses) > 1 and _height(Text(" ".join([*clauses, more])), console) > lines:
         clauses.pop()
@@ -86,7 +92,7 @@ def condition_table(summary: pd.DataFrame, costs: pd.DataFrame, rows: int) -> Ta
             with_error(row["accuracy"], row["accuracy_item_stderr"], row["n_clusters"]),
             percent(row["accuracy_seed_sd"]),
             percent(row["blind_accuracy"]),
-            standing.get(_levels(row), ""),
+            _standing(row, standing),
             number(row["visual_tokens"]),
             number(row["train_seconds"]),
             f"{row['seeds_done']}/{row['seeds_wanted']}",
@@ -94,11 +100,15 @@ def condition_table(summary: pd.DataFrame, costs: pd.DataFrame, rows: int) -> Ta
         for row in (records[place] for place in chosen)
     )
     columns = ("accuracy %", "seed sd", "blind %", "vs best", "visual tokens", "train s", "seeds")
-    about = (
-        ColumnNote(("accuracy %",), "±: standard error over items."),
-        ColumnNote(("vs best",), "Vs best: empty where surely worse."),
-    )
+    about = (ColumnNote(("accuracy %",), "±: standard error over items."),)
     return Table(f"Conditions{few}", (*axis_labels(shown), *columns), texts, optional=_OPTIONAL, about=about)
+
+
+def _standing(row: Row, standing: Mapping[tuple[object, ...], str]) -> str:
+    """Say how a condition stands against the one of the highest accuracy."""
+    if not row["seeds_done"]:
+        return "not finished"
+    return "incorrect" if row["incorrect"] else standing.get(_levels(row), "") or WORSE
 
 
 def _levels(row: Row) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ import pandas as pd
 from qtablate import axes
 from qtablate.controls import BLIND, CONTROLS, FULL, SHUFFLED
 from qtablate.records import PlannedCell, Record
+from qtablate.report.cell_answers import CellAnswers, all_items, mean_correct, read_cell_answers
 from qtablate.report.csv_files import write_table
 from qtablate.report.folder import AXES, finished_before, missing_cells
 from qtablate.report.rows import Row
@@ -192,12 +193,6 @@ def task_frame(store: Store) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(TASK_COLUMNS))
 
 
-def answer_frame(store: Store, keys: Sequence[str]) -> pd.DataFrame:
-    """Return a row per cell, control and item, of the cells `keys`."""
-    frames = [pd.read_csv(store.cell_file(key, "answers.csv")).assign(key=key) for key in keys]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
 def summary_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     """Return a row per condition, over its finished seeds.
 
@@ -214,22 +209,22 @@ def summary_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
             row |= {name: done[name].iloc[0] for name in _SUMMARY_CONSTANTS}
             row |= {name: done[name].astype(float).mean() for name in _SUMMARY_MEANS}
             row["accuracy_seed_sd"] = done["accuracy"].astype(float).std(ddof=1) if len(done) > 1 else np.nan
-            row |= _item_errors(answer_frame(store, list(done["key"])))
+            row |= _item_errors([read_cell_answers(store, str(key)) for key in done["key"]])
         rows.append(row)
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
-def _item_errors(answers: pd.DataFrame) -> Row:
-    """Return the number of clips, and the standard errors over items, of the answers of one condition."""
-    correct = answers.pivot_table(index=["item", "cluster"], columns="control", values="correct")
-    clusters = list(correct.index.get_level_values("cluster"))
-    errors: Row = {
-        "n_clusters": len(set(clusters)),
-        "accuracy_item_stderr": clustered_mean(list(correct[FULL]), clusters).stderr,
-    }
+def _item_errors(cells: Sequence[CellAnswers]) -> Row:
+    """Return the number of clips, and the standard errors over items, of the answers of one condition's cells."""
+    items, clusters = all_items(cells)
+    full = mean_correct(cells, FULL, items)
+    assert full is not None
+    clips = list(clusters)
+    errors: Row = {"n_clusters": len(set(clips)), "accuracy_item_stderr": clustered_mean(full, clips).stderr}
     for gain, control in GAINS.items():
-        if control in correct:
-            errors[f"{gain}_item_stderr"] = clustered_mean(list(correct[FULL] - correct[control]), clusters).stderr
+        other = mean_correct(cells, control, items)
+        if other is not None:
+            errors[f"{gain}_item_stderr"] = clustered_mean(full - other, clips).stderr
     return errors
 
 

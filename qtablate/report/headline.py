@@ -25,7 +25,7 @@ from qtablate.report.verdicts import BETTER, EQUIVALENT, ITEMS_ONLY, UNDECIDED, 
 from qtablate.statistics.clustered import MIN_CLIPS
 from qtablate.table import is_uninformative, number, p_text, percent, points
 
-_NOTHING = "No recommendation"
+_NOTHING, _RECOMMENDED = "No recommendation", "Recommended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +34,28 @@ class Headline:
 
     answer: str
     """A recommendation with its interval, or why there is none."""
-    details: tuple[str, ...] = ()
-    """What the grid alone says, and the condition of the highest accuracy; a sentence or two each."""
+    grid_alone: str = ""
+    """What the grid says without its confirmation, where the answer rests on that."""
+    highest: str = ""
+    """The condition of the highest accuracy, what is not surely worse, and what cheaper one is as good."""
     scope: str = ""
     """What was compared."""
     warnings: tuple[str, ...] = ()
 
     @property
+    def details(self) -> tuple[str, ...]:
+        """What stands between the answer and what was compared, a paragraph each."""
+        return tuple(filter(None, (self.grid_alone, self.highest)))
+
+    @property
     def recommends(self) -> bool:
         """Whether the answer advises anything."""
         return not self.answer.startswith(_NOTHING)
+
+    @property
+    def recommends_one(self) -> bool:
+        """Whether the answer begins with what to train with, instead of with what that depends on."""
+        return self.answer.startswith(_RECOMMENDED)
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -78,9 +90,9 @@ def headline(
     of_grid = f"{_NOTHING}: {why_not}." if why_not else _answer(records_of(rows))
     confirmed = "" if why_not else _confirmed_answer(confirmation)
     answer = confirmed or of_grid
-    details = [f"The grid alone: {of_grid}" if confirmed else "", _highest(costs, rows, confirmation)]
+    grid_alone = f"The grid alone: {of_grid}" if confirmed else ""
     warnings = tuple(cautions(cells, summary, contrasts))
-    return Headline(answer, tuple(filter(None, details)), _scope(sweep, done), warnings)
+    return Headline(answer, grid_alone, _highest(costs, rows, confirmation), _scope(sweep, done), warnings)
 
 
 def _why_no_recommendation(done: pd.DataFrame, costs: pd.DataFrame) -> str:
@@ -106,7 +118,7 @@ def _confirmed_answer(confirmation: pd.DataFrame) -> str:
     selected, baseline = rows
     shown = shown_axes(confirmation)
     return (
-        f"Recommended: {condition_label(selected, shown)}, which beats the baseline ({condition_label(baseline, shown)}) by "
+        f"{_RECOMMENDED}: {condition_label(selected, shown)}, which beats the baseline ({condition_label(baseline, shown)}) by "
         f"{points(selected['difference'], sign=False)} points ({interval_text(selected)}) on "
         f"{_fresh_seeds(selected)}, which took no part in its choice."
     )
@@ -155,11 +167,11 @@ def _of_axis(axis: str, rows: Sequence[Row]) -> str:
         levels = " or ".join(shown_level(row, "level") for row in better)
         between = "; which of them is better is not tested here" if len(better) > 1 else ""
         rest = [f"Other levels: {'; '.join(map(predicate, [*judged, *undecided]))}."] if judged or undecided else []
-        return " ".join([f"Recommended: {label} {levels}: {'; '.join(map(predicate, better))}{between}.", *rest])
+        return " ".join([f"{_RECOMMENDED}: {label} {levels}: {'; '.join(map(predicate, better))}{between}.", *rest])
     if judged and not undecided:
         if all(row["verdict"] == EQUIVALENT for row in judged):
             return f"No difference that matters between the levels of {label}: {'; '.join(map(predicate, judged))}."
-        return f"Recommended: {label} {shown_level(rows[0], 'baseline')}: {'; '.join(map(predicate, judged))}."
+        return f"{_RECOMMENDED}: {label} {shown_level(rows[0], 'baseline')}: {'; '.join(map(predicate, judged))}."
     if not undecided:
         return f"{_NOTHING} on {label}: {'; '.join(map(predicate, rows))}."
     mde = min(float(row["mde"]) for row in undecided)

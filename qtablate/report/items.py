@@ -3,8 +3,8 @@
 import pandas as pd
 
 from qtablate.report.answers import Answers, Condition
-from qtablate.report.labels import short_label
-from qtablate.report.rows import Row
+from qtablate.report.labels import short_label, shown_axes
+from qtablate.report.rows import Row, records_of
 
 RIGHT, WRONG, DISAGREE = "right under all", "wrong under all", "conditions disagree"
 """Groups of items."""
@@ -16,9 +16,16 @@ COLUMNS = ("item", "task", "group")
 """Of the frame of items, before a column per condition."""
 
 
-def labels_of(answers: Answers, shown: list[str]) -> dict[Condition, str]:
-    """Return the short label of every condition, such as `32/4`: its levels of these axes."""
-    return {condition: short_label(answers.levels(condition), shown) for condition in answers.conditions}
+def labels_of(answers: Answers, cells: pd.DataFrame) -> dict[Condition, str]:
+    """Return the short label of every condition that has finished cells, such as `32/4`: its levels of the axes that vary.
+
+    Args:
+        answers: of the finished cells.
+        cells: a row per cell, whose axes the label names.
+    """
+    shown = shown_axes(cells)
+    labels = {tuple(row[axis] for axis in answers.axes): short_label(row, shown) for row in records_of(cells)}
+    return {condition: labels[condition] for condition in answers.conditions}
 
 
 def shares_correct(answers: Answers, condition: Condition) -> "pd.Series[float]":
@@ -27,14 +34,14 @@ def shares_correct(answers: Answers, condition: Condition) -> "pd.Series[float]"
     return pd.Series(sum(answers.correct[condition, seed] for seed in seeds) / len(seeds), dtype=float)
 
 
-def item_frame(answers: Answers, shown: list[str]) -> pd.DataFrame:
+def item_frame(answers: Answers, cells: pd.DataFrame) -> pd.DataFrame:
     """Return a row per item: its task, its group, and the share of seeds that answer it under each condition.
 
     Args:
         answers: of the finished cells.
-        shown: axes that name a condition.
+        cells: a row per cell.
     """
-    shares = pd.DataFrame({label: shares_correct(answers, one) for one, label in labels_of(answers, shown).items()})
+    shares = pd.DataFrame({label: shares_correct(answers, one) for one, label in labels_of(answers, cells).items()})
     right = (shares > MAJORITY).sum(axis=1) if len(shares.columns) else pd.Series(dtype=float)
     group = pd.Series(DISAGREE, shares.index).mask(right == len(shares.columns), RIGHT).mask(right == 0, WRONG)
     named = pd.DataFrame(dict(zip(COLUMNS, (answers.items, answers.tasks, group), strict=True)))

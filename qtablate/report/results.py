@@ -29,7 +29,6 @@ from qtablate.report.csv_files import read_table
 from qtablate.report.decoders import read_decoder
 from qtablate.report.first_screen import condition_table, first_screen
 from qtablate.report.headline import Headline, headline
-from qtablate.report.labels import shown_axes
 from qtablate.store import Store
 
 MARGIN = 0.02
@@ -176,7 +175,7 @@ class Results:
     def items(self) -> pd.DataFrame:
         """A row per item that all finished cells have answered: its task, its group (right or wrong under all conditions, or
         not), and the share of seeds that answer it under each condition."""
-        return self._frame("items", items.COLUMNS, lambda: items.item_frame(self.answer_arrays, shown_axes(self.cells)))
+        return self._frame("items", items.COLUMNS, lambda: items.item_frame(self.answer_arrays, self.cells))
 
     @cached_property
     def attention(self) -> pd.DataFrame:

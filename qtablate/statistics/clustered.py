@@ -23,7 +23,7 @@ class ClusteredMean:
     """Number of items."""
 
 
-def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> ClusteredMean:
+def clustered_mean(values: Sequence[float] | NDArray[np.float64], clusters: Sequence[str]) -> ClusteredMean:
     """Return the mean of item values and its standard error, clustered because items of one clip are not independent.
 
     The variance is that of a ratio of cluster sums with the factor G / (G - 1) for G clusters: the linearized estimator of

@@ -1,5 +1,6 @@
 """Contact sheets: the frames of clips in rows, with questions and options below."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ FRAMES = 8
 """Frames of a clip that are shown, evenly chosen."""
 _SIDE = 128  # pixels of a frame: small ones are enlarged by whole factors, large ones shrunk
 _GAP, _LINE_HEIGHT = 6, 18  # pixels
+_LONGEST = 70  # letters of an option; a question may have twice as many
 _PAPER, _INK, _GOLD = (255, 255, 255), (20, 20, 20), (0, 110, 40)
 
 
@@ -62,8 +64,9 @@ def _enlarged(images: Sequence[Image.Image]) -> list[Image.Image]:
 
 def _texts(item: Item) -> tuple[list[tuple[str, tuple[int, int, int]]], ...]:
     """Return the two lines under an item's frames: parts of text with their colors."""
+    short = [textwrap.shorten(option, _LONGEST, placeholder=" ...") for option in item.options]
     options = [
-        (f"({chr(65 + number)}) {option}   ", _GOLD if number == item.answer else _INK)
-        for number, option in enumerate(item.options)
+        (f"({chr(65 + number)}) {option}   ", _GOLD if number == item.answer else _INK) for number, option in enumerate(short)
     ]
-    return [(f"{item.id}: {item.question}", _INK)], options
+    question = textwrap.shorten(f"{item.id}: {item.question}", 2 * _LONGEST, placeholder=" ...")
+    return [(question, _INK)], options

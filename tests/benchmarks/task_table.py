@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from learner import markdown
 
-from qtablate.report.frames import answer_frame, cell_frame
+from qtablate.report.frames import cell_frame
 from qtablate.statistics.clustered import clustered_mean
 from qtablate.store import Store
 
@@ -26,7 +26,9 @@ def task_table(store: Store, text_only: pd.DataFrame) -> pd.DataFrame:
     table = cell_frame(store)
     table = table[(table["status"] == "ok") & table["extra_init"].isin(["normal", "none"])]
     keys = {tokens: list(table.loc[table["extra_num_query_tokens"] == tokens, "key"]) for tokens in TOKENS}
-    given = {tokens: answer_frame(store, some) for tokens, some in keys.items()}
+    given = {
+        tokens: pd.concat([pd.read_csv(store.cell_file(key, "answers.csv")) for key in some]) for tokens, some in keys.items()
+    }
     base = store.read_sweep().base_accuracy or {}
     readers = text_only[text_only["texts"] == "as asked"].set_index("task")
     rows = []

@@ -364,13 +364,37 @@ def test_a_broken_model_directory_gets_one_message(name, content, message, nano_
 
 
 @pytest.mark.parametrize(
-    "words", [["--baseline", "tokens=0"], ["--cost-model", "13b"], ["--full"], ["--watch"], ["--format", "json"], ["tokens"]]
+    "words",
+    [
+        ["--baseline", "tokens=0"],
+        ["--cost-model", "13b"],
+        ["--full"],
+        ["--watch"],
+        ["--no-figures"],
+        ["--format", "json"],
+        ["tokens"],
+    ],
 )
 def test_what_two_folders_cannot_be_asked_is_refused(words, monkeypatch, capsys):
     code, out, err = run(monkeypatch, capsys, "report", "a", "b", *words)
     assert (code, out) == (2, "")
     given = "a section" if words == ["tokens"] else " ".join(words) if words[0] == "--format" else words[0]
     assert err.startswith(f"error: {given} applies to one folder: leave it out with two folders")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--format", "json", "--full"], "--full is for the terminal's tables: leave it out with --format json"),
+        (["--format", "json", "--watch"], "--watch is for the terminal's tables"),
+        (["--format", "latex", "--no-figures"], "--no-figures is for the terminal's tables"),
+        (["tokens", "--full"], "--full shows all sections: leave it out, or the names of sections"),
+    ],
+)
+def test_options_of_a_report_that_would_have_no_effect_are_refused(words, message, monkeypatch, capsys, tmp_path):
+    code, out, err = run(monkeypatch, capsys, "report", str(tmp_path), *words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
 
 
 def test_report_says_what_is_missing(monkeypatch, capsys, tmp_path):

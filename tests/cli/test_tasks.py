@@ -1,5 +1,7 @@
 """`qtablate tasks`: what a benchmark asks, by name and by MVBench's short codes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from launch import here
@@ -8,7 +10,7 @@ from PIL import Image
 from qtablate.data.tasks import find_task, task_code
 from qtablate.errors import ConfigError
 from qtablate.prompts.mvbench import MEDIA_ROOTS
-from qtablate.video.contact_sheet import shown_frames
+from qtablate.video.contact_sheet import contact_sheet, shown_frames
 from qtablate.world.benchmark import WorldBench
 
 CODES = "AS AP AA FA UA OE OI OS MD AL ST AC MC MA SC FP CO EN ER CI"
@@ -55,6 +57,13 @@ def test_items_of_a_task_are_shown_and_drawn(tmp_path):
     assert (picture[6 : 6 + 128 : 4, 6 : 6 + 128 : 4] == first).all()
     assert "--save: " in here("tasks", "show", "MD", "--save", tmp_path / "no" / "x.png", code=2)
     assert "--save: " in here("tasks", "show", "MD", "--save", tmp_path / "x.jpg", code=2)
+
+
+def test_options_may_stand_before_show_and_texts_with_line_breaks_are_drawn(tmp_path):
+    assert "no such file" in here("tasks", "--bench", f"custom:{tmp_path / 'no.py'}", "show", "MD", code=2)
+    world = WorldBench(1)
+    item = replace(world.items[0], question="two\nlines " + 100 * "very ", options=("a\nb", "c" * 300))
+    assert contact_sheet(world, [item]).width < 3000
 
 
 def test_large_frames_are_shrunk_and_many_are_chosen_evenly():

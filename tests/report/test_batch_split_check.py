@@ -19,8 +19,9 @@ def written(root: Path, key: str, losses: list[float], predicted: list[int], sco
     with (folder / "train.csv").open("w") as file:
         csv.writer(file).writerows([["loss"], *([loss] for loss in losses)])
     with (folder / "answers.csv").open("w") as file:
-        rows = [["full", f"i{n}", p, scores] for n, p in enumerate(predicted)]
-        csv.writer(file).writerows([["control", "item", "predicted", "scores"], *rows])
+        rows = [["full", f"i{n}", "t", f"c{n}", 0, p, int(p == 0), 2, scores] for n, p in enumerate(predicted)]
+        heads = ["control", "item", "task", "cluster", "gold", "predicted", "correct", "options", "scores"]
+        csv.writer(file).writerows([heads, *rows])
 
 
 def cell(key: str, accum: int, micro: int, status: str = "ok", mixing: str = "mixed") -> dict[str, object]:

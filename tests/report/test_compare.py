@@ -269,6 +269,6 @@ def test_watching_shows_a_report_again_as_cells_finish(tmp_path, monkeypatch):
     monkeypatch.setattr(Store, "busy", lambda self: len(pauses) < 4)
     text = here("report", store.root, "--watch", "--no-figures")
     assert len(pauses) == 4
-    assert text.count("No recommendation: ") == 2  # at first, and when the cell had finished
-    assert "Watching: 1 of 2 cells are finished." in text
-    assert "Watching: 2 of 2 cells are finished." in text
+    assert text.count("No recommendation: ") == 3  # at first, when the cell had finished, and at the end
+    assert [row.split()[-1] for row in text.splitlines() if row.startswith("      0       1")] == ["1/2", "2/2", "2/2"]
+    assert text.count("Watching: ") == 4

@@ -10,6 +10,7 @@ import time
 from base64 import b64decode, b64encode
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,13 +18,17 @@ import pytest
 from PIL import Image
 from scored_folder import drawn, folder
 
+from qtablate.errors import StoreError
 from qtablate.grid import Fingerprints
+from qtablate.model.directory import model_directory
 from qtablate.report.build import report
 from qtablate.report.page import sheets
 from qtablate.report.page.browser import read_answered
 from qtablate.report.page.page import page_text, write_page
+from qtablate.report.page.svg import inline_svg
 from qtablate.report.plots import draw_plots
 from qtablate.report.results import load
+from qtablate.world.benchmark import WorldBench
 
 EVIL = "</script><img src=x onerror=document.title=1><b>&amp;"
 GRID = {(tokens, accum): drawn(0.45 + 0.05 * tokens - 0.1 * accum) for tokens in (0, 4, 8) for accum in (1, 2)}
@@ -176,6 +181,59 @@ def test_an_unchanged_page_is_left_and_a_changed_one_is_written(root, tmp_path):
     assert write_page(load(copy), []).stat().st_mtime_ns != before
 
 
+def test_a_page_without_texts_is_written_again_when_they_are_there_and_a_broken_one_too(tmp_path):
+    world = WorldBench(1)
+    store = folder(tmp_path / "r", GRID, items=len(world.items), asked=world.items, items_per_task=1)
+    sweep, model = store.read_sweep(), store.root / "gone"
+    gone = sweep.config.model_copy(update={"data": sweep.config.data.model_copy(update={"model": str(model)})})
+    prints = Fingerprints("m", "t", world.fingerprint)
+    store.write_sweep(sweep.model_copy(update={"config": gone, "fingerprints": prints}))
+    path = write_page(load(store.root), [])
+    assert "Questions, options and clips are not shown: " in path.read_text()
+    copy_of_nano = Path(model_directory("nano"))
+    shutil.copytree(copy_of_nano, model)
+    assert world.items[0].question in write_page(load(store.root), []).read_text()
+    path.write_bytes(b"\xff\xfe")
+    assert world.items[0].question in write_page(load(store.root), []).read_text()
+
+
+def test_an_svg_that_no_plot_has_is_refused(root):
+    svg = draw_plots(load(root))[0].svg
+    assert inline_svg(svg, "a").startswith("<svg")
+    for evil in (
+        svg + '<meta http-equiv="refresh" content="0;url=https://example.org">',
+        svg.replace("</svg>", "<script>1</script></svg>"),
+        svg.replace("</svg>", '<a href="https://example.org">x</a></svg>'),
+        svg.replace("</svg>", '<g onclick="1"/></svg>'),
+        svg.replace("</svg>", '<image href="https://example.org/x.png"/></svg>'),
+        svg.replace("</svg>", "<style>body{display:none}</style></svg>"),
+        svg.replace("</svg>", '<rect style="fill: url(https://example.org/x)"/></svg>'),
+    ):
+        with pytest.raises(StoreError, match=r"plots/a\.svg holds .*, which no plot of qtablate has"):
+            inline_svg(evil, "a")
+
+
+def test_items_may_have_numbers_as_names_and_scores_that_are_none(tmp_path):
+    named = [replace(item, id=f"{n:03d}", task="NA") for n, item in enumerate(WorldBench(1).items)]
+    store = folder(tmp_path / "r", GRID, items=len(named), asked=named)
+    path = next((store.root / "cells").glob("*/answers.csv"))
+    path.write_text(path.read_text().replace("-1;-2", "nan;-2", 1))
+    results = replace_store(load(store.root), store)
+    data = data_of(page_text(results, []))
+    assert [row[0] for row in data["items"]] == [item.id for item in named]
+    assert data["tasks"] == ["NA"]
+    assert list(results.items["item"])[:2] == ["000", "001"]
+    assert {tuple(row[7]).count("") for row in data["items"]} == {0, 1}
+
+
+def test_conditions_of_a_split_batch_are_named_by_their_micro_batches(tmp_path):
+    grid = {(4, 1): drawn(0.6), (4, 2): drawn(0.6)}
+    store = folder(tmp_path / "r", grid, items=20, clips=20, batch_size_is="effective-batch", micro={1: 16, 2: 8})
+    results = load(store.root)
+    assert list(results.items.columns)[3:] == ["4/1/16", "4/2/8"]
+    assert data_of(page_text(results, []))["conditions"] == ["4/1/16", "4/2/8"]
+
+
 def test_a_report_does_not_run_a_benchmark_of_python_and_says_so(root, tmp_path):
     bench = tmp_path / "bench.py"
     bench.write_text("raise SystemExit('was run')")
@@ -219,9 +277,13 @@ def test_pictures_begin_with_items_on_which_conditions_disagree_and_keep_to_a_si
 
     sheet = sheets.strip(Clips().frames("x"))
     assert sheet.size == (8 * 65 - 1, 96)
-    one = sheets.pictures(Clips(), ["x"])["x"]
+    one = sheets.pictures(Clips(), ["x"]).urls["x"]
     monkeypatch.setattr(sheets, "MAX_BYTES", 3 * len(one))
-    assert len(sheets.pictures(Clips(), order)) == 4
+    made = sheets.pictures(Clips(), order)
+    assert len(made.urls) == 4
+    assert made.missing == f"{len(order) - 4} clips have no picture here, so that the page stays small."
+    monkeypatch.setattr(sheets, "MAX_SECONDS", -1.0)
+    assert "takes more than" in sheets.pictures(Clips(), order).missing
 
 
 def test_a_condition_that_generates_has_no_probabilities(tmp_path):
@@ -233,7 +295,7 @@ def test_a_condition_that_generates_has_no_probabilities(tmp_path):
         frame.to_csv(path, index=False)
     answered = read_answered(replace_store(load(store.root), store))
     assert answered is not None
-    assert all(not len(shares) for of in answered.probabilities for shares in of)
+    assert all(not shares.size for shares in answered.probabilities)
 
 
 def replace_store(results, store):

@@ -17,6 +17,7 @@ from qtablate.report.rows import Row, records_of
 from qtablate.report.sentences import NO_SEED, fixed_levels_label, interval_text
 from qtablate.report.tables.cells import plural
 from qtablate.report.verdicts import IDENTICAL, ITEMS_ONLY, NOT_COMPARABLE
+from qtablate.statistics.clustered import MIN_CLIPS
 from qtablate.statistics.estimate import ALPHA, POWER, Estimate, holm
 from qtablate.statistics.power import designs_of, detectable_effect
 from qtablate.table import is_uninformative, p_text, points
@@ -72,10 +73,10 @@ def judge_better(answers: Answers, pairs: Sequence[Better]) -> list[Judgement]:
         if isinstance(one, str):
             judged.append(not_judged(one))
             continue
-        row, two_sided = one.row, min(1.0, 2 * adjusted)
+        row = one.row
         where = "; ".join(filter(None, (fixed_levels_label(row), plural(row["seeds"], "seed"))))
         found = f"{points(row['difference'])} points ({interval_text(row)}; {where}), p {p_text(row['p'])}"
-        found += f", adjusted over {count} gates {p_text(two_sided)}" if count > 1 else ""
+        found += f"; one-sided, adjusted over {count} gates {p_text(adjusted)}" if count > 1 else ""
         mde = float(detectable_effect(designs_of([one.estimate]), ALPHA / count)[0])
         rate = f"passes by chance in at most {100 * ALPHA / 2:g} % of runs where the two are equal"
         rate += f", any of {count} such gates together; " if count > 1 else "; "
@@ -106,6 +107,8 @@ def _compared(answers: Answers, pair: Better) -> _Compared | str:
     [row] = records_of(contrast_frame(answers, [chosen], 0.0, per_task=False, outcomes=(ACCURACY,), power=False))
     if pd.isna(row["difference"]):
         return NO_SEED
+    if row["n_clusters"] < MIN_CLIPS:
+        return f"the items are of {plural(int(row['n_clusters']), 'clip')}, fewer than {MIN_CLIPS}"
     if row["verdict"] == NOT_COMPARABLE:
         return "the budgets of the two differ by more than 1 %"
     if row["verdict"] == IDENTICAL:

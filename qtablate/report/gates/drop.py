@@ -11,6 +11,7 @@ from qtablate.report.gates.judgement import ONE_CLIP, ONE_SEED, Judgement, liste
 from qtablate.report.rows import Row, records_of
 from qtablate.report.tables.cells import plural
 from qtablate.report.verdicts import IDENTICAL, ITEMS_ONLY, NOT_COMPARABLE
+from qtablate.statistics.clustered import MIN_CLIPS
 from qtablate.statistics.estimate import ALPHA, POWER, Estimate, holm
 from qtablate.statistics.power import designs_of, detectable_effect
 from qtablate.store import Store
@@ -78,7 +79,7 @@ def _caught(estimates: Sequence[Estimate], tests: int, share: float) -> str:
     over = float(detectable_effect(designs_of(estimates), 2 * ALPHA / tests).max())  # the level is that of two sides
     if is_uninformative(over):
         return "; no drop is caught reliably"
-    return f"; a drop of {size(over + share)} of any one condition is caught in {100 * POWER:g} % of runs"
+    return f"; a drop of {size(over + share)} of any one condition that is paired is caught in {100 * POWER:g} % of runs"
 
 
 def size(share: float) -> str:
@@ -96,4 +97,6 @@ def _why_no_drop(comparison: Comparison, row: Row) -> str:
         return ""
     if pd.isna(row["stderr"]):
         return ONE_CLIP
+    if row["n_clusters"] < MIN_CLIPS:
+        return f"the items are of fewer than {MIN_CLIPS} clips"
     return ONE_SEED if row["uncertainty"] == ITEMS_ONLY else ""

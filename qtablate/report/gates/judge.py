@@ -24,7 +24,7 @@ from qtablate.report.results import Results
 from qtablate.report.rows import records_of
 from qtablate.report.tables.cells import plural
 from qtablate.statistics.clustered import MIN_CLIPS
-from qtablate.statistics.distributions import normal_tail
+from qtablate.statistics.distributions import t_tail
 from qtablate.table import percent, points
 
 ROUNDING = 1e-9
@@ -104,7 +104,8 @@ def _above_blind(results: Results, _: bool) -> Sequence[Judgement]:
         for name, text, (gain, error) in zip(names_of(cells, done), shown, gains, strict=True)
         if not gain > ERRORS * error
     ]
-    rate = f"a cell that sees nothing passes by chance in {percent(normal_tail(ERRORS))} % of runs"
+    by_chance = percent(t_tail(ERRORS, clips - 1))
+    rate = f"a cell that sees nothing passes by chance in about {by_chance} % of runs"
     if below:
         return [Judgement(f"not above its blind control: {listed(below)}", False, rate)]
     least = min(zip(gains, shown, strict=True), key=lambda each: each[0][0] - ERRORS * each[0][1])

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from qtablate.axes import TOKENS
-from qtablate.controls import FULL
 from qtablate.datatypes import Item
+from qtablate.report.cell_answers import CellAnswers, Texts, read_cell_answers
 from qtablate.report.items import MAJORITY
 from qtablate.report.labels import axis_labels, short_label, shown_axes
 from qtablate.report.results import Results
@@ -28,7 +27,6 @@ ALL_RIGHT, ALL_WRONG, MORE_TOKENS, DISAGREE = "all", "none", "more", "disagree"
 """Groups of items. MORE_TOKENS: right under a condition with more extra tokens, wrong under all that have the fewest."""
 _NOT_SCORED = "-"
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-_COLUMNS = ("control", "item", "task", "cluster", "gold", "predicted", "options", "scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +48,12 @@ class Answered:
     """Of each item."""
     gold: NDArray[np.int64]
     """(items,)."""
+    options: NDArray[np.int64]
+    """(items,): number of options."""
     predicted: tuple[NDArray[np.int64], ...]
     """(items, seeds) of each condition; -1 where an answer names no option."""
-    probabilities: tuple[tuple[Floats, ...], ...]
-    """Of each condition and item: of each option, mean over seeds; empty without likelihoods."""
+    probabilities: tuple[Floats, ...]
+    """(items, options) of each condition, mean over seeds, 0 beyond an item's last option; (items, 0) without likelihoods."""
 
     def right(self) -> NDArray[np.bool_]:
         """Return (items, conditions): whether most seeds of a condition answer the item."""
@@ -74,54 +74,41 @@ def read_answered(results: Results) -> Answered | None:
     cells = results.cells[results.cells["status"] == "ok"]
     if results.tables_only or cells.empty:
         return None
-    frames = {str(row["key"]): _answers(results, str(row["key"])) for row in records_of(cells)}
-    names = list(next(iter(frames.values())).index)
-    common = set(names).intersection(*(frame.index for frame in frames.values()))
-    names = [name for name in names if name in common]
-    if not names:
+    read = {str(row["key"]): read_cell_answers(results.store, str(row["key"])) for row in records_of(cells)}
+    first = next(iter(read.values()))
+    common = set(first.items).intersection(*(set(answers.items) for answers in read.values()))
+    names = np.array([name for name in first.items if name in common], object)
+    if not len(names):
         return None
-    frames = {key: frame.loc[names] for key, frame in frames.items()}
-    first = next(iter(frames.values()))
     shown = shown_axes(results.cells)
     of_condition: dict[str, list[Row]] = {}
     for row in records_of(cells):
         of_condition.setdefault(short_label(row, shown), []).append(row)
-    groups = [[frames[str(row["key"])] for row in rows] for rows in of_condition.values()]
+    groups = [[read[str(row["key"])] for row in rows] for rows in of_condition.values()]
+    places = first.places(names)
     return Answered(
         "/".join(axis_labels(shown)),
         tuple(of_condition),
         tuple(tuple(int(row["seed"]) for row in rows) for rows in of_condition.values()),
         tuple(int(rows[0][TOKENS.column]) for rows in of_condition.values()),
-        tuple(names),
-        tuple(map(str, first["task"])),
-        tuple(map(str, first["cluster"])),
-        first["gold"].to_numpy(np.int64),
-        tuple(np.stack([_predicted(frame) for frame in group], axis=1) for group in groups),
-        tuple(_mean_probabilities(group) for group in groups),
+        tuple(map(str, names)),
+        tuple(map(str, first.tasks[places])),
+        tuple(map(str, first.clusters[places])),
+        first.gold[places],
+        first.options[places],
+        tuple(np.stack([one.predicted[one.places(names)] for one in group], axis=1) for group in groups),
+        tuple(_mean_probabilities(group, names) for group in groups),
     )
 
 
-def _answers(results: Results, key: str) -> pd.DataFrame:
-    frame = pd.read_csv(results.store.cell_file(key, "answers.csv"), usecols=list(_COLUMNS))
-    return frame[frame["control"] == FULL].set_index("item")
-
-
-def _predicted(frame: pd.DataFrame) -> NDArray[np.int64]:
-    return frame["predicted"].fillna(-1).to_numpy(np.int64)
-
-
-def _mean_probabilities(group: Sequence[pd.DataFrame]) -> tuple[Floats, ...]:
-    """Return the probability of every option of every item, mean over the seeds of a condition."""
-    seeds = [[_softmax(str(text)) for text in frame["scores"]] for frame in group]
-    return tuple(np.mean(of_item, axis=0) for of_item in zip(*seeds, strict=True))
-
-
-def _softmax(scores: str) -> Floats:
-    if ";" not in scores:
-        return np.zeros(0)
-    values = np.array(scores.split(";"), np.float64)
-    shares: Floats = np.exp(values - np.logaddexp.reduce(values))
-    return shares
+def _mean_probabilities(group: Sequence[CellAnswers], names: Texts) -> Floats:
+    """Return (items, options): the probability of every option, mean over the seeds of a condition."""
+    if not all(one.scores.shape[1] for one in group):
+        return np.empty((len(names), 0))
+    seeds = [one.scores[one.places(names)] for one in group]
+    with np.errstate(invalid="ignore"):  # scores that are no numbers have no probabilities
+        shares = [np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)) for scores in seeds]
+    return np.asarray(np.mean(shares, axis=0), np.float64)
 
 
 def browser_data(answered: Answered, items: Mapping[str, Item], pictures: Mapping[str, int]) -> dict[str, Any]:
@@ -134,6 +121,7 @@ def browser_data(answered: Answered, items: Mapping[str, Item], pictures: Mappin
     """
     tasks = list(dict.fromkeys(answered.tasks))
     groups = answered.groups()
+    texts = [_percents(shares) for shares in answered.probabilities]
     rows = []
     for number, name in enumerate(answered.items):
         item = items.get(name)
@@ -146,15 +134,20 @@ def browser_data(answered: Answered, items: Mapping[str, Item], pictures: Mappin
                 list(item.options) if item else [],
                 int(answered.gold[number]),
                 groups[number],
-                [_percents(of_condition[number]) for of_condition in answered.probabilities],
+                [percents[number][: 2 * answered.options[number]] for percents in texts],
                 ["".join(map(_digit, predicted[number])) for predicted in answered.predicted],
             ]
         )
     return {"axes": answered.axes, "conditions": answered.labels, "seeds": answered.seeds, "tasks": tasks, "items": rows}
 
 
-def _percents(shares: Floats) -> str:
-    return "".join(f"{min(99, round(100 * share)):02d}" for share in shares)
+def _percents(shares: Floats) -> list[str]:
+    """Return two digits of percent per option, joined, for each item; 99 stands for more, and nothing for what is no number."""
+    digits = [f"{percent:02d}" for percent in range(100)]
+    known = [bool(row.all()) for row in np.isfinite(shares)]
+    rounded = np.minimum(99, np.rint(100 * np.nan_to_num(shares)).astype(np.int64))
+    joined = ["".join([digits[percent] for percent in row]) for row in rounded.tolist()]
+    return [text if one else "" for text, one in zip(joined, known, strict=True)]
 
 
 def _digit(option: int) -> str:

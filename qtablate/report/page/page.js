@@ -18,7 +18,8 @@
   function compare(a, b) {
     if (a === "" || b === "") return a === b ? 0 : a === "" ? 1 : -1;
     const x = figureOf(a), y = figureOf(b);
-    return x !== null && y !== null ? x - y : a.localeCompare(b);
+    if (x !== null && y !== null) return x - y;
+    return x === null && y === null ? a.localeCompare(b) : x === null ? 1 : -1;
   }
   function sortBy(table, place, head) {
     const falling = head.getAttribute("aria-sort") === "ascending";
@@ -89,7 +90,7 @@
       row.append(element("td", condition, "word"));
       for (let option = 0; option < count; option++) {
         const percent = shares.slice(2 * option, 2 * option + 2);
-        const cell = element("td", percent ? Number(percent) + " %" : "", "figure share" + (option === item[GOLD] ? " gold" : ""));
+        const cell = element("td", percent === "99" ? "≥ 99 %" : percent ? Number(percent) + " %" : "", "figure share" + (option === item[GOLD] ? " gold" : ""));
         if (percent) cell.style.setProperty("--share", Number(percent) + "%");
         row.append(cell);
       }

@@ -24,9 +24,9 @@ from qtablate.model.directory import read_config
 from qtablate.report.compare import Comparison
 from qtablate.report.headline import Headline
 from qtablate.report.page.browser import Answered, browser_data, read_answered
-from qtablate.report.page.sheets import order_of_clips, pictures
+from qtablate.report.page.sheets import Pictures, order_of_clips, pictures
+from qtablate.report.page.svg import inline_svg
 from qtablate.report.plots import Plot
-from qtablate.report.plots.style import GRID, INK
 from qtablate.report.results import Results
 from qtablate.report.sections import WHOLE, Section, tables_of
 from qtablate.report.tables import comparison_sentence, comparison_table, software_of
@@ -84,8 +84,8 @@ class Page:
     """Of the item browser (browser.py); empty without one."""
     why_no_texts: str = ""
     """Why the browser has no questions and clips, where it has none."""
-    without_picture: int = 0
-    """Number of clips that have no picture."""
+    missing_pictures: str = ""
+    """How many clips have no picture, and why."""
 
 
 def write_page(results: Results, plots: Sequence[Plot], run_custom: bool = False) -> Path:
@@ -95,11 +95,18 @@ def write_page(results: Results, plots: Sequence[Plot], run_custom: bool = False
     """
     store = results.store
     path, digest = store.table_file("report.html"), _digest(results, plots)
-    with suppress(OSError), path.open(encoding="utf-8") as file:
-        if f'content="{digest}"' in file.read(_HEAD):
+    with suppress(OSError), path.open("rb") as file:
+        head = file.read(_HEAD)
+        as_written = f'content="{digest}'.encode() in head
+        if as_written and (b' complete"' in head or _needs_custom(results, run_custom)):
             return path
     store.write_file(path, page_text(results, plots, run_custom, digest))
     return path
+
+
+def _needs_custom(results: Results, run_custom: bool) -> bool:
+    """Whether questions and clips are in a Python file that may not be run."""
+    return results.sweep.config.data.bench.startswith("custom:") and not run_custom
 
 
 def _digest(results: Results, plots: Sequence[Plot]) -> str:
@@ -125,11 +132,11 @@ def page_text(results: Results, plots: Sequence[Plot], run_custom: bool = False,
     answered = read_answered(results)
     benchmark, why_none = _benchmark(results, run_custom)
     items = {item.id: item for item in benchmark.items} if benchmark and answered else {}
-    sheets = _sheets(answered, benchmark, items) if answered and benchmark else {}
+    drawn = _pictures(answered, benchmark, items) if answered and benchmark else Pictures()
     data: dict[str, Any] = {}
     if answered:
-        data = browser_data(answered, items, {clip: number for number, clip in enumerate(sheets)})
-        data["pictures"] = list(sheets.values())
+        data = browser_data(answered, items, {clip: number for number, clip in enumerate(drawn.urls)})
+        data["pictures"] = list(drawn.urls.values())
     sections = [_shown(section, results) for section in WHOLE]
     page = Page(
         title=f"qtablate: {results.store.root.name}",
@@ -139,7 +146,7 @@ def page_text(results: Results, plots: Sequence[Plot], run_custom: bool = False,
         made=_provenance(results),
         data=data,
         why_no_texts=why_none,
-        without_picture=len(set(answered.clips)) - len(sheets) if answered else 0,
+        missing_pictures=drawn.missing,
     )
     return _rendered(page, digest)
 
@@ -184,13 +191,13 @@ def _shown_table(table: Table) -> ShownTable:
 def _shown_figure(plot: Plot) -> ShownFigure:
     points = re.search(r'width="([\d.]+)pt"', plot.svg)
     wide = points is not None and float(points[1]) > _WIDE
-    return ShownFigure(plot.name, plot.title, plot.caption, _inline(plot.svg, plot.name), wide)
+    return ShownFigure(plot.name, plot.title, plot.caption, Markup(inline_svg(plot.svg, plot.name)), wide)
 
 
 def _benchmark(results: Results, run_custom: bool) -> tuple[Benchmark | None, str]:
     """Open the benchmark that the sweep scored; None and the reason where that cannot be done."""
     sweep = results.sweep
-    if sweep.config.data.bench.startswith("custom:") and not run_custom:
+    if _needs_custom(results, run_custom):
         return None, "they are in a Python file, which a report does not run; the page that a sweep writes has them"
     try:
         config = read_config(sweep.config.data.model)
@@ -205,12 +212,12 @@ def _benchmark(results: Results, run_custom: bool) -> tuple[Benchmark | None, st
     return benchmark, ""
 
 
-def _sheets(answered: Answered, benchmark: Benchmark, items: Mapping[str, Item]) -> dict[str, str]:
+def _pictures(answered: Answered, benchmark: Benchmark, items: Mapping[str, Item]) -> Pictures:
     """Return pictures by name of the clip as the answers have it."""
     clip_of = {item.cluster: item.clip for item in items.values()}
     order = [name for name in order_of_clips(answered) if name in clip_of]
     made = pictures(benchmark, [clip_of[name] for name in order])
-    return {name: made[clip_of[name]] for name in order if clip_of[name] in made}
+    return Pictures({name: made.urls[clip_of[name]] for name in order if clip_of[name] in made.urls}, made.missing)
 
 
 def _provenance(results: Results) -> dict[str, str]:
@@ -223,17 +230,6 @@ def _provenance(results: Results) -> dict[str, str]:
         "Versions": "\n".join(f"{name} {version}" for name, version in sweep.versions.items()),
         "Fingerprints": "\n".join(f"{name}: {getattr(sweep.fingerprints, name)}" for name in sweep.fingerprints.__slots__),
     }
-
-
-def _inline(svg: str, name: str) -> Markup:
-    """Return an SVG for the middle of a page: without XML's head, with the page's colors, and with identifiers that no other
-    plot has; those that nothing in it refers to are left out."""
-    text = svg[svg.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = text.replace(INK, "currentColor").replace(GRID, "var(--line)")
-    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
-    text = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", text)
-    return Markup(re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text))
 
 
 def _json(data: Mapping[str, Any]) -> Markup:

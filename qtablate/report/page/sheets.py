@@ -4,7 +4,8 @@ import base64
 import io
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -34,21 +35,38 @@ def order_of_clips(answered: Answered) -> list[str]:
     return list(dict.fromkeys(answered.clips[one[1]] for one in turns if one))
 
 
-def pictures(clips: Clips, order: Sequence[str]) -> dict[str, str]:
-    """Return pictures of the first clips as data URLs, by clip, as many as fit into MAX_BYTES; a clip that cannot be decoded
-    has none."""
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Pictures of clips."""
+
+    urls: Mapping[str, str] = field(default_factory=dict)
+    """Data URLs by clip."""
+    missing: str = ""
+    """How many clips have none, and why, as a sentence; empty where all have one."""
+
+
+def pictures(clips: Clips, order: Sequence[str]) -> Pictures:
+    """Draw the first clips, as many as fit into MAX_BYTES and MAX_SECONDS; a clip that cannot be decoded has no picture."""
     out: dict[str, str] = {}
-    size, began = 0, time.monotonic()
+    size, began, why, broken = 0, time.monotonic(), "", 0
     for clip in order:
-        if size > MAX_BYTES or time.monotonic() - began > MAX_SECONDS:
+        if size > MAX_BYTES:
+            why = "so that the page stays small"
+        elif time.monotonic() - began > MAX_SECONDS:
+            why = f"since decoding them takes more than {MAX_SECONDS:g} seconds"
+        if why:
             break
         try:
             url = _data_url(strip(clips.frames(clip)))
         except (BadMedia, QtablateError):
+            broken += 1
             continue
         out[clip] = url
         size += len(url)
-    return out
+    left = len(order) - len(out) - broken
+    parts = [f"{left} clips have no picture here, {why}."] if why else []
+    parts += [f"{broken} clips cannot be decoded."] if broken else []
+    return Pictures(out, " ".join(parts))
 
 
 def strip(frames: Frames) -> Image.Image:

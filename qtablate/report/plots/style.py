@@ -1,6 +1,7 @@
 """How every plot looks: sizes for a paper's columns, fonts, a palette for the color-blind, and the files' exact bytes."""
 
 import io
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,7 @@ _SETTINGS: dict[Any, Any] = {
     "lines.markersize": 4.5,
     "svg.fonttype": "none",
     "path.simplify": True,
+    "text.parse_math": False,
 }
 
 
@@ -105,7 +107,8 @@ def render(figure: "Figure", name: str) -> tuple[str, bytes]:
     svg, png = io.StringIO(), io.BytesIO()
     on_svg: Any = FigureCanvasSVG(figure)  # savefig would lay out and draw everything twice for each file
     on_png: Any = FigureCanvasAgg(figure)
-    with settings(name):
+    with settings(name), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # the SVG's reader has other fonts
         lay_out(figure)
         figure.set_dpi(DPI)
         figure.patch.set_visible(False)

@@ -15,6 +15,7 @@ from qtablate.report.results import Results
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_LONGEST = 40  # letters of a task's label
 MAX_CONDITIONS, MAX_PRINTED = 32, 10
 """Columns at most, and columns up to which the figures are printed."""
 
@@ -47,11 +48,17 @@ def plot_tasks(results: Results) -> list[Drawing]:
     return [Drawing("tasks", f"Gain over {name} by task", caption, fingerprint(data, columns, label), drawn)]
 
 
+def _shortened(task: str) -> str:
+    """Return a label that leaves room for the panel; the number of items stands at its end."""
+    return task if len(task) <= _LONGEST else f"{task[: _LONGEST - 12]}\N{HORIZONTAL ELLIPSIS}{task[-11:]}"
+
+
 def _draw(grid: pd.DataFrame, columns: str, label: str) -> "Figure":
     values = 100 * grid.drop(columns="task").to_numpy(np.float64)
     tasks, conditions = values.shape
     printed = conditions <= MAX_PRINTED
-    longest = 0.068 * max(map(len, grid["task"]))  # inches
+    labels = [_shortened(str(task)) for task in grid["task"]]
+    longest = 0.068 * max(map(len, labels))  # inches
     names = [str(name) for name in grid.columns[1:]]
     upright = max(0.5, 0.066 * (2 + max(len(level) for name in names for level in name.split("/"))))
     width = min(TWO_COLUMNS, max(3.5, longest + 1.0 + conditions * (upright if printed else 0.2)))
@@ -63,7 +70,7 @@ def _draw(grid: pd.DataFrame, columns: str, label: str) -> "Figure":
     panel.invert_yaxis()
     panel.grid(False)
     panel.set_xticks(np.arange(conditions) + 0.5, names, rotation=rotation)
-    panel.set_yticks(np.arange(tasks) + 0.5, list(grid["task"]))
+    panel.set_yticks(np.arange(tasks) + 0.5, labels)
     panel.tick_params(length=0)
     panel.set_xlabel(columns)
     for spine in panel.spines.values():
