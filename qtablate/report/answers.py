@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ ACCURACY, PROBABILITY, LOG_MARGIN = "accuracy", "probability", "log_margin"
 log-likelihood minus that of the likeliest incorrect option, in nats."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answers:
     """Correct and incorrect answers of all finished cells to the same items."""
 
@@ -68,7 +69,7 @@ class Answers:
         """Return the axes that have no effect in a condition, whatever level stands there."""
         return axes.inactive_axes(self.levels(condition), self.reference_batch)
 
-    @property
+    @cached_property
     def conditions(self) -> list[Condition]:
         """The conditions that have a finished cell, in the order of the cells."""
         return list(dict.fromkeys(condition for condition, _ in self.correct))

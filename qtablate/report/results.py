@@ -24,6 +24,7 @@ from qtablate.report import (
     training,
 )
 from qtablate.report.answers import Answers, read_answers
+from qtablate.report.batch_split_check import SplitPair, split_pairs
 from qtablate.report.contrasts import baselines, contrasts
 from qtablate.report.csv_files import read_table
 from qtablate.report.decoders import read_decoder
@@ -194,6 +195,11 @@ class Results:
             for problem in (record.figures or {}).get("unscored", ()) if record else ():
                 unscored.setdefault((problem["subject"], problem["kind"]), LeftOut("item", **problem))
         return list(unscored.values())
+
+    @cached_property
+    def split_pairs(self) -> list[SplitPair]:
+        """Pairs of finished cells that must coincide because only the split of their batch differs, compared."""
+        return [] if self.tables_only else split_pairs(self.store, self.cells)
 
     @cached_property
     def answer_arrays(self) -> Answers:

@@ -11,7 +11,6 @@ import pandas as pd
 
 from qtablate.axes import ACCUMULATION, TOKENS
 from qtablate.report import tables
-from qtablate.report.batch_split_check import split_pairs
 from qtablate.report.cost import TEXT_TOKENS
 from qtablate.report.results import Results
 from qtablate.table import Table
@@ -71,9 +70,7 @@ def _accumulation(results: Results) -> Sequence[Table | None]:
 
 
 def _split_check(results: Results) -> Table | None:
-    if results.tables_only:
-        return None
-    return tables.batch_split_table(split_pairs(results.store, results.cells), results.cells)
+    return tables.batch_split_table(results.split_pairs, results.cells)
 
 
 def _tasks(results: Results) -> Sequence[Table | None]:

@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 
 from qtablate.errors import QtablateError
-from qtablate.report.answers import read_answers
-from qtablate.report.batch_split_check import NEAR_TIE, SplitPair, split_pairs
+from qtablate.report.batch_split_check import NEAR_TIE, SplitPair
 from qtablate.report.compare import compare
 from qtablate.report.gates.better import Better, judge_better
 from qtablate.report.gates.drop import MaxDrop, judge_drop, size
@@ -134,7 +133,7 @@ def _min_accuracy(results: Results, share: float) -> Sequence[Judgement]:
 
 
 def _better(results: Results, pairs: Sequence[Better]) -> Sequence[Judgement]:
-    return judge_better(read_answers(results.store, results.cells, results.sweep), pairs)
+    return judge_better(results.answer_arrays, pairs)
 
 
 def _max_drop(results: Results, asked: MaxDrop) -> Sequence[Judgement]:
@@ -145,7 +144,7 @@ def _max_drop(results: Results, asked: MaxDrop) -> Sequence[Judgement]:
 
 
 def _split_equivalent(results: Results, _: bool) -> Sequence[Judgement]:
-    return [judge_splits(split_pairs(results.store, results.cells))]
+    return [judge_splits(results.split_pairs)]
 
 
 def judge_splits(pairs: Sequence[SplitPair]) -> Judgement:
