@@ -1,4 +1,4 @@
-"""Numbers that the user sets in environment variables."""
+"""What the user sets in environment variables."""
 
 import math
 import os
@@ -29,3 +29,15 @@ def number(variable: str, default: float, unit: str, above: bool = False) -> flo
             f"{variable}: expected a number of {unit}, {bound}, got '{text}'; correct it, or unset it ({default:g})"
         )
     return value
+
+
+def switch(variable: str, default: bool) -> bool:
+    """Return what an environment variable says, `on` or `off`, or the default where it is unset or empty.
+
+    Raises:
+        QtablateError: the variable holds anything else.
+    """
+    text = os.environ.get(variable, "").strip().lower()
+    if text not in ("", "on", "off"):
+        raise QtablateError(f"{variable}: expected on or off, got '{text}'; correct it, or unset it")
+    return default if not text else text == "on"

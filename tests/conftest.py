@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("QTABLATE_FIGURES", "off")  # some seconds a report; tests of plots and pages turn them on
 # wider vectors round fp32 otherwise: the golden numbers, whose logits are fp32, would be 1e-7 off on some machines
 os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
 import torch

@@ -161,6 +161,7 @@ def test_ablation_workflow(tmp_path, monkeypatch):
     assert [words[1] for words in commands] == ["sweep", "check"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("QTABLATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("QTABLATE_FIGURES", "on")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     said = [here(*words[1:]) for words in commands]
     assert "Smoke ablation passed: " in said[0]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from qtablate.environment import switch
 from qtablate.report import formats, scorer_agreement, token_ablation
 from qtablate.report.confirmation import write_confirmation
 from qtablate.report.csv_files import write_table
@@ -19,6 +20,9 @@ from qtablate.report.results import COST_MODEL, MARGIN, Results
 from qtablate.report.sections import WHOLE, tables_of
 from qtablate.store import Store
 from qtablate.table import Table
+
+FIGURES = "QTABLATE_FIGURES"
+"""Environment variable that turns plots and report.html off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,9 @@ def report(
 
     Raises:
         StoreError: the folder is no sweep's.
-        QtablateError: a baseline or a language model that is not there.
+        QtablateError: a baseline or a language model that is not there, or QTABLATE_FIGURES is neither on nor off.
     """
+    figures = figures and switch(FIGURES, True)
     results = Results(store.root, baseline, margin, cost_model)
     if results.tables_only:
         why = f"Shown from the tables of {store.root} as they were written: {results.tables_only}. Nothing was written."

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from scored_folder import drawn, folder
 
-from qtablate.errors import StoreError
+from qtablate.errors import QtablateError, StoreError
 from qtablate.grid import Fingerprints
 from qtablate.model.directory import model_directory
 from qtablate.report.build import report
@@ -251,7 +251,8 @@ def test_another_benchmark_than_that_of_the_sweep_is_not_shown(tmp_path):
     assert data_of(text)["pictures"] == []
 
 
-def test_without_a_finished_cell_it_says_so(tmp_path):
+def test_without_a_finished_cell_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("QTABLATE_FIGURES", "on")
     store = folder(tmp_path / "r", {(0, 1): drawn(0.5)}, failed=(((0, 1), 1), ((0, 1), 2)))
     built = report(store)
     text = (store.root / "report.html").read_text()
@@ -259,6 +260,18 @@ def test_without_a_finished_cell_it_says_so(tmp_path):
     assert "No recommendation: no cell has finished." in text
     assert data_of(text) == {}
     assert 'id="browser"' not in text
+
+
+def test_plots_and_page_can_be_turned_off_by_the_environment(root, tmp_path, monkeypatch):
+    shutil.copytree(root, tmp_path / "r")
+    store = load(tmp_path / "r").store
+    monkeypatch.setenv("QTABLATE_FIGURES", "off")
+    assert {path.suffix for path in report(store).files} == {".csv", ".md"}
+    monkeypatch.setenv("QTABLATE_FIGURES", "")
+    assert {path.suffix for path in report(store).files} == {".csv", ".md", ".png", ".svg", ".html"}
+    monkeypatch.setenv("QTABLATE_FIGURES", "yes")
+    with pytest.raises(QtablateError, match="QTABLATE_FIGURES: expected on or off, got 'yes'"):
+        report(store)
 
 
 def test_pictures_begin_with_items_on_which_conditions_disagree_and_keep_to_a_size(root, monkeypatch):

@@ -58,6 +58,11 @@ def train(store: Store, key: str, level: float) -> None:
     store.write_record(dataclasses.replace(store.read_record(key), files=store.checksums(key)))
 
 
+@pytest.fixture(autouse=True)
+def figures_are_on(monkeypatch):
+    monkeypatch.setenv("QTABLATE_FIGURES", "on")
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Folders that the tests copy: 2 x 2 conditions and one condition, with plots; others with less or nothing finished."""
