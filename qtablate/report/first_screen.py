@@ -108,7 +108,10 @@ def _standing(row: Row, standing: Mapping[tuple[object, ...], str]) -> str:
     """Say how a condition stands against the one of the highest accuracy."""
     if not row["seeds_done"]:
         return "not finished"
-    return "incorrect" if row["incorrect"] else standing.get(_levels(row), "") or WORSE
+    if row["incorrect"]:
+        return "incorrect"
+    known = any(standing.values())  # tables of an earlier version do not say it
+    return (standing[_levels(row)] or WORSE) if known and _levels(row) in standing else ""
 
 
 def _levels(row: Row) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 from scored_folder import drawn, folder
 
-from qtablate.report.first_screen import LINES, first_screen
+from qtablate.report.first_screen import LINES, condition_table, first_screen
 from qtablate.report.results import load
 
 ACCURACIES = {0: 0.4, 2: 0.45, 4: 0.6, 8: 0.9, 16: 0.7}
@@ -63,6 +63,19 @@ def test_without_a_finished_cell_and_without_an_effect_it_says_why(tmp_path):
     one = load(folder(tmp_path / "e", {(0, 1): drawn(0.6), (4, 1): drawn(0.9)}, seeds=(1,), items=200, clips=200).root)
     assert not one.headline.recommends
     assert screen(one, 80).startswith("No recommendation: one seed cannot tell")
+
+
+def test_how_a_condition_stands_is_said_in_a_word_or_not_at_all(tmp_path):
+    grid = {(0, 1): drawn(0.3), (4, 1): drawn(0.9), (8, 1): drawn(0.5)}
+    failed = tuple(((8, 1), seed) for seed in (1, 2, 3))
+    results = load(folder(tmp_path / "r", grid, seeds=(1, 2, 3), items=400, clips=400, failed=failed).root)
+
+    def words(costs):
+        table = condition_table(results.summary, costs, 3)
+        return [row[table.columns.index("vs best")] for row in table.rows]
+
+    assert words(results.cost) == ["worse", "best", "not finished"]
+    assert words(results.cost.assign(equivalent_to_best="")) == ["", "", "not finished"]
 
 
 def test_results_show_themselves_at_the_prompt_and_in_a_notebook(large):
