@@ -19,24 +19,29 @@ from qtablate.store import Store
 ITEMS = 60
 
 
+def answer_row(control: str, item: str, task: str, cluster: str, good: bool) -> dict[str, Any]:
+    """A row of answers.csv: the first of four options is correct, and chosen or not."""
+    return {
+        "control": control,
+        "item": item,
+        "task": task,
+        "cluster": cluster,
+        "gold": 0,
+        "predicted": int(not good),
+        "predicted_per_token": int(not good),
+        "correct": int(good),
+        "correct_per_token": int(good),
+        "options": 4,
+        "scores": "-1;-2",
+        "tokens": "1;1",
+    }
+
+
 def finish(store: Store, cell: Cell, accuracy: float) -> None:
     """Write the files of a cell whose answers are correct with this probability; common random numbers by seed and item."""
     right = np.random.default_rng(cell.seed).uniform(size=ITEMS) < accuracy
     rows = [
-        {
-            "control": control,
-            "item": f"item-{n:03d}",
-            "task": "ab"[n % 2],
-            "cluster": f"clip-{n // 2}",
-            "gold": 0,
-            "predicted": int(not good),
-            "predicted_per_token": int(not good),
-            "correct": int(good),
-            "correct_per_token": int(good),
-            "options": 4,
-            "scores": "-1;-2",
-            "tokens": "1;1",
-        }
+        answer_row(control, f"item-{n:03d}", "ab"[n % 2], f"clip-{n // 2}", good)
         for control, answers in (("full", right), ("blind", np.arange(ITEMS) % 4 == 0))
         for n, good in enumerate(answers)
     ]

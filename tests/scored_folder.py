@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import asdict
 
 import numpy as np
+from finished_cells import answer_row
 from settings import config, settings, sweep_file
 
 from qtablate.axes import Condition
@@ -61,20 +62,7 @@ def folder(
             of = [asked[n].task if asked else tasks[n % len(tasks)] for n in range(items)]
             media = [asked[n].cluster if asked else f"clip-{n % clips}" for n in range(items)]
             rows = [
-                {
-                    "control": control,
-                    "item": asked[n].id if asked else f"{of[n]}-{n:04d}",
-                    "task": of[n],
-                    "cluster": media[n],
-                    "gold": 0,
-                    "predicted": int(not good),
-                    "predicted_per_token": int(not good),
-                    "correct": int(good),
-                    "correct_per_token": int(good),
-                    "options": 4,
-                    "scores": "-1;-2",
-                    "tokens": "1;1",
-                }
+                answer_row(control, asked[n].id if asked else f"{of[n]}-{n:04d}", of[n], media[n], good)
                 for control, answers in named.items()
                 for n, good in enumerate(answers)
             ]

@@ -1,6 +1,6 @@
 """The answers of all finished cells as arrays, for contrasts between conditions: correct or not, and how likely they were."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from qtablate import axes
 from qtablate.axes import Level
 from qtablate.controls import FULL
 from qtablate.records import SweepFile
-from qtablate.report.cell_answers import CellAnswers, Texts, correct_option_measures, read_cell_answers
+from qtablate.report.cell_answers import common_items, correct_option_measures, read_cell_answers
 from qtablate.report.folder import AXES, BUDGET_COLUMNS
 from qtablate.report.identical_runs import identical_runs
 from qtablate.statistics.estimate import Floats
@@ -120,7 +120,7 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: SweepFile) -> Answers
     read = {key: read_cell_answers(store, key) for key in keys}
     if not read:
         return Answers(names, {}, np.zeros(0, np.int64), np.zeros(0, np.str_), np.zeros(0, np.str_))
-    first, items = read[keys[0]], _common_items(list(read.values()))
+    first, items = read[keys[0]], common_items(list(read.values()))
     cell_of = {str(row["key"]): (tuple(row[axis] for axis in names), int(row["seed"])) for _, row in done.iterrows()}
     used: dict[Condition, list[float]] = {}
     for key, amount in zip(keys, done[BUDGET_COLUMNS[sweep.settings.budget]], strict=True):
@@ -141,15 +141,6 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: SweepFile) -> Answers
         {cell_of[key]: values[:, 1] for key, values in measures.items()},
         identical_runs({cell_of[key]: (_losses(store, key), correct_of[cell_of[key]]) for key in keys}),
     )
-
-
-def _common_items(read: Sequence[CellAnswers]) -> Texts:
-    """Return the items that all cells have answered, in the order of the first one's."""
-    items = read[0].items
-    if all(answers.items is items for answers in read):
-        return items
-    common = set(items).intersection(*(set(answers.items) for answers in read))
-    return np.array([item for item in items if item in common], dtype=object)
 
 
 def _losses(store: Store, key: str) -> Floats:

@@ -105,6 +105,15 @@ def _scores(texts: Texts) -> Floats:
     return out
 
 
+def common_items(read: Sequence[CellAnswers]) -> Texts:
+    """Return the items that all cells have answered, in the order of the first one's."""
+    items = read[0].items
+    if all(answers.items is items for answers in read):
+        return items
+    common = set(items).intersection(*(set(answers.items) for answers in read))
+    return np.array([item for item in items if item in common], dtype=object)
+
+
 def all_items(cells: Sequence[CellAnswers]) -> tuple[Texts, Texts]:
     """Return the items that any of these cells has answered, and their clips."""
     if all(cell.items is cells[0].items for cell in cells):

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 import pytest
+from finished_cells import answer_row
 from launch import here
 from scipy import stats
 from scored_folder import drawn, folder
@@ -59,20 +60,7 @@ def write(
             right = draws[seed] < accuracy + shift
             blind = np.arange(ITEMS) % 4 == 0
             rows = [
-                {
-                    "control": control,
-                    "item": f"{names}-{n:03d}",
-                    "task": "ab"[n % 2],
-                    "cluster": f"clip-{n // 2}",
-                    "gold": 0,
-                    "predicted": int(not good),
-                    "predicted_per_token": int(not good),
-                    "correct": int(good),
-                    "correct_per_token": int(good),
-                    "options": 4,
-                    "scores": "-1;-2",
-                    "tokens": "1;1",
-                }
+                answer_row(control, f"{names}-{n:03d}", "ab"[n % 2], f"clip-{n // 2}", good)
                 for control, answers in (("full", right), ("blind", blind))
                 for n, good in enumerate(answers)
             ]

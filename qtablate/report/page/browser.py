@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qtablate.axes import TOKENS
 from qtablate.datatypes import Item
-from qtablate.report.cell_answers import CellAnswers, Texts, read_cell_answers
+from qtablate.report.cell_answers import CellAnswers, Texts, common_items, read_cell_answers
 from qtablate.report.items import MAJORITY
 from qtablate.report.labels import axis_labels, short_label, shown_axes
 from qtablate.report.results import Results
@@ -76,8 +76,7 @@ def read_answered(results: Results) -> Answered | None:
         return None
     read = {str(row["key"]): read_cell_answers(results.store, str(row["key"])) for row in records_of(cells)}
     first = next(iter(read.values()))
-    common = set(first.items).intersection(*(set(answers.items) for answers in read.values()))
-    names = np.array([name for name in first.items if name in common], object)
+    names = common_items(list(read.values()))
     if not len(names):
         return None
     shown = shown_axes(results.cells)
