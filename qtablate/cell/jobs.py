@@ -34,6 +34,8 @@ class CellJob:
     benchmark: FeatureFiles
     checkpoint_seconds: float | None = None
     """Between two checkpoints of its training; None: only when training has ended."""
+    claim: str = ""
+    """Token of the claim that it runs under; empty where nobody else works in its folder."""
 
     @property
     def inputs(self) -> InputsSpec:

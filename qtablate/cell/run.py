@@ -22,6 +22,7 @@ from qtablate.cell.outputs import CellFiles
 from qtablate.cell.process import host, keep_freed_memory
 from qtablate.cell.sample_order import training_samples
 from qtablate.cell.scoring import score_items, summarize
+from qtablate.claims.claim import is_own
 from qtablate.controls import FULL
 from qtablate.datatypes import Item, Problem
 from qtablate.errors import DataError, QtablateError
@@ -31,6 +32,7 @@ from qtablate.evaluate.prompt import LIKELIHOOD
 from qtablate.evaluate.score import fitting_items
 from qtablate.evaluate.scores import Scores
 from qtablate.evaluate.token_ablation import ablate_tokens, sample_per_task
+from qtablate.execute.claimed import LOST
 from qtablate.execute.events import Notice, Progress
 from qtablate.model.dropout import has_dropout
 from qtablate.records import Figures, QueryDiversity, of_cell
@@ -62,15 +64,22 @@ def run_cell(job: CellJob, report: Report, rank_info: RankInfo | None = None) ->
         with deterministic():
             figures = _run(job, store, report, rank_info)
     except Exception as error:
-        if rank_info is None:
+        if rank_info is None and _is_claimed(job, store):
             text = str(error) if isinstance(error, QtablateError) else f"{type(error).__name__}: {error}"
             failed = of_cell(cell, "failed", error=text, traceback=traceback.format_exc(), host=made_on)
             store.write_record(failed)
         raise
     if figures:
+        if not _is_claimed(job, store):
+            raise QtablateError(LOST)
         store.write_record(of_cell(cell, "ok", figures, files=store.checksums(cell.key), host=made_on))
         with suppress(OSError):  # the cell is finished
             checkpoint.remove(store.cell_file(cell.key, CHECKPOINT))
+
+
+def _is_claimed(job: CellJob, store: Store) -> bool:
+    """Whether no other process has taken the cell over, as may happen to one that was suspended for minutes."""
+    return not job.claim or is_own(store.claims.holder(job.cell.key), job.claim)
 
 
 def _run(job: CellJob, store: Store, report: Report, rank_info: RankInfo | None) -> Figures | None:

@@ -91,7 +91,7 @@ class SweepDisplay:
             self._live.update(board.renderable(), refresh=event.kind != "progress")
             if event.kind == "notice" or (event.kind in ("done", "failed") and event.key not in board.conditions):
                 self._live.console.print(board.line(event, _outcome(record)))
-        elif event.kind in ("done", "failed", "notice", "silent"):
+        elif event.kind in ("done", "failed", "notice", "silent", "held"):
             self._screen.print(board.line(event, _outcome(record)), soft_wrap=True)
         elif event.kind == "progress" and time.monotonic() - self._printed > consoles.STATUS_SECONDS:
             self._printed = time.monotonic()

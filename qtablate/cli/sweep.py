@@ -45,6 +45,7 @@ def sweep(
 ) -> None:
     """Train and evaluate every cell of a grid, and report; finished cells are never run again."""
     from qtablate.sweep.confirm import recorded_confirmation, with_confirmation
+    from qtablate.sweep.joined import joined
     from qtablate.sweep.plan import make_plan
     from qtablate.sweep.run import run_plan
 
@@ -60,7 +61,7 @@ def sweep(
         expected = probe_and_show_plan(screen, plan, progress)
         show_detectable(screen, detectable)
         raise typer.Exit(int(bool(expected.failed) and not expected.probes))
-    with plan.store.locked():
+    with joined(plan.store, settings):
         display = SweepDisplay(progress, plan)
         try:
             plan = run_plan(plan, display)

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import time
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import nullcontext
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
@@ -47,7 +47,7 @@ def default_workers(processes_per_job: int = 1) -> int:
 
 def run_jobs(
     function: str,
-    jobs: Sequence[tuple[str, Any]],
+    jobs: Iterable[tuple[str, Any]],
     workers: int,
     processes_per_job: int = 1,
     silent_after: float = SILENT_AFTER,
@@ -63,7 +63,7 @@ def run_jobs(
     Args:
         function: "module:name", so that only the children import it. With several processes per job it is
             `function(job, report, rank_info)`, called in each of them, each with a GPU of its own where there are any.
-        jobs: (key, job) pairs.
+        jobs: (key, job) pairs; each is asked for when there is room for it.
         workers: jobs that run at once.
         silent_after: seconds without a report until a `silent` event.
         timeout: seconds after which a job is ended as failed; None: never.
@@ -80,21 +80,21 @@ def run_jobs(
 def _run_in(
     context: ForkServerContext,
     function: str,
-    jobs: Sequence[tuple[str, Any]],
+    jobs: Iterable[tuple[str, Any]],
     workers: int,
     processes_per_job: int,
     silent_after: float,
     timeout: float | None,
 ) -> Generator[Event, None, None]:
     """Run the jobs in processes of this context; arguments as in `run_jobs`."""
-    waiting = list(jobs)[::-1]
+    waiting = iter(jobs)
     running: list[WorkerGroup] = []
     devices = gpus()
     awake, last_turn = 0.0, time.monotonic()  # `awake` is a clock that stands still while this process is suspended
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                key, job = waiting.pop()
+        while True:
+            while len(running) < workers and (following := next(waiting, None)):
+                key, job = following
                 slot = min(set(range(workers)) - {group.slot for group in running})
                 numbers = range(slot * processes_per_job, (slot + 1) * processes_per_job)
                 assigned = [devices[number % len(devices)] if devices else None for number in numbers]
@@ -109,7 +109,7 @@ def _run_in(
                     message = f"no process could be started for it: {describe_error(error)}"
                     yield Event(key, "failed", error=message, traceback=traceback.format_exc())
             if not running:
-                continue
+                break
             wait([connection for group in running for connection in group.connections], timeout=min(1.0, silent_after))
             now = time.monotonic()
             awake, last_turn = awake + min(now - last_turn, _MAX_TURN), now

@@ -138,10 +138,10 @@ def cell_frame(store: Store, planned: Sequence[PlannedCell] | None = None) -> pd
         planned: the cells; None: those of the grid.
     """
     rows = []
-    running = store.busy()
+    running = store.running()
     for entry in store.read_sweep().cells if planned is None else planned:
         state = store.state(entry.key)
-        interrupted = state.status == "running" and not running  # the next sweep runs it
+        interrupted = state.status == "running" and entry.key not in running  # the next sweep runs it
         record = None if interrupted else state.record
         row: Row = {"key": entry.key, "seed": entry.seed, **entry.condition}
         row |= {

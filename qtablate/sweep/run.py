@@ -3,21 +3,23 @@
 This module never imports torch: processes that need it are started by the executor.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from qtablate.claims.owner import this_process
 from qtablate.config import SweepConfig
 from qtablate.errors import QtablateError
+from qtablate.execute.claimed import run_claimed
 from qtablate.execute.events import Event
 from qtablate.execute.local import run_jobs
 from qtablate.execute.worker import Template
 from qtablate.grid import Cell, cell_names
 from qtablate.interrupts import Stopped
 from qtablate.model.cache import limit_bytes, prune
-from qtablate.records import of_cell
 from qtablate.sweep.confirm import recorded_confirmation, with_confirmation
+from qtablate.sweep.joined import joined
 from qtablate.sweep.plan import SweepPlan, make_plan
 from qtablate.sweep.write import write_sweep_file
 
@@ -63,18 +65,18 @@ def run_sweep(config: SweepConfig, on_event: OnEvent | None = None) -> "Results"
 
     Raises:
         ConfigError, DataError, ModelError: the configuration cannot be run, or a source cannot be used.
-        StoreError: the results folder cannot be written, or another sweep writes to it.
+        StoreError: the results folder cannot be written, or a sweep of other settings runs in it.
     """
     from qtablate.report.results import load
 
     plan = make_plan(config)
-    with plan.store.locked():
+    with joined(plan.store, config):
         run_plan(plan, on_event)
     return load(plan.store.root)
 
 
 def run_plan(plan: SweepPlan, on_event: OnEvent | None = None) -> SweepPlan:
-    """Run a plan in its folder, which the caller holds locked. The plan as it was run is returned: which clips cannot be
+    """Run a plan in its folder, which the caller has `joined`. The plan as it was run is returned: which clips cannot be
     decoded is known only on the way."""
     notify = on_event or (lambda _: None)
     recorded = recorded_confirmation(plan.store)
@@ -126,34 +128,26 @@ def _notify_skipped(plan: SweepPlan, notify: OnEvent) -> None:
 
 
 def _run_cells(plan: SweepPlan, to_run: Sequence[Cell], stage: Literal["cells", "confirmation"], notify: OnEvent) -> None:
-    """Run cells that are not finished. A job that dies, or exceeds the time limit, leaves a failed record."""
+    """Run cells that are not finished."""
     cells = {cell.key: cell for cell in to_run}
     if not cells:
         return
     text = plan.confirmation.remark if stage == "confirmation" else ""
     notify(SweepEvent(stage, "begun", plan, jobs=cell_names(list(cells.values())), text=text))
-    for key in cells:
-        plan.store.discard_damaged(key)
     run = plan.config.run
     jobs = [(key, plan.cell_job(cell)) for key, cell in cells.items()]
     # what decides the inputs of a cell is the same in all that have as many frames per clip
     inputs = {cell.condition.frames: job.inputs for cell, (_, job) in zip(cells.values(), jobs, strict=True)}
-    events = run_jobs(
-        "qtablate.cell.run:run_cell",
-        jobs,
-        plan.workers,
-        run.processes_per_cell,
-        timeout=run.cell_timeout_seconds,
-        template=Template("qtablate.cell.template", list(inputs.values())),
-    )
+    template = Template("qtablate.cell.template", list(inputs.values()))
+
+    def run_here(claimed: Iterable[tuple[str, Any]]) -> Generator[Event, None, None]:
+        timeout = run.cell_timeout_seconds
+        return run_jobs(
+            "qtablate.cell.run:run_cell", claimed, plan.workers, run.processes_per_cell, timeout=timeout, template=template
+        )
+
+    events = run_claimed(jobs, plan.store, run_here, this_process())
     with closing(events):
         for event in events:
-            if event.kind == "failed" and plan.store.finished(event.key):
-                event = Event(event.key, "done")  # it was ended, or died, after its last word to the disk
-            elif event.kind == "failed":
-                record = plan.store.read_record(event.key)
-                if record is None or record.status != "failed":
-                    failed = of_cell(cells[event.key], "failed", error=event.error, traceback=event.traceback)
-                    plan.store.write_record(failed)
             notify(SweepEvent(stage, "job", plan, event))
     notify(SweepEvent(stage, "ended", plan))

@@ -24,6 +24,7 @@ from qtablate.report.plots.lines import MAX_SERIES, lines_over
 from qtablate.report.plots.losses import loss_window
 from qtablate.store import Store
 from qtablate.sweep import run as runs
+from qtablate.sweep.joined import joined
 from qtablate.sweep.plan import make_plan
 
 AXES = ("extra_num_query_tokens", "accumulate_grad_batches")
@@ -40,7 +41,7 @@ def make(folder: Path, monkeypatch, finish=accuracy, **changes) -> Path:
     plan = make_plan(config(**levels | changes, out=folder))
     with monkeypatch.context() as patch:
         patch.setattr(runs, "run_jobs", Finisher(finish))
-        with plan.store.locked():
+        with joined(plan.store, plan.config):
             runs.run_plan(plan)
     for number, key in enumerate(cell.key for cell in plan.store.read_sweep().cells if plan.store.finished(cell.key)):
         train(plan.store, key, 1.0 + 0.1 * number)

@@ -21,6 +21,7 @@ from qtablate.sweep import run as runs
 from qtablate.sweep.confirm import describe_confirmation
 from qtablate.sweep.describe import explain_defaults, plan_table
 from qtablate.sweep.forecast import Estimate, Forecast
+from qtablate.sweep.joined import joined
 from qtablate.sweep.plan import SweepPlan, make_plan
 
 TABLES = ("cells", "tasks", "summary", "contrasts", "training", "cost")
@@ -47,7 +48,7 @@ def planned(out: Path, tokens=(0, 4), seeds=(1, 2), **changes) -> SweepPlan:
 def sweep(out: Path, **changes) -> SweepPlan:
     """Run a sweep and write its report."""
     plan = planned(out, **changes)
-    with plan.store.locked():
+    with joined(plan.store, plan.config):
         plan = runs.run_plan(plan)
     report(plan.store, figures=False)
     return plan
