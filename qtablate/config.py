@@ -18,11 +18,12 @@ from qtablate.config_messages import describe
 from qtablate.controls import Control
 from qtablate.errors import ConfigError
 from qtablate.grid_config import GridConfig
-from qtablate.setting import Option, Section, comma_list, named_folder, parse_positive_numbers
+from qtablate.setting import Option, Section, comma_list, named_folder, parse_parameters, parse_positive_numbers
 
 Precision = Literal["fp32", "bf16", "fp16"]
 BudgetUnit = Literal["samples", "steps", "tokens"]
 Scorer = Literal["likelihood", "letter", "generate", "circular"]
+Executor = Literal["local", "slurm", "ray"]
 
 SAMPLES = 3200
 """Clips and images that a cell trains on by default."""
@@ -213,6 +214,23 @@ class RunConfig(Section):
     """Results folder. None: results/MODEL-BENCH."""
     jobs: Annotated[int | None, Field(ge=1), Option("--jobs", "Cells at once.", default="as GPUs, or cores, allow")] = None
     """Cells at once. None: as many as GPUs, or else cores, allow."""
+    executor: Annotated[
+        Executor,
+        Option("--executor", "Where cells run: local, slurm or ray (clusters; see qtablate explain machines)."),
+    ] = "local"
+    """Where cells run (sweep/executors.py)."""
+    slurm: Annotated[
+        tuple[str, ...],
+        BeforeValidator(parse_parameters),
+        Option("--slurm", "Options of sbatch for each cell's job, such as partition=gpu,gres=gpu:1,time=120.", metavar=""),
+    ] = ()
+    """Options of sbatch for each cell's job, each as `name=value`."""
+    ray: Annotated[str, Field(min_length=1), Option("--ray", "Address of the Ray cluster: auto, or HOST:PORT.")] = "auto"
+    """Address of the Ray cluster."""
+    gpus_per_cell: Annotated[
+        float, Field(ge=0), Option("--gpus-per-cell", "GPUs that a cell takes on a Ray cluster; 0: none, 0.5: two share one.")
+    ] = 0.0
+    """GPUs that a cell takes on a Ray cluster."""
     processes_per_cell: Annotated[
         int, Field(ge=1), Option("--processes-per-cell", "Processes that train one cell together, each on a GPU or a core.")
     ] = 1
@@ -240,6 +258,11 @@ class RunConfig(Section):
     ] = 0
     """Seeds that take no part in the choice, with which the recommended and the baseline condition are trained when the grid is
     finished. 0: none."""
+
+    @property
+    def slurm_parameters(self) -> list[tuple[str, str]]:
+        """Name and value of each option of sbatch."""
+        return [(name, value) for name, _, value in (one.partition("=") for one in self.slurm)]
 
     @property
     def checkpoint_seconds(self) -> float | None:

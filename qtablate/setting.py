@@ -1,5 +1,7 @@
 """How one setting of a configuration is declared: its option on the command line, and how its text is parsed."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -54,6 +56,18 @@ def parse_positive_numbers(value: Any) -> Any:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",")] if value.strip() else []
     return [parse_number(part, None, 0, None) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def parse_parameters(value: Any) -> Any:
+    """`name=value` pairs, as a comma list, a sequence or a mapping; a comma within a value is one that no `name=` follows."""
+    if isinstance(value, str):
+        value = re.split(r",(?=[\w-]+=)", value) if value.strip() else []
+    if isinstance(value, Mapping):
+        value = [f"{name}={one}" for name, one in value.items()]
+    for one in value if isinstance(value, (list, tuple)) else ():
+        if not re.fullmatch(r"[\w-]+=.+", str(one)):
+            raise ValueError(f"expected name=value, got '{one}'")
+    return [str(one).strip() for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def named_folder(value: Any) -> Any:

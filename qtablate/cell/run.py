@@ -34,6 +34,7 @@ from qtablate.evaluate.scores import Scores
 from qtablate.evaluate.token_ablation import ablate_tokens, sample_per_task
 from qtablate.execute.claimed import LOST
 from qtablate.execute.events import Notice, Progress
+from qtablate.interrupts import save_asked
 from qtablate.model.dropout import has_dropout
 from qtablate.records import Figures, QueryDiversity, of_cell
 from qtablate.store import Store
@@ -159,7 +160,7 @@ def _train(
             steps.append(step)
             report(Progress("train", len(steps), run.steps, step.loss))
             due = job.checkpoint_seconds is not None and time.monotonic() - saved >= job.checkpoint_seconds
-            if due and group.rank == 0:
+            if (due or save_asked()) and group.rank == 0:
                 save(run, steps)
                 saved = time.monotonic()
         if group.rank == 0 and len(steps) > resumed:  # so that evaluation alone is tried again where it fails

@@ -124,6 +124,10 @@ class Claims:
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
 
+    def forget(self, holder: Holder) -> None:
+        """Remove a claim whose owner is known to have ended, as from its scheduler."""
+        self._remove_older(holder.key, holder.generation)
+
     def holder(self, key: str) -> Holder | None:
         """Who holds a key; None where it is free."""
         return highest(self.folder, key)

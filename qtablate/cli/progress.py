@@ -13,7 +13,7 @@ from rich.text import Text
 from qtablate.durations import format_duration
 from qtablate.execute.events import Event, Progress
 
-_MOST_CONDITIONS, _MOST_ERRORS, _MOST_HELD = 12, 3, 4
+_MOST_CONDITIONS, _MOST_ERRORS, _MOST_HELD, _MOST_RUNNING = 12, 3, 4, 16
 """That are shown at once: a terminal has few lines."""
 
 
@@ -33,6 +33,8 @@ class ProgressDisplay:
     """Message for each running job that has not reported for long, by key."""
     held: dict[str, str] = field(default_factory=dict)
     """Who runs each job that another process runs, by key."""
+    queued: dict[str, str] = field(default_factory=dict)
+    """Where each job waits that a scheduler has, by key."""
     conditions: dict[str, str] = field(default_factory=dict)
     """Name of the condition of every cell of the sweep, by key; empty where the jobs are no cells of a grid."""
     accuracies: dict[str, list[float]] = field(default_factory=dict)
@@ -44,6 +46,7 @@ class ProgressDisplay:
         """Update the state by an event."""
         self.silent.pop(event.key, None)
         self.held.pop(event.key, None)
+        self.queued.pop(event.key, None)
         if event.kind == "started":
             self.running[event.key] = (time.monotonic(), None)
         elif event.kind == "progress":
@@ -52,6 +55,9 @@ class ProgressDisplay:
             self.silent[event.key] = event.text
         elif event.kind == "held":
             self.held[event.key] = event.text
+        elif event.kind == "queued":
+            self.queued[event.key] = event.text
+            self.running.pop(event.key, None)
         elif event.kind in ("done", "failed"):
             self.running.pop(event.key, None)
             self.done += event.kind == "done"
@@ -80,15 +86,19 @@ class ProgressDisplay:
         head = Text(f"{self.title}: {self.over} of {len(self.labels)} done", style="bold")
         if self.failed:
             head.append(f", {self.failed} failed", style="red")
+        if self.queued:
+            head.append(f", {len(self.queued)} queued", style="default")
         head.append(f", {format_duration(time.monotonic() - self.began)} spent" + _about(self.left()), style="default")
         table = Table(box=None, show_header=False, padding=(0, 1), expand=False)
-        for key, (began, progress) in self.running.items():
+        for key, (began, progress) in list(self.running.items())[:_MOST_RUNNING]:
             table.add_row(
                 self.labels[key],
                 ProgressBar(total=1.0, completed=_share(progress), width=10),
                 _words(progress, began),
                 Text(self.silent.get(key, ""), style="yellow"),
             )
+        if len(self.running) > _MOST_RUNNING:
+            table.add_row(f"and {len(self.running) - _MOST_RUNNING} others", "", Text("running", style="dim"), "")
         for key, text in list(self.held.items())[:_MOST_HELD]:
             table.add_row(self.labels[key], "", Text(text, style="dim"), "")
         if len(self.held) > _MOST_HELD:
@@ -128,8 +138,9 @@ class ProgressDisplay:
         return text + (f"failed: {event.error}" if event.kind == "failed" else outcome or "done")
 
     def status_lines(self) -> list[str]:
-        """Plain lines for the running jobs."""
-        return [f"  {self.labels[key]}: {_words(progress, began)}" for key, (began, progress) in self.running.items()]
+        """Plain lines for the running jobs, and for those that wait in a queue."""
+        lines = [f"  {self.labels[key]}: {_words(progress, began)}" for key, (began, progress) in self.running.items()]
+        return [*lines, f"  {len(self.queued)} queued"] if self.queued else lines
 
 
 _LEAST_SHARE = 0.02

@@ -150,6 +150,15 @@ def _save(settings: SweepConfig, path: Path) -> None:
         ) from None
 
 
+def _say_what_slurm_has(screen: Console, store: "Store") -> None:
+    from qtablate.execute.slurm import JobFile
+    from qtablate.execute.slurm_queue import cancel_command
+
+    submitted = [one.job for one in JobFile(store.root).read().values()]
+    if submitted:
+        say(screen, f"Slurm goes on with {len(submitted)} jobs; end them with: {cancel_command(submitted)}")
+
+
 def _check_smoke(screen: Console, store: "Store") -> None:
     """Exit with code 1 unless every cell has finished and scores above its blind control: two gates of `qtablate check`."""
     from qtablate.report.gates.judge import judge_gates
@@ -168,4 +177,6 @@ def _stopped(screen: Console, plan: "SweepPlan", stop: Stopped) -> typer.Exit:
     total = _total(plan)
     screen.print(f"\nStopped: {total - _left(plan)} of {total} cells are finished and kept in {plan.store.root}.")
     say(screen, "Go on with the same command: " + " ".join(["qtablate", *sys.argv[1:]]))
+    if plan.config.run.executor == "slurm":
+        _say_what_slurm_has(screen, plan.store)
     return typer.Exit(stop.code)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qtablate.execute.events import Notice, Progress
-from qtablate.interrupts import SIGNALS, blocked
+from qtablate.interrupts import SAVE, SIGNALS, blocked, heed_save
 from qtablate.train.rank_info import RankInfo
 
 PRELOADED_DATA = "QTABLATE_TEMPLATE"
@@ -118,7 +118,7 @@ def start_fork_server() -> None:
     The server and Python's resource tracker end with their owner, in silence. If they reacted to a signal themselves, they
     would print a traceback from the middle of an import.
     """
-    with blocked(signal.SIGHUP):  # it takes care of the other two itself, and unblocks them for that
+    with blocked(signal.SIGHUP, SAVE):  # it takes care of the other two itself, and unblocks them for that
         resource_tracker.ensure_running()
     with blocked():
         forkserver.ensure_running()
@@ -211,7 +211,8 @@ def _set_up_process(device: str | None) -> None:
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)  # they reach the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the sweep's own caller ignores
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    heed_save()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, SAVE))
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):  # of a launcher around the sweep: Accelerate would look for its ranks

@@ -3,22 +3,19 @@
 This module never imports torch: processes that need it are started by the executor.
 """
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from qtablate.claims.owner import this_process
 from qtablate.config import SweepConfig
 from qtablate.errors import QtablateError
-from qtablate.execute.claimed import run_claimed
 from qtablate.execute.events import Event
-from qtablate.execute.local import run_jobs
-from qtablate.execute.worker import Template
 from qtablate.grid import Cell, cell_names
 from qtablate.interrupts import Stopped
 from qtablate.model.cache import limit_bytes, prune
 from qtablate.sweep.confirm import recorded_confirmation, with_confirmation
+from qtablate.sweep.executors import executor_of
 from qtablate.sweep.joined import joined
 from qtablate.sweep.plan import SweepPlan, make_plan
 from qtablate.sweep.write import write_sweep_file
@@ -113,7 +110,7 @@ def _compute_features(plan: SweepPlan, notify: OnEvent) -> None:
     prune(next(iter(plan.feature_files())).folder, limit_bytes(), own)
     failures: list[Event] = []
     notify(SweepEvent("features", "begun", plan, jobs={key: key for key, _ in jobs}))
-    with closing(run_jobs("qtablate.cell.features:compute_features", jobs, plan.processes)) as events:
+    with closing(executor_of(plan).run_features(jobs)) as events:
         for event in events:
             failures += [event] if event.kind == "failed" else []
             notify(SweepEvent("features", "job", plan, event))
@@ -134,19 +131,7 @@ def _run_cells(plan: SweepPlan, to_run: Sequence[Cell], stage: Literal["cells", 
         return
     text = plan.confirmation.remark if stage == "confirmation" else ""
     notify(SweepEvent(stage, "begun", plan, jobs=cell_names(list(cells.values())), text=text))
-    run = plan.config.run
-    jobs = [(key, plan.cell_job(cell)) for key, cell in cells.items()]
-    # what decides the inputs of a cell is the same in all that have as many frames per clip
-    inputs = {cell.condition.frames: job.inputs for cell, (_, job) in zip(cells.values(), jobs, strict=True)}
-    template = Template("qtablate.cell.template", list(inputs.values()))
-
-    def run_here(claimed: Iterable[tuple[str, Any]]) -> Generator[Event, None, None]:
-        timeout = run.cell_timeout_seconds
-        return run_jobs(
-            "qtablate.cell.run:run_cell", claimed, plan.workers, run.processes_per_cell, timeout=timeout, template=template
-        )
-
-    events = run_claimed(jobs, plan.store, run_here, this_process())
+    events = executor_of(plan).run_cells([(key, plan.cell_job(cell)) for key, cell in cells.items()])
     with closing(events):
         for event in events:
             notify(SweepEvent(stage, "job", plan, event))

@@ -17,6 +17,7 @@ from qtablate.interrupts import Stopped
 from qtablate.report import confirmation
 from qtablate.report.build import report
 from qtablate.sweep import estimate as estimates
+from qtablate.sweep import executors
 from qtablate.sweep import run as runs
 from qtablate.sweep.confirm import describe_confirmation
 from qtablate.sweep.describe import explain_defaults, plan_table
@@ -37,7 +38,7 @@ def _cache(tmp_path, monkeypatch):
 def finisher(monkeypatch) -> Finisher:
     """Finishes every cell at the accuracy of its condition."""
     made = Finisher(lambda cell: ACCURACIES[cell.condition.extra_num_query_tokens])
-    monkeypatch.setattr(runs, "run_jobs", made)
+    monkeypatch.setattr(executors, "run_jobs", made)
     return made
 
 

@@ -19,6 +19,7 @@ from qtablate.data.export import export_world
 from qtablate.errors import DataError
 from qtablate.execute.events import Event
 from qtablate.records import of_cell
+from qtablate.sweep import executors
 from qtablate.sweep import run as runs
 from qtablate.sweep.describe import explain_defaults, plan_table
 from qtablate.sweep.forecast import Forecast
@@ -258,7 +259,7 @@ def test_a_cell_that_takes_too_long_is_a_failed_cell_and_its_checkpoint_stays(tm
             late = Event(key, "failed", error=f"it took more than {timeout} s")
             yield late if key == slow else Event(key, "done")
 
-    monkeypatch.setattr(runs, "run_jobs", run_jobs)
+    monkeypatch.setattr(executors, "run_jobs", run_jobs)
     events: list[SweepEvent] = []
     runs.run_plan(plan, events.append)
     assert [one.event.kind for one in events if one.stage == "cells" and one.event] == ["failed", "done"]
@@ -285,7 +286,7 @@ def test_an_interrupt_in_a_script_leaves_the_tables_of_what_is_finished(tmp_path
             raise KeyboardInterrupt
         yield from ()
 
-    monkeypatch.setattr(runs, "run_jobs", run_jobs)
+    monkeypatch.setattr(executors, "run_jobs", run_jobs)
     with pytest.raises(KeyboardInterrupt):
         runs.run_plan(plan)
     assert (tmp_path / "r" / "cells.csv").exists()

@@ -1,0 +1,117 @@
+"""Sweeps on a real Ray cluster of two nodes: the tables are those of this machine alone, whatever is killed on the way.
+
+python -m pytest -m slow tests/clusters/test_ray.py
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from launch import environment, qtablate, running, tables, wait_until
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("ray", reason="pip install 'qtablate[ray]'")
+
+GRID = ["--tokens", "0,4", "--accum", "1", "--seeds", "1,2", "--samples", "640", "--items-per-task", "3", "--controls", "blind"]
+_CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+nodes = [cluster.add_node(num_cpus=1)]
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    if line.strip() == "kill":
+        cluster.remove_node(nodes.pop(), allow_graceful=False)
+    else:
+        nodes.append(cluster.add_node(num_cpus=1))
+    print("done", flush=True)
+"""
+
+
+@dataclass
+class RayCluster:
+    """A head and another node, each with a processor: processes of another process, which this one tells what to kill."""
+
+    process: subprocess.Popen
+    address: str
+
+    def tell(self, word: str) -> None:
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    process = subprocess.Popen([sys.executable, "-c", _CLUSTER], text=True, start_new_session=True, env=env, **options)
+    try:
+        address = process.stdout.readline().strip()
+        assert address, "no Ray cluster starts here"
+        yield RayCluster(process, address)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+        for stream in (process.stdin, process.stdout):
+            stream.close()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def local(cache, tmp_path_factory) -> dict[str, list[dict[str, str]]]:
+    """The tables of the same sweep on this machine alone."""
+    out = tmp_path_factory.mktemp("local") / "r"
+    done = qtablate(cache, "sweep", *GRID, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    return tables(out)
+
+
+def sweep(cluster: RayCluster, cache: Path, out: Path):
+    words = ["sweep", *GRID, "--executor", "ray", "--ray", cluster.address, "--out", str(out)]
+    return running([sys.executable, "-m", "qtablate", *words], environment(cache))
+
+
+def claimed(out: Path) -> list[Path]:
+    return [path for path in out.glob("claims/*.json") if not path.name.startswith("sweep-")]
+
+
+def test_a_node_that_is_killed_costs_no_cell(cluster, cache, local, tmp_path):
+    out = tmp_path / "r"
+    with sweep(cluster, cache, out) as driver:
+        assert wait_until(lambda: len(claimed(out)) == 2, 180)
+        cluster.tell("kill")
+        said, _ = driver.communicate(timeout=400)
+    cluster.tell("add")
+    assert driver.returncode == 0, said
+    assert tables(out) == local
+    assert not (out / "claims").exists()
+    assert not list(out.glob(".shared*"))
+
+
+def test_a_driver_that_is_killed_goes_on_with_the_same_command(cluster, cache, local, tmp_path):
+    out = tmp_path / "r"
+    with sweep(cluster, cache, out) as driver:
+        assert wait_until(lambda: claimed(out), 180)
+        driver.kill()
+        driver.wait()
+    with sweep(cluster, cache, out) as driver:
+        said, _ = driver.communicate(timeout=400)
+    assert driver.returncode == 0, said
+    assert tables(out) == local
+
+
+def test_without_a_cluster_it_is_one_message(cache, tmp_path):
+    done = qtablate(cache, "sweep", *GRID, "--executor", "ray", "--ray", "127.0.0.1:1", "--out", str(tmp_path / "r"))
+    assert done.returncode == 2
+    assert "--ray 127.0.0.1:1: no Ray cluster there" in done.stderr
+    assert "Traceback" not in done.stderr
