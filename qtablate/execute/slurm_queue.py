@@ -71,10 +71,10 @@ def largest_array() -> int:
 def minutes(text: str) -> int:
     """Return Slurm's text of a time (minutes, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`) as minutes, rounded up; see sbatch(1).
     Raises ValueError."""
+    if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", text):
+        raise ValueError(f"'{text}' is no time")
     days, dash, rest = text.rpartition("-")
     numbers = [int(part) for part in rest.split(":")]
-    if len(numbers) > 3 or any(number < 0 for number in numbers):
-        raise ValueError(f"'{text}' is no time")
     if dash:
         hours, minute, second = (*numbers, 0, 0)[:3]
     else:
