@@ -16,13 +16,13 @@ from torch import Tensor
 
 from qtablate.cell import template
 from qtablate.cell.build import PreparedModel, count_parameters, make_training, prepare_model, train_plan
+from qtablate.cell.guard import Guard
 from qtablate.cell.inputs import CellInputs, read_inputs
 from qtablate.cell.jobs import CellJob
 from qtablate.cell.outputs import CellFiles
 from qtablate.cell.process import host, keep_freed_memory
 from qtablate.cell.sample_order import training_samples
 from qtablate.cell.scoring import score_items, summarize
-from qtablate.claims.claim import is_own
 from qtablate.controls import FULL
 from qtablate.datatypes import Item, Problem
 from qtablate.errors import DataError, QtablateError
@@ -32,7 +32,6 @@ from qtablate.evaluate.prompt import LIKELIHOOD
 from qtablate.evaluate.score import fitting_items
 from qtablate.evaluate.scores import Scores
 from qtablate.evaluate.token_ablation import ablate_tokens, sample_per_task
-from qtablate.execute.claimed import LOST
 from qtablate.execute.events import Notice, Progress
 from qtablate.interrupts import save_asked
 from qtablate.model.dropout import has_dropout
@@ -58,35 +57,30 @@ def run_cell(job: CellJob, report: Report, rank_info: RankInfo | None = None) ->
     end. Their failure is written by the sweep, which hears all of them and knows whose it was.
     """
     store, cell = Store(job.store), job.cell
+    guard = Guard(job, store, report)
     made_on = host()
     if rank_info is None or rank_info.rank == 0:
         store.write_record(of_cell(cell, "running", host=made_on))
     try:
         with deterministic():
-            figures = _run(job, store, report, rank_info)
+            figures = _run(job, store, guard, rank_info)
     except Exception as error:
-        if rank_info is None and _is_claimed(job, store):
+        if rank_info is None and not guard.lost():
             text = str(error) if isinstance(error, QtablateError) else f"{type(error).__name__}: {error}"
             failed = of_cell(cell, "failed", error=text, traceback=traceback.format_exc(), host=made_on)
             store.write_record(failed)
         raise
     if figures:
-        if not _is_claimed(job, store):
-            raise QtablateError(LOST)
+        guard.check()
         store.write_record(of_cell(cell, "ok", figures, files=store.checksums(cell.key), host=made_on))
         with suppress(OSError):  # the cell is finished
             checkpoint.remove(store.cell_file(cell.key, CHECKPOINT))
 
 
-def _is_claimed(job: CellJob, store: Store) -> bool:
-    """Whether no other process has taken the cell over, as may happen to one that was suspended for minutes."""
-    return not job.claim or is_own(store.claims.holder(job.cell.key), job.claim)
-
-
-def _run(job: CellJob, store: Store, report: Report, rank_info: RankInfo | None) -> Figures | None:
+def _run(job: CellJob, store: Store, guard: Guard, rank_info: RankInfo | None) -> Figures | None:
     """Train and score the cell. None for a process behind the first of several."""
-    cell, settings = job.cell, job.cell.settings
-    files = CellFiles(store, cell.key)
+    cell, settings, report = job.cell, job.cell.settings, guard.report
+    files = CellFiles(store, cell.key, guard.check)
     keep_freed_memory()
     torch.manual_seed(cell.seed)  # dropout, where a model has any
     inputs = template.take(job.inputs) or read_inputs(job.inputs)

@@ -35,11 +35,13 @@ def joined(store: Store, config: SweepConfig) -> Iterator[None]:
             raise store.unwritable(store.claims.folder, error) from None
         assert isinstance(claim, Claim)  # nobody else has its name
         heart.keep(claim)
+        _forget_dead(store)
         try:
             _refuse_others(store, claim.key, settings)
             yield
         finally:
             heart.release(claim.key)
+            _forget_dead(store)
             store.claims.tidy()
 
 
@@ -58,6 +60,14 @@ def _text(value: Any) -> str:
 def running_sweeps(store: Store) -> list[Holder]:
     """Return the sweeps that run in a folder now, as far as can be told."""
     return [holder for key, holder in store.claims.all().items() if key.startswith(_PREFIX) and holder.live]
+
+
+def _forget_dead(store: Store) -> None:
+    """Remove what sweeps have left that were killed, also on other machines. One that lives after all, and whose clock is off,
+    writes its claim anew."""
+    for key, holder in store.claims.all().items():
+        if key.startswith(_PREFIX) and not holder.live:
+            store.claims.forget(holder)
 
 
 def _refuse_others(store: Store, own: str, settings: Mapping[str, str]) -> None:

@@ -1,11 +1,13 @@
 """Sweeps in one folder at the same time: of one grid they share it, of two the second is refused."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 from settings import config
 
+from qtablate.claims.owner import Owner
 from qtablate.config import validate_config
 from qtablate.errors import StoreError
 from qtablate.store import Store
@@ -54,6 +56,16 @@ def test_listed_conditions_and_the_confirmation_are_compared_too(store):
 def test_every_setting_that_decides_a_cell_is_compared():
     assert deciding_settings(config()).keys() >= {"--tokens", "--seeds", "--samples", "--controls", "--bench", "--items-seed"}
     assert not deciding_settings(config()).keys() & {"--jobs", "--out"}
+
+
+def test_what_a_killed_sweep_of_another_machine_has_left_goes_after_a_while(store):
+    store.claims.take("sweep-dead", Owner("another", "boot", 7, "1"), {"settings": {"--tokens": "0"}})
+    with pytest.raises(StoreError, match="another sweep runs"), joined(store, config(tokens=(4,))):
+        pass
+    os.utime(next(store.claims.folder.iterdir()), (0, 0))
+    with joined(store, config(tokens=(4,))):
+        pass
+    assert not store.claims.folder.exists()
 
 
 def test_a_sweep_that_was_killed_is_in_nobodys_way(store):
