@@ -28,5 +28,5 @@ def run_cell_elsewhere(job: CellJob, report: Callable[[Progress | Notice], None]
             )
     with tempfile.TemporaryDirectory(prefix="qtablate-") as temporary:
         store = Store(Path(temporary))
-        run_cell(replace(job, store=store.root, training=training, benchmark=benchmark, claim=""), report)
+        run_cell(replace(job, store=store.root, training=training, benchmark=benchmark, claim=None), report)
         return {path.name: path.read_bytes() for path in sorted(store.cell_file(job.cell.key, "").iterdir())}

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 
 from qtablate.cell.jobs import CellJob
-from qtablate.claims.claim import is_own
 from qtablate.claims.heart import BEAT_SECONDS
 from qtablate.errors import QtablateError
 from qtablate.execute.claimed import LOST
@@ -16,23 +15,26 @@ class Guard:
     """Sees that no other process has taken the cell over, as happens to one that was suspended for minutes."""
 
     def __init__(self, job: CellJob, store: Store, report: Callable[[Progress | Notice], None]) -> None:
-        self._job, self._store, self._report, self._looked = job, store, report, time.monotonic()
+        self._claim = store.claims.acting_for(job.claim) if job.claim else None
+        self._key, self._store, self._report, self._looked = job.cell.key, store, report, time.monotonic()
 
     def lost(self) -> bool:
-        """Whether the cell is another process's, or was finished by one."""
-        if not self._job.claim:
+        """Whether the cell is another process's, or was finished by one, as far as can be read now."""
+        if self._claim is None:
             return False
-        holder = self._store.claims.holder(self._job.cell.key)
-        return self._store.finished(self._job.cell.key) if holder is None else not is_own(holder, self._job.claim)
+        if self._store.claims.holder(self._key) is None:
+            return self._store.finished(self._key)
+        return not self._claim.held()
 
-    def check(self) -> None:
-        """Raise QtablateError where the cell is lost."""
-        if self.lost():
+    def seal(self) -> None:
+        """Prove that the cell is this process's, before one of its files is written. Raises QtablateError where it is not."""
+        if self._claim is not None and (self.lost() or not self._claim.seal()):
             raise QtablateError(LOST)
 
     def report(self, message: Progress | Notice) -> None:
-        """Pass on what the cell reports, and look now and then."""
+        """Pass on what the cell reports, and look now and then. Raises QtablateError where the cell is lost."""
         if time.monotonic() - self._looked > BEAT_SECONDS:
-            self.check()
+            if self.lost():
+                raise QtablateError(LOST)
             self._looked = time.monotonic()
         self._report(message)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from qtablate.claims.claim import Held
 from qtablate.config import DataConfig
 from qtablate.grid import Cell
 from qtablate.model.features import FeatureFiles
@@ -34,8 +35,8 @@ class CellJob:
     benchmark: FeatureFiles
     checkpoint_seconds: float | None = None
     """Between two checkpoints of its training; None: only when training has ended."""
-    claim: str = ""
-    """Token of the claim that it runs under; empty where nobody else works in its folder."""
+    claim: Held | None = None
+    """The claim that it runs under; None where nobody else works in its folder."""
 
     @property
     def inputs(self) -> InputsSpec:

@@ -71,7 +71,7 @@ def run_cell(job: CellJob, report: Report, rank_info: RankInfo | None = None) ->
             store.write_record(failed)
         raise
     if figures:
-        guard.check()
+        guard.seal()
         store.write_record(of_cell(cell, "ok", figures, files=store.checksums(cell.key), host=made_on))
         with suppress(OSError):  # the cell is finished
             checkpoint.remove(store.cell_file(cell.key, CHECKPOINT))
@@ -80,7 +80,7 @@ def run_cell(job: CellJob, report: Report, rank_info: RankInfo | None = None) ->
 def _run(job: CellJob, store: Store, guard: Guard, rank_info: RankInfo | None) -> Figures | None:
     """Train and score the cell. None for a process behind the first of several."""
     cell, settings, report = job.cell, job.cell.settings, guard.report
-    files = CellFiles(store, cell.key, guard.check)
+    files = CellFiles(store, cell.key, guard.seal)
     keep_freed_memory()
     torch.manual_seed(cell.seed)  # dropout, where a model has any
     inputs = template.take(job.inputs) or read_inputs(job.inputs)

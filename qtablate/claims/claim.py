@@ -2,11 +2,12 @@
 
 import errno
 import json
+import math
 import os
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,14 +20,37 @@ _TRIES = 20
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV)
 
 
-class Claim:
-    """A claim that this process holds."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A claim that is held, so that another process can act for its owner."""
 
-    def __init__(self, folder: Path, key: str, generation: int, owner: Owner, about: Mapping[str, Any]) -> None:
-        self.key, self.token = key, uuid.uuid4().hex
+    key: str
+    generation: int
+    token: str
+    owner: Owner
+
+
+class Claim:
+    """A claim that this process holds, or acts for."""
+
+    def __init__(self, folder: Path, held: Held, about: Mapping[str, Any] = MappingProxyType({})) -> None:
         self.about = dict(about)
         """What others are told of it from the next beat on."""
-        self._path, self._generation, self._owner, self._beat = folder / f"{key}.{generation}.json", generation, owner, 0
+        self._folder, self._held, self._beat = folder, held, 0
+
+    @property
+    def key(self) -> str:
+        """Of what is claimed."""
+        return self._held.key
+
+    @property
+    def held_as(self) -> Held:
+        """For a process that acts for this one."""
+        return self._held
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / f"{self.key}.{self._held.generation}.json"
 
     def create(self) -> bool:
         """Create the file; False where another process has just done so. Raises OSError."""
@@ -58,9 +82,12 @@ class Claim:
     def beat(self) -> bool:
         """Count on; False where the claim was lost, and nothing is written then. Where it cannot be written, as on a full disk,
         that is no loss: others see no new count, and may take the claim over."""
-        if not self.held():
+        holder = highest(self._folder, self.key)
+        if not is_own(holder, self._held.token):
             self.release()  # the count before may have been written when another had just taken over
             return False
+        if holder and holder.token:  # a process that acts for this one may have sealed it
+            self._held = replace(self._held, generation=holder.generation)
         self._beat += 1
         with suppress(OSError), atomic_path(self._path, durable=False) as temporary:
             temporary.write_bytes(self._content())
@@ -68,19 +95,43 @@ class Claim:
 
     def held(self) -> bool:
         """Whether it is still this process's: nobody has taken it over."""
-        return is_own(highest(self._path.parent, self.key), self.token)
+        return is_own(highest(self._folder, self.key), self._held.token)
+
+    def seal(self) -> bool:
+        """Prove that nobody has taken it over, by creating the next generation before anybody else; False where it is lost.
+
+        What a client of a network file system reads may be a minute old; of two that create one file, one does. So this is
+        called before anything is written that a claim stands for. Raises OSError where no file can be created.
+        """
+        holder = highest(self._folder, self.key)
+        if not is_own(holder, self._held.token):
+            return False
+        generation = max(self._held.generation, holder.generation if holder else 0)
+        following = Claim(self._folder, replace(self._held, generation=generation + 1), holder.about if holder else {})
+        if not following.create():
+            return False
+        self._held = following.held_as
+        self._remove_own(up_to=generation)
+        return True
 
     def release(self) -> None:
         """Give it up. A claim that was lost is left to the one who has it."""
-        if self._is_own():
-            with suppress(OSError):
-                self._path.unlink(missing_ok=True)
+        self._remove_own()
+
+    def _remove_own(self, up_to: float = math.inf) -> None:
+        for generation, path in files_of(self._folder, self.key):
+            found = read(path, self.key, generation)
+            if generation <= up_to and found is not None and found.token == self._held.token:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def _is_own(self) -> bool:
-        return (found := read(self._path, self.key, self._generation)) is not None and found.token == self.token
+        found = read(self._path, self.key, self._held.generation)
+        return found is not None and found.token == self._held.token
 
     def _content(self) -> bytes:
-        content = {"token": self.token, "beat": self._beat, "owner": asdict(self._owner), "about": self.about}
+        held = self._held
+        content = {"token": held.token, "beat": self._beat, "owner": asdict(held.owner), "about": self.about}
         return (json.dumps(content, sort_keys=True) + "\n").encode()
 
 
@@ -108,7 +159,7 @@ class Claims:
             holder = self.holder(key)
             if holder and not _gone(holder, owner, stale):
                 return holder
-            claim = Claim(self.folder, key, holder.generation + 1 if holder else 0, owner, about)
+            claim = Claim(self.folder, Held(key, holder.generation + 1 if holder else 0, uuid.uuid4().hex, owner), about)
             try:
                 created = claim.create()
             except FileNotFoundError:  # the folder was empty, and its last user has just removed it
@@ -127,6 +178,10 @@ class Claims:
     def forget(self, holder: Holder) -> None:
         """Remove a claim whose owner is known to have ended, as from its scheduler."""
         self._remove_older(holder.key, holder.generation)
+
+    def acting_for(self, held: Held) -> Claim:
+        """Return a claim that another process holds, to act for it."""
+        return Claim(self.folder, held)
 
     def holder(self, key: str) -> Holder | None:
         """Who holds a key; None where it is free."""

@@ -33,7 +33,7 @@ def run_claimed(
     A job that another process runs is a `held` event, once, and is tried again when its claim is given up or goes stale.
 
     Args:
-        jobs: (key of a cell, its job), which has the fields `cell` and `claim`, for the token of its claim.
+        jobs: (key of a cell, its job), which has the fields `cell` and `claim`.
         store: the folder of the cells.
         run: runs jobs, each when it is asked for.
         owner: this process.
@@ -85,7 +85,7 @@ class _Work:
     def _started(self, claim: Claim, job: Any) -> Any:
         self._store.discard_damaged(claim.key)
         self._heart.keep(claim)
-        return dataclasses.replace(job, claim=claim.token)
+        return dataclasses.replace(job, claim=claim.held_as)
 
     def _note_held(self, holder: Holder) -> None:
         if holder.key not in self._held:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from qtablate.claims import claim as claims_module
 from qtablate.claims import heart as hearts
 from qtablate.claims.claim import Claim, Claims
 from qtablate.claims.heart import Heart, Watch
@@ -49,9 +50,9 @@ def ended_process() -> Owner:
 def test_a_claim_is_one_processs_until_it_is_given_up(claims):
     claim = taken(claims, about={"cell": "tokens 32"})
     holder = refused(claims)
-    assert (holder.token, holder.about, holder.owner) == (claim.token, {"cell": "tokens 32"}, this_process())
+    assert (holder.token, holder.about, holder.owner) == (claim.held_as.token, {"cell": "tokens 32"}, this_process())
     assert holder.live
-    assert [one.token for one in claims.all().values()] == [claim.token]
+    assert [one.token for one in claims.all().values()] == [claim.held_as.token]
     taken(claims, "another")
     claim.release()
     assert claims.holder("cell") is None
@@ -166,13 +167,36 @@ def test_a_count_that_was_written_too_late_does_not_bring_a_lost_claim_back(clai
     assert [path.name for path in claims.folder.iterdir()] == ["cell.1.json"]
 
 
+def test_a_claim_is_sealed_by_its_owner_or_taken_over_and_not_both(claims, monkeypatch):
+    """Whatever is read: here both have seen the same, and see nothing newer."""
+    for first in ("owner", "other"):
+        owner = taken(claims, first, owner=ELSEWHERE)
+        seen = claims.holder(first)
+        acting = claims.acting_for(owner.held_as)  # in another process
+        if first == "owner":
+            assert acting.seal()
+            refused(claims, first, stale=seen)
+            assert owner.beat()  # the owner goes on counting for the sealed one
+            assert (claims.holder(first).generation, claims.holder(first).beat) == (1, 1)
+            assert acting.seal()
+            owner.release()
+            assert claims.holder(first) is None
+        else:
+            theirs = taken(claims, first, stale=seen)
+            with monkeypatch.context() as patch:
+                patch.setattr(claims_module, "highest", lambda *_, seen=seen: seen)
+                assert acting.held()  # what it reads is no proof
+                assert not acting.seal()
+            assert theirs.held()
+
+
 def test_what_cannot_be_read_is_somebodys(claims):
     claim = taken(claims)
     claim._path.write_text("{")
     assert refused(claims).owner is None
     assert claim.held()  # and its owner goes on
     assert claim.beat()
-    assert claims.holder("cell").token == claim.token
+    assert claims.holder("cell").token == claim.held_as.token
 
 
 def test_an_owner_whose_folder_was_removed_goes_on(claims):
@@ -181,7 +205,7 @@ def test_an_owner_whose_folder_was_removed_goes_on(claims):
     claims.folder.rmdir()
     assert claim.held()
     assert claim.beat()
-    assert claims.holder("cell").token == claim.token
+    assert claims.holder("cell").token == claim.held_as.token
 
 
 def test_a_full_disk_stops_the_count_and_nothing_else(claims, monkeypatch):

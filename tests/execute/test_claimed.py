@@ -10,7 +10,7 @@ from settings import SETTINGS
 
 from qtablate.axes import Condition
 from qtablate.claims import heart as hearts
-from qtablate.claims.claim import Claim
+from qtablate.claims.claim import Claim, Held
 from qtablate.claims.owner import Owner, this_process
 from qtablate.execute import claimed
 from qtablate.execute.claimed import LOST, run_claimed
@@ -25,7 +25,7 @@ OTHER = Owner("other-host", "boot", 17, "1")
 @dataclass(frozen=True)
 class Job:
     cell: Cell
-    claim: str = ""
+    claim: Held | None = None
 
 
 def cell(key: str) -> Cell:
@@ -42,7 +42,7 @@ class Cells:
     def __call__(self, jobs) -> Iterator[Event]:
         for key, job in jobs:
             self.ran.append(key)
-            assert self.store.claims.holder(key).token == job.claim
+            assert self.store.claims.holder(key).token == job.claim.token
             yield Event(key, "started")
             if key in self.instead:
                 yield self.instead.pop(key)(key)
