@@ -23,6 +23,7 @@ from qtablate.setting import Option, Section, comma_list, named_folder, parse_po
 Precision = Literal["fp32", "bf16", "fp16"]
 BudgetUnit = Literal["samples", "steps", "tokens"]
 Scorer = Literal["likelihood", "letter", "generate", "circular"]
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 
 SAMPLES = 3200
 """Clips and images that a cell trains on by default."""
@@ -240,6 +241,12 @@ class RunConfig(Section):
     ] = 0
     """Seeds that take no part in the choice, with which the recommended and the baseline condition are trained when the grid is
     finished. 0: none."""
+    track: Annotated[
+        tuple[TrackerName, ...],
+        comma_list(TrackerName, may_be_empty=True),
+        Option("--track", "Experiment trackers that get a run per cell: tensorboard, wandb, mlflow."),
+    ] = ()
+    """Experiment trackers that get a run per cell (qtablate/track/)."""
 
     @property
     def checkpoint_seconds(self) -> float | None:

@@ -30,6 +30,7 @@ from qtablate.report.plots import Plot
 from qtablate.report.results import Results
 from qtablate.report.sections import WHOLE, Section, tables_of
 from qtablate.report.tables import comparison_sentence, comparison_table, software_of
+from qtablate.report.tracked_runs import Place, places
 from qtablate.table import Table
 
 _ASSETS = ("page.html.j2", "page.css", "page.js")
@@ -79,6 +80,8 @@ class Page:
     sections: tuple[ShownSection, ...]
     made: Mapping[str, str]
     """What made the results: texts by title."""
+    runs: tuple[Place, ...] = ()
+    """Where experiment trackers have the runs of the cells."""
     figures: tuple[ShownFigure, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     """Of the item browser (browser.py); empty without one."""
@@ -115,7 +118,7 @@ def _digest(results: Results, plots: Sequence[Plot]) -> str:
     parts += [table.markdown() for table in tables_of(results)]
     parts += [text for plot in plots for text in (plot.title, plot.caption, plot.svg)]
     parts += [str(results.store.read_record(str(key))) for key in results.cells["key"]]  # with checksums of the answers
-    parts += _provenance(results).values()
+    parts += [*_provenance(results).values(), *(place.how for place in places(results.store))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -144,6 +147,7 @@ def page_text(results: Results, plots: Sequence[Plot], run_custom: bool = False,
         figures=tuple(map(_shown_figure, plots)),
         sections=tuple(section for section in sections if section.tables),
         made=_provenance(results),
+        runs=tuple(places(results.store)),
         data=data,
         why_no_texts=why_none,
         missing_pictures=drawn.missing,
