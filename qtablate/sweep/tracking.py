@@ -13,6 +13,8 @@ from qtablate.track.writer import RunWriter
 
 _PATIENCE, _STOPPED = 60.0, 5.0
 """Seconds that the end of a sweep waits for a tracker that does not get on, and that a stopped sweep waits for all of them."""
+_MANY = 10
+"""Cells whose runs take some time to write: more are announced."""
 
 
 @contextmanager
@@ -57,6 +59,10 @@ class TrackerListener:
 
     def close(self, patience: float, most: float = float("inf")) -> None:
         """Wait for the trackers; arguments as of `RunWriter.close`."""
+        waiting = self._writer.waiting()
+        if waiting > _MANY and most > patience:
+            names = ", ".join(self._plan.config.run.track)
+            self._notify(f"Writing the runs of {waiting} cells: {names}.")
         self._writer.close(patience, most)
         self._warn()
 
@@ -79,7 +85,10 @@ class TrackerListener:
 
     def _warn(self) -> None:
         for text in self._writer.warnings():
-            self._then(SweepEvent("cells", "notice", self._plan, text=f"Warning: {text}."))
+            self._notify(f"Warning: {text}.")
+
+    def _notify(self, text: str) -> None:
+        self._then(SweepEvent("cells", "notice", self._plan, text=text))
 
 
 def _is_ok(record: object) -> bool:

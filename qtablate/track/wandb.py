@@ -38,6 +38,8 @@ class WandbTracker:
 
     def log_cell(self, run: CellRun) -> None:
         """Write the run of a cell; an earlier one that is offline goes, one on the server gets its new figures."""
+        if self._mode == "offline":
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # nothing leaves this machine unless the user says so
         import wandb
 
         earlier = self._folders(run)

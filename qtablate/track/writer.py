@@ -35,6 +35,10 @@ class RunWriter:
         """Have a cell written that is finished or has failed. One whose run is there as it is now is not written again."""
         self._waiting.put(read)
 
+    def waiting(self) -> int:
+        """Return how many cells are still to be written."""
+        return self._waiting.qsize()
+
     def warnings(self) -> list[str]:
         """Return what went wrong since the last call."""
         return [self._warnings.get() for _ in range(self._warnings.qsize())]

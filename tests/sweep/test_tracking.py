@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import time
 
 import pytest
@@ -139,6 +140,16 @@ def test_a_tracker_that_hangs_holds_up_nothing_for_long(tracker, tmp_path, monke
         assert stopped
     assert time.monotonic() - began < 0.9
     assert warnings == [f"Warning: not all runs were written in time (tensorboard): {AGAIN}"]
+
+
+def test_a_long_wait_for_many_runs_is_announced(tracker, tmp_path):
+    sweep(tmp_path / "r", seeds=range(1, 9))
+    tracker.act = lambda: time.sleep(0.02)
+    texts = []
+    sweep(tmp_path / "r", "tensorboard", seeds=range(1, 9), on_event=lambda event: texts.append(event.text))
+    assert len(tracker.runs) == 16
+    [text] = filter(None, texts)
+    assert re.fullmatch(r"Writing the runs of 1\d cells: tensorboard\.", text)
 
 
 def test_an_unreadable_list_of_runs_is_made_anew(tracker, tmp_path):
