@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from qtablate.config import DataConfig, EvalConfig, RunConfig, SweepConfig, TrainConfig
     from qtablate.grid_config import GridConfig
     from qtablate.report.results import Results, load
-    from qtablate.sweep.run import SweepEvent, run_sweep
+    from qtablate.sweep.events import SweepEvent
+    from qtablate.sweep.run import run_sweep
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,7 +33,7 @@ _MODULES = {
     "GridConfig": "grid_config",
     "Results": "report.results",
     "load": "report.results",
-    "SweepEvent": "sweep.run",
+    "SweepEvent": "sweep.events",
     "run_sweep": "sweep.run",
 }
 

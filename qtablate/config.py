@@ -24,6 +24,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 BudgetUnit = Literal["samples", "steps", "tokens"]
 Scorer = Literal["likelihood", "letter", "generate", "circular"]
 Executor = Literal["local", "slurm", "ray"]
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 
 SAMPLES = 3200
 """Clips and images that a cell trains on by default."""
@@ -258,6 +259,12 @@ class RunConfig(Section):
     ] = 0
     """Seeds that take no part in the choice, with which the recommended and the baseline condition are trained when the grid is
     finished. 0: none."""
+    track: Annotated[
+        tuple[TrackerName, ...],
+        comma_list(TrackerName, may_be_empty=True),
+        Option("--track", "Experiment trackers that get a run per cell: tensorboard, wandb, mlflow."),
+    ] = ()
+    """Experiment trackers that get a run per cell (qtablate/track/)."""
 
     @property
     def slurm_parameters(self) -> list[tuple[str, str]]:

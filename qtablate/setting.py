@@ -43,10 +43,16 @@ def _parse_names(value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
     return Axis("", "", "", (known[0],), names=known).parse(value)  # type: ignore[return-value]
 
 
-def comma_list(literal: Any) -> BeforeValidator:
+def comma_list(literal: Any, may_be_empty: bool = False) -> BeforeValidator:
     """Names out of a Literal, as a comma list or a sequence; `all` is all of them."""
     known = get_args(literal)
-    return BeforeValidator(lambda value: known if value in ("all", ["all"]) else _parse_names(value, known))
+
+    def parse(value: Any) -> tuple[str, ...]:
+        if value in ("all", ["all"]):
+            return known
+        return () if may_be_empty and value in ([], ()) else _parse_names(value, known)
+
+    return BeforeValidator(parse)
 
 
 def parse_positive_numbers(value: Any) -> Any:

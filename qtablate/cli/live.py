@@ -16,8 +16,8 @@ from qtablate.durations import format_duration
 if TYPE_CHECKING:
     from qtablate.execute.events import Event
     from qtablate.records import Record
+    from qtablate.sweep.events import SweepEvent
     from qtablate.sweep.plan import SweepPlan
-    from qtablate.sweep.run import SweepEvent
 
 
 class SweepDisplay:

@@ -4,6 +4,7 @@ qtablate sweep --tokens 0,32,64
 qtablate status
 qtablate report
 qtablate check RESULTS --above-blind --max-failed 0
+qtablate export RESULTS --inspect DIR
 qtablate audit --accum 1,2,4,8
 qtablate convert STAGE.pth ... --llm DIR --out DIR
 qtablate assemble --vision DIR --llm DIR --out DIR
@@ -28,6 +29,7 @@ from qtablate.cli.audit import audit
 from qtablate.cli.check import check
 from qtablate.cli.data import bench_check, bench_export, bench_preview, data_check
 from qtablate.cli.explain import explain
+from qtablate.cli.export import export
 from qtablate.cli.models import assemble, cache, convert
 from qtablate.cli.options import GroupedCommand
 from qtablate.cli.report import report
@@ -54,6 +56,7 @@ COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None], str], ...] = (
     (app, "status", status, "Show where every cell of a sweep stands, while it runs."),
     (app, "report", report, "Show the tables of a sweep, or compare two sweeps."),
     (app, "check", check, "Check a sweep's results against gates, for CI."),
+    (app, "export", export, "Write a sweep's answers as logs of Inspect AI."),
     (app, "audit", audit, "Measure whether a window's gradient is that of one batch."),
     (app, "convert", convert, "Convert VideoChat2's checkpoints to a model directory."),
     (app, "assemble", assemble, "Build a model around a vision tower and a language model."),

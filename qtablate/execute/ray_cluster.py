@@ -4,6 +4,7 @@ Where the nodes see the results folder, cells write into it under claims, as eve
 temporary folder of its node, and its files are sent back.
 """
 
+import socket
 import uuid
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from qtablate.records import of_cell
 from qtablate.store import Store
 
 _LOOK_SECONDS = 1.0  # between two looks at progress
+_CONNECT_SECONDS = 10.0
 _RETRIES = 3  # of a task whose node was lost
 RECORD = "record.json"
 
@@ -91,9 +93,12 @@ def _connected(address: str) -> Any:
         import ray
     except ImportError:
         raise ConfigError("--executor ray needs Ray: pip install 'qtablate[ray]'") from None
+    host, colon, port = address.rpartition(":")
     try:
+        if colon and port.isdigit():  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
         ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise ConfigError(f"--ray {address}: no Ray cluster there ({first}): start one with `ray start`") from None
     return ray

@@ -27,6 +27,7 @@ from qtablate.store import Store
 from qtablate.sweep.confirmation import Confirmation
 from qtablate.sweep.resolve import resolve
 from qtablate.sweep.validate import validate_data, validate_grid, validate_invalid_share
+from qtablate.track import validate_installed
 from qtablate.versions import result_versions
 from qtablate.video.isolated import RETRYABLE, decode_timeout
 
@@ -203,6 +204,7 @@ def make_plan(config: SweepConfig, cache: Path | None = None) -> SweepPlan:
         QtablateError: what cannot be run, and why.
     """
     decode_timeout(), limit_bytes()  # raise where the environment's values are unusable
+    validate_installed(config.run.track)
     data, model_config = config.data, read_config(config.data.model)
     settings = resolve(config, model_config)
     validate_grid(config, settings, model_config)

@@ -3,9 +3,8 @@
 This module never imports torch: processes that need it are started by the executor.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from qtablate.config import SweepConfig
@@ -14,36 +13,17 @@ from qtablate.execute.events import Event
 from qtablate.grid import Cell, cell_names
 from qtablate.interrupts import Stopped
 from qtablate.model.cache import limit_bytes, prune
+from qtablate.records import PlannedCell
 from qtablate.sweep.confirm import recorded_confirmation, with_confirmation
+from qtablate.sweep.events import OnEvent, SweepEvent
 from qtablate.sweep.executors import executor_of
 from qtablate.sweep.joined import joined
 from qtablate.sweep.plan import SweepPlan, make_plan
+from qtablate.sweep.tracking import tracked
 from qtablate.sweep.write import write_sweep_file
 
 if TYPE_CHECKING:
     from qtablate.report.results import Results
-
-
-@dataclass(frozen=True, slots=True)
-class SweepEvent:
-    """What happens while a sweep runs."""
-
-    stage: Literal["features", "cells", "confirmation"]
-    """`cells`: those of the grid; `confirmation`: those outside it that confirm its choice (--confirm)."""
-    kind: Literal["begun", "job", "ended", "skipped"]
-    """A stage begins, something happened to one of its jobs, a stage has ended. A stage without jobs does not begin; a
-    confirmation that has nothing to confirm is `skipped`."""
-    plan: SweepPlan
-    """As it stands: which clips can be decoded is known only after the features, and decides which cells there are."""
-    event: Event | None = None
-    """Of a `job`: what happened to which."""
-    jobs: dict[str, str] | None = None
-    """Of a stage that begins: the names of its jobs, by key."""
-    text: str = ""
-    """Of a confirmation that begins or is skipped: what it compares, or why it compares nothing."""
-
-
-OnEvent = Callable[[SweepEvent], None]
 
 
 def run_sweep(config: SweepConfig, on_event: OnEvent | None = None) -> "Results":
@@ -75,9 +55,13 @@ def run_sweep(config: SweepConfig, on_event: OnEvent | None = None) -> "Results"
 def run_plan(plan: SweepPlan, on_event: OnEvent | None = None) -> SweepPlan:
     """Run a plan in its folder, which the caller has `joined`. The plan as it was run is returned: which clips cannot be
     decoded is known only on the way."""
-    notify = on_event or (lambda _: None)
     recorded = recorded_confirmation(plan.store)
     plan = with_confirmation(plan, recorded)
+    with tracked(plan, on_event) as notify:
+        return _run_plan(plan, recorded, notify)
+
+
+def _run_plan(plan: SweepPlan, recorded: Sequence[PlannedCell], notify: OnEvent) -> SweepPlan:
     write_sweep_file(plan)
     if not plan.to_run() and not plan.confirmation_to_run():
         _notify_skipped(plan, notify)

@@ -56,8 +56,9 @@ def cluster() -> Iterator[RayCluster]:
         assert address, "no Ray cluster starts here"
         yield RayCluster(process, address)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
+        subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "stop", "--force"], capture_output=True, check=False)
         for stream in (process.stdin, process.stdout):
             stream.close()
 

@@ -89,8 +89,7 @@ def test_a_killed_step_and_a_driver_that_comes_back_change_no_table(cluster: Slu
         os.kill(step[-1], signal.SIGKILL)
         said, _ = driver.communicate(timeout=400)
     assert driver.returncode == 0, said
-    ids = cluster.call("squeue", "-h", "-r", "-o", "%i").split()
-    assert not ids, said
+    assert wait_until(lambda: not cluster.call("squeue", "-h", "-r", "-o", "%i").split(), 60), said
     assert tables(out) == local
     assert not (out / "claims").exists()
     assert not (out / "slurm").exists()

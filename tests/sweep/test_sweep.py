@@ -22,9 +22,9 @@ from qtablate.records import of_cell
 from qtablate.sweep import executors
 from qtablate.sweep import run as runs
 from qtablate.sweep.describe import explain_defaults, plan_table
+from qtablate.sweep.events import SweepEvent
 from qtablate.sweep.forecast import Forecast
 from qtablate.sweep.plan import make_plan
-from qtablate.sweep.run import SweepEvent
 
 SMALL = ["--samples", "64", "--items-per-task", "3", "--tokens", "0,4", "--accum", "1,2", "--seeds", "1"]
 
