@@ -93,7 +93,7 @@ def _connected(address: str) -> Any:
         import ray
     except ImportError:
         raise ConfigError("--executor ray needs Ray: pip install 'qtablate[ray]'") from None
-    host, colon, port = address.rpartition(":")
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
     try:
         if colon and port.isdigit():  # Ray itself tries for minutes
             socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
