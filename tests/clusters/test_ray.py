@@ -4,10 +4,12 @@ python -m pytest -m slow tests/clusters/test_ray.py
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,11 +48,12 @@ class RayCluster:
         assert self.process.stdout.readline() == "done\n"
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[RayCluster]:
+@contextmanager
+def ray_cluster(*before: str, **variables: str) -> Iterator[RayCluster]:
+    """A cluster within the block; `before`: words that start its command, `variables`: of its environment."""
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
-    process = subprocess.Popen([sys.executable, "-c", _CLUSTER], text=True, start_new_session=True, env=env, **options)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"} | variables
+    process = subprocess.Popen([*before, sys.executable, "-c", _CLUSTER], text=True, start_new_session=True, env=env, **options)
     try:
         address = process.stdout.readline().strip()
         assert address, "no Ray cluster starts here"
@@ -61,6 +64,12 @@ def cluster() -> Iterator[RayCluster]:
         subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "stop", "--force"], capture_output=True, check=False)
         for stream in (process.stdin, process.stdout):
             stream.close()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    with ray_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +125,21 @@ def test_without_a_cluster_it_is_one_message(cache, tmp_path):
     assert done.returncode == 2
     assert "--ray 127.0.0.1:1: no Ray cluster there" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="hiding a folder from the nodes takes root")
+def test_where_the_nodes_do_not_see_the_folder_its_files_are_sent_back(cache, local, tmp_path):
+    """The nodes have a name space of their own, in which the folder is an empty one, and a cache of their own."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    unseen = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {hidden} && exec "$@"', "sh"]
+    with (
+        ray_cluster(*unseen, QTABLATE_CACHE=str(tmp_path / "their cache")) as cluster,
+        sweep(cluster, cache, hidden / "r") as driver,
+    ):
+        said, _ = driver.communicate(timeout=400)
+    assert driver.returncode == 0, said
+    assert "does not see" in said
+    assert "files are sent back" in said
+    assert tables(hidden / "r") == local
+    assert (tmp_path / "their cache").exists()
