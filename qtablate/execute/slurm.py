@@ -231,13 +231,15 @@ class _Work:
         return event
 
     def tidy(self) -> None:
-        """Remove what no job needs any more; the logs of failed ones stay."""
-        if not self._submitted:
-            for pattern in ("jobs*", "*_submission.sh"):
-                for path in self._file.folder.glob(pattern):
-                    path.unlink(missing_ok=True)
-            with suppress(OSError):
-                self._file.folder.rmdir()
+        """Remove what no job needs any more, also of cells that were finished meanwhile; the logs of failed ones stay."""
+        for key, submitted in self._submitted.items():
+            if self._store.finished(key):
+                self._file.remove_files(submitted.job)
+        for pattern in ("jobs*", "*_submission.sh", ".submission_file_*"):
+            for path in self._file.folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._file.folder.rmdir()
 
 
 def _outcome(path: Path) -> Outcome | str | None:

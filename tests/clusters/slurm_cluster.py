@@ -126,6 +126,12 @@ class SlurmCluster:
         """The processes of running steps: each watches over one, and ends with it."""
         return [pid for pid, name in _processes() if name == "slurmstepd" and self._is_ours(pid)]
 
+    def step_of(self, job: str) -> int:
+        """The process of the step that a job (`17_3`) runs in."""
+        number = self.call("squeue", "-h", "-j", job, "-o", "%A").strip()
+        [step] = [pid for pid in self.steps() if f"[{number}.0]" in _words(pid)]
+        return step
+
     def steps_of(self, node: str) -> list[int]:
         """Those of one node, whose daemon's log they hold open."""
         return [pid for pid in self.steps() if any(one.endswith(f"slurmd.{node}.log") for one in _open_files(pid))]
@@ -161,6 +167,12 @@ def _processes() -> Iterator[tuple[int, str]]:
         if folder.name.isdigit():
             with suppress(OSError):
                 yield int(folder.name), (folder / "comm").read_text().strip()
+
+
+def _words(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
 
 
 def _open_files(pid: int) -> list[str]:

@@ -3,6 +3,7 @@
 python -m pytest -m slow tests/clusters/test_slurm.py
 """
 
+import json
 import os
 import signal
 import time
@@ -84,12 +85,13 @@ def test_a_killed_step_and_a_driver_that_comes_back_change_no_table(cluster: Slu
     assert wait_until(lambda: finished(out) >= 1, 180)  # and their cells are finished without it
     with sweep(cache, out) as driver:
         assert wait_until(lambda: claimed(out), 180)
-        step = cluster.steps()
-        assert step
-        os.kill(step[-1], signal.SIGKILL)
+        [cell, *_] = claimed(out)
+        step = cluster.step_of(json.loads(cell.read_text())["owner"]["job"].removeprefix("Slurm job "))
+        os.kill(step, signal.SIGKILL)
         said, _ = driver.communicate(timeout=400)
     assert driver.returncode == 0, said
-    assert wait_until(lambda: not cluster.call("squeue", "-h", "-r", "-o", "%i").split(), 60), said
+    assert "ended as" in said  # and was submitted again
+    assert wait_until(lambda: not cluster.call("squeue", "-h", "-r", "-o", "%i").split(), 120), said
     assert tables(out) == local
     assert not (out / "claims").exists()
     assert not (out / "slurm").exists()
