@@ -137,7 +137,7 @@ def test_a_custom_benchmark_says_what_it_lacks(tmp_path):
 
 def test_pictures_and_videos(tmp_path):
     """Real image questions beside the world's clips, in training and in the benchmark."""
-    out = run(EXAMPLES / "pictures_and_videos.py", tmp_path / "mixed", cache=tmp_path)
+    out = run(EXAMPLES / "pictures_and_videos.py", tmp_path / "mixed", 4, cache=tmp_path)
     assert "4000 pictures with their conversations, 3 tasks beside the world's" in out
     pictures = json.loads((tmp_path / "mixed" / "pictures.json").read_text())
     (tmp_path / "mixed" / "pictures.json").write_text(json.dumps(pictures[:40]))  # the rest would be encoded for nothing
