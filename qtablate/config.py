@@ -52,6 +52,13 @@ class Budget(Section):
     """How many of them."""
 
 
+def _jobs(value: Any) -> Any:
+    """`auto` as None, a number in text as a number."""
+    if not isinstance(value, str):
+        return value
+    return None if value.strip() == "auto" else parse_integer(value, 1, "; give a number, or auto")
+
+
 class TrainConfig(Section):
     """What is trained, on how much, and at which rate: the same in every condition."""
 
@@ -212,8 +219,17 @@ class RunConfig(Section):
         Path | None, BeforeValidator(named_folder), Option("--out", "Results folder.", default="results/MODEL-BENCH")
     ] = None
     """Results folder. None: results/MODEL-BENCH."""
-    jobs: Annotated[int | None, Field(ge=1), Option("--jobs", "Cells at once.", default="as GPUs, or cores, allow")] = None
-    """Cells at once. None: as many as GPUs, or else cores, allow."""
+    jobs: Annotated[
+        int | None,
+        Field(ge=1),
+        BeforeValidator(_jobs),
+        Option("--jobs", "Cells at once; auto: as GPUs, or cores and memory, allow.", "N|auto", default="auto"),
+    ] = None
+    """Cells at once. None, or `auto`: as many as GPUs allow or, without any, cores and memory."""
+    cells_per_gpu: Annotated[
+        int, Field(ge=1), Option("--cells-per-gpu", "Cells that share a GPU; --jobs auto runs as many on each.")
+    ] = 1
+    """Cells that share a GPU where `jobs` is `auto`."""
     executor: Annotated[
         Executor,
         Option("--executor", "Where cells run: local, slurm or ray (clusters; see qtablate explain machines)."),
@@ -258,6 +274,15 @@ class RunConfig(Section):
     ] = 0
     """Seeds that take no part in the choice, with which the recommended and the baseline condition are trained when the grid is
     finished. 0: none."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.jobs and self.cells_per_gpu > 1:
+            raise ValueError(
+                f"--cells-per-gpu {self.cells_per_gpu} says how many cells --jobs auto runs on each GPU, and --jobs "
+                f"{self.jobs} says how many in all: leave one out"
+            )
+        return self
 
     @property
     def slurm_parameters(self) -> list[tuple[str, str]]:

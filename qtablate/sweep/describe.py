@@ -73,7 +73,7 @@ def _plan_note(plan: SweepPlan, expected: Forecast) -> str:
     note = "seconds per step and per cell; peak memory; " if expected.estimates else ""
     note += (
         f"{len(plan.cells)} cells, {len(to_run)} to run, "
-        f"{plan.workers} at once, each"
+        f"{plan.workers} at once ({plan.at_once.limit}), each"
         + (f" by {processes} processes" if processes > 1 else "")
         + f" on {plan.settings.budget_in_words} and {plan.contents.n_items} items"
     )

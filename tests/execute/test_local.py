@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from launch import alive, running, wait_until
 from qtablate.cli.progress import ProgressDisplay
 from qtablate.execute import worker, worker_group
 from qtablate.execute.events import Event, Progress
-from qtablate.execute.local import cores, default_workers, gpus, run_jobs
+from qtablate.execute.local import run_jobs, slot_devices
 from qtablate.execute.worker import FinalStatus
 from qtablate.execute.worker_group import WorkerGroup
 from qtablate.interrupts import SIGNALS
@@ -128,7 +129,7 @@ def test_failures_are_told_and_the_others_go_on(work):
     assert events["leave"].error == "the process ended with exit code 3"
 
 
-def test_at_most_so_many_workers_default_workers(work):
+def test_at_most_so_many_workers(work):
     running = most = 0
     for event in run_jobs(work, [(str(n), str(n)) for n in range(5)], workers=2):
         running += {"started": 1, "done": -1}.get(event.kind, 0)
@@ -194,17 +195,25 @@ def test_a_signal_to_the_whole_group_while_the_fork_server_imports_leaves_no_tra
 
 def test_each_job_has_a_gpu_of_its_own_where_there_are_any(work, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    assert (gpus(), default_workers()) == (["4", "7"], 2)
     events = list(run_jobs(work, [(name, name) for name in "abcd"], workers=2))
     given = [event.result[3] for event in events if event.kind == "done"]
     assert set(given) == {"4", "7"}  # the slot that is free first takes the next job
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert (gpus(), default_workers()) == ([], cores())
+
+
+@pytest.mark.parametrize(
+    ("gpus", "slots", "processes", "jobs_on_each"),
+    [(2, 2, 1, 1), (2, 4, 1, 2), (3, 9, 1, 3), (4, 2, 2, 1), (4, 4, 2, 2), (3, 3, 2, 2), (8, 8, 3, 3)],
+)
+def test_gpus_are_dealt_out_evenly_and_never_one_twice_to_a_job(gpus, slots, processes, jobs_on_each):
+    given = [slot_devices(slot, processes, [str(gpu) for gpu in range(gpus)]) for slot in range(slots)]
+    assert all(len(set(devices)) == processes for devices in given)
+    counts = Counter(device for devices in given for device in devices)
+    assert (set(counts.values()), len(counts)) == ({jobs_on_each}, gpus)
+    assert slot_devices(3, 2, []) == [None, None]
 
 
 def test_a_job_of_several_processes_has_a_gpu_for_each_and_the_first_speaks(work, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7,1")
-    assert [default_workers(ranks) for ranks in (1, 2, 3, 8)] == [3, 1, 1, 1]
     events = list(run_jobs(work, [(name, name) for name in "abc"], 2, 2))
     done = [event.result for event in events if event.kind == "done"]
     assert len(done) == 3
@@ -238,15 +247,6 @@ def test_one_that_is_lost_ends_the_others_of_its_job_and_no_other_job(work, job,
     assert over[job].error == f"rank 1 of 2: {error}"  # the other waits for ever
     assert ("no such thing" in over[job].traceback) == (job == "raise")
     assert multiprocessing.active_children() == []
-
-
-def test_gpus_are_counted_by_their_driver(tmp_path, monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("qtablate.execute.local._NVIDIA_DRIVER", str(tmp_path))
-    assert gpus() == []
-    for name in ("0000:01:00.0", "0000:02:00.0"):
-        (tmp_path / name).mkdir()
-    assert gpus() == ["0", "1"]
 
 
 def over(events) -> dict[str, Event]:
