@@ -213,7 +213,7 @@ class DataConfig(Section):
 
 
 class RunConfig(Section):
-    """Where and how cells run: nothing here changes a result."""
+    """Where and how cells run: nothing here changes a result but by rounding."""
 
     out: Annotated[
         Path | None, BeforeValidator(named_folder), Option("--out", "Results folder.", default="results/MODEL-BENCH")
@@ -251,6 +251,13 @@ class RunConfig(Section):
         int, Field(ge=1), Option("--processes-per-cell", "Processes that train one cell together, each on a GPU or a core.")
     ] = 1
     """Processes that train one cell together, each with a share of every micro-batch."""
+    oom_retries: Annotated[
+        int,
+        Field(ge=0),
+        Option("--oom-retries", "Times that a cell out of memory is tried again, its micro-batches in twice as many parts."),
+    ] = 2
+    """Times that a cell which runs out of memory is tried again, each micro-batch computed in twice as many parts. The gradient
+    is the same but for rounding; such cells are marked. 0: never."""
     checkpoint_minutes: Annotated[
         float,
         Field(ge=0),

@@ -9,11 +9,12 @@ import time
 import traceback
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
-from qtablate.execute.events import Event
+from qtablate.execute.events import Event, Retry
 from qtablate.execute.resources import gpus
 from qtablate.execute.worker import Template, describe_error, fork_server_of_its_own
 from qtablate.execute.worker_group import WorkerGroup
@@ -32,6 +33,7 @@ def run_jobs(
     silent_after: float = SILENT_AFTER,
     timeout: float | None = None,
     template: Template | None = None,
+    retry: Retry | None = None,
 ) -> Generator[Event, None, None]:
     """Run `function(job, report)` for each job and yield events as they happen.
 
@@ -47,13 +49,14 @@ def run_jobs(
         silent_after: seconds without a report until a `silent` event.
         timeout: seconds after which a job is ended as failed; None: never.
         template: what the jobs' processes share from the start.
+        retry: whether a job that fails is tried again, as another job: that is a `notice`, and no `failed` event.
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     with fork_server_of_its_own(_PRELOAD, template) if template else nullcontext():
-        yield from _run_in(context, function, jobs, workers, processes_per_job, silent_after, timeout)
+        yield from _run_in(context, function, jobs, workers, processes_per_job, silent_after, timeout, retry)
 
 
 def slot_devices(slot: int, processes_per_job: int, devices: Sequence[str]) -> list[str | None]:
@@ -71,16 +74,22 @@ def _run_in(
     processes_per_job: int,
     silent_after: float,
     timeout: float | None,
+    retry: Retry | None,
 ) -> Generator[Event, None, None]:
     """Run the jobs in processes of this context; arguments as in `run_jobs`."""
     waiting = iter(jobs)
+    of_key: dict[str, Any] = {}
+    """The jobs that were begun."""
+    again: list[tuple[str, Any]] = []
+    """Those that are tried again, before any other is begun."""
     running: list[WorkerGroup] = []
     devices = gpus()
     awake, last_turn = 0.0, time.monotonic()  # `awake` is a clock that stands still while this process is suspended
     try:
         while True:
-            while len(running) < workers and (following := next(waiting, None)):
+            while len(running) < workers and (following := again.pop() if again else next(waiting, None)):
                 key, job = following
+                of_key[key] = job
                 slot = min(set(range(workers)) - {group.slot for group in running})
                 group = WorkerGroup(key, slot, slot_devices(slot, processes_per_job, devices), awake)
                 running.append(group)
@@ -98,9 +107,14 @@ def _run_in(
             now = time.monotonic()
             awake, last_turn = awake + min(now - last_turn, _MAX_TURN), now
             for group in list(running):
-                yield from group.poll(awake)
-                if not group.over:
-                    yield from group.check_limits(awake, silent_after, timeout)
+                for event in group.events(awake, silent_after, timeout):
+                    decided = retry(of_key[event.key], event) if retry and event.kind == "failed" else None
+                    if decided and decided.job is not None:
+                        again.append((event.key, decided.job))
+                        event = Event(event.key, "notice", text=decided.text)
+                    elif decided:
+                        event = replace(event, error=f"{event.error} ({decided.text})")
+                    yield event
                 if group.over:
                     running.remove(group)
     finally:

@@ -1,5 +1,6 @@
 """The local executor: a process a job; one that dies takes nothing else down."""
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -16,8 +17,9 @@ from launch import alive, running, wait_until
 
 from qtablate.cli.progress import ProgressDisplay
 from qtablate.execute import worker, worker_group
-from qtablate.execute.events import Event, Progress
+from qtablate.execute.events import Again, Event, Progress
 from qtablate.execute.local import run_jobs, slot_devices
+from qtablate.execute.remote import RemoteJob, run_remote
 from qtablate.execute.worker import FinalStatus
 from qtablate.execute.worker_group import WorkerGroup
 from qtablate.interrupts import SIGNALS
@@ -48,6 +50,9 @@ def work(job, report, rank_info=None):
         raise ValueError("no such thing")
     if job == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if job == "memory":
+        report(Progress("train", 3, 9))
+        raise MemoryError("no room")
     if job == "leave":
         os._exit(3)
     if job == "sleep":
@@ -247,6 +252,57 @@ def test_one_that_is_lost_ends_the_others_of_its_job_and_no_other_job(work, job,
     assert over[job].error == f"rank 1 of 2: {error}"  # the other waits for ever
     assert ("no such thing" in over[job].traceback) == (job == "raise")
     assert multiprocessing.active_children() == []
+
+
+def twice(job: str, failed: Event) -> Again | None:
+    """Try one that ran out of memory again: first the same, then another job; and say of others that they are not tried."""
+    if not failed.out_of_memory:
+        return None if failed.key == "raise" else Again(None, "of another kind")
+    return Again({"memory": "die", "die": "fine"}[job], f"instead of {job}")
+
+
+def test_a_job_that_ran_out_of_memory_is_tried_again_as_another(work, monkeypatch):
+    kills = itertools.count()
+    monkeypatch.setattr(worker_group, "oom_kills", lambda: next(kills))  # the kernel kills one whenever it is asked
+    jobs = [(name, name) for name in ("memory", "raise", "leave", "fine")]
+    events = list(run_jobs(work, jobs, 1, retry=twice))
+    of_first = [(event.kind, event.text) for event in events if event.key == "memory" and event.kind != "progress"]
+    notices = [("notice", "instead of memory"), ("notice", "instead of die")]
+    assert of_first == [("started", ""), notices[0], ("started", ""), notices[1], ("started", ""), ("done", "")]
+    assert [event.result[0] for event in events if event.kind == "done"] == ["fine", "fine"]
+    assert [event.key for event in events if event.kind == "started"] == ["memory"] * 3 + ["raise", "leave", "fine"]
+    ends = over(events)
+    assert ends["raise"].error == "ValueError: no such thing"
+    assert ends["leave"].error == "the process ended with exit code 3 (of another kind)"
+    board = ProgressDisplay("Cells", dict(jobs), 1)
+    for event in events:
+        board.take(event)
+    assert (board.done, board.failed, board.running) == (2, 2, {})
+
+
+def test_a_job_of_a_cluster_is_tried_again_where_it_runs(work, monkeypatch):
+    kills = itertools.count()
+    monkeypatch.setattr(worker_group, "oom_kills", lambda: next(kills))
+    [last] = run_remote(RemoteJob(work, "a", "memory", retry=twice), "task 1").events
+    assert (last.key, last.kind) == ("a", "done")
+    [last] = run_remote(RemoteJob(work, "a", "memory"), "task 1").events
+    assert (last.kind, last.out_of_memory) == ("failed", True)
+
+
+@pytest.mark.parametrize(("kills", "for_memory"), [((3, 4), True), ((None, None), True), ((3, 3), False)])
+def test_a_killed_process_ran_out_of_memory_where_the_kernel_counts_one_more_or_says_nothing(
+    work, monkeypatch, kills, for_memory
+):
+    counts = iter(kills)
+    monkeypatch.setattr(worker_group, "oom_kills", lambda: next(counts))
+    [failed] = over(run_jobs(work, [("die", "die")], 1)).values()
+    assert (failed.error, failed.out_of_memory) == ("the process was killed by SIGKILL (out of memory?)", for_memory)
+
+
+def test_what_failed_says_how_far_it_was_and_whether_for_memory(work):
+    events = over(run_jobs(work, [("memory", "memory"), ("raise", "raise")], 2))
+    assert (events["memory"].out_of_memory, events["memory"].progress) == (True, Progress("train", 3, 9))
+    assert (events["raise"].out_of_memory, events["raise"].progress) == (False, None)
 
 
 def over(events) -> dict[str, Event]:
