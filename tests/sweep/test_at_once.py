@@ -16,6 +16,8 @@ from qtablate.model.directory import NANO, count_parameters
 from qtablate.records import of_cell
 from qtablate.sweep import at_once
 from qtablate.sweep.at_once import OWN_MB, SHARED_MB, AtOnce, MemoryNeed, cells_at_once, memory_need
+from qtablate.sweep.describe import plan_table
+from qtablate.sweep.forecast import Forecast
 from qtablate.sweep.plan import make_plan
 
 GB = 1024.0
@@ -128,6 +130,14 @@ def test_the_plan_says_how_many_cells_run_at_once_and_what_allows_no_more(tmp_pa
     assert "to run, 3 at once (the cgroup's quota of 3 cores), each on 64 samples" in " ".join(here(*words).split())
     monkeypatch.setattr(at_once, "read_resources", lambda: Resources(64, None, None, 2))
     assert "to run, 4 at once (2 GPUs, 2 cells on each), each on" in " ".join(here(*words, "--cells-per-gpu", "2").split())
+
+
+def test_on_a_cluster_its_scheduler_decides(tmp_path):
+    small = {"samples": 64, "items_per_task": 1, "executor": "slurm", "out": tmp_path / "r"}
+    note = plan_table(make_plan(config(**small), tmp_path), Forecast()).note
+    assert "1 to run, as many at once as Slurm starts, each on 64 samples" in note
+    note = plan_table(make_plan(config(**small, jobs=3), tmp_path), Forecast()).note
+    assert "1 to run, 3 at once (--jobs), each on 64 samples" in note
 
 
 def test_a_dry_run_knows_the_memory_of_its_probes(tmp_path, monkeypatch):
