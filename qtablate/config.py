@@ -53,6 +53,13 @@ class Budget(Section):
     """How many of them."""
 
 
+def _jobs(value: Any) -> Any:
+    """`auto` as None, a number in text as a number."""
+    if not isinstance(value, str):
+        return value
+    return None if value.strip() == "auto" else parse_integer(value, 1, "; give a number, or auto")
+
+
 class TrainConfig(Section):
     """What is trained, on how much, and at which rate: the same in every condition."""
 
@@ -207,14 +214,23 @@ class DataConfig(Section):
 
 
 class RunConfig(Section):
-    """Where and how cells run: nothing here changes a result."""
+    """Where and how cells run: nothing here changes a result but by rounding."""
 
     out: Annotated[
         Path | None, BeforeValidator(named_folder), Option("--out", "Results folder.", default="results/MODEL-BENCH")
     ] = None
     """Results folder. None: results/MODEL-BENCH."""
-    jobs: Annotated[int | None, Field(ge=1), Option("--jobs", "Cells at once.", default="as GPUs, or cores, allow")] = None
-    """Cells at once. None: as many as GPUs, or else cores, allow."""
+    jobs: Annotated[
+        int | None,
+        Field(ge=1),
+        BeforeValidator(_jobs),
+        Option("--jobs", "Cells at once; auto: as GPUs, or cores and memory, allow.", "N|auto", default="auto"),
+    ] = None
+    """Cells at once. None, or `auto`: as many as GPUs allow or, without any, cores and memory."""
+    cells_per_gpu: Annotated[
+        int, Field(ge=1), Option("--cells-per-gpu", "Cells that share a GPU; --jobs auto runs as many on each.")
+    ] = 1
+    """Cells that share a GPU where `jobs` is `auto`."""
     executor: Annotated[
         Executor,
         Option("--executor", "Where cells run: local, slurm or ray (clusters; see qtablate explain machines)."),
@@ -236,6 +252,13 @@ class RunConfig(Section):
         int, Field(ge=1), Option("--processes-per-cell", "Processes that train one cell together, each on a GPU or a core.")
     ] = 1
     """Processes that train one cell together, each with a share of every micro-batch."""
+    oom_retries: Annotated[
+        int,
+        Field(ge=0),
+        Option("--oom-retries", "Times that a cell out of memory is tried again, its micro-batches in twice as many parts."),
+    ] = 2
+    """Times that a cell which runs out of memory is tried again, each micro-batch computed in twice as many parts. The gradient
+    is the same but for rounding; such cells are marked. 0: never."""
     checkpoint_minutes: Annotated[
         float,
         Field(ge=0),
@@ -265,6 +288,15 @@ class RunConfig(Section):
         Option("--track", "Experiment trackers that get a run per cell: tensorboard, wandb, mlflow."),
     ] = ()
     """Experiment trackers that get a run per cell (qtablate/track/)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.jobs and self.cells_per_gpu > 1:
+            raise ValueError(
+                f"--cells-per-gpu {self.cells_per_gpu} says how many cells --jobs auto runs on each GPU, and --jobs "
+                f"{self.jobs} says how many in all: leave one out"
+            )
+        return self
 
     @property
     def slurm_parameters(self) -> list[tuple[str, str]]:

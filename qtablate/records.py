@@ -19,6 +19,7 @@ MEASURED = (
     "control_seconds",
     "diagnose_seconds",
     "peak_memory_mb",
+    "micro_batch_parts",
     "step_seconds",
     "item_milliseconds",
     "pareto_by_time",
@@ -105,6 +106,8 @@ class Figures:
     peak_memory_mb: float
     unscored: tuple[Problem, ...] = ()
     """Items that this cell's model could not score, by name."""
+    micro_batch_parts: int = 1
+    """Parts that its micro-batches were computed in, the most of any: 1, but where it ran out of memory (--oom-retries)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ class CellJob:
     """Between two checkpoints of its training; None: only when training has ended."""
     claim: Held | None = None
     """The claim that it runs under; None where nobody else works in its folder."""
+    micro_batch_parts: int = 1
+    """Parts that each of its micro-batches is computed in; more than one after it has run out of memory."""
 
     @property
     def inputs(self) -> InputsSpec:

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from qtablate.cell.build import PreparedModel, count_parameters, make_training, 
 from qtablate.cell.guard import Guard
 from qtablate.cell.inputs import CellInputs, read_inputs
 from qtablate.cell.jobs import CellJob
+from qtablate.cell.out_of_memory import dropout_refused
 from qtablate.cell.outputs import CellFiles
 from qtablate.cell.process import host, keep_freed_memory
 from qtablate.cell.sample_order import training_samples
@@ -129,6 +130,7 @@ def _run(job: CellJob, store: Store, guard: Guard, rank_info: RankInfo | None) -
         diagnose_seconds=diagnose_seconds,
         peak_memory_mb=prepared.compute.peak_memory_mb(),
         unscored=tuple(evaluation.unscored),
+        micro_batch_parts=max(step.micro_batch_parts for step in steps),
     )
 
 
@@ -142,8 +144,12 @@ def _train(
     """
     cell, encoder, longest = job.cell, prepared.encoder, job.cell.settings.max_text_tokens
     samples = training_samples(cell, inputs.samples, inputs.weights, lambda sample: supervised_tokens(sample, encoder, longest))
-    with process_group(rank_info, prepared.compute.device, cell.seed) as group:
-        run = make_training(prepared, samples, inputs.training_features.__getitem__, train_plan(cell), group)
+    with (
+        dropout_refused(prepared.model, job.micro_batch_parts),
+        process_group(rank_info, prepared.compute.device, cell.seed) as group,
+    ):
+        plan = replace(train_plan(cell), micro_batch_parts=job.micro_batch_parts)
+        run = make_training(prepared, samples, inputs.training_features.__getitem__, plan, group)
         try:
             steps = checkpoint.resume(kept, run)
         except checkpoint.UnusableCheckpoint as error:

@@ -126,6 +126,8 @@ class _Work:
         if record is None or record.status != "failed":
             cell = self.open[event.key].cell
             self._store.write_record(of_cell(cell, "failed", error=event.error, traceback=event.traceback))
+        elif event.out_of_memory:  # the event says, too, why it is not tried again
+            self._store.write_record(dataclasses.replace(record, error=event.error))
         return event
 
     def any_free(self) -> bool:

@@ -1,5 +1,6 @@
 """What jobs report, and the events that executors yield. Light: the command line imports it too."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +54,26 @@ class Event:
     """`started`, `progress`, `notice`, `silent` (a running job has reported nothing for long), `held` (another process runs
     it), `done` or `failed`."""
     progress: Progress | None = None
+    """Of a `progress`; of a `failed` job what it reported last."""
     result: Any = None
     """Return value of a `done` job."""
     error: str = ""
     traceback: str = ""
+    out_of_memory: bool = False
+    """Whether a `failed` job failed because there was no memory left."""
     text: str = ""
     """Of a `notice`, and of a `silent` and a `held` job: the line for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What becomes of a job that has failed."""
+
+    job: Any
+    """To run in its place, under its key; None: there is none, it has failed."""
+    text: str
+    """What the user is told: that it is tried again, or why not."""
+
+
+Retry = Callable[[Any, Event], Again | None]
+"""Decides what becomes of a job by its `failed` event; None: it has failed, and there is nothing to say."""

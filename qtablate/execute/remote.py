@@ -12,7 +12,7 @@ from typing import Any
 
 from qtablate.claims.owner import this_process
 from qtablate.execute.claimed import run_claimed
-from qtablate.execute.events import Event
+from qtablate.execute.events import Event, Retry
 from qtablate.execute.local import run_jobs
 from qtablate.store import Store
 
@@ -33,6 +33,8 @@ class RemoteJob:
     """Folder of its cell, which is run under a claim there; None for a job that is no cell."""
     elsewhere: str = ""
     """`module:name` of what runs it on a machine that does not see that folder, and returns the cell's files by name."""
+    retry: Retry | None = None
+    """As in local.run_jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def events_of(remote: RemoteJob, scheduled_as: str) -> Generator[Event, None, No
     """
 
     def run(jobs: Iterable[tuple[str, Any]]) -> Generator[Event, None, None]:
-        return run_jobs(remote.function, jobs, 1, remote.processes, timeout=remote.timeout)
+        return run_jobs(remote.function, jobs, 1, remote.processes, timeout=remote.timeout, retry=remote.retry)
 
     jobs = [(remote.key, remote.job)]
     if remote.store is None:

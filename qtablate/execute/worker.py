@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qtablate.execute.events import Notice, Progress
+from qtablate.execute.out_of_memory import is_out_of_memory
 from qtablate.interrupts import SAVE, SIGNALS, blocked, heed_save
 from qtablate.train.rank_info import RankInfo
 
@@ -37,6 +38,8 @@ class FinalStatus:
     """Return value, where it is `done`."""
     error: str = ""
     traceback: str = ""
+    out_of_memory: bool = False
+    """Whether one that failed says so; one that the system killed says nothing."""
     failed_at: float = 0.0
     """time.monotonic() of a failure: one clock for all processes of a machine."""
     exit_code: int | None = None
@@ -203,7 +206,8 @@ def _run(function: str, job: Any, connection: Connection, device: str | None, ra
         send(FinalStatus("done", getattr(importlib.import_module(module), name)(job, report, *ranked)))
     except BaseException as error:  # a result that cannot be pickled, and SystemExit, which would end it without a status
         failed_at = time.monotonic()
-        send(FinalStatus("failed", error=describe_error(error), traceback=describe_traceback(), failed_at=failed_at))
+        error_text, memory = describe_error(error), is_out_of_memory(error)
+        send(FinalStatus("failed", error=error_text, traceback=describe_traceback(), out_of_memory=memory, failed_at=failed_at))
 
 
 def _set_up_process(device: str | None) -> None:

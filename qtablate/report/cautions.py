@@ -41,6 +41,7 @@ def cautions(cells: pd.DataFrame, summary: pd.DataFrame, contrasts: pd.DataFrame
         _few_seeds(done, contrasts),
         _coarse(contrasts),
         _unequal_seeds(cells),
+        _in_parts(cells),
         _few_clips(contrasts),
         _one_learning_rate(done),
         *_identical(contrasts),
@@ -106,6 +107,19 @@ def _unequal_seeds(cells: pd.DataFrame) -> str:
         f"conditions differ in how much their seeds vary (seed sd {points(min(deviations), sign=False)} to "
         f"{points(max(deviations), sign=False)} points, Bartlett p = {p:.2g}): differences of those that vary most have wide "
         "intervals, which more seeds would narrow"
+    )
+
+
+def _in_parts(cells: pd.DataFrame) -> str:
+    """Warn of cells that trained with their micro-batches in parts, for want of memory."""
+    parts = cells.loc[cells["status"] == "ok", "micro_batch_parts"].dropna().astype(int)
+    parts = parts[parts > 1]
+    if parts.empty:
+        return ""
+    number_of_parts = " or ".join(map(str, sorted(parts.unique())))
+    return (
+        f"{plural(len(parts), 'cell')} ran with micro-batches computed in {number_of_parts} parts after running out of memory: "
+        "the same gradients to rounding"
     )
 
 

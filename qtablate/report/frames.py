@@ -36,6 +36,7 @@ CELL_COLUMNS = (
     "overflows",
     "truncated_samples",
     "dropout",
+    "micro_batch_parts",
     "peak_learning_rate",
     "train_loss",
     "accuracy",
@@ -162,6 +163,7 @@ def _figures(record: Record | None) -> Row:
         return {}
     figures = record.figures
     return {
+        "micro_batch_parts": 1,  # of records that were written before there was such a figure
         **{name: figures[name] for name in figures if name in CELL_COLUMNS and name != "accuracy"},
         "accuracy": figures["accuracy"]["value"],
         "accuracy_stderr": figures["accuracy"]["stderr"],

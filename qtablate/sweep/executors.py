@@ -12,6 +12,7 @@ from qtablate.execute.local import run_jobs
 from qtablate.execute.remote import RemoteJob
 from qtablate.execute.worker import Template
 from qtablate.sweep.plan import SweepPlan
+from qtablate.sweep.retries import RetryInParts
 
 FEATURES = "qtablate.cell.features:compute_features"
 CELL = "qtablate.cell.run:run_cell"
@@ -48,8 +49,15 @@ class Local:
         template = Template("qtablate.cell.template", list(inputs.values()))
 
         def run_here(claimed: Iterable[tuple[str, Any]]) -> Generator[Event, None, None]:
-            timeout = run.cell_timeout_seconds
-            return run_jobs(CELL, claimed, workers, run.processes_per_cell, timeout=timeout, template=template)
+            return run_jobs(
+                CELL,
+                claimed,
+                workers,
+                run.processes_per_cell,
+                timeout=run.cell_timeout_seconds,
+                template=template,
+                retry=RetryInParts(run.oom_retries, run.processes_per_cell),
+            )
 
         return run_claimed(jobs, self._plan.store, run_here, this_process())
 
@@ -102,8 +110,9 @@ class Ray:
 def _remote(plan: SweepPlan, jobs: Sequence[tuple[str, CellJob]]) -> list[RemoteJob]:
     """Return cells as jobs for other machines, which see the results folder under its absolute name, or not at all."""
     run, root = plan.config.run, plan.store.root.absolute()
+    retry = RetryInParts(run.oom_retries, run.processes_per_cell)
     return [
-        RemoteJob(CELL, key, replace(job, store=root), run.processes_per_cell, run.cell_timeout_seconds, root, ELSEWHERE)
+        RemoteJob(CELL, key, replace(job, store=root), run.processes_per_cell, run.cell_timeout_seconds, root, ELSEWHERE, retry)
         for key, job in jobs
     ]
 

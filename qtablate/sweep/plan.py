@@ -18,12 +18,12 @@ from qtablate.data.sources import is_world, open_benchmark, open_training, train
 from qtablate.data.temporal import PERTURBATIONS
 from qtablate.datatypes import Benchmark, Clips, Problem, TrainingData
 from qtablate.errors import DataError
-from qtablate.execute.local import default_workers
 from qtablate.grid import Cell, CellSettings, Fingerprints, cells, conditions
 from qtablate.model.cache import default_cache, limit_bytes
 from qtablate.model.directory import fingerprint, read_config
 from qtablate.model.features import FeatureFiles
 from qtablate.store import Store
+from qtablate.sweep.at_once import AtOnce, decide
 from qtablate.sweep.confirmation import Confirmation
 from qtablate.sweep.resolve import resolve
 from qtablate.sweep.validate import validate_data, validate_grid, validate_invalid_share
@@ -96,10 +96,15 @@ class SweepPlan:
     contents: Contents
     model_config: dict[str, Any]
     """The model's config.json, with its family's defaults."""
-    workers: int
+    at_once: AtOnce
     """Cells at once."""
     confirmation: Confirmation = field(default_factory=Confirmation)
     """Cells outside the grid that confirm its choice (confirm.py)."""
+
+    @property
+    def workers(self) -> int:
+        """Cells at once."""
+        return self.at_once.cells
 
     @property
     def processes(self) -> int:
@@ -227,15 +232,16 @@ def make_plan(config: SweepConfig, cache: Path | None = None) -> SweepPlan:
             _files(folder, prints, items, altered, settings.precision),
             prints,
         )
+    planned, store = _cells(config, settings, inputs, own), Store(config.out)
     plan = SweepPlan(
         config,
         settings,
-        Store(config.out),
-        _cells(config, settings, inputs, own),
+        store,
+        planned,
         inputs,
         _contents(data, training, benchmark),
         model_config,
-        config.run.jobs or default_workers(config.run.processes_per_cell),
+        decide(config, settings, store, planned),
     )
     plan.check_invalid_share()
     return plan

@@ -8,7 +8,7 @@ from typing import Any
 from qtablate.config import SweepConfig
 from qtablate.datatypes import Problem, TrainingData
 from qtablate.errors import ConfigError, DataError
-from qtablate.execute.local import gpus
+from qtablate.execute.resources import gpus
 from qtablate.grid import CellSettings, conditions, windows
 from qtablate.model.directory import check_frames, visual_tokens
 

@@ -251,7 +251,7 @@ def test_a_cell_that_takes_too_long_is_a_failed_cell_and_its_checkpoint_stays(tm
     slow, quick = (cell.key for cell in plan.cells)
     kept = plan.store.cell_file(slow, "checkpoint.pt")
 
-    def run_jobs(function, jobs, workers, processes_per_job=1, timeout=None, template=None):
+    def run_jobs(function, jobs, workers, processes_per_job=1, timeout=None, **_):
         for key, job in jobs:
             if function.endswith("run_cell"):
                 plan.store.write_record(of_cell(job.cell, "running"))
@@ -280,7 +280,7 @@ def test_an_interrupt_in_a_script_leaves_the_tables_of_what_is_finished(tmp_path
     monkeypatch.setenv("QTABLATE_CACHE", str(tmp_path / "cache"))
     plan = make_plan(config(samples=16, jobs=1, out=tmp_path / "r"))
 
-    def run_jobs(function, jobs, workers, processes_per_job=1, timeout=None, template=None):
+    def run_jobs(function, jobs, workers, processes_per_job=1, timeout=None, **_):
         if function.endswith("run_cell"):
             (tmp_path / "r" / "cells.csv").unlink()
             raise KeyboardInterrupt
