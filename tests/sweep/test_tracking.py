@@ -13,8 +13,9 @@ from tracked_sweep import GRID, fake, raise_error, sweep
 
 from qtablate.errors import StoreError
 from qtablate.interrupts import Stopped
+from qtablate.sweep import executors, tracking
 from qtablate.sweep import run as runs
-from qtablate.sweep import tracking
+from qtablate.sweep.joined import joined
 from qtablate.sweep.plan import make_plan
 from qtablate.track import TRACKERS, Kind
 
@@ -172,18 +173,18 @@ def test_a_missing_package_is_one_message_that_names_the_extra(tmp_path, monkeyp
 def test_a_sweep_tells_its_trackers_of_grid_and_confirmation(tracker, tmp_path, monkeypatch):
     """Through `run_plan`, as the command line and scripts run it."""
     monkeypatch.setenv("QTABLATE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(runs, "run_jobs", Finisher(lambda cell: 0.5 + 0.05 * cell.condition.extra_num_query_tokens))
+    monkeypatch.setattr(executors, "run_jobs", Finisher(lambda cell: 0.5 + 0.05 * cell.condition.extra_num_query_tokens))
     settings = config(
         tokens=(0, 4), seeds=(1, 2), confirm=1, samples=16, items_per_task=1, out=tmp_path / "r", track=["tensorboard"]
     )
     plan = make_plan(settings)
-    with plan.store.locked():
+    with joined(plan.store, plan.config):
         plan = runs.run_plan(plan)
     assert sorted(run.key for run in tracker.runs.values()) == sorted(
         cell.key for cell in [*plan.cells, *plan.confirmation.cells]
     )
     assert len(tracker.written) == 6
     tracker.runs.clear()
-    with plan.store.locked():
+    with joined(plan.store, plan.config):
         runs.run_plan(make_plan(settings))  # nothing to run
     assert len(tracker.runs) == 6
