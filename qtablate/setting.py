@@ -22,6 +22,11 @@ class Option:
     default: str = ""
     """What stands for the default in help texts, where the value alone would not say it."""
 
+    @property
+    def takes_two(self) -> bool:
+        """Whether two words follow the flag, as the metavar names both."""
+        return " " in self.metavar
+
 
 class Section(BaseModel):
     """A group of settings: frozen, with no field but those that are declared."""

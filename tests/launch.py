@@ -121,7 +121,7 @@ def given_of(words: Iterable[object]) -> Given:
     rest = list(map(str, words))
     while rest:
         place, option = flags[rest.pop(0)]
-        if option.metavar:
+        if option.takes_two:
             given[place], rest = tuple(rest[:2]), rest[2:]
         else:
             switch = not rest or rest[0].startswith("--")

@@ -104,7 +104,7 @@ def _parameter(place: tuple[str, str], option: Option, default: str | None) -> i
     more: dict[str, Any] = {"help": help, "show_default": False, "rich_help_panel": PANELS[section]}
     if bool in types_of:
         annotation: Any = Annotated[bool | None, typer.Option(declared, **more)]
-    elif " " in option.metavar:
+    elif option.takes_two:
         annotation = Annotated[tuple[str, str] | None, typer.Option(declared, metavar=option.metavar, **more)]
     else:
         annotation = Annotated[
