@@ -288,6 +288,37 @@ class RunConfig(Section):
         Option("--track", "Experiment trackers that get a run per cell: tensorboard, wandb, mlflow."),
     ] = ()
     """Experiment trackers that get a run per cell (qtablate/track/)."""
+    only: Annotated[
+        str,
+        Option(
+            "--only",
+            "Run only these cells of the grid now, such as 'tokens=32,accum=4; tokens=0,seed=1'; the others stay planned.",
+            default="all",
+        ),
+    ] = ""
+    """Which cells of the grid are run now: levels by the axis' option, and `seed`, of which a cell has all; several of these,
+    with semicolons. Empty: all. Plan, sweep.json and report stay those of the whole grid."""
+    retry_failed: Annotated[
+        bool | None,
+        Option(
+            "--retry-failed",
+            "Run only cells that have failed before, or, with --no-retry-failed, only those that have not.",
+            negative="--no-retry-failed",
+            default="both",
+        ),
+    ] = None
+    """Whether cells that have failed before are the only ones to run (true) or are left out (false). None: neither."""
+    max_failures: Annotated[
+        int | None,
+        Field(ge=1),
+        Option("--max-failures", "Start no more cells after this many have failed in this run.", default="none"),
+    ] = None
+    """Failed cells of one run after which no more are started; those that run are finished. None: all are tried."""
+    order: Annotated[
+        Literal["seeds", "conditions"],
+        Option("--order", "What is finished first: seeds (whole comparisons) or conditions (all seeds of one)."),
+    ] = "seeds"
+    """Whether cells run seed by seed, which has whole comparisons early, or condition by condition."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

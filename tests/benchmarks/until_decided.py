@@ -52,16 +52,13 @@ QUIET, EVEN, MIXED = column(0.3, 0.3, 0.3, 0.3), column(1, 1, 1, 1), column(0.3,
 ONE_RESTLESS = [[0.3, 0.3], [3.5, 0.3], [0.3, 0.3]]
 DESIGNS = (
     design("2 conditions, sd 1", column(1, 1), 5),
-    design("2 conditions, sd 1", column(1, 1), 10),
     design("4 conditions, sd 1", EVEN, 8),
     design("4 conditions, sd .3", QUIET, 8),
     design("4 conditions, sd .3, 3.5, .3, 1", MIXED, 10),
     design("6 conditions, sd 1", column(*[1] * 6), 10),
-    design("3 x 2 conditions, sd 1", [[1, 1]] * 3, 6),
     design("3 x 2 conditions, one sd 3.5, others .3", ONE_RESTLESS, 8),
     design("2 conditions, sd 1, effect 3", column(1, 1), 5, (0, 3)),
     design("2 conditions, sd 1, effect 6", column(1, 1), 10, (0, 6)),
-    design("4 conditions, sd 1, effects 2, 4, 6", EVEN, 5, (0, 2, 4, 6)),
     design("4 conditions, sd 1, effects 2, 4, 6", EVEN, 10, (0, 2, 4, 6)),
     design("4 conditions, sd .3, effects 0, 2, 4", QUIET, 8, (0, 0, 2, 4)),
     design("4 conditions, sd .3, effects 2, -2, 2 (the margin)", QUIET, 8, (0, 2, -2, 2)),
@@ -96,7 +93,8 @@ def rows_of(number: int, runs: int) -> list[Row]:
                     planned = dataclasses.replace(everything, planned_seeds=seeds)
                     enough = seeds_enough(planned, base, MARGIN, of.seeds)
                     answers = answers_until(planned, enough, of.seeds)
-                frames[rule].append(frame_of(answers, wanted))
+                all_are_run = rule == NAIVE and not enough  # with the whole error: the same report as of all seeds
+                frames[rule].append(frames[FIXED][-1] if all_are_run else frame_of(answers, wanted))
             used[rule].append(float(np.mean([enough.get(condition, of.seeds) for condition in of.conditions])))
     return [measured(of, rule, frames[rule], used[rule], primary, truth) for rule in frames]
 
