@@ -288,6 +288,47 @@ class RunConfig(Section):
         Option("--track", "Experiment trackers that get a run per cell: tensorboard, wandb, mlflow."),
     ] = ()
     """Experiment trackers that get a run per cell (qtablate/track/)."""
+    until_decided: Annotated[
+        bool,
+        Option(
+            "--until-decided",
+            "Add seeds one by one, and none to conditions whose primary contrasts are decided: qtablate explain statistics.",
+            negative="--no-until-decided",
+        ),
+    ] = False
+    """Whether seeds are added one by one, and none to conditions whose primary contrasts are decided (report/until_decided.py).
+    Intervals and p-values are then those of repeated looks."""
+    only: Annotated[
+        str,
+        Option(
+            "--only",
+            "Run only these cells of the grid now, such as 'tokens=32,accum=4; tokens=0,seed=1'; the others stay planned.",
+            default="all",
+        ),
+    ] = ""
+    """Which cells of the grid are run now: levels by the axis' option, and `seed`, of which a cell has all; several of these,
+    with semicolons. Empty: all. Plan, sweep.json and report stay those of the whole grid."""
+    retry_failed: Annotated[
+        bool | None,
+        Option(
+            "--retry-failed",
+            "Run only cells that have failed before, or, with --no-retry-failed, only those that have not.",
+            negative="--no-retry-failed",
+            default="both",
+        ),
+    ] = None
+    """Whether cells that have failed before are the only ones to run (true) or are left out (false). None: neither."""
+    max_failures: Annotated[
+        int | None,
+        Field(ge=1),
+        Option("--max-failures", "Start no more cells after this many have failed in this run.", default="none"),
+    ] = None
+    """Failed cells of one run after which no more are started; those that run are finished. None: all are tried."""
+    order: Annotated[
+        Literal["seeds", "conditions"],
+        Option("--order", "What is finished first: seeds (whole comparisons) or conditions (all seeds of one)."),
+    ] = "seeds"
+    """Whether cells run seed by seed, which has whole comparisons early, or condition by condition."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -296,6 +337,15 @@ class RunConfig(Section):
                 f"--cells-per-gpu {self.cells_per_gpu} says how many cells --jobs auto runs on each GPU, and --jobs "
                 f"{self.jobs} says how many in all: leave one out"
             )
+        if self.max_failures and self.executor != "local":
+            raise ValueError(
+                f"--max-failures holds back cells that wait on this machine, and --executor {self.executor} hands all of them "
+                "over at once: leave one out"
+            )
+        if self.until_decided and self.only:
+            raise ValueError("--until-decided looks at all conditions of a seed, and --only leaves some out: leave one out")
+        if self.until_decided and self.order != "seeds":
+            raise ValueError("--until-decided adds seeds one by one: leave out --order conditions")
         return self
 
     @property

@@ -26,7 +26,12 @@ Run = Callable[[Iterable[tuple[str, Any]]], Generator[Event, None, None]]
 
 
 def run_claimed(
-    jobs: Sequence[tuple[str, Any]], store: Store, run: Run, owner: Owner, look_seconds: float = _LOOK_SECONDS
+    jobs: Sequence[tuple[str, Any]],
+    store: Store,
+    run: Run,
+    owner: Owner,
+    look_seconds: float = _LOOK_SECONDS,
+    may_start: Callable[[], bool] = lambda: True,
 ) -> Generator[Event, None, None]:
     """Run jobs and yield their events; each has `done` or `failed` as its last one, whoever has run it.
 
@@ -38,16 +43,17 @@ def run_claimed(
         run: runs jobs, each when it is asked for.
         owner: this process.
         look_seconds: between two looks at what others run.
+        may_start: whether one more job may be started. Those that are not have no event.
     """
     with Heart().beating() as heart:
         work = _Work(dict(jobs), store, owner, heart)
-        while work.open:
-            with closing(run(work.claim())) as events:
+        while work.open and may_start():
+            with closing(run(work.claim(may_start))) as events:
                 for event in events:
                     yield from work.take_found()
                     yield from work.settle(event)
             yield from work.take_found()
-            while work.open and not work.any_free():
+            while work.open and not work.any_free() and may_start():
                 time.sleep(look_seconds)
                 yield from work.look()
 
@@ -64,9 +70,11 @@ class _Work:
         self._found: list[Event] = []
         """Events of jobs that were found to be over, or held, when they were asked for."""
 
-    def claim(self) -> Iterator[tuple[str, Any]]:
-        """Claim one job after the other, each when it is asked for."""
+    def claim(self, may_start: Callable[[], bool]) -> Iterator[tuple[str, Any]]:
+        """Claim one job after the other, each when it is asked for, as long as one may be started."""
         for key, job in list(self.open.items()):
+            if not may_start():
+                return
             try:
                 taken = self._store.claims.take(key, self._owner, stale=self._stale.get(key))
             except OSError as error:

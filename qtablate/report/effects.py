@@ -4,9 +4,11 @@ Differences are taken item by item and seed by seed, over the seeds that have fi
 says which p-values are adjusted together. What compares a run with itself is not tested.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,7 @@ from qtablate.report.sentences import comparison_label
 from qtablate.report.verdicts import IDENTICAL, ITEMS_AND_SEEDS, ITEMS_ONLY, NOT_COMPARABLE, UNDECIDED, judge
 from qtablate.statistics.estimate import Estimate, SeedVariance, estimate, pooled_seed_variance
 from qtablate.statistics.power import NOTHING_NEEDED, designs_of, detectable_effect, required_sizes
+from qtablate.statistics.sequential import error_share
 
 BUDGET_TOLERANCE = 0.01
 """Share by which budgets may differ and still be the same: a skipped window, a budget that ends in the middle of a sample."""
@@ -124,8 +127,9 @@ def _with_power(frame: pd.DataFrame, effects: Sequence[_Effect], tests: Tests, m
     """Fill in what each contrast could have detected, and what it would take to detect the margin."""
     undecided = (frame["verdict"] == UNDECIDED).to_numpy()
     level = np.where(frame["stderr"].isna(), math.nan, tests.levels(frame["p"]))
-    frame["mde_level"] = level
-    frame["mde"] = detectable_effect(designs_of([effect.estimate for effect in effects]), level)
+    at_look = level * np.array([effect.estimate.error_share or math.nan for effect in effects])
+    frame["mde_level"] = at_look
+    frame["mde"] = detectable_effect(designs_of([effect.estimate for effect in effects]), at_look)
     asked = [number for number, effect in enumerate(effects) if undecided[number] and effect.is_of_all_accuracies]
     needed = required_sizes([effects[number].estimate for number in asked], margin, level[asked])
     by_number = dict(zip(asked, needed, strict=True))
@@ -144,16 +148,14 @@ def _estimates(answers: Answers, contrasts: Sequence[Contrast], per_task: bool, 
     for outcome, task in [*((outcome, ALL) for outcome in outcomes), *((ACCURACY, task) for task in tasks)]:
         mask = np.ones(len(answers.clips), dtype=np.bool_) if task == ALL else answers.tasks == task
         values = {cell: of_items[mask] for cell, of_items in answers.values(outcome).items()}
-        correct_only = pooled_over(answers, values)
-        all_conditions = pooled_over(answers, values, incorrect=True)
+        pooled_until = _pooled_until(answers, values)
         for contrast in contrasts:
-            pooled = all_conditions if any(map(answers.is_incorrect, contrast.weights)) else correct_only
-            estimated = _estimated(answers, values, contrast, answers.clips[mask], pooled)
-            effects.append(_Effect(contrast, outcome, task, estimated, _weights_of_runs(answers, contrast)))
+            estimated = _estimated(answers, values, contrast, answers.clips[mask], pooled_until)
+            effects.append(_Effect(contrast, outcome, task, estimated, weights_of_runs(answers, contrast)))
     return effects
 
 
-def _weights_of_runs(answers: Answers, contrast: Contrast) -> Weights:
+def weights_of_runs(answers: Answers, contrast: Contrast) -> Weights:
     """Return the weights of a contrast with identical runs taken together, in the order of the conditions."""
     weights = weights_by(contrast, lambda condition: answers.identical.get(condition, condition))
     order = {condition: place for place, condition in enumerate(answers.conditions)}
@@ -218,8 +220,30 @@ def pooled_over(answers: Answers, values: Values, incorrect: bool = False) -> Se
     return pooled_seed_variance(means)
 
 
+PooledUntil = Callable[[bool, int], SeedVariance | None]
+"""Pools the variance between seeds over the conditions, incorrect ones included or not, up to a seed."""
+
+
+def _pooled_until(answers: Answers, values: Values) -> PooledUntil:
+    """Return what pools the variance between seeds of a measure of the answers.
+
+    Where seeds are added until contrasts are decided, that of a contrast which was decided is of the seeds up to its last one:
+    what was decided stays as it was, whatever other conditions' further seeds show.
+    """
+
+    @cache
+    def pooled(incorrect: bool, last: int) -> SeedVariance | None:
+        if not planned:
+            return pooled_over(answers, values, incorrect)
+        earlier = planned[: planned.index(last) + 1]
+        return pooled_over(answers, {cell: found for cell, found in values.items() if cell[1] in earlier}, incorrect)
+
+    planned = answers.planned_seeds
+    return lambda incorrect, last: pooled(incorrect, last if planned else 0)
+
+
 def _estimated(
-    answers: Answers, values: Values, contrast: Contrast, clips: NDArray[np.int64], pooled: SeedVariance | None
+    answers: Answers, values: Values, contrast: Contrast, clips: NDArray[np.int64], pooled_until: PooledUntil
 ) -> Estimate:
     """Estimate a contrast over the seeds that have finished all its conditions."""
     weights = contrast.weights
@@ -228,7 +252,10 @@ def _estimated(
     ]
     columns = [sum(weight * values[condition, seed] for condition, weight in weights.items()) for seed in seeds]
     difference = np.stack(columns, axis=1) if columns else np.zeros((len(clips), 0))  # (items, seeds)
-    return estimate(difference, clips, pooled, squared_weights(answers, contrast))
+    pooled = pooled_until(any(map(answers.is_incorrect, weights)), seeds[-1]) if seeds else None
+    found = estimate(difference, clips, pooled, squared_weights(answers, contrast))
+    planned = len(answers.planned_seeds)
+    return dataclasses.replace(found, error_share=error_share(len(seeds), planned)) if planned else found
 
 
 def estimate_columns(value: Estimate, margin: float) -> Row:

@@ -14,6 +14,8 @@ from qtablate.execute.worker import Template
 from qtablate.sweep.plan import SweepPlan
 from qtablate.sweep.retries import RetryInParts
 
+MayStart = Callable[[], bool]
+"""Whether one more cell may be started (--max-failures)."""
 FEATURES = "qtablate.cell.features:compute_features"
 CELL = "qtablate.cell.run:run_cell"
 ELSEWHERE = "qtablate.cell.elsewhere:run_cell_elsewhere"
@@ -26,8 +28,11 @@ class Executor(Protocol):
         """Compute visual features, which all cells read."""
         ...
 
-    def run_cells(self, jobs: Sequence[tuple[str, CellJob]]) -> Generator[Event, None, None]:
-        """Run cells, each under a claim (execute/claimed.py). One that fails leaves a failed record."""
+    def run_cells(self, jobs: Sequence[tuple[str, CellJob]], may_start: MayStart) -> Generator[Event, None, None]:
+        """Run cells, each under a claim (execute/claimed.py). One that fails leaves a failed record.
+
+        Where cells wait here, none is started unless `may_start` says so; those have no event.
+        """
         ...
 
 
@@ -41,7 +46,7 @@ class Local:
         """Compute features in as many processes as cells would take."""
         return run_jobs(FEATURES, jobs, self._plan.processes)
 
-    def run_cells(self, jobs: Sequence[tuple[str, CellJob]]) -> Generator[Event, None, None]:
+    def run_cells(self, jobs: Sequence[tuple[str, CellJob]], may_start: MayStart) -> Generator[Event, None, None]:
         """Run cells as forks of a process that has read what they share."""
         run, workers = self._plan.config.run, self._plan.workers
         # what decides the inputs of a cell is the same in all that have as many frames per clip
@@ -59,7 +64,7 @@ class Local:
                 retry=RetryInParts(run.oom_retries, run.processes_per_cell),
             )
 
-        return run_claimed(jobs, self._plan.store, run_here, this_process())
+        return run_claimed(jobs, self._plan.store, run_here, this_process(), may_start=may_start)
 
 
 class Slurm:
@@ -76,7 +81,7 @@ class Slurm:
         """Compute features in jobs: the machine that submits them may have no GPU."""
         return self._run([RemoteJob(FEATURES, key, job) for key, job in jobs])
 
-    def run_cells(self, jobs: Sequence[tuple[str, CellJob]]) -> Generator[Event, None, None]:
+    def run_cells(self, jobs: Sequence[tuple[str, CellJob]], may_start: MayStart) -> Generator[Event, None, None]:
         """Run a cell a job."""
         return self._run(_remote(self._plan, jobs))
 
@@ -100,7 +105,7 @@ class Ray:
         """Compute features here: where the nodes do not share the cache, they would be lost."""
         return run_jobs(FEATURES, jobs, self._plan.processes)
 
-    def run_cells(self, jobs: Sequence[tuple[str, CellJob]]) -> Generator[Event, None, None]:
+    def run_cells(self, jobs: Sequence[tuple[str, CellJob]], may_start: MayStart) -> Generator[Event, None, None]:
         """Run a cell a task."""
         from qtablate.execute.ray_cluster import run_on_ray
 

@@ -26,6 +26,7 @@ from qtablate.store import Store
 from qtablate.sweep.at_once import AtOnce, decide
 from qtablate.sweep.confirmation import Confirmation
 from qtablate.sweep.resolve import resolve
+from qtablate.sweep.selection import matching, selected
 from qtablate.sweep.validate import validate_data, validate_grid, validate_invalid_share
 from qtablate.track import validate_installed
 from qtablate.versions import result_versions
@@ -100,6 +101,8 @@ class SweepPlan:
     """Cells at once."""
     confirmation: Confirmation = field(default_factory=Confirmation)
     """Cells outside the grid that confirm its choice (confirm.py)."""
+    not_needed: frozenset[str] = frozenset()
+    """Keys of the cells that are not run because everything that they tell is decided (until_decided.py)."""
 
     @property
     def workers(self) -> int:
@@ -120,9 +123,17 @@ class SweepPlan:
         """The conditions of the grid, in the order of its axes."""
         return [condition for condition, _ in conditions(self.config.grid, self.model_frames)]
 
+    def unfinished(self) -> list[Cell]:
+        """The cells of the grid that are needed and not finished, in their order."""
+        return [cell for cell in self.cells if cell.key not in self.not_needed and not self.store.finished(cell.key)]
+
+    def named_only(self) -> frozenset[str]:
+        """Keys of the cells of the grid that --only names: all, where it names none. Raises ConfigError."""
+        return matching(self.config.run.only, self.cells, self.config.grid.batch_size_is)
+
     def to_run(self) -> list[Cell]:
-        """The cells of the grid that are not finished, in their order."""
-        return [cell for cell in self.cells if not self.store.finished(cell.key)]
+        """The unfinished cells that this run is for, in the order in which they are run."""
+        return selected(self.unfinished(), self.config.run, self.named_only(), self.conditions(), self.store)
 
     def confirmation_to_run(self) -> list[Cell]:
         """The cells of the confirmation that are wanted and not finished, in their order."""
@@ -244,6 +255,7 @@ def make_plan(config: SweepConfig, cache: Path | None = None) -> SweepPlan:
         decide(config, settings, store, planned),
     )
     plan.check_invalid_share()
+    plan.named_only()  # raises where --only names no cell
     return plan
 
 

@@ -5,6 +5,7 @@ This module never imports torch: processes that need it are started by the execu
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from qtablate.config import SweepConfig
@@ -19,7 +20,9 @@ from qtablate.sweep.events import OnEvent, SweepEvent
 from qtablate.sweep.executors import executor_of
 from qtablate.sweep.joined import joined
 from qtablate.sweep.plan import SweepPlan, make_plan
+from qtablate.sweep.selection import has_failed
 from qtablate.sweep.tracking import tracked
+from qtablate.sweep.until_decided import rounds, validate_seeds, with_decided
 from qtablate.sweep.write import write_sweep_file
 
 if TYPE_CHECKING:
@@ -30,8 +33,8 @@ def run_sweep(config: SweepConfig, on_event: OnEvent | None = None) -> "Results"
     """Plan a sweep, compute features, train and score every cell that is not finished, confirm what they recommend where the
     configuration says so (`run.confirm`), and write all tables.
 
-    A cell that fails is recorded as failed and stops no other: see the column `status` of `Results.cells`. The same call tries
-    it again, and leaves finished cells as they are.
+    A cell that fails is recorded as failed and stops no other, up to `run.max_failures`: see the column `status` of
+    `Results.cells`. The same call tries it again, unless `run.retry_failed` is false, and leaves finished cells as they are.
 
     Args:
         config: what to run; `SweepConfig()` is the default sweep of the command line.
@@ -56,7 +59,8 @@ def run_plan(plan: SweepPlan, on_event: OnEvent | None = None) -> SweepPlan:
     """Run a plan in its folder, which the caller has `joined`. The plan as it was run is returned: which clips cannot be
     decoded is known only on the way."""
     recorded = recorded_confirmation(plan.store)
-    plan = with_confirmation(plan, recorded)
+    validate_seeds(plan)
+    plan = with_confirmation(with_decided(plan), recorded)
     with tracked(plan, on_event) as notify:
         return _run_plan(plan, recorded, notify)
 
@@ -69,15 +73,20 @@ def _run_plan(plan: SweepPlan, recorded: Sequence[PlannedCell], notify: OnEvent)
     try:
         _compute_features(plan, notify)
         plan.check_invalid_share()
-        plan = with_confirmation(plan.rekeyed(), recorded)
+        plan = with_confirmation(with_decided(plan.rekeyed()), recorded)
         for files in plan.feature_files():
             files.mark_used()
-        _run_cells(plan, plan.to_run(), "cells", notify)
-        plan = with_confirmation(plan, recorded, ended=True)
+        failures = Failures(plan.config.run.max_failures)
+        for number, seeds in enumerate(rounds(plan)):
+            if number:
+                plan = with_decided(plan)
+                write_sweep_file(plan)  # so that a report made meanwhile knows which cells are not needed
+            _run_cells(plan, [cell for cell in plan.to_run() if cell.seed in seeds], "cells", notify, failures)
+        plan = with_confirmation(plan, recorded, ended=all(has_failed(cell, plan.store) for cell in plan.unfinished()))
         _notify_skipped(plan, notify)
         if plan.confirmation_to_run():
             write_sweep_file(plan)  # before they run, so that a sweep that is killed now shows those that had finished
-            _run_cells(plan, plan.confirmation_to_run(), "confirmation", notify)
+            _run_cells(plan, plan.confirmation_to_run(), "confirmation", notify, failures)
     except (Stopped, KeyboardInterrupt):  # the command line's, and a script's or a notebook's
         write_sweep_file(plan)
         raise
@@ -108,15 +117,31 @@ def _notify_skipped(plan: SweepPlan, notify: OnEvent) -> None:
         notify(SweepEvent("confirmation", "skipped", plan, text=plan.confirmation.remark))
 
 
-def _run_cells(plan: SweepPlan, to_run: Sequence[Cell], stage: Literal["cells", "confirmation"], notify: OnEvent) -> None:
-    """Run cells that are not finished."""
+@dataclass
+class Failures:
+    """Cells of one run that have failed, and how many are allowed."""
+
+    most: int | None
+    """None: any number."""
+    count: int = 0
+
+    def too_many(self) -> bool:
+        """Whether no more cells may be started (--max-failures)."""
+        return self.most is not None and self.count >= self.most
+
+
+def _run_cells(
+    plan: SweepPlan, to_run: Sequence[Cell], stage: Literal["cells", "confirmation"], notify: OnEvent, failures: Failures
+) -> None:
+    """Run cells that are not finished. Those that run when too many have failed are finished, and no more are started."""
     cells = {cell.key: cell for cell in to_run}
-    if not cells:
+    if not cells or failures.too_many():
         return
     text = plan.confirmation.remark if stage == "confirmation" else ""
     notify(SweepEvent(stage, "begun", plan, jobs=cell_names(list(cells.values())), text=text))
-    events = executor_of(plan).run_cells([(key, plan.cell_job(cell)) for key, cell in cells.items()])
-    with closing(events):
+    jobs = [(key, plan.cell_job(cell)) for key, cell in cells.items()]
+    with closing(executor_of(plan).run_cells(jobs, lambda: not failures.too_many())) as events:
         for event in events:
+            failures.count += event.kind == "failed"
             notify(SweepEvent(stage, "job", plan, event))
     notify(SweepEvent(stage, "ended", plan))
