@@ -76,6 +76,7 @@ def test_a_decided_condition_gets_no_more_seeds_and_is_not_missing(finisher, tmp
     assert "98.75 % after 3 seeds and 97.5 % after 5 seeds" in found.headline.scope
 
 
+@pytest.mark.slow
 def test_all_stops_when_all_is_decided_and_the_confirmation_follows(finisher, tmp_path):
     finisher.accuracy = lambda cell: CLEAR[cell.condition.extra_num_query_tokens]
     sweep(tmp_path, confirm=1)
@@ -85,6 +86,7 @@ def test_all_stops_when_all_is_decided_and_the_confirmation_follows(finisher, tm
     assert finisher.ran == []
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_decides_as_it_would_have_done(finisher, tmp_path):
     """Killed at every cell in turn, each time going on where it was: the same cells, the same tables to the byte."""
     whole = sweep(tmp_path / "whole" / "r")
@@ -123,6 +125,7 @@ def test_a_look_waits_for_no_cell_that_has_failed(finisher, tmp_path):
     assert [cell.seed for cell in plan.unfinished()] == [2]  # the same command tries it again
 
 
+@pytest.mark.slow
 def test_without_the_rule_all_seeds_run_and_intervals_are_those_of_their_number(finisher, tmp_path):
     sweep(tmp_path)
     looked = load(tmp_path).contrasts
