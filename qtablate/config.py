@@ -288,6 +288,16 @@ class RunConfig(Section):
         Option("--track", "Experiment trackers that get a run per cell: tensorboard, wandb, mlflow."),
     ] = ()
     """Experiment trackers that get a run per cell (qtablate/track/)."""
+    until_decided: Annotated[
+        bool,
+        Option(
+            "--until-decided",
+            "Add seeds one by one, and none to conditions whose primary contrasts are decided: qtablate explain statistics.",
+            negative="--no-until-decided",
+        ),
+    ] = False
+    """Whether seeds are added one by one, and none to conditions whose primary contrasts are decided (report/until_decided.py).
+    Intervals and p-values are then those of repeated looks."""
     only: Annotated[
         str,
         Option(
@@ -327,6 +337,15 @@ class RunConfig(Section):
                 f"--cells-per-gpu {self.cells_per_gpu} says how many cells --jobs auto runs on each GPU, and --jobs "
                 f"{self.jobs} says how many in all: leave one out"
             )
+        if self.max_failures and self.executor != "local":
+            raise ValueError(
+                f"--max-failures holds back cells that wait on this machine, and --executor {self.executor} hands all of them "
+                "over at once: leave one out"
+            )
+        if self.until_decided and self.only:
+            raise ValueError("--until-decided looks at all conditions of a seed, and --only leaves some out: leave one out")
+        if self.until_decided and self.order != "seeds":
+            raise ValueError("--until-decided adds seeds one by one: leave out --order conditions")
         return self
 
     @property

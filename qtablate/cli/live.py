@@ -28,6 +28,7 @@ class SweepDisplay:
         """As the last event has it."""
         self.began = False
         """Whether there was anything to run."""
+        self._shown = False
         self._screen = screen
         self._board: ProgressDisplay | None = None
         self._live: Live | None = None
@@ -54,7 +55,8 @@ class SweepDisplay:
         from qtablate.sweep.forecast import Forecast
 
         self.began = True
-        if event.stage == "cells":
+        if event.stage == "cells" and not self._shown:
+            self._shown = True  # of several rounds (--until-decided) once
             show_plan(self._screen, event.plan, Forecast())
         title, workers = {
             "features": ("Frozen visual features", event.plan.processes),

@@ -48,6 +48,7 @@ def sweep(
     from qtablate.sweep.joined import joined
     from qtablate.sweep.plan import make_plan
     from qtablate.sweep.run import run_plan
+    from qtablate.sweep.until_decided import with_decided
 
     settings = read_settings(given, config, smoke)
     check_plan_options(dry_run, deviations, seed_sd, margin)
@@ -57,7 +58,7 @@ def sweep(
         _save(settings, save_config)
     screen, progress = console(), console(stderr=True)
     if dry_run:
-        plan = with_confirmation(plan, recorded_confirmation(plan.store))
+        plan = with_confirmation(with_decided(plan), recorded_confirmation(plan.store))
         expected = probe_and_show_plan(screen, plan, progress)
         show_detectable(screen, detectable)
         raise typer.Exit(int(bool(expected.failed) and not expected.probes))

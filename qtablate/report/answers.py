@@ -142,6 +142,7 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: SweepFile) -> Answers
         {cell_of[key]: values[:, 0] for key, values in measures.items()},
         {cell_of[key]: values[:, 1] for key, values in measures.items()},
         identical_runs({cell_of[key]: (_losses(store, key), correct_of[cell_of[key]]) for key in keys}),
+        sweep.planned_seeds,
     )
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
+from qtablate.records import NOT_NEEDED
 from qtablate.report.answers import ACCURACY
 from qtablate.report.families import ALL
 from qtablate.report.labels import AXIS_LABELS, condition_label, shown_axes
@@ -50,7 +51,7 @@ def cautions(cells: pd.DataFrame, summary: pd.DataFrame, contrasts: pd.DataFrame
 
 
 def _unfinished(cells: pd.DataFrame) -> str:
-    missing = int((cells["status"] != "ok").sum())
+    missing = int((~cells["status"].isin(("ok", NOT_NEEDED))).sum())
     if not missing:
         return ""
     failed = records_of(cells[cells["status"] == "failed"])

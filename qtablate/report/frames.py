@@ -1,6 +1,6 @@
 """Tidy pandas frames of the cells of a results folder: cells, tasks, answers, and the summary over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import pandas as pd
 
 from qtablate import axes
 from qtablate.controls import BLIND, CONTROLS, FULL, SHUFFLED
-from qtablate.records import PlannedCell, Record
+from qtablate.records import NOT_NEEDED, PlannedCell, Record
 from qtablate.report.cell_answers import CellAnswers, all_items, mean_correct, read_cell_answers
 from qtablate.report.csv_files import write_table
 from qtablate.report.folder import AXES, finished_before, missing_cells
@@ -131,16 +131,20 @@ _SUMMARY_MEANS = (
 """Figures that the summary averages over the seeds."""
 
 
-def cell_frame(store: Store, planned: Sequence[PlannedCell] | None = None) -> pd.DataFrame:
+def cell_frame(store: Store, planned: Sequence[PlannedCell] | None = None, not_needed: Collection[str] = ()) -> pd.DataFrame:
     """Return a row per cell, in their order; what a cell has not measured is missing.
 
     Args:
         store: the results folder.
-        planned: the cells; None: those of the grid.
+        planned: the cells; None: those of the grid, with those of them that are not needed.
+        not_needed: keys of `planned` that are not run because everything that they tell is decided.
     """
     rows = []
+    if planned is None:
+        sweep = store.read_sweep()
+        planned, not_needed = sweep.cells, sweep.not_needed
     running = store.running()
-    for entry in store.read_sweep().cells if planned is None else planned:
+    for entry in planned:
         state = store.state(entry.key)
         interrupted = state.status == "running" and entry.key not in running  # the next sweep runs it
         record = None if interrupted else state.record
@@ -150,6 +154,8 @@ def cell_frame(store: Store, planned: Sequence[PlannedCell] | None = None) -> pd
             "incorrect": axes.incorrect_levels(entry.condition),
         }
         row["status"] = "pending" if interrupted else state.status
+        if entry.key in not_needed and row["status"] != "ok":
+            row["status"] = NOT_NEEDED
         row["error"] = record.error if record else state.damage
         row["software"] = versions_text(record.versions) if record else ""
         row["host"] = record.host if record else ""
@@ -205,7 +211,7 @@ def summary_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     for condition, group in cells.groupby(list(AXES), sort=False):
         done = group[group["status"] == "ok"]
         row: Row = dict(zip(AXES, condition, strict=True))
-        row |= {"seeds_done": len(done), "seeds_wanted": len(group)}
+        row |= {"seeds_done": len(done), "seeds_wanted": int((group["status"] != NOT_NEEDED).sum())}
         row |= {name: group[name].iloc[0] for name in ("effective_batch_size", "incorrect")}
         if len(done):
             row |= {name: done[name].iloc[0] for name in _SUMMARY_CONSTANTS}

@@ -50,6 +50,7 @@ def deciding_settings(config: SweepConfig) -> dict[str, str]:
     options = {option.flag: (section, name) for (section, name), option in fields().items() if section in _DECIDING}
     values = {flag: getattr(getattr(config, section), name) for flag, (section, name) in options.items()}
     values |= {"conditions": config.grid.conditions, "--confirm": config.run.confirm}
+    values["--until-decided"] = config.run.until_decided
     return {name: _text(value) for name, value in values.items()}
 
 

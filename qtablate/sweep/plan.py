@@ -101,6 +101,8 @@ class SweepPlan:
     """Cells at once."""
     confirmation: Confirmation = field(default_factory=Confirmation)
     """Cells outside the grid that confirm its choice (confirm.py)."""
+    not_needed: frozenset[str] = frozenset()
+    """Keys of the cells that are not run because everything that they tell is decided (until_decided.py)."""
 
     @property
     def workers(self) -> int:
@@ -122,8 +124,8 @@ class SweepPlan:
         return [condition for condition, _ in conditions(self.config.grid, self.model_frames)]
 
     def unfinished(self) -> list[Cell]:
-        """The cells of the grid that are not finished, in their order."""
-        return [cell for cell in self.cells if not self.store.finished(cell.key)]
+        """The cells of the grid that are needed and not finished, in their order."""
+        return [cell for cell in self.cells if cell.key not in self.not_needed and not self.store.finished(cell.key)]
 
     def named_only(self) -> frozenset[str]:
         """Keys of the cells of the grid that --only names: all, where it names none. Raises ConfigError."""

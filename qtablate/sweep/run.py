@@ -22,6 +22,7 @@ from qtablate.sweep.joined import joined
 from qtablate.sweep.plan import SweepPlan, make_plan
 from qtablate.sweep.selection import has_failed
 from qtablate.sweep.tracking import tracked
+from qtablate.sweep.until_decided import rounds, validate_seeds, with_decided
 from qtablate.sweep.write import write_sweep_file
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def run_plan(plan: SweepPlan, on_event: OnEvent | None = None) -> SweepPlan:
     """Run a plan in its folder, which the caller has `joined`. The plan as it was run is returned: which clips cannot be
     decoded is known only on the way."""
     recorded = recorded_confirmation(plan.store)
-    plan = with_confirmation(plan, recorded)
+    validate_seeds(plan)
+    plan = with_confirmation(with_decided(plan), recorded)
     with tracked(plan, on_event) as notify:
         return _run_plan(plan, recorded, notify)
 
@@ -71,11 +73,15 @@ def _run_plan(plan: SweepPlan, recorded: Sequence[PlannedCell], notify: OnEvent)
     try:
         _compute_features(plan, notify)
         plan.check_invalid_share()
-        plan = with_confirmation(plan.rekeyed(), recorded)
+        plan = with_confirmation(with_decided(plan.rekeyed()), recorded)
         for files in plan.feature_files():
             files.mark_used()
         failures = Failures(plan.config.run.max_failures)
-        _run_cells(plan, plan.to_run(), "cells", notify, failures)
+        for number, seeds in enumerate(rounds(plan)):
+            if number:
+                plan = with_decided(plan)
+                write_sweep_file(plan)  # so that a report made meanwhile knows which cells are not needed
+            _run_cells(plan, [cell for cell in plan.to_run() if cell.seed in seeds], "cells", notify, failures)
         plan = with_confirmation(plan, recorded, ended=all(has_failed(cell, plan.store) for cell in plan.unfinished()))
         _notify_skipped(plan, notify)
         if plan.confirmation_to_run():

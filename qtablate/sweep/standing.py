@@ -11,10 +11,11 @@ from qtablate.grid import condition_names
 from qtablate.records import PlannedCell, Record
 from qtablate.store import Store
 
-Status = Literal["finished", "running", "silent", "queued", "failed", "damaged", "waiting"]
-STATUSES: tuple[Status, ...] = ("finished", "running", "silent", "queued", "failed", "damaged", "waiting")
+Status = Literal["finished", "running", "silent", "queued", "failed", "damaged", "not needed", "waiting"]
+STATUSES: tuple[Status, ...] = ("finished", "running", "silent", "queued", "failed", "damaged", "not needed", "waiting")
 """`silent`: claimed by a process that has not been heard of for long, so that another one may take it over; `queued`: a
-scheduler has its job; `damaged`: its record is not what was written; `waiting`: none of these."""
+scheduler has its job; `damaged`: its record is not what was written; `not needed`: everything that it would tell is
+decided (--until-decided); `waiting`: none of these."""
 _SECONDS = ("train_seconds", "eval_seconds", "control_seconds", "diagnose_seconds")
 
 
@@ -57,18 +58,23 @@ def standings(store: Store, queued: Mapping[str, str]) -> list[Standing]:
     Raises:
         StoreError: the folder is no sweep's.
     """
-    planned = store.read_sweep().all_cells
+    sweep = store.read_sweep()
+    planned = sweep.all_cells
     conditions = [Condition(**cell.condition) for cell in planned]  # type: ignore[arg-type]
     names, holders = condition_names(list(dict.fromkeys(conditions))), store.claims.all()
     return [
-        _standing(store, cell, names[condition], holders.get(cell.key), queued.get(cell.key, ""))
+        _standing(store, cell, names[condition], holders.get(cell.key), queued.get(cell.key, ""), cell.key in sweep.not_needed)
         for cell, condition in zip(planned, conditions, strict=True)
     ]
 
 
-def _standing(store: Store, cell: PlannedCell, condition: str, holder: Holder | None, queued: str) -> Standing:
+def _standing(
+    store: Store, cell: PlannedCell, condition: str, holder: Holder | None, queued: str, not_needed: bool
+) -> Standing:
     record = store.read_record(cell.key)
     status = _status(record, holder, queued, store.cell_file(cell.key, "record.json").exists())
+    if not_needed and status in ("waiting", "failed", "damaged"):
+        status = "not needed"
     figures = record.figures if record and status == "finished" else None
     held = holder if status in ("running", "silent") else None
     return Standing(
@@ -105,7 +111,7 @@ def seconds_left(cells: Sequence[Standing]) -> float | None:
     running = [cell for cell in cells if cell.status == "running"]
     if not took or not running:
         return None
-    rest: float = sum(cell.status not in ("finished", "running") for cell in cells)
+    rest: float = sum(cell.status not in ("finished", "running", "not needed") for cell in cells)
     rest += sum(1 - (cell.progress.share if cell.progress else 0) for cell in running)
     return rest * sum(took) / len(took) / len(running)
 

@@ -47,6 +47,7 @@ def sweep_file(plan: "SweepPlan") -> SweepFile:
         items=items,
         cells=_planned(plan.cells),
         confirmation=_planned(plan.confirmation.cells),
+        not_needed=tuple(cell.key for cell in plan.cells if cell.key in plan.not_needed),
         problems=problems,
         versions=versions(),
         host=Host(platform.machine(), os.cpu_count() or 1, platform.python_version(), plan.config.run.processes_per_cell),

@@ -90,6 +90,7 @@ def test_scripts_read_it_as_json(store):
     assert said["counts"] == dict.fromkeys(("running", "silent", "failed", "damaged", "waiting"), 1) | {
         "finished": 3,
         "queued": 0,
+        "not needed": 0,
     }
     assert [cell["seed"] for cell in said["cells"]] == [1, 2, 3, 4] * 2
 

@@ -121,6 +121,7 @@ def test_only_the_named_cells_are_run_and_the_sweep_stays_whole(finisher, tmp_pa
     assert sorted(finisher.ran) == [(tokens, seed) for tokens in (0, 4, 8) for seed in (1, 2)]
 
 
+@pytest.mark.slow
 def test_the_confirmation_waits_for_the_whole_grid(finisher, tmp_path):
     finisher.accuracy = lambda cell: 0.5 + cell.condition.extra_num_query_tokens / 20
     sweep(tmp_path, confirm=1, only="seed=1")
