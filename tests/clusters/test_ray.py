@@ -11,13 +11,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from launch import environment, qtablate, running, tables, wait_until
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("ray", reason="pip install 'qtablate[ray]'")
+pytestmark = [
+    pytest.mark.slow,
+    # importing it here would take seconds, and change sys.path
+    pytest.mark.skipif(find_spec("ray") is None, reason="the package ray is not installed (pip install 'qtablate[ray]')"),
+]
 
 GRID = ["--tokens", "0,4", "--accum", "1", "--seeds", "1,2", "--samples", "640", "--items-per-task", "3", "--controls", "blind"]
 _CLUSTER = """

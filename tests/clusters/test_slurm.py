@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from qtablate.execute.slurm import JobFile
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(missing()), reason=f"a real Slurm is needed: {missing()}"),
+    pytest.mark.skipif(find_spec("submitit") is None, reason="the package submitit is not installed"),
 ]
-pytest.importorskip("submitit", reason="pip install 'qtablate[slurm]'")
 
 GRID = ["--tokens", "0,4", "--accum", "1", "--seeds", "1,2", "--samples", "640", "--items-per-task", "3", "--controls", "blind"]
 SLURM = ["--executor", "slurm", "--slurm", "time=5"]

@@ -22,8 +22,6 @@ from qtablate.grid import Cell, Fingerprints
 from qtablate.records import Record
 from qtablate.store import Store
 
-pytest.importorskip("submitit", reason="pip install 'qtablate[slurm]'")
-
 
 @dataclass(frozen=True)
 class Job:
