@@ -27,7 +27,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with a list of cells, for scripts.")] = False,
 ) -> None:
     """Show where every cell of a sweep stands, while it runs and afterwards, from any machine that sees its folder."""
-    from qtablate.execute.slurm import queued_jobs
+    from qtablate.execute.slurm_jobs import queued_jobs
     from qtablate.store import Store, newest
     from qtablate.sweep.joined import running_sweeps
     from qtablate.sweep.standing import count, seconds_left, standings

@@ -171,7 +171,7 @@ def _save(settings: SweepConfig, path: Path) -> None:
 
 
 def _say_what_slurm_has(screen: Console, store: "Store") -> None:
-    from qtablate.execute.slurm import JobFile
+    from qtablate.execute.slurm_jobs import JobFile
     from qtablate.execute.slurm_queue import cancel_command
 
     submitted = [one.job for one in JobFile(store.root).read().values()]

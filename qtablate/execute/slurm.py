@@ -5,7 +5,6 @@ run again, comes back to what is queued or running. What becomes of them is read
 outcome that each job leaves) and, where that says nothing, from Slurm itself.
 """
 
-import json
 import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from qtablate.errors import ConfigError
 from qtablate.execute.events import Event
 from qtablate.execute.follow import Follower
 from qtablate.execute.remote import Outcome, RemoteJob
+from qtablate.execute.slurm_jobs import JobFile, Submitted
 from qtablate.execute.slurm_queue import Queued, SlurmError, ended_as, largest_array, minutes, queue
 from qtablate.execute.slurm_task import SlurmTask, scheduled_as, write_jobs
 from qtablate.records import of_cell
@@ -42,59 +42,6 @@ class SlurmOptions:
     """Tasks of an array that may run at once; None: as many as the cluster takes."""
     cpus: int = 1
     """Of a job, where the parameters do not say: one for each of its processes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """A job that was submitted."""
-
-    job: str
-    """Slurm's id of it: `17_3`."""
-    tries: int = 1
-    """How often it was submitted."""
-
-
-class JobFile:
-    """slurm/jobs.json: the id of every job that was submitted and has not been heard to be over."""
-
-    def __init__(self, root: Path) -> None:
-        self.folder = root / "slurm"
-        self._path = self.folder / "jobs.json"
-
-    def read(self) -> dict[str, Submitted]:
-        """By the key of the job; empty where no such file can be read: claims keep a cell from running twice."""
-        try:
-            return {key: Submitted(**one) for key, one in json.loads(self._path.read_text()).items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            return {}
-
-    def write(self, jobs: Mapping[str, Submitted]) -> None:
-        """Replace the file. Raises StoreError."""
-        content = {key: {"job": one.job, "tries": one.tries} for key, one in jobs.items()}
-        Store(self.folder.parent).write_file(self._path, json.dumps(content, indent=1, sort_keys=True) + "\n")
-
-    def remove_files(self, job: str) -> None:
-        """Remove the pickles and logs of a job that is done."""
-        for path in self.folder.glob(f"{job}_*"):
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-
-    def log(self, job: str) -> Path:
-        """Where the job's output is."""
-        return self.folder / f"{job}_0_log.out"
-
-
-def queued_jobs(root: Path) -> dict[str, str]:
-    """Return the submitted jobs of a results folder that Slurm has not finished, in words, by the key of their cell; empty
-    where there is no Slurm here."""
-    known = JobFile(root).read()
-    if not known:
-        return {}
-    try:
-        states = queue()
-    except SlurmError:
-        return {}
-    return {key: f"Slurm job {one.job} ({states[one.job]})" for key, one in known.items() if one.job in states}
 
 
 def run_on_slurm(

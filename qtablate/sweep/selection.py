@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from qtablate.axes import AXES, BATCH_SIZE, Condition, Level, parse_levels
-from qtablate.config import RunConfig
 from qtablate.errors import ConfigError
 from qtablate.grid import Cell
 from qtablate.grid_config import BatchSizeIs
+from qtablate.run_config import RunConfig
 from qtablate.store import Store
 
 _SEED = "seed"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 
-from qtablate.config import TrackerName
 from qtablate.errors import ConfigError
+from qtablate.run_config import TrackerName
 from qtablate.store import Store
 from qtablate.track.protocol import Tracker
 

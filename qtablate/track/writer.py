@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
 
-from qtablate.config import TrackerName
 from qtablate.report.tracked_runs import TrackedRuns, read_tracked, write_tracked
+from qtablate.run_config import TrackerName
 from qtablate.store import Store
 from qtablate.track import open_tracker
 from qtablate.track.protocol import CellRun, Tracker

@@ -14,7 +14,7 @@ import pytest
 from launch import command, environment, here, qtablate, rows, running, tables, wait_until
 from slurm_cluster import SlurmCluster, missing, slurm_cluster
 
-from qtablate.execute.slurm import JobFile
+from qtablate.execute.slurm_jobs import JobFile
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,10 +12,11 @@ from qtablate.axes import Condition
 from qtablate.claims.claim import Claim
 from qtablate.claims.owner import Owner
 from qtablate.errors import ConfigError
-from qtablate.execute import slurm, slurm_queue
+from qtablate.execute import slurm, slurm_jobs, slurm_queue
 from qtablate.execute.events import Event
 from qtablate.execute.remote import Outcome, RemoteJob
-from qtablate.execute.slurm import JobFile, SlurmOptions, queued_jobs, run_on_slurm
+from qtablate.execute.slurm import SlurmOptions, run_on_slurm
+from qtablate.execute.slurm_jobs import JobFile, queued_jobs
 from qtablate.execute.slurm_queue import Queued, SlurmError, cancel_command, minutes
 from qtablate.execute.slurm_task import SlurmTask, read_jobs, scheduled_as
 from qtablate.grid import Cell, Fingerprints
@@ -64,7 +65,8 @@ class FakeSlurm:
 @pytest.fixture
 def cluster(tmp_path, monkeypatch) -> FakeSlurm:
     fake = FakeSlurm(tmp_path / "r")
-    monkeypatch.setattr(slurm, "queue", lambda: dict(fake.states))
+    for module in (slurm, slurm_jobs):
+        monkeypatch.setattr(module, "queue", lambda: dict(fake.states))
     monkeypatch.setattr(slurm, "_submit", fake.submit)
     monkeypatch.setattr(slurm, "ended_as", lambda job: fake.ended.get(job, ""))
     monkeypatch.setattr(slurm, "largest_array", lambda: fake.most)

@@ -8,12 +8,12 @@ from launch import here
 from settings import config
 
 from qtablate.cell.jobs import Probed
-from qtablate.config import RunConfig
 from qtablate.errors import ModelError
 from qtablate.execute.events import Event
 from qtablate.execute.resources import Resources
 from qtablate.model.directory import NANO, count_parameters
 from qtablate.records import of_cell
+from qtablate.run_config import RunConfig
 from qtablate.sweep import at_once
 from qtablate.sweep.at_once import OWN_MB, SHARED_MB, AtOnce, MemoryNeed, cells_at_once, memory_need
 from qtablate.sweep.describe import plan_table

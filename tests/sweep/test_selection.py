@@ -6,10 +6,10 @@ from settings import SETTINGS, config
 
 from qtablate import load
 from qtablate.cli.main import main
-from qtablate.config import RunConfig
 from qtablate.errors import ConfigError
 from qtablate.grid import Fingerprints, cells
 from qtablate.records import of_cell
+from qtablate.run_config import RunConfig
 from qtablate.store import Store
 from qtablate.sweep import executors
 from qtablate.sweep import run as runs

@@ -14,11 +14,11 @@ import torch
 from launch import command, environment, qtablate, rows, running, sweeping, swept, tables, wait_until
 from settings import config
 
-from qtablate.config import RunConfig
 from qtablate.data.export import export_world
 from qtablate.errors import DataError
 from qtablate.execute.events import Event
 from qtablate.records import of_cell
+from qtablate.run_config import RunConfig
 from qtablate.sweep import executors
 from qtablate.sweep import run as runs
 from qtablate.sweep.describe import explain_defaults, plan_table

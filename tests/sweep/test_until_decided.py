@@ -8,11 +8,11 @@ from finished_cells import Finisher
 from settings import config
 
 from qtablate import load
-from qtablate.config import RunConfig
 from qtablate.errors import ConfigError
 from qtablate.interrupts import Stopped
 from qtablate.report.build import report
 from qtablate.report.gates.judge import judge_gates
+from qtablate.run_config import RunConfig
 from qtablate.sweep import executors
 from qtablate.sweep import run as runs
 from qtablate.sweep.joined import joined
