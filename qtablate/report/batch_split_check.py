@@ -66,11 +66,10 @@ def split_pairs(store: Store, cells: pd.DataFrame) -> list[SplitPair]:
     """
     done = cells[(cells["status"] == "ok") & (cells["mixing"] == "mixed") & (cells["incorrect"] == "")]
     same = [*(axis for axis in AXES if axis not in SPLIT), "effective_batch_size", "seed"]
-    pairs = []
-    for _, group in done.groupby(same, sort=False):
-        first, *others = records_of(group)
-        pairs += [_compare(store, first, other) for other in others]
-    return pairs
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in records_of(done):
+        groups.setdefault(tuple(row[name] for name in same), []).append(row)
+    return [_compare(store, first, other) for first, *others in groups.values() for other in others]
 
 
 def _compare(store: Store, first: Row, second: Row) -> SplitPair:

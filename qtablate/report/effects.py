@@ -5,12 +5,11 @@ says which p-values are adjusted together. What compares a run with itself is no
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from qtablate import axes
 from qtablate.report.answers import ACCURACY, Answers, Condition, Values
@@ -19,7 +18,7 @@ from qtablate.report.families import ALL, Tests, Weights
 from qtablate.report.rows import Row
 from qtablate.report.sentences import comparison_label
 from qtablate.report.verdicts import IDENTICAL, ITEMS_AND_SEEDS, ITEMS_ONLY, NOT_COMPARABLE, UNDECIDED, judge
-from qtablate.statistics.estimate import Estimate, SeedVariance, estimate, pooled_seed_variance
+from qtablate.statistics.estimate import ClipGroups, Estimate, Floats, SeedVariance, estimate, pooled_seed_variance
 from qtablate.statistics.power import NOTHING_NEEDED, designs_of, detectable_effect, required_sizes
 
 BUDGET_TOLERANCE = 0.01
@@ -140,15 +139,17 @@ def _with_power(frame: pd.DataFrame, effects: Sequence[_Effect], tests: Tests, m
 def _estimates(answers: Answers, contrasts: Sequence[Contrast], per_task: bool, outcomes: Sequence[str]) -> list[_Effect]:
     """Estimate every contrast over all items, and then the accuracy task by task."""
     tasks = list(dict.fromkeys(answers.tasks.tolist())) if per_task else []
+    any_incorrect = any(map(answers.is_incorrect, answers.conditions))
     effects = []
     for outcome, task in [*((outcome, ALL) for outcome in outcomes), *((ACCURACY, task) for task in tasks)]:
         mask = np.ones(len(answers.clips), dtype=np.bool_) if task == ALL else answers.tasks == task
         values = {cell: of_items[mask] for cell, of_items in answers.values(outcome).items()}
+        columns, clips = _columns(answers, values), ClipGroups.of(answers.clips[mask])
         correct_only = pooled_over(answers, values)
-        all_conditions = pooled_over(answers, values, incorrect=True)
+        all_conditions = pooled_over(answers, values, incorrect=True) if any_incorrect else correct_only
         for contrast in contrasts:
             pooled = all_conditions if any(map(answers.is_incorrect, contrast.weights)) else correct_only
-            estimated = _estimated(answers, values, contrast, answers.clips[mask], pooled)
+            estimated = _estimated(answers, columns, contrast, clips, pooled)
             effects.append(_Effect(contrast, outcome, task, estimated, _weights_of_runs(answers, contrast)))
     return effects
 
@@ -156,8 +157,7 @@ def _estimates(answers: Answers, contrasts: Sequence[Contrast], per_task: bool, 
 def _weights_of_runs(answers: Answers, contrast: Contrast) -> Weights:
     """Return the weights of a contrast with identical runs taken together, in the order of the conditions."""
     weights = weights_by(contrast, lambda condition: answers.identical.get(condition, condition))
-    order = {condition: place for place, condition in enumerate(answers.conditions)}
-    return tuple((run, weights[run]) for run in sorted(weights, key=order.__getitem__) if abs(weights[run]) > 1e-9)
+    return tuple((run, weights[run]) for run in sorted(weights, key=answers.places.__getitem__) if abs(weights[run]) > 1e-9)
 
 
 def weights_by(contrast: Contrast, run_of: Callable[[Condition], Condition]) -> dict[Condition, float]:
@@ -210,25 +210,54 @@ def pooled_over(answers: Answers, values: Values, incorrect: bool = False) -> Se
         if run not in runs:
             runs.add(run)
             numbers[condition] = len(numbers)
-    seeds = list(dict.fromkeys(seed for _, seed in values))
+    seeds = {seed: place for place, seed in enumerate(dict.fromkeys(seed for _, seed in values))}
     means = np.full((len(numbers), len(seeds)), np.nan)
     for (condition, seed), of_items in values.items():
         if condition in numbers:
-            means[numbers[condition], seeds.index(seed)] = of_items.mean() if len(of_items) else np.nan
+            means[numbers[condition], seeds[seed]] = of_items.mean() if len(of_items) else np.nan
     return pooled_seed_variance(means)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Columns:
+    """A measure of the answers of one condition."""
+
+    seeds: list[int]
+    values: Floats
+    """(items, seeds)."""
+
+    def of(self, seeds: list[int]) -> Floats:
+        """Return the columns of these seeds, in their order."""
+        return self.values if seeds == self.seeds else self.values.take([self.seeds.index(seed) for seed in seeds], axis=1)
+
+
+def _columns(answers: Answers, values: Values) -> dict[Condition, _Columns]:
+    """Return the values of every condition that has any, its seeds side by side."""
+    columns = {}
+    for condition in answers.conditions:
+        seeds = [seed for seed in answers.seeds_of(condition) if (condition, seed) in values]
+        if seeds:
+            columns[condition] = _Columns(seeds, np.stack([values[condition, seed] for seed in seeds], axis=1))
+    return columns
+
+
 def _estimated(
-    answers: Answers, values: Values, contrast: Contrast, clips: NDArray[np.int64], pooled: SeedVariance | None
+    answers: Answers,
+    columns: Mapping[Condition, _Columns],
+    contrast: Contrast,
+    clips: ClipGroups,
+    pooled: SeedVariance | None,
 ) -> Estimate:
     """Estimate a contrast over the seeds that have finished all its conditions."""
-    weights = contrast.weights
-    seeds = [
-        seed for seed in answers.seeds_of(next(iter(weights))) if all((condition, seed) in values for condition in weights)
-    ]
-    columns = [sum(weight * values[condition, seed] for condition, weight in weights.items()) for seed in seeds]
-    difference = np.stack(columns, axis=1) if columns else np.zeros((len(clips), 0))  # (items, seeds)
+    parts = [(weight, columns.get(condition, _NONE)) for condition, weight in contrast.weights.items()]
+    seeds = [seed for seed in parts[0][1].seeds if all(seed in part.seeds for _, part in parts)]
+    difference = np.zeros((len(clips.numbers), len(seeds)))  # (items, seeds)
+    for weight, part in parts if seeds else ():
+        difference += weight * part.of(seeds)
     return estimate(difference, clips, pooled, squared_weights(answers, contrast))
+
+
+_NONE = _Columns([], np.zeros((0, 0)))
 
 
 def estimate_columns(value: Estimate, margin: float) -> Row:
