@@ -15,6 +15,7 @@ from qtablate.records import SweepFile
 from qtablate.report.cell_answers import common_items, correct_option_measures, read_cell_answers
 from qtablate.report.folder import AXES, BUDGET_COLUMNS
 from qtablate.report.identical_runs import identical_runs
+from qtablate.report.steps import read_losses
 from qtablate.statistics.estimate import Floats
 from qtablate.store import Store
 
@@ -171,10 +172,5 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: SweepFile) -> Answers
         {condition: sum(amounts) / len(amounts) for condition, amounts in used.items()},
         {cell_of[key]: values[:, 0] for key, values in measures.items()},
         {cell_of[key]: values[:, 1] for key, values in measures.items()},
-        identical_runs({cell_of[key]: (_losses(store, key), correct_of[cell_of[key]]) for key in keys}),
+        identical_runs({cell_of[key]: (read_losses(store, key), correct_of[cell_of[key]]) for key in keys}),
     )
-
-
-def _losses(store: Store, key: str) -> Floats:
-    """Return the training losses of a cell, one a step."""
-    return pd.read_csv(store.cell_file(key, "train.csv"), usecols=["loss"])["loss"].to_numpy(np.float64)

@@ -80,10 +80,10 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def _fields(column: "pd.Series[Any]") -> list[object]:
     """Return what stands in a column; nothing where a figure is missing."""
-    values = column.tolist()
     if column.dtype == np.float64:
-        return ["" if value != value else int(value) if value.is_integer() else f"{value:.10g}" for value in values]
-    missing = column.isna().tolist()
+        floats = column.tolist()
+        return ["" if value != value else int(value) if value.is_integer() else f"{value:.10g}" for value in floats]
+    values, missing = column.to_numpy(object).tolist(), column.isna().tolist()
     return ["" if nothing else _field(value) for value, nothing in zip(values, missing, strict=True)]
 
 

@@ -140,6 +140,7 @@ def _estimates(answers: Answers, contrasts: Sequence[Contrast], per_task: bool, 
     """Estimate every contrast over all items, and then the accuracy task by task."""
     tasks = list(dict.fromkeys(answers.tasks.tolist())) if per_task else []
     any_incorrect = any(map(answers.is_incorrect, answers.conditions))
+    tested = [_Tested.of(answers, contrast) for contrast in contrasts]
     effects = []
     for outcome, task in [*((outcome, ALL) for outcome in outcomes), *((ACCURACY, task) for task in tasks)]:
         mask = np.ones(len(answers.clips), dtype=np.bool_) if task == ALL else answers.tasks == task
@@ -147,11 +148,28 @@ def _estimates(answers: Answers, contrasts: Sequence[Contrast], per_task: bool, 
         columns, clips = _columns(answers, values), ClipGroups.of(answers.clips[mask])
         correct_only = pooled_over(answers, values)
         all_conditions = pooled_over(answers, values, incorrect=True) if any_incorrect else correct_only
-        for contrast in contrasts:
-            pooled = all_conditions if any(map(answers.is_incorrect, contrast.weights)) else correct_only
-            estimated = _estimated(answers, columns, contrast, clips, pooled)
-            effects.append(_Effect(contrast, outcome, task, estimated, _weights_of_runs(answers, contrast)))
+        for one in tested:
+            difference = _difference(columns, one.contrast, len(clips.numbers))
+            estimated = estimate(difference, clips, all_conditions if one.incorrect else correct_only, one.squares)
+            effects.append(_Effect(one.contrast, outcome, task, estimated, one.weights))
     return effects
+
+
+@dataclass(frozen=True, slots=True)
+class _Tested:
+    """A contrast, and what its test rests on beside the answers."""
+
+    contrast: Contrast
+    weights: Weights
+    squares: float
+    """See `squared_weights`."""
+    incorrect: bool
+    """Whether one of its conditions breaks a rule of accumulation."""
+
+    @classmethod
+    def of(cls, answers: Answers, contrast: Contrast) -> "_Tested":
+        incorrect = any(map(answers.is_incorrect, contrast.weights))
+        return cls(contrast, _weights_of_runs(answers, contrast), squared_weights(answers, contrast), incorrect)
 
 
 def _weights_of_runs(answers: Answers, contrast: Contrast) -> Weights:
@@ -241,20 +259,14 @@ def _columns(answers: Answers, values: Values) -> dict[Condition, _Columns]:
     return columns
 
 
-def _estimated(
-    answers: Answers,
-    columns: Mapping[Condition, _Columns],
-    contrast: Contrast,
-    clips: ClipGroups,
-    pooled: SeedVariance | None,
-) -> Estimate:
-    """Estimate a contrast over the seeds that have finished all its conditions."""
+def _difference(columns: Mapping[Condition, _Columns], contrast: Contrast, items: int) -> Floats:
+    """Return the differences of a contrast over the seeds that have finished all its conditions: (items, seeds)."""
     parts = [(weight, columns.get(condition, _NONE)) for condition, weight in contrast.weights.items()]
     seeds = [seed for seed in parts[0][1].seeds if all(seed in part.seeds for _, part in parts)]
-    difference = np.zeros((len(clips.numbers), len(seeds)))  # (items, seeds)
+    difference = np.zeros((items, len(seeds)))
     for weight, part in parts if seeds else ():
         difference += weight * part.of(seeds)
-    return estimate(difference, clips, pooled, squared_weights(answers, contrast))
+    return difference
 
 
 _NONE = _Columns([], np.zeros((0, 0)))

@@ -78,5 +78,6 @@ def is_known(figures: dict[str, float | None]) -> bool:
 
 def windows_of(run: pd.DataFrame) -> Windows:
     """Return the windows of a train.csv that measured their noise."""
-    both = np.stack([run[name].to_numpy(np.float64) for name in ("grad_signal", "grad_noise")])
-    return both[:, ~np.isnan(both).any(axis=0)].T
+    both = [run[name].to_numpy(np.float64) for name in ("grad_signal", "grad_noise")]
+    measured = ~np.isnan(both).any(axis=0)
+    return np.stack([values[measured] for values in both]).T

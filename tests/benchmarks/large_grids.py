@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +75,15 @@ run.run_plan(plan)
 print(before, rss())
 """
 """A sweep whose cells finish at once, without training: what its own process does around them."""
+
+LAUNCH = """
+import os, sys, time
+began = time.perf_counter()
+_, status, usage = os.wait4(os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:]), 0)
+print(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""Starts a command from a small process: the peak memory of a process counts that of the one it was forked from."""
 
 
 @dataclass(frozen=True)
@@ -175,17 +183,12 @@ def run(command: Command, checkout: Path) -> tuple[dict[str, float], str]:
     if command.fresh:
         subprocess.run(["rm", "-rf", str(command.fresh)], check=True)
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", **command.environment}
-    with tempfile.TemporaryFile("w+") as out:
-        began = time.perf_counter()
-        process = subprocess.Popen([sys.executable, *command.words], env=environment, cwd="/", stdout=out, stderr=out)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        printed = out.read()
-    if process.returncode:
-        raise SystemExit(f"{command.what}: exit code {process.returncode}\n{printed}")
-    return {"s": seconds, "cpu s": usage.ru_utime + usage.ru_stime, "MB": usage.ru_maxrss / 1024}, printed
+    words = [sys.executable, "-S", "-c", LAUNCH, sys.executable, *command.words]
+    done = subprocess.run(words, env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    *printed, last = done.stdout.strip().split("\n")
+    if done.returncode:
+        raise SystemExit(f"{command.what}: exit code {done.returncode}\n{done.stdout}")
+    return dict(zip(("s", "cpu s", "MB"), map(float, last.split()), strict=True)), "\n".join(printed)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -195,7 +198,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def measure(folder: Path, checkouts: Mapping[str, Path], rounds: int, chosen: str) -> pd.DataFrame:
-    """A row per command: medians over rounds by each checkout, the checkouts in turn."""
+    """Return a row per command: medians over rounds by each checkout, the checkouts in turn."""
     rows = []
     for command in commands(folder):
         if chosen not in command.what:
@@ -210,7 +213,7 @@ def measure(folder: Path, checkouts: Mapping[str, Path], rounds: int, chosen: st
         row: dict[str, object] = {"what": command.what, "rounds": rounds}
         for name, times in found.items():
             row |= {f"{name} {unit}": statistics.median(one[unit] for one in times) for unit in times[0]}
-            row[f"{name} MB around cells"] = last[name].split("\n")[-2] if command.fresh else ""
+            row[f"{name} MB around cells"] = last[name].split("\n")[-1] if command.fresh else ""
         row["files"] = "" if len(checkouts) < 2 else "equal" if len(set(map(str, written.values()))) == 1 else "DIFFER"
         rows.append(row)
         print(row, flush=True)
