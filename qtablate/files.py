@@ -67,6 +67,25 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+Signature = tuple[int, ...]
+_SETTLED_SECONDS = 5
+"""After which another change cannot leave the same times: they have the resolution of a clock's ticks, of seconds at worst."""
+
+
+def signature(path: Path) -> Signature | None:
+    """Return what differs after every change of a file, so that one whose content is known need not be read again.
+
+    Taken before reading, it holds for what is read, or for what that replaced. Raises OSError.
+
+    Returns:
+        Device, inode, size and times of change; None where the last change is too recent to tell it from another one.
+    """
+    stat = path.stat()
+    if time.time() - max(stat.st_mtime, stat.st_ctime) < _SETTLED_SECONDS:
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that killed processes have left directly in a folder; those of running ones stay, and those
     of other machines for a day, since it cannot be known from here whether they run."""

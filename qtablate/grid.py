@@ -11,6 +11,8 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from qtablate.axes import (
     ADAM_BETA2,
@@ -86,7 +88,7 @@ class Fingerprints:
     """Versions of the packages that can change a result (versions.py)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, so that its key is kept
 class Cell:
     """One training run and its evaluation."""
 
@@ -116,11 +118,10 @@ class Cell:
         beta2 = self.condition.adam_beta2
         return self.settings.adam_beta1, ADAM_BETA2**self._batch_ratio if beta2 == "scaled" else beta2
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits of all that decides the cell's result."""
-        text = json.dumps([RECORD_SCHEMA, dataclasses.asdict(self)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(json_text([RECORD_SCHEMA, self]).encode()).hexdigest()[:16]
 
     @property
     def samples(self) -> int | None:
@@ -130,6 +131,15 @@ class Cell:
         if self.settings.budget == "steps":
             return self.settings.budget_size * self.condition.effective_batch_size
         return self.settings.samples
+
+
+def json_text(content: Any) -> str:
+    """Return dataclasses, and what holds them, as JSON with sorted keys; `dataclasses.asdict` first copies all of it."""
+    return json.dumps(content, sort_keys=True, default=_fields)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
 def reference_batch(grid: GridConfig) -> int:
@@ -182,19 +192,19 @@ def cells(grid: GridConfig, settings: CellSettings, prints: Callable[[int], Fing
         prints: the fingerprints at a number of frames per clip.
         frames: frames per clip of the model's own.
     """
-    reference, points = reference_batch(grid), conditions(grid, frames)
-    return [
+    reference = reference_batch(grid)
+    of_conditions = [
         Cell(
             condition,
-            seed,
+            grid.seeds[0],
             block if condition.mixing != "mixed" else 1,
             settings,
             prints(condition.frames),
             reference if depends_on_reference_batch(dataclasses.asdict(condition)) else None,
         )
-        for seed in grid.seeds
-        for condition, block in points
+        for condition, block in conditions(grid, frames)
     ]
+    return [dataclasses.replace(cell, seed=seed) for seed in grid.seeds for cell in of_conditions]
 
 
 def cell_names(cells: Sequence[Cell]) -> dict[str, str]:

@@ -24,11 +24,14 @@ from pydantic import ValidationError
 
 from qtablate.claims.claim import Claims
 from qtablate.errors import StoreError
-from qtablate.files import remove_leftovers, write_bytes
+from qtablate.files import Signature, remove_leftovers, signature, write_bytes
 from qtablate.grid import RECORD_SCHEMA
 from qtablate.records import Record, SweepFile
 
 DAMAGED = "damaged"
+_INTACT: dict[Path, dict[str, Signature]] = {}
+"""By folder: the files of finished cells that this process has found to be what was written, each with its signature. Planning,
+running and reporting a sweep ask a dozen times, and reading and hashing thousands of cells takes seconds each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,8 @@ class Store:
 
     def _read_record(self, key: str) -> Record:
         content = json.loads(self.cell_file(key, "record.json").read_text())
-        if not isinstance(content, dict) or content.pop("sha256", None) != _digest(content):
+        written = content.pop("sha256", None) if isinstance(content, dict) else None
+        if not written or not (self._is_unchanged(key) or written == _digest(content)):
             raise ValueError("it is not what was written: its checksum differs")
         record = Record(**content)
         if record.key != key:
@@ -159,7 +163,9 @@ class Store:
     def state(self, key: str) -> CellState:
         """What is known of a cell; a finished one is `ok` only if every file behind it is what was written. Raises StoreError
         where the system refuses to read a file: that says nothing about the cell."""
+        seen: dict[str, Signature | None] = {}
         try:
+            seen["record.json"] = signature(self.cell_file(key, "record.json"))
             record = self._read_record(key)
         except (FileNotFoundError, NotADirectoryError):
             return CellState("pending")
@@ -171,15 +177,29 @@ class Store:
             return CellState(record.status, record)
         if not record.figures or not record.files:
             return CellState(DAMAGED, damage="record.json has no figures, or names no files that they rest on")
+        if self._is_unchanged(key):
+            return CellState("ok", record)
         for name, digest in record.files.items():
             try:
+                seen[name] = signature(self.cell_file(key, name))
                 if self._sum(key, name) != digest:
                     return CellState(DAMAGED, damage=f"{name} is not what was written: its checksum differs")
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
                 return CellState(DAMAGED, damage=f"{name} cannot be read ({error.strerror})")
             except OSError as error:
                 raise self._unreadable(key, name, error) from None
+        settled = {name: one for name, one in seen.items() if one}
+        if len(settled) == len(seen):
+            _INTACT[self.cell_file(key, "")] = settled
         return CellState("ok", record)
+
+    def _is_unchanged(self, key: str) -> bool:
+        """Whether this process has found a cell to be finished and intact, and none of its files has been touched since."""
+        try:
+            known = _INTACT.get(self.cell_file(key, ""), {})
+            return bool(known) and all(signature(self.cell_file(key, name)) == one for name, one in known.items())
+        except OSError:
+            return False
 
     def discard_damaged(self, key: str) -> None:
         """Empty the folder of a cell whose files are damaged, so that it can be run again."""
@@ -199,7 +219,7 @@ class Store:
 
     def finished(self, key: str) -> bool:
         """Whether a cell is finished and its files are what was written."""
-        return self.state(key).status == "ok"
+        return self._is_unchanged(key) or self.state(key).status == "ok"
 
     def read_finished(self, key: str) -> Record | None:
         """The record of a cell that is finished and whose other files are what was written."""

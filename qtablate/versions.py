@@ -1,6 +1,7 @@
 """The installed versions of the packages that a result depends on."""
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 
 RECORDED = ("qtablate", "torch", "transformers", "tokenizers", "peft", "numpy", "pillow", "av")
@@ -12,7 +13,12 @@ record schema (grid.py)."""
 
 def versions(names: tuple[str, ...] = RECORDED) -> dict[str, str]:
     """Return the installed version of each package, without the build that it was compiled for (`2.13.0`, not `2.13.0+cpu`)."""
-    return {name: metadata.version(name).partition("+")[0] for name in names}
+    return {name: _installed(name).partition("+")[0] for name in names}
+
+
+@cache
+def _installed(name: str) -> str:
+    return metadata.version(name)  # parses the whole description of a package, a hundredth of a second for all
 
 
 def result_versions(media: bool) -> str:

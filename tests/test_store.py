@@ -171,3 +171,48 @@ def test_a_folder_that_cannot_be_written_is_one_message_that_names_it(store, mon
         with pytest.raises(StoreError, match=r"record\.json cannot be written \(No space left on device\): make room"):
             store.write_record(RECORD)
         assert not any(path.is_file() for path in store.root.rglob("*"))
+
+
+def finished_long_ago(store, monkeypatch):
+    """A finished cell whose files were written long ago, by the clock of the process; and a list of what is hashed."""
+    for name, content in (("train.csv", "loss\n1\n"), ("answers.csv", "correct\n1\n")):
+        store.write_file(store.cell_file("abc", name), content)
+    store.write_record(dataclasses.replace(RECORD, files=store.checksums("abc")))
+    now, hashed, inner = time.time(), [], Store._sum
+    monkeypatch.setattr("qtablate.files.time.time", lambda: now + 60)
+    monkeypatch.setattr(Store, "_sum", lambda self, key, name: hashed.append(name) or inner(self, key, name))
+    return hashed
+
+
+def test_files_of_a_finished_cell_are_hashed_once(store, monkeypatch):
+    hashed = finished_long_ago(store, monkeypatch)
+    for one in (store, Store(store.root), store):
+        assert one.finished("abc")
+        assert one.state("abc").record == store.read_record("abc")
+    assert sorted(hashed) == ["answers.csv", "train.csv"]
+
+
+@pytest.mark.parametrize("name", ["record.json", "train.csv", "answers.csv"])
+def test_a_change_that_keeps_size_and_time_is_seen(store, monkeypatch, name):
+    finished_long_ago(store, monkeypatch)
+    assert store.finished("abc")
+    path = store.cell_file("abc", name)
+    before = path.stat()
+    time.sleep(0.02)  # a tick of the file system's clock
+    path.write_bytes(path.read_bytes().replace(b"1", b"2"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert not store.finished("abc")
+    assert store.state("abc").status == "damaged"
+    path.unlink()
+    assert not store.finished("abc")
+
+
+def test_files_that_were_just_written_are_hashed_each_time(store, monkeypatch):
+    """Another change may leave the same times."""
+    hashed = finished_long_ago(store, monkeypatch)
+    monkeypatch.setattr("qtablate.files.time.time", time.monotonic)  # long before
+    assert store.finished("abc")
+    assert store.finished("abc")
+    assert len(hashed) == 4

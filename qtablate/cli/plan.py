@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from qtablate.table import Table
 
 
-def check_plan_options(dry_run: bool, deviations: Path | None, seed_sd: float | None, margin: float | None) -> None:
+def check_plan_options(
+    dry_run: bool, probes: bool, deviations: Path | None, seed_sd: float | None, margin: float | None
+) -> None:
     """Refuse options that have no effect. Raises ConfigError."""
-    values = {"--deviations": deviations, "--seed-sd": seed_sd, "--margin": margin}
+    values = {"--no-probes": None if probes else True, "--deviations": deviations, "--seed-sd": seed_sd, "--margin": margin}
     given = [option for option, value in values.items() if value is not None]
     if given and not dry_run:
         raise ConfigError(
@@ -63,12 +65,13 @@ def show_detectable(screen: Console, detectable: "Table | str") -> None:
         screen.print(detectable.rich(screen.width))
 
 
-def probe_and_show_plan(screen: Console, plan: "SweepPlan", progress: Console) -> "Forecast":
-    """Probe, shown on `progress`, and show the plan with what it takes on `screen`."""
+def probe_and_show_plan(screen: Console, plan: "SweepPlan", progress: Console, probes: bool = True) -> "Forecast":
+    """Probe, shown on `progress`, unless no probes are wanted, and show the plan with what it takes on `screen`."""
     from qtablate.sweep.at_once import decide
     from qtablate.sweep.estimate import estimate
+    from qtablate.sweep.forecast import Forecast
 
-    expected = estimate(plan, partial(_follow_probes, progress))
+    expected = estimate(plan, partial(_follow_probes, progress)) if probes else Forecast()
     if expected.estimates:
         probed = [one.peak_memory_mb for one in expected.estimates.values()]
         plan = replace(plan, at_once=decide(plan.config, plan.settings, plan.store, plan.cells, probed))

@@ -32,6 +32,9 @@ def sweep(
         bool, typer.Option("--smoke", help="The ablation that CI runs: tokens 0,8, accum 1,2; about a minute on two cores.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the time it would take; run nothing.")] = False,
+    probes: Annotated[
+        bool, typer.Option("--probes/--no-probes", help="For --dry-run: time a few conditions, for about a minute.")
+    ] = True,
     deviations: Annotated[
         Path | None,
         typer.Option(help="For --dry-run: results of an earlier sweep, whose seeds differ as this one's will.", metavar="DIR"),
@@ -51,7 +54,7 @@ def sweep(
     from qtablate.sweep.until_decided import with_decided
 
     settings = read_settings(given, config, smoke)
-    check_plan_options(dry_run, deviations, seed_sd, margin)
+    check_plan_options(dry_run, probes, deviations, seed_sd, margin)
     plan = make_plan(settings)
     detectable = what_it_detects(plan, deviations, seed_sd, margin) if dry_run else ""
     if save_config:
@@ -59,7 +62,7 @@ def sweep(
     screen, progress = console(), console(stderr=True)
     if dry_run:
         plan = with_confirmation(with_decided(plan), recorded_confirmation(plan.store))
-        expected = probe_and_show_plan(screen, plan, progress)
+        expected = probe_and_show_plan(screen, plan, progress, probes)
         show_detectable(screen, detectable)
         raise typer.Exit(int(bool(expected.failed) and not expected.probes))
     with joined(plan.store, settings):

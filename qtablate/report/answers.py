@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from qtablate.records import SweepFile
 from qtablate.report.cell_answers import common_items, correct_option_measures, read_cell_answers
 from qtablate.report.folder import AXES, BUDGET_COLUMNS
 from qtablate.report.identical_runs import identical_runs
+from qtablate.report.steps import read_losses
 from qtablate.statistics.estimate import Floats
 from qtablate.store import Store
 
@@ -22,6 +23,9 @@ Condition = tuple[Level, ...]
 """Levels of a condition in the order of the axes."""
 Values = Mapping[tuple[Condition, int], Floats]
 """(condition, seed) -> (items,): a measure of every answer of a cell."""
+
+_REMEMBERED = 4096
+"""Conditions of which is remembered what follows from their levels: thousands of contrasts ask for it."""
 
 ACCURACY, PROBABILITY, LOG_MARGIN = "accuracy", "probability", "log_margin"
 """Outcomes: whether the answer is correct; the probability of the correct option among the item's options; and its
@@ -67,18 +71,37 @@ class Answers:
         """Return the levels of a condition by axis."""
         return dict(zip(self.axes, condition, strict=True))
 
-    def inactive(self, condition: Condition) -> set[str]:
+    def inactive(self, condition: Condition) -> frozenset[str]:
         """Return the axes that have no effect in a condition, whatever level stands there."""
-        return axes.inactive_axes(self.levels(condition), self.reference_batch)
+        return _inactive(self.axes, condition, self.reference_batch)
 
     @cached_property
     def conditions(self) -> list[Condition]:
         """The conditions that have a finished cell, in the order of the cells."""
         return list(dict.fromkeys(condition for condition, _ in self.correct))
 
+    @cached_property
+    def _seeds(self) -> dict[Condition, list[int]]:
+        seeds: dict[Condition, list[int]] = {}
+        for condition, seed in self.correct:
+            seeds.setdefault(condition, []).append(seed)
+        return seeds
+
+    @cached_property
+    def places(self) -> dict[Condition, int]:
+        """The place of each condition among the conditions."""
+        return {condition: place for place, condition in enumerate(self.conditions)}
+
+    @cached_property
+    def scaled_levels(self) -> dict[str, set[Level]]:
+        """The levels that the conditions have of each axis that depends on the reference batch size."""
+        columns = [axis.column for axis in axes.AXES if axis.scaled_levels and axis.column in self.axes]
+        places = {column: self.axes.index(column) for column in columns}
+        return {column: {condition[place] for condition in self.conditions} for column, place in places.items()}
+
     def is_incorrect(self, condition: Condition) -> bool:
         """Whether a condition breaks a rule of accumulation."""
-        return bool(axes.incorrect_levels(self.levels(condition)))
+        return _is_incorrect(self.axes, condition)
 
     def run_of(self, condition: Condition) -> Condition:
         """Return the same value for conditions that are one run but for rounding.
@@ -94,7 +117,17 @@ class Answers:
 
     def seeds_of(self, condition: Condition) -> list[int]:
         """Return the seeds with which a condition has finished."""
-        return [seed for finished, seed in self.correct if finished == condition]
+        return self._seeds.get(condition, [])
+
+
+@lru_cache(_REMEMBERED)
+def _is_incorrect(names: tuple[str, ...], condition: Condition) -> bool:
+    return bool(axes.incorrect_levels(dict(zip(names, condition, strict=True))))
+
+
+@lru_cache(_REMEMBERED)
+def _inactive(names: tuple[str, ...], condition: Condition, reference_batch: int) -> frozenset[str]:
+    return frozenset(axes.inactive_axes(dict(zip(names, condition, strict=True)), reference_batch))
 
 
 def axes_of(batch_size_is: str) -> tuple[str, ...]:
@@ -141,11 +174,6 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: SweepFile) -> Answers
         {condition: sum(amounts) / len(amounts) for condition, amounts in used.items()},
         {cell_of[key]: values[:, 0] for key, values in measures.items()},
         {cell_of[key]: values[:, 1] for key, values in measures.items()},
-        identical_runs({cell_of[key]: (_losses(store, key), correct_of[cell_of[key]]) for key in keys}),
+        identical_runs({cell_of[key]: (read_losses(store, key), correct_of[cell_of[key]]) for key in keys}),
         sweep.planned_seeds,
     )
-
-
-def _losses(store: Store, key: str) -> Floats:
-    """Return the training losses of a cell, one a step."""
-    return pd.read_csv(store.cell_file(key, "train.csv"), usecols=["loss"])["loss"].to_numpy(np.float64)

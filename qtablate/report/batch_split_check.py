@@ -15,6 +15,7 @@ from qtablate.report.cell_answers import read_cell_answers
 from qtablate.report.folder import AXES
 from qtablate.report.identical_runs import LOSS_TOLERANCE
 from qtablate.report.rows import Row, records_of
+from qtablate.report.steps import read_losses
 from qtablate.statistics.estimate import Floats
 from qtablate.store import Store
 
@@ -66,17 +67,16 @@ def split_pairs(store: Store, cells: pd.DataFrame) -> list[SplitPair]:
     """
     done = cells[(cells["status"] == "ok") & (cells["mixing"] == "mixed") & (cells["incorrect"] == "")]
     same = [*(axis for axis in AXES if axis not in SPLIT), "effective_batch_size", "seed"]
-    pairs = []
-    for _, group in done.groupby(same, sort=False):
-        first, *others = records_of(group)
-        pairs += [_compare(store, first, other) for other in others]
-    return pairs
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in records_of(done):
+        groups.setdefault(tuple(row[name] for name in same), []).append(row)
+    return [_compare(store, first, other) for first, *others in groups.values() for other in others]
 
 
 def _compare(store: Store, first: Row, second: Row) -> SplitPair:
     """Compare two cells, given by their rows of the frame of cells."""
     keys = [str(cell["key"]) for cell in (first, second)]
-    losses = [pd.read_csv(store.cell_file(key, "train.csv"))["loss"].to_numpy() for key in keys]
+    losses = [read_losses(store, key) for key in keys]
     a, b = (read_cell_answers(store, key) for key in keys)
     places = b.places(a.items)
     differing = np.flatnonzero((places < 0) | (a.predicted != b.predicted[places]))

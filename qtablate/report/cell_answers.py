@@ -1,5 +1,7 @@
 """The answers of one finished cell as arrays: read once, and small enough to keep those of a whole sweep."""
 
+import io
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from qtablate.controls import FULL
+from qtablate.report.answer_rows import Rows
 from qtablate.statistics.estimate import Floats
 from qtablate.store import Store
 
@@ -57,9 +60,22 @@ def read_cell_answers(store: Store, key: str) -> CellAnswers:
 @lru_cache(_KEPT)
 def _read(path: Path, modified: int, size: int) -> CellAnswers:
     """Read a file; the time of its last change and its size are there to tell it from what it was."""
+    content = path.read_bytes()
+    for known in _LAYOUTS:
+        if alike := known.read(content):
+            return alike
+    answers = _parse(content)
+    if layout := _Layout.of(content, answers):
+        _LAYOUTS.appendleft(layout)
+    return answers
+
+
+def _parse(content: bytes) -> CellAnswers:
+    """Read a file of any form."""
     texts: dict[str, Any] = dict.fromkeys(_TEXT_COLUMNS, str)
     missing = {name: [""] for name in _COLUMNS if name not in _TEXT_COLUMNS}  # an item may be called NA, or 007
-    frame = pd.read_csv(path, usecols=list(_COLUMNS), dtype=texts, keep_default_na=False, na_values=missing)
+    file = io.BytesIO(content)
+    frame = pd.read_csv(file, usecols=list(_COLUMNS), dtype=texts, keep_default_na=False, na_values=missing)
     full = frame[frame["control"] == FULL]
     items = _shared(full["item"])
     by_control = {str(control): group for control, group in frame.groupby("control", sort=False)}
@@ -71,10 +87,48 @@ def _read(path: Path, modified: int, size: int) -> CellAnswers:
         full["predicted"].fillna(-1).to_numpy(np.int64),
         full["options"].to_numpy(np.int64),
         {control: _aligned(group, items) for control, group in by_control.items()},
-        _scores(full["scores"].to_numpy(object)),
+        _scores([text.encode() for text in full["scores"]]),
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layout:
+    """A file whose rows are items under one control after another, and what it has in common with files like it."""
+
+    rows: Rows
+    first: CellAnswers
+
+    @classmethod
+    def of(cls, content: bytes, answers: CellAnswers) -> "_Layout | None":
+        """Return the layout of a file; None where its rows stand in another order, or are not plain."""
+        rows = Rows.of(content)
+        if rows is None or next(iter(answers.correct), "") != FULL:
+            return None
+        names = [f"{control},{item}," for control in answers.correct for item in answers.items]
+        of_rows = [b",".join(one.split(b",")[:2]).decode() + "," for one in rows.beginnings]
+        return cls(rows, answers) if names == of_rows else None
+
+    def read(self, content: bytes) -> CellAnswers | None:
+        """Read a file of this layout; None where it has another."""
+        first, count = self.first, len(self.first.items)
+        plain = self.rows.read(content, scored=count)
+        if plain is None:
+            return None
+        correct = plain.correct.astype(np.float32).reshape(-1, count)
+        return CellAnswers(
+            first.items,
+            first.tasks,
+            first.clusters,
+            first.gold,
+            plain.predicted[:count].copy(),  # not the whole file's
+            first.options if np.array_equal(first.options, plain.options[:count]) else plain.options[:count].copy(),
+            dict(zip(first.correct, correct, strict=True)),
+            _scores(plain.scores),
+        )
+
+
+_LAYOUTS: deque[_Layout] = deque(maxlen=4)
+"""Of the files that were read last: cells of one sweep are alike, two sweeps are compared."""
 _TEXTS: dict[tuple[Any, ...], Texts] = {}
 """The arrays of texts that cells share."""
 
@@ -93,15 +147,15 @@ def _aligned(answers: pd.DataFrame, items: Texts) -> NDArray[np.float32]:
     return pd.Series(correct, names).reindex(items).to_numpy(np.float32)
 
 
-def _scores(texts: Texts) -> Floats:
+def _scores(texts: Sequence[bytes]) -> Floats:
     """Parse the scores of each answer's options, which semicolons join."""
-    counts = np.array([text.count(";") + 1 for text in texts], np.int64)
+    joined = np.frombuffer(b"\n".join([*texts, b""]), np.uint8)
+    separators = joined[(joined == ord(";")) | (joined == ord("\n"))]
+    counts = np.diff(np.flatnonzero(separators == ord("\n")), prepend=-1)
     if not len(texts) or counts.min() < 2:
         return np.empty((len(texts), 0))
     out = np.full((len(texts), counts.max()), -np.inf)
-    for count in np.unique(counts):  # answers with equally many options at once
-        rows = np.flatnonzero(counts == count)
-        out[rows, :count] = np.array(";".join(texts[rows]).split(";"), dtype=np.float64).reshape(-1, count)
+    out[np.arange(counts.max()) < counts[:, None]] = np.array(b";".join(texts).decode().split(";"), dtype=np.float64)
     return out
 
 

@@ -194,11 +194,9 @@ def matched_condition(
         **{axis: base[axis] for axis in inactive if axis in base},
         **levels,
     }
-    levels_of = {axis: {other[place] for other in answers.conditions} for place, axis in enumerate(answers.axes)}
-    known = {axis.column: levels_of[axis.column] for axis in axes.AXES if axis.scaled_levels and axis.column in levels_of}
-    wanted = axes.canonical_levels(wanted, answers.reference_batch, known)
+    wanted = axes.canonical_levels(wanted, answers.reference_batch, answers.scaled_levels)
     match = tuple(wanted[axis] for axis in answers.axes)
-    return match if match in answers.conditions and match != condition else None
+    return match if match in answers.places and match != condition else None
 
 
 def baseline_condition(answers: Answers, base: Mapping[str, Level]) -> Condition | None:
@@ -235,7 +233,9 @@ def _fixed_levels(answers: Answers, condition: Condition, places: Iterable[int])
 def _breaks_other_rule(answers: Answers, condition: Condition, axis: str) -> bool:
     """Whether a condition breaks another rule than that of `axis`: no comparison with it gives advice."""
     levels = answers.levels(condition)
-    return bool(axes.incorrect_levels({name: level for name, level in levels.items() if name != axis}))
+    return answers.is_incorrect(condition) and bool(
+        axes.incorrect_levels({name: level for name, level in levels.items() if name != axis})
+    )
 
 
 def _mean_weights(weights: Sequence[Mapping[Condition, float]]) -> dict[Condition, float]:

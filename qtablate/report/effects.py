@@ -6,13 +6,12 @@ says which p-values are adjusted together. What compares a run with itself is no
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from qtablate import axes
 from qtablate.report.answers import ACCURACY, Answers, Condition, Values
@@ -21,7 +20,7 @@ from qtablate.report.families import ALL, Tests, Weights
 from qtablate.report.rows import Row
 from qtablate.report.sentences import comparison_label
 from qtablate.report.verdicts import IDENTICAL, ITEMS_AND_SEEDS, ITEMS_ONLY, NOT_COMPARABLE, UNDECIDED, judge
-from qtablate.statistics.estimate import Estimate, SeedVariance, estimate, pooled_seed_variance
+from qtablate.statistics.estimate import ClipGroups, Estimate, Floats, SeedVariance, estimate, pooled_seed_variance
 from qtablate.statistics.power import NOTHING_NEEDED, designs_of, detectable_effect, required_sizes
 from qtablate.statistics.sequential import error_share
 
@@ -144,22 +143,42 @@ def _with_power(frame: pd.DataFrame, effects: Sequence[_Effect], tests: Tests, m
 def _estimates(answers: Answers, contrasts: Sequence[Contrast], per_task: bool, outcomes: Sequence[str]) -> list[_Effect]:
     """Estimate every contrast over all items, and then the accuracy task by task."""
     tasks = list(dict.fromkeys(answers.tasks.tolist())) if per_task else []
+    tested = [_Tested.of(answers, contrast) for contrast in contrasts]
     effects = []
     for outcome, task in [*((outcome, ALL) for outcome in outcomes), *((ACCURACY, task) for task in tasks)]:
         mask = np.ones(len(answers.clips), dtype=np.bool_) if task == ALL else answers.tasks == task
         values = {cell: of_items[mask] for cell, of_items in answers.values(outcome).items()}
+        columns, clips = _columns(answers, values), ClipGroups.of(answers.clips[mask])
         pooled_until = _pooled_until(answers, values)
-        for contrast in contrasts:
-            estimated = _estimated(answers, values, contrast, answers.clips[mask], pooled_until)
-            effects.append(_Effect(contrast, outcome, task, estimated, weights_of_runs(answers, contrast)))
+        for one in tested:
+            seeds, difference = _difference(columns, one.contrast, len(clips.numbers))
+            pooled = pooled_until(one.incorrect, seeds[-1]) if seeds else None
+            estimated = _at_its_look(estimate(difference, clips, pooled, one.squares), len(answers.planned_seeds))
+            effects.append(_Effect(one.contrast, outcome, task, estimated, one.weights))
     return effects
+
+
+@dataclass(frozen=True, slots=True)
+class _Tested:
+    """A contrast, and what its test rests on beside the answers."""
+
+    contrast: Contrast
+    weights: Weights
+    squares: float
+    """See `squared_weights`."""
+    incorrect: bool
+    """Whether one of its conditions breaks a rule of accumulation."""
+
+    @classmethod
+    def of(cls, answers: Answers, contrast: Contrast) -> "_Tested":
+        incorrect = any(map(answers.is_incorrect, contrast.weights))
+        return cls(contrast, weights_of_runs(answers, contrast), squared_weights(answers, contrast), incorrect)
 
 
 def weights_of_runs(answers: Answers, contrast: Contrast) -> Weights:
     """Return the weights of a contrast with identical runs taken together, in the order of the conditions."""
     weights = weights_by(contrast, lambda condition: answers.identical.get(condition, condition))
-    order = {condition: place for place, condition in enumerate(answers.conditions)}
-    return tuple((run, weights[run]) for run in sorted(weights, key=order.__getitem__) if abs(weights[run]) > 1e-9)
+    return tuple((run, weights[run]) for run in sorted(weights, key=answers.places.__getitem__) if abs(weights[run]) > 1e-9)
 
 
 def weights_by(contrast: Contrast, run_of: Callable[[Condition], Condition]) -> dict[Condition, float]:
@@ -212,11 +231,11 @@ def pooled_over(answers: Answers, values: Values, incorrect: bool = False) -> Se
         if run not in runs:
             runs.add(run)
             numbers[condition] = len(numbers)
-    seeds = list(dict.fromkeys(seed for _, seed in values))
+    seeds = {seed: place for place, seed in enumerate(dict.fromkeys(seed for _, seed in values))}
     means = np.full((len(numbers), len(seeds)), np.nan)
     for (condition, seed), of_items in values.items():
         if condition in numbers:
-            means[numbers[condition], seeds.index(seed)] = of_items.mean() if len(of_items) else np.nan
+            means[numbers[condition], seeds[seed]] = of_items.mean() if len(of_items) else np.nan
     return pooled_seed_variance(means)
 
 
@@ -242,20 +261,45 @@ def _pooled_until(answers: Answers, values: Values) -> PooledUntil:
     return lambda incorrect, last: pooled(incorrect, last if planned else 0)
 
 
-def _estimated(
-    answers: Answers, values: Values, contrast: Contrast, clips: NDArray[np.int64], pooled_until: PooledUntil
-) -> Estimate:
-    """Estimate a contrast over the seeds that have finished all its conditions."""
-    weights = contrast.weights
-    seeds = [
-        seed for seed in answers.seeds_of(next(iter(weights))) if all((condition, seed) in values for condition in weights)
-    ]
-    columns = [sum(weight * values[condition, seed] for condition, weight in weights.items()) for seed in seeds]
-    difference = np.stack(columns, axis=1) if columns else np.zeros((len(clips), 0))  # (items, seeds)
-    pooled = pooled_until(any(map(answers.is_incorrect, weights)), seeds[-1]) if seeds else None
-    found = estimate(difference, clips, pooled, squared_weights(answers, contrast))
-    planned = len(answers.planned_seeds)
-    return dataclasses.replace(found, error_share=error_share(len(seeds), planned)) if planned else found
+def _at_its_look(found: Estimate, planned: int) -> Estimate:
+    """Return an estimate that has the share of the error of its look, where seeds are added until contrasts are decided."""
+    return dataclasses.replace(found, error_share=error_share(found.seeds, planned)) if planned else found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Columns:
+    """A measure of the answers of one condition."""
+
+    seeds: list[int]
+    values: Floats
+    """(items, seeds)."""
+
+    def of(self, seeds: list[int]) -> Floats:
+        """Return the columns of these seeds, in their order."""
+        return self.values if seeds == self.seeds else self.values.take([self.seeds.index(seed) for seed in seeds], axis=1)
+
+
+def _columns(answers: Answers, values: Values) -> dict[Condition, _Columns]:
+    """Return the values of every condition that has any, its seeds side by side."""
+    columns = {}
+    for condition in answers.conditions:
+        seeds = [seed for seed in answers.seeds_of(condition) if (condition, seed) in values]
+        if seeds:
+            columns[condition] = _Columns(seeds, np.stack([values[condition, seed] for seed in seeds], axis=1))
+    return columns
+
+
+def _difference(columns: Mapping[Condition, _Columns], contrast: Contrast, items: int) -> tuple[list[int], Floats]:
+    """Return the seeds that have finished all conditions of a contrast, and its differences over them: (items, seeds)."""
+    parts = [(weight, columns.get(condition, _NONE)) for condition, weight in contrast.weights.items()]
+    seeds = [seed for seed in parts[0][1].seeds if all(seed in part.seeds for _, part in parts)]
+    difference = np.zeros((items, len(seeds)))
+    for weight, part in parts if seeds else ():
+        difference += weight * part.of(seeds)
+    return seeds, difference
+
+
+_NONE = _Columns([], np.zeros((0, 0)))
 
 
 def estimate_columns(value: Estimate, margin: float) -> Row:

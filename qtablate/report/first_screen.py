@@ -47,7 +47,7 @@ def first_screen(
     before.append(Text(""))
     after = [*_after(headline), *(Text(line, "dim") for line in more)]
     rest = sum(_height(part, console) for part in (*before, *after))
-    rows = min(len(summary), lines)
+    rows = min(len(summary), max(lines - rest, _FEWEST_ROWS))  # each takes a line at least
     while rows > _FEWEST_ROWS and rest + _height(condition_table(summary, costs, rows).rich(width), console) > lines:
         rows -= 1
     return [*before, condition_table(summary, costs, rows).rich(width), *after]

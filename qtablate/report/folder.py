@@ -61,7 +61,7 @@ def missing_cells(store: Store, keys: Iterable[str]) -> set[str]:
 
     A damaged cell counts as missing only where none of the cells is intact, as in a copy without answers.csv.
     """
-    statuses = {key: store.state(key).status for key in keys}
+    statuses = {key: "ok" if store.finished(key) else store.state(key).status for key in keys}
     missing = {key for key, status in statuses.items() if status not in ("ok", DAMAGED)}
     return missing if "ok" in statuses.values() else set(statuses)
 

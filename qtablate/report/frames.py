@@ -1,6 +1,7 @@
 """Tidy pandas frames of the cells of a results folder: cells, tasks, answers, and the summary over seeds."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,55 @@ _SUMMARY_MEANS = (
 """Figures that the summary averages over the seeds."""
 
 
+@dataclass(frozen=True)
+class CellFrames:
+    """What the records of a folder's cells hold; each record is read once."""
+
+    cells: pd.DataFrame
+    """A row per cell, in their order; what a cell has not measured is missing."""
+    tasks: pd.DataFrame
+    """A row per finished cell and task."""
+    unscored: tuple[dict[str, str], ...]
+    """Subject, kind and detail of the items that the model of some finished cell could not score, each once."""
+
+
+def read_cells(store: Store, planned: Sequence[PlannedCell], not_needed: Collection[str] = ()) -> CellFrames:
+    """Read the records of some cells of a folder.
+
+    Args:
+        store: the results folder.
+        planned: the cells.
+        not_needed: keys of those that are not run because everything that they tell is decided.
+    """
+    rows: list[Row] = []
+    task_rows: list[Row] = []
+    unscored: dict[tuple[str, str], dict[str, str]] = {}
+    running = store.running()
+    for entry in planned:
+        state = store.state(entry.key)
+        interrupted = state.status == "running" and entry.key not in running  # the next sweep runs it
+        record = None if interrupted else state.record
+        incorrect = axes.incorrect_levels(entry.condition)
+        named: Row = {"key": entry.key, "seed": entry.seed, **entry.condition, "incorrect": incorrect}
+        row = {**named, "effective_batch_size": axes.effective_batch_size(entry.condition)}
+        row["status"] = "pending" if interrupted else state.status
+        if entry.key in not_needed and row["status"] != "ok":
+            row["status"] = NOT_NEEDED
+        row["error"] = record.error if record else state.damage
+        row["software"] = versions_text(record.versions) if record else ""
+        row["host"] = record.host if record else ""
+        rows.append(row | _figures(record))
+        if record and record.figures and state.status == "ok":
+            task_rows += [named | _task_figures(task) for task in record.figures["tasks"]]
+            for problem in record.figures.get("unscored", ()):
+                unscored.setdefault((problem["subject"], problem["kind"]), problem)
+    return CellFrames(
+        pd.DataFrame(rows, columns=list(CELL_COLUMNS)),
+        pd.DataFrame(task_rows, columns=list(TASK_COLUMNS)),
+        tuple(unscored.values()),
+    )
+
+
 def cell_frame(store: Store, planned: Sequence[PlannedCell] | None = None, not_needed: Collection[str] = ()) -> pd.DataFrame:
     """Return a row per cell, in their order; what a cell has not measured is missing.
 
@@ -139,28 +189,10 @@ def cell_frame(store: Store, planned: Sequence[PlannedCell] | None = None, not_n
         planned: the cells; None: those of the grid, with those of them that are not needed.
         not_needed: keys of `planned` that are not run because everything that they tell is decided.
     """
-    rows = []
     if planned is None:
         sweep = store.read_sweep()
         planned, not_needed = sweep.cells, sweep.not_needed
-    running = store.running()
-    for entry in planned:
-        state = store.state(entry.key)
-        interrupted = state.status == "running" and entry.key not in running  # the next sweep runs it
-        record = None if interrupted else state.record
-        row: Row = {"key": entry.key, "seed": entry.seed, **entry.condition}
-        row |= {
-            "effective_batch_size": axes.effective_batch_size(entry.condition),
-            "incorrect": axes.incorrect_levels(entry.condition),
-        }
-        row["status"] = "pending" if interrupted else state.status
-        if entry.key in not_needed and row["status"] != "ok":
-            row["status"] = NOT_NEEDED
-        row["error"] = record.error if record else state.damage
-        row["software"] = versions_text(record.versions) if record else ""
-        row["host"] = record.host if record else ""
-        rows.append(row | _figures(record))
-    return pd.DataFrame(rows, columns=list(CELL_COLUMNS))
+    return read_cells(store, planned, not_needed).cells
 
 
 def _figures(record: Record | None) -> Row:
@@ -180,25 +212,17 @@ def _figures(record: Record | None) -> Row:
     }
 
 
-def task_frame(store: Store) -> pd.DataFrame:
-    """Return a row per finished cell and task."""
-    rows = []
-    for entry in store.read_sweep().cells:
-        record = store.read_finished(entry.key)
-        for task in record.figures["tasks"] if record and record.figures else ():
-            row = {"key": entry.key, "seed": entry.seed, **entry.condition}
-            row |= {
-                "incorrect": axes.incorrect_levels(entry.condition),
-                "task": task["task"],
-                "n_items": task["accuracy"]["n"],
-                "accuracy": task["accuracy"]["value"],
-                "accuracy_stderr": task["accuracy"]["stderr"],
-                "accuracy_per_token": task["per_token"]["value"],
-                **{f"{control}_accuracy": score["value"] for control, score in task["controls"].items()},
-                "chance": task["chance"],
-            }
-            rows.append(row)
-    return pd.DataFrame(rows, columns=list(TASK_COLUMNS))
+def _task_figures(task: Row) -> Row:
+    """Return the figures of a task, as a record holds them, by column."""
+    return {
+        "task": task["task"],
+        "n_items": task["accuracy"]["n"],
+        "accuracy": task["accuracy"]["value"],
+        "accuracy_stderr": task["accuracy"]["stderr"],
+        "accuracy_per_token": task["per_token"]["value"],
+        **{f"{control}_accuracy": score["value"] for control, score in task["controls"].items()},
+        "chance": task["chance"],
+    }
 
 
 def summary_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
@@ -241,8 +265,9 @@ def write_tables(store: Store) -> list[Path]:
 
     Nothing is written over tables of finished cells whose files are gone and that will run again.
     """
-    if missing_cells(store, finished_before(store) & {cell.key for cell in store.read_sweep().all_cells}):
+    sweep = store.read_sweep()
+    if missing_cells(store, finished_before(store) & {cell.key for cell in sweep.all_cells}):
         return []
-    cells = cell_frame(store)
-    tables = {"cells": cells, "tasks": task_frame(store), "summary": summary_frame(store, cells)}
+    found = read_cells(store, sweep.cells)
+    tables = {"cells": found.cells, "tasks": found.tasks, "summary": summary_frame(store, found.cells)}
     return [write_table(store, name, frame) for name, frame in tables.items()]

@@ -78,4 +78,6 @@ def is_known(figures: dict[str, float | None]) -> bool:
 
 def windows_of(run: pd.DataFrame) -> Windows:
     """Return the windows of a train.csv that measured their noise."""
-    return run[["grad_signal", "grad_noise"]].dropna().to_numpy(np.float64)
+    both = [run[name].to_numpy(np.float64) for name in ("grad_signal", "grad_noise")]
+    measured = ~np.isnan(both).any(axis=0)
+    return np.stack([values[measured] for values in both]).T

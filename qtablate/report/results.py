@@ -78,7 +78,7 @@ class Results:
     @cached_property
     def cells(self) -> pd.DataFrame:
         """A row per cell of the grid, finished or not."""
-        return self._frame("cells", frames.CELL_COLUMNS, lambda: frames.cell_frame(self.store))
+        return self._frame("cells", frames.CELL_COLUMNS, lambda: self._records.cells)
 
     @cached_property
     def all_cells(self) -> pd.DataFrame:
@@ -90,7 +90,7 @@ class Results:
     @cached_property
     def tasks(self) -> pd.DataFrame:
         """A row per finished cell and task."""
-        return self._frame("tasks", frames.TASK_COLUMNS, lambda: frames.task_frame(self.store))
+        return self._frame("tasks", frames.TASK_COLUMNS, lambda: self._records.tasks)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -189,12 +189,11 @@ class Results:
     @cached_property
     def unscored(self) -> list[LeftOut]:
         """Items that the model of some finished cell could not score: subject, kind and detail of each, once."""
-        unscored: dict[tuple[str, str], LeftOut] = {}
-        for key in [] if self.tables_only else self._finished:
-            record = self.store.read_record(key)
-            for problem in (record.figures or {}).get("unscored", ()) if record else ():
-                unscored.setdefault((problem["subject"], problem["kind"]), LeftOut("item", **problem))
-        return list(unscored.values())
+        return [] if self.tables_only else [LeftOut("item", **problem) for problem in self._records.unscored]
+
+    @cached_property
+    def _records(self) -> frames.CellFrames:
+        return frames.read_cells(self.store, self.sweep.cells, self.sweep.not_needed)
 
     @cached_property
     def split_pairs(self) -> list[SplitPair]:

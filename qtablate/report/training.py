@@ -9,6 +9,7 @@ from qtablate.report import noise_scale, sample_cost
 from qtablate.report.extra_tokens import extra_state
 from qtablate.report.folder import AXES
 from qtablate.report.rows import Row
+from qtablate.report.steps import read_steps
 from qtablate.store import Store
 
 COLUMNS = (
@@ -85,10 +86,7 @@ def trained_state(extra_update: float | None, query_update: float | None, extra_
 
 def _runs(store: Store, cells: pd.DataFrame) -> dict[int, pd.DataFrame]:
     """Read the steps of some cells, by seed."""
-    return {
-        int(seed): pd.read_csv(store.cell_file(str(key), "train.csv"))
-        for seed, key in zip(cells["seed"], cells["key"], strict=True)
-    }
+    return {int(seed): read_steps(store, str(key)) for seed, key in zip(cells["seed"], cells["key"], strict=True)}
 
 
 def _mean(values: list[float]) -> float | None:

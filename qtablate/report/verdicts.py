@@ -54,9 +54,9 @@ def adjusted(p: "pd.Series[float]", families: Iterable[Sequence[Sequence[int]]])
         families: the tests of each family; a test is the numbers of the rows that show it, counts once, and they share its
             value. Rows in no family are left without one.
     """
-    out = [math.nan] * len(p)
+    out, of_row = [math.nan] * len(p), p.tolist()
     for family in families:
-        values = holm([float(p.iloc[test[0]]) for test in family])
+        values = holm([float(of_row[test[0]]) for test in family])
         for test, value in zip(family, values, strict=True):
             for row in test:
                 out[row] = value

@@ -128,14 +128,30 @@ def pooled_seed_variance(accuracies: Floats) -> SeedVariance | None:
     return SeedVariance(float(np.square(values - means @ fitted).sum()) / dof, dof)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipGroups:
+    """Items by the clip that they share."""
+
+    numbers: NDArray[np.int64]
+    """(items,): the clip of each item, from 0 on."""
+    sizes: Floats
+    """(clips,): items of each clip."""
+
+    @classmethod
+    def of(cls, clips: NDArray[np.int64]) -> "ClipGroups":
+        """Group items by their clips, which may have any numbers."""
+        _, numbers = np.unique(clips, return_inverse=True)
+        return cls(numbers, np.bincount(numbers).astype(np.float64))
+
+
 def estimate(
-    difference: Floats, clips: NDArray[np.int64], pooled: SeedVariance | None = None, weights: float = 2.0
+    difference: Floats, clips: NDArray[np.int64] | ClipGroups, pooled: SeedVariance | None = None, weights: float = 2.0
 ) -> Estimate:
     """Estimate the mean of paired differences and its two-way clustered standard error.
 
     Args:
         difference: (items, seeds) differences between two conditions.
-        clips: (items,) the clip of each item, as a number.
+        clips: (items,) the clip of each item, as a number; or as groups, made once for many differences of the same items.
         pooled: variance between seeds of one condition, pooled over a sweep; None: from the differences' own seeds alone.
         weights: sum of the squared weights with which conditions enter the difference: 2 for one minus another.
     """
@@ -143,21 +159,21 @@ def estimate(
     if not items or not seeds:
         return Estimate(math.nan, math.nan, math.nan, seeds, items, 0, None)
     mean = float(difference.mean())
-    _, clips = np.unique(clips, return_inverse=True)
-    size = np.bincount(clips).astype(np.float64)
-    groups = len(size)
+    of_clip = clips if isinstance(clips, ClipGroups) else ClipGroups.of(clips)
+    size, groups = of_clip.sizes, len(of_clip.sizes)
     if groups < 2:
         return Estimate(mean, math.nan, math.nan, seeds, items, groups, None)
     # deviations from the mean, summed over each clip, by seed: (clips, seeds)
-    sums = np.stack([np.bincount(clips, column, groups) for column in (difference - mean).T], axis=1)
+    sums = np.stack([np.bincount(of_clip.numbers, column, groups) for column in (difference - mean).T], axis=1)
+    of_seed = difference.mean(axis=0)
     over_seeds = difference.mean(axis=1) - mean
     between_clips = clip_variance(sums.mean(axis=1), size, float(over_seeds @ over_seeds))
     # identical answers do not prove a variance of zero: at least that of half an item that differs each way (Agresti and Min
     # 2005, doi 10.1002/sim.1781)
     of_clips, clip_dof = max(between_clips.variance, 1 / items**2), between_clips.dof
-    of_seeds, seed_dof = _between_seeds(difference.mean(axis=0), pooled, weights)
+    of_seeds, seed_dof = _between_seeds(of_seed, pooled, weights)
     if seed_dof and seeds > 1:
-        residuals = sums - sums.mean(axis=1, keepdims=True) - size[:, None] * (difference.mean(axis=0) - mean)
+        residuals = sums - sums.mean(axis=1, keepdims=True) - size[:, None] * (of_seed - mean)
         of_both = between_clips.correction * float(np.square(residuals).sum()) / items**2 / (seeds - 1) / seeds
         components = VarianceComponents(max(0.0, of_seeds - of_both) * seeds, max(0.0, of_clips - of_both), of_both * seeds)
     else:  # V(clips x seeds) is unknown and stays in both terms, which makes the interval wider

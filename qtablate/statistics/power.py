@@ -81,10 +81,10 @@ def _critical_error(
         seed, clip, interaction, seeds, clip_dof, pooled_dof: as in Designs, (N, 1).
         alpha: (N, 1) level of the test.
     """
-    first, second = (grid.ravel() for grid in np.meshgrid(_QUANTILES, _QUANTILES))
+    first, second = (grid.ravel() for grid in np.meshgrid(*(np.arange(len(_QUANTILES)),) * 2))
     with np.errstate(invalid="ignore", divide="ignore"):
-        own = np.where(seeds > 1, chi2_quantile(first, seeds - 1) / (seeds - 1), 0.0)
-        pooled = np.where(pooled_dof > 0, chi2_quantile(second, pooled_dof) / pooled_dof, 0.0)
+        own = np.where(seeds > 1, _chi2_quantiles(seeds - 1)[:, first] / (seeds - 1), 0.0)
+        pooled = np.where(pooled_dof > 0, _chi2_quantiles(pooled_dof)[:, second] / pooled_dof, 0.0)
     both = np.where(seeds > 1, interaction / seeds, 0.0)
     relative, dof = larger_variance(
         own, np.maximum(seeds - 1, 1.0), pooled, np.where(pooled_dof > 0, pooled_dof, np.maximum(seeds - 1, 1.0))
@@ -93,6 +93,17 @@ def _critical_error(
     total, freedom = combined(clip + interaction / seeds, clip_dof, of_seeds, dof, both, clip_dof * np.maximum(seeds - 1, 1))
     error: Floats = t_quantile(1 - alpha / 2, freedom) * np.sqrt(total)
     return error
+
+
+def _chi2_quantiles(dof: Floats) -> Floats:
+    """Return the quantiles _QUANTILES of chi-square distributions, (N, quantiles); many designs have the same.
+
+    Args:
+        dof: (N, 1) degrees of freedom.
+    """
+    different, places = np.unique(dof[:, 0], return_inverse=True)
+    quantiles: Floats = chi2_quantile(_QUANTILES, different[:, None])
+    return quantiles[places]
 
 
 def designs_of(estimates: Sequence[Estimate]) -> Designs:

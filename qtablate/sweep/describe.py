@@ -1,7 +1,6 @@
 """What `--dry-run` shows: a table of the planned conditions, and every default that decides results, with its reason."""
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from qtablate.axes import AXES, BY_COLUMN, HEADLINE, TOKENS, incorrect_levels, levels_of, varying_axes
 from qtablate.data.sources import trains_on_world_only
 from qtablate.durations import format_duration
-from qtablate.grid import Cell, reference_batch
+from qtablate.grid import Cell, json_text, reference_batch
 from qtablate.model.directory import visual_tokens
 from qtablate.model.query_resize import QueryResize
 from qtablate.sweep.confirm import describe_confirmation
@@ -267,9 +266,10 @@ def _query_resize(plan: SweepPlan) -> list[str]:
 
 def _other_versions(plan: SweepPlan) -> list[str]:
     """What becomes of finished cells in the folder that differ from this sweep's in nothing but the packages' versions."""
-    mine = {_without_versions(dataclasses.asdict(cell)) for cell in plan.cells}
+    others = set(plan.store.keys()) - {cell.key for cell in plan.cells}
+    mine = {_without_versions(dataclasses.asdict(cell)) for cell in plan.cells} if others else set()
     counts: Counter[str] = Counter()
-    for key in set(plan.store.keys()) - {cell.key for cell in plan.cells}:
+    for key in others:
         record = plan.store.read_record(key)
         if record and record.status == "ok" and _without_versions(record.cell) in mine:
             counts[record.cell["fingerprints"]["software"]] += 1
@@ -282,4 +282,4 @@ def _other_versions(plan: SweepPlan) -> list[str]:
 
 
 def _without_versions(cell: Mapping[str, Any]) -> str:
-    return json.dumps({**cell, "fingerprints": {**cell["fingerprints"], "software": ""}}, sort_keys=True)
+    return json_text({**cell, "fingerprints": {**cell["fingerprints"], "software": ""}})

@@ -59,6 +59,7 @@ def test_deviations_and_the_margin_are_taken_from_the_command_line():
             ["--margin", "1"],
             "add --dry-run, or leave it out (the report has a --margin of its own: qtablate report --margin)\n",
         ),
+        (["--no-probes"], "error: --no-probes is for the plan alone, and this sweep would run: add --dry-run, or leave it out"),
         (["--dry-run", "--margin", "0"], "error: --margin: expected a positive number, got 0\n"),
     ],
 )
@@ -67,3 +68,14 @@ def test_mistakes_get_one_message_and_write_nothing(words, message, tmp_path):
     assert message in out
     assert out.count("\n") == 1
     assert list(tmp_path.rglob("*")) == [tmp_path / "here"]
+
+
+def test_a_plan_without_probes_starts_no_process_and_has_no_times(monkeypatch):
+    timed = " ".join(here(*SMALL, "--dry-run").split())
+    monkeypatch.setattr(estimates, "run_jobs", None)
+    shown = " ".join(here(*SMALL, "--dry-run", "--no-probes").split())
+    for text in ("seconds per step and per cell", " in all", "Timing"):
+        assert text in timed
+        assert text not in shown
+    assert "6 cells, 6 to run" in shown
+    assert "What this grid can detect" in shown

@@ -22,7 +22,7 @@ def task_table(tasks: pd.DataFrame, base: Mapping[str, float], left_out: Mapping
         left_out: number of left-out items by task.
     """
     shown = shown_axes(tasks)
-    labels = pd.Series([short_label(row, shown) for row in records_of(tasks)], tasks.index)
+    labels = pd.Series([short_label(row, shown) for row in records_of(tasks[shown])], tasks.index)
     conditions = list(dict.fromkeys(labels))
     grouped = tasks.assign(label=labels).groupby("task", sort=False)
     rows = []
