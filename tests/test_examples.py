@@ -101,7 +101,7 @@ def test_small_language_model(tmp_path, tokenizer):
     out = run(EXAMPLES / "small_language_model.py", tmp_path / "m", tmp_path / "llm", cache=tmp_path)
     *_, command = out.strip().splitlines()
     words = command.replace("--samples 64", "--samples 16").split()[2:]
-    grid = ["--tokens", "0,4", "--accum", "1", "--seeds", "1", "--controls", "blind", "--out", tmp_path / "r"]
+    grid = ["--tokens", "4", "--accum", "1", "--seeds", "1", "--controls", "blind", "--out", tmp_path / "r"]
     swept(tmp_path, *words, *grid)
     assert "Accuracy over 17 items of 7 clips" in (tmp_path / "r" / "report.md").read_text()
 
