@@ -102,16 +102,16 @@ class _Work:
                 before = self._submitted.get(key)
                 self._submitted[key] = Submitted(job, before.tries + 1 if before and key in self._gone else 1)
                 self._gone.pop(key, None)
-            self._file.write(self._submitted)
+            self._file.update(self._submitted)
             yield from (Event(key, "queued", text=f"Slurm job {job}") for key, job in zip(chunk, ids, strict=True))
 
     def look(self) -> Iterator[Event]:
         """See what has become of the jobs, and yield what is new."""
         with suppress(SlurmError):  # a controller that restarts: what was known still holds
             self._states = queue()
-        again = []
-        for key, holder in [(key, self._store.claims.holder(key)) for key in self.open]:
-            submitted = self._submitted[key]
+        again, holders = [], self._store.claims.all()
+        for key in list(self.open):
+            submitted, holder = self._submitted[key], holders.get(key)
             if (ended := self._ended(key, submitted, holder)) is not None:
                 yield self._end(ended)
             elif submitted.job in self._states:
@@ -172,16 +172,17 @@ class _Work:
     def _end(self, event: Event) -> Event:
         del self.open[event.key]
         submitted = self._submitted.pop(event.key)
-        self._file.write(self._submitted)
+        self._file.update({}, over=[event.key])
         if event.kind == "done":
             self._file.remove_files(submitted.job)
         return event
 
     def tidy(self) -> None:
         """Remove what no job needs any more, also of cells that were finished meanwhile; the logs of failed ones stay."""
-        for key, submitted in self._submitted.items():
-            if self._store.finished(key):
-                self._file.remove_files(submitted.job)
+        for key, submitted in self._file.read().items():
+            if not self._store.finished(key):
+                return  # another sweep's, which runs the next cells already
+            self._file.remove_files(submitted.job)
         for pattern in ("jobs*", "*_submission.sh", ".submission_file_*"):
             for path in self._file.folder.glob(pattern):
                 path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Which jobs of a results folder Slurm has: slurm/jobs.json, and what Slurm says of them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +34,10 @@ class JobFile:
         except (OSError, ValueError, TypeError, AttributeError):
             return {}
 
-    def write(self, jobs: Mapping[str, Submitted]) -> None:
-        """Replace the file. Raises StoreError."""
-        content = {key: {"job": one.job, "tries": one.tries} for key, one in jobs.items()}
+    def update(self, jobs: Mapping[str, Submitted], over: Sequence[str] = ()) -> None:
+        """Add jobs to the file, and leave out those of the keys that are over; another sweep's stay. Raises StoreError."""
+        known = {**self.read(), **jobs}
+        content = {key: {"job": one.job, "tries": one.tries} for key, one in known.items() if key not in over}
         Store(self.folder.parent).write_file(self._path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
     def remove_files(self, job: str) -> None:

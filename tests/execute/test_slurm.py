@@ -16,7 +16,7 @@ from qtablate.execute import slurm, slurm_jobs, slurm_queue
 from qtablate.execute.events import Event
 from qtablate.execute.remote import Outcome, RemoteJob
 from qtablate.execute.slurm import SlurmOptions, run_on_slurm
-from qtablate.execute.slurm_jobs import JobFile, queued_jobs
+from qtablate.execute.slurm_jobs import JobFile, Submitted, queued_jobs
 from qtablate.execute.slurm_queue import Queued, SlurmError, cancel_command, minutes
 from qtablate.execute.slurm_task import SlurmTask, read_jobs, scheduled_as
 from qtablate.grid import Cell, Fingerprints
@@ -183,6 +183,17 @@ def test_an_error_of_the_job_itself_keeps_its_traceback(cluster):
         "Slurm job 1_0: OSError: stale file handle",
         "Traceback ...\nOSError: stale file handle\n",
     )
+
+
+def test_what_another_sweep_has_submitted_stays(cluster):
+    """Two sweeps of one grid may both use Slurm: the second is already at its confirmation, say."""
+    JobFile(cluster.root).update({"other": Submitted("9_0")})
+    (cluster.root / "slurm" / "jobs-other.pkl").write_bytes(b"")
+    for event in run(cluster, "a", cells=False):
+        if event.text == "Slurm job 1_0":
+            cluster.end("1_0", outcome=done("a"))
+    assert set(JobFile(cluster.root).read()) == {"other"}
+    assert (cluster.root / "slurm" / "jobs-other.pkl").exists()
 
 
 def test_a_job_file_that_cannot_be_read_is_none(tmp_path):
