@@ -118,7 +118,7 @@ def random_kills(bench: Bench) -> str:
         sweeps += 1
         while True:
             with bench.sweep(out) as process:
-                time.sleep(random.uniform(1.0, 9.0))
+                time.sleep(random.uniform(0.5, 7.0))
                 wanted = random.choice(list(kills))
                 target = process.pid if wanted == "sweep" else _process_of(process.pid, wanted)
                 if sum(kills.values()) < KILLS and process.poll() is None and target:
