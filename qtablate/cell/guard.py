@@ -22,9 +22,9 @@ class Guard:
         """Whether the cell is another process's, or was finished by one, as far as can be read now."""
         if self._claim is None:
             return False
-        if self._store.claims.holder(self._key) is None:
-            return self._store.finished(self._key)
-        return not self._claim.held()
+        # the owner may have written its claim anew when it woke up and the other had finished and given up its own
+        record = self._store.read_record(self._key)
+        return (record is not None and record.status == "ok") or not self._claim.held()
 
     def seal(self) -> None:
         """Prove that the cell is this process's, before one of its files is written. Raises QtablateError where it is not."""

@@ -49,6 +49,10 @@ def test_a_cell_under_its_claim_goes_on_and_one_that_was_taken_over_does_not(sto
     finish(store)
     other.release()
     assert own.lost()  # it is the other's, who has finished it
+    assert claim.beat()  # the owner wakes up, and finds nobody's claim
+    assert own.lost()
+    with pytest.raises(QtablateError, match=LOST):
+        own.seal()
 
 
 def test_a_claim_that_is_gone_without_a_result_is_no_loss(store):
