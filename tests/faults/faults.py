@@ -91,7 +91,7 @@ class Bench:
                 if json.loads(path.read_text())["status"] == "ok":
                     status = path.stat()
                     now = (status.st_mtime_ns, status.st_ino)
-                    before = self.ends.setdefault(f"{out.name}/{path.parent.name}", now)
+                    before = self.ends.setdefault(f"{out}/{path.parent.name}", now)
                     check(before == now, f"cell {path.parent.name} ran twice to its end")
 
     def check_tables(self, out: Path) -> None:
@@ -118,12 +118,12 @@ def random_kills(bench: Bench) -> str:
         sweeps += 1
         while True:
             with bench.sweep(out) as process:
-                time.sleep(random.uniform(0.5, 7.0))
-                wanted = random.choice(list(kills))
-                target = process.pid if wanted == "sweep" else _process_of(process.pid, wanted)
-                if sum(kills.values()) < KILLS and process.poll() is None and target:
-                    os.kill(target, signal.SIGKILL)
-                    kills[wanted] += 1
+                while sum(kills.values()) < KILLS and not _ends_within(process, random.uniform(0.3, 5.0)):
+                    targets = {name: target for name in kills if (target := _process_of(process.pid, name))}
+                    wanted = random.choice(list(targets))
+                    with suppress(ProcessLookupError):
+                        os.kill(targets[wanted], signal.SIGKILL)
+                        kills[wanted] += 1
                 said, _ = process.communicate(timeout=200)
                 check("Traceback" not in said, said)
                 check(wait_until(lambda pid=process.pid: not alive(pid), 10), f"still running: {alive(process.pid)}")
@@ -135,8 +135,14 @@ def random_kills(bench: Bench) -> str:
     return f"{sum(kills.values())} kills ({', '.join(f'{n} {name}' for name, n in kills.items())}) in {sweeps} sweeps"
 
 
+def _ends_within(process: subprocess.Popen, seconds: float) -> bool:
+    return wait_until(lambda: process.poll() is not None, seconds)
+
+
 def _process_of(sweep: int, what: str) -> int:
-    """The fork server of a sweep, or one of its cells' processes; 0 where there is none now."""
+    """A sweep, its fork server, or one of its cells' processes; 0 where there is none now."""
+    if what == "sweep":
+        return sweep
     servers = [child for child in _children(sweep) if "forkserver" in _words(child)]
     if what == "fork server":
         return servers[0] if servers else 0
