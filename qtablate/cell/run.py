@@ -61,6 +61,7 @@ def run_cell(job: CellJob, report: Report, rank_info: RankInfo | None = None) ->
     guard = Guard(job, store, report)
     made_on = host()
     if rank_info is None or rank_info.rank == 0:
+        guard.seal()
         store.write_record(of_cell(cell, "running", host=made_on))
     try:
         with deterministic():

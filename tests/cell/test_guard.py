@@ -8,6 +8,7 @@ import pytest
 from qtablate.cell import guard as guards
 from qtablate.cell.guard import Guard
 from qtablate.cell.outputs import CellFiles
+from qtablate.cell.run import run_cell
 from qtablate.claims.claim import Held
 from qtablate.claims.owner import Owner, this_process
 from qtablate.errors import QtablateError
@@ -53,6 +54,15 @@ def test_a_cell_under_its_claim_goes_on_and_one_that_was_taken_over_does_not(sto
     assert own.lost()
     with pytest.raises(QtablateError, match=LOST):
         own.seal()
+
+
+def test_a_cell_that_was_finished_before_it_began_is_left_as_it_is(store):
+    """Its sweep was suspended between the claim and the start of its process."""
+    claim = store.claims.take("a", this_process())
+    finish(store)
+    with pytest.raises(QtablateError, match=LOST):
+        run_cell(SimpleNamespace(cell=SimpleNamespace(key="a"), claim=claim.held_as, store=store.root), lambda _: None)
+    assert store.finished("a")
 
 
 def test_a_claim_that_is_gone_without_a_result_is_no_loss(store):
