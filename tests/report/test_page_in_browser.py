@@ -7,6 +7,7 @@ import os
 import shutil
 
 import pytest
+from launch import wait_until
 from scored_folder import drawn, folder
 
 from qtablate.grid import Fingerprints
@@ -81,6 +82,7 @@ def browser():
 def opened(browser, page, hash=""):
     browser.get("about:blank")
     browser.get(f"file://{page}{hash}")
+    assert wait_until(lambda: by_id(browser, "count").text, 30)  # the script has shown its items
     return browser
 
 
