@@ -165,14 +165,14 @@ def commands(folder: Path) -> list[Command]:
         Command("report --no-figures, 500 cells x 2,000 items x 6 controls", [*cli, "report", large, "--no-figures"]),
         Command("report, the same", [*cli, "report", large]),
         Command("report --no-figures, 2,000 cells x 60 items x 2 controls", [*cli, "report", many, "--no-figures"]),
-        Command("plan of 2,000 cells without its probes", ["-c", PLAN, tokens, accumulations, seeds, new]),
+        Command("plan of 2,000 cells without its probes", ["-c", PLAN, tokens, accumulations, seeds, new], fresh=Path(new)),
         Command("plan of 2,000 cells, all finished", [*cli, "sweep", *grid, "--out", many, "--dry-run"]),
-        Command("sweep --dry-run of 2,000 cells", [*cli, "sweep", *grid, "--out", new, "--dry-run"]),
+        Command("sweep --dry-run of 2,000 cells", [*cli, "sweep", *grid, "--out", new, "--dry-run"], fresh=Path(new)),
         Command("finished sweep of 2,000 cells again, no figures", [*cli, "sweep", *grid, "--out", many], off),
         Command(
             "sweep of 2,000 cells that finish at once, its own process",
             ["-c", PARENT, tokens, accumulations, seeds, new, str(ROOT / "tests")],
-            fresh=folder / "new",
+            fresh=Path(new),
         ),
     ]
 
@@ -213,7 +213,7 @@ def measure(folder: Path, checkouts: Mapping[str, Path], rounds: int, chosen: st
         row: dict[str, object] = {"what": command.what, "rounds": rounds}
         for name, times in found.items():
             row |= {f"{name} {unit}": statistics.median(one[unit] for one in times) for unit in times[0]}
-            row[f"{name} MB around cells"] = last[name].split("\n")[-1] if command.fresh else ""
+            row[f"{name} MB around cells"] = last[name].split("\n")[-1] if PARENT in command.words else ""
         row["files"] = "" if len(checkouts) < 2 else "equal" if len(set(map(str, written.values()))) == 1 else "DIFFER"
         rows.append(row)
         print(row, flush=True)
