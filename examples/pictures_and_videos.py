@@ -5,7 +5,8 @@
     qtablate sweep --bench mvbench:mixed --train mixed/train.yaml --image-ratio 0.5 --tokens 0,32
 
 easy-vqa (4,000 + 1,000 images of one shape each, questions with 13 answers) becomes an instruction file with one sample per
-image, and three tasks `picture_*` beside the world's twenty. train.yaml names both sources of training data.
+image, and three tasks `picture_*` beside the world's twenty. train.yaml names both sources of training data. A second argument
+is the number of items per task, 40 otherwise.
 """
 
 import importlib.util
@@ -17,7 +18,6 @@ from pathlib import Path
 from qtablate.data.export import export_world
 from qtablate.seeds import Rng
 
-ITEMS_PER_TASK = 40
 TASKS = {"picture_shape": "shape?", "picture_color": "color", "picture_presence": ("does", "is")}
 """By task: the ending, a word or the beginning of its questions."""
 SOURCES = """\
@@ -57,15 +57,15 @@ def write_training(out: Path) -> int:
     return len(entries)
 
 
-def write_tasks(out: Path) -> None:
-    """Write json/picture_*.json: the test part's questions, with candidates drawn from the task's answers."""
+def write_tasks(out: Path, items: int) -> None:
+    """Write json/picture_*.json: some of the test part's questions, with candidates drawn from the task's answers."""
     images, rows = questions("test")
     by_task: dict[str, list[tuple[str, str, int]]] = {task: [] for task in TASKS}
     for row in rows:
         by_task[task_of(row[0])].append(row)
     for task, own in by_task.items():
         answers, rng, entries = sorted({answer for _, answer, _ in own}), Rng("easy-vqa", task), []
-        for question, answer, picture in rng.sample(own, ITEMS_PER_TASK):
+        for question, answer, picture in rng.sample(own, items):
             others = rng.sample([other for other in answers if other != answer], 3)
             candidates = rng.shuffled([answer, *others])
             entries.append({"video": f"{picture}.png", "question": question, "candidates": candidates, "answer": answer})
@@ -76,9 +76,9 @@ def write_tasks(out: Path) -> None:
 
 def main() -> None:
     """Write the benchmark and the training data, and print the command that sweeps them."""
-    out = Path(sys.argv[1])
-    export_world(out, ITEMS_PER_TASK)
-    write_tasks(out)
+    out, items_per_task = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 40
+    export_world(out, items_per_task)
+    write_tasks(out, items_per_task)
     count = write_training(out)
     print(f"{count} pictures with their conversations, {len(TASKS)} tasks beside the world's, in {out}")
     print(f"qtablate sweep --bench mvbench:{out} --train {out}/train.yaml --image-ratio 0.5 --tokens 0,32")

@@ -10,10 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qtablate.config import DataConfig, EvalConfig, RunConfig, SweepConfig, TrainConfig
+    from qtablate.config import DataConfig, EvalConfig, SweepConfig, TrainConfig
     from qtablate.grid_config import GridConfig
     from qtablate.report.results import Results, load
-    from qtablate.sweep.run import SweepEvent, run_sweep
+    from qtablate.run_config import RunConfig
+    from qtablate.sweep.events import SweepEvent
+    from qtablate.sweep.run import run_sweep
 
 __version__ = "0.1.0"
 __all__ = [
@@ -30,9 +32,10 @@ __all__ = [
 ]
 _MODULES = {
     "GridConfig": "grid_config",
+    "RunConfig": "run_config",
     "Results": "report.results",
     "load": "report.results",
-    "SweepEvent": "sweep.run",
+    "SweepEvent": "sweep.events",
     "run_sweep": "sweep.run",
 }
 

@@ -18,7 +18,8 @@ from qtablate.config_messages import describe
 from qtablate.controls import Control
 from qtablate.errors import ConfigError
 from qtablate.grid_config import GridConfig
-from qtablate.setting import Option, Section, comma_list, named_folder, parse_positive_numbers
+from qtablate.run_config import RunConfig
+from qtablate.setting import Option, Section, comma_list, parse_positive_numbers
 
 Precision = Literal["fp32", "bf16", "fp16"]
 BudgetUnit = Literal["samples", "steps", "tokens"]
@@ -202,56 +203,6 @@ class DataConfig(Section):
                 "mvbench:DIR"
             )
         return self
-
-
-class RunConfig(Section):
-    """Where and how cells run: nothing here changes a result."""
-
-    out: Annotated[
-        Path | None, BeforeValidator(named_folder), Option("--out", "Results folder.", default="results/MODEL-BENCH")
-    ] = None
-    """Results folder. None: results/MODEL-BENCH."""
-    jobs: Annotated[int | None, Field(ge=1), Option("--jobs", "Cells at once.", default="as GPUs, or cores, allow")] = None
-    """Cells at once. None: as many as GPUs, or else cores, allow."""
-    processes_per_cell: Annotated[
-        int, Field(ge=1), Option("--processes-per-cell", "Processes that train one cell together, each on a GPU or a core.")
-    ] = 1
-    """Processes that train one cell together, each with a share of every micro-batch."""
-    checkpoint_minutes: Annotated[
-        float,
-        Field(ge=0),
-        Option("--checkpoint-minutes", "Minutes between two checkpoints of a cell in training; 0: only at its end."),
-    ] = 10.0
-    """Minutes between two checkpoints of a cell in training; 0: only when its training has ended."""
-    cell_timeout: Annotated[
-        float | None,
-        Field(ge=0.01),
-        Option("--cell-timeout", "Minutes after which a cell is ended and counts as failed.", default="none"),
-    ] = None
-    """Minutes after which a cell is ended and counts as failed. None: never."""
-    confirm: Annotated[
-        int,
-        Field(ge=0),
-        Option(
-            "--confirm",
-            "Fresh seeds to train the recommended and the baseline condition with, when the grid is finished.",
-            default="0: none",
-        ),
-    ] = 0
-    """Seeds that take no part in the choice, with which the recommended and the baseline condition are trained when the grid is
-    finished. 0: none."""
-
-    @property
-    def checkpoint_seconds(self) -> float | None:
-        """Seconds between two checkpoints, at least two of them before a cell is ended, so that each further run gets on.
-        None: only when training has ended."""
-        minutes = min(self.checkpoint_minutes, self.cell_timeout / 3) if self.cell_timeout else self.checkpoint_minutes
-        return 60 * minutes or None
-
-    @property
-    def cell_timeout_seconds(self) -> float | None:
-        """Seconds after which a cell is ended. None: never."""
-        return 60 * self.cell_timeout if self.cell_timeout else None
 
 
 class SweepConfig(Section):

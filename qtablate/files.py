@@ -1,14 +1,29 @@
 """Atomic writing: a file is whole or absent, even after a power cut."""
 
+import hashlib
 import os
 import re
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
-_LEFTOVER = re.compile(r"\..+\.(?:json|csv|md|html|png|svg|pt)\.(\d+)")
-"""Names that `atomic_path` gives to the files of a results folder while they are written."""
+_LEFTOVER = re.compile(r"\..+\.(?:json|csv|md|html|png|svg|pt)\.(\d+)-([0-9a-f]{8})")
+"""Names that `temporary_path` gives to the files of a results folder while they are written."""
+_OLD = 24 * 3600.0  # seconds after which another machine's is nobody's
+
+
+@cache
+def _machine() -> str:
+    """Eight hex digits of this machine: a number of a process means something on one machine alone."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def temporary_path(path: Path) -> Path:
+    """A name next to a file, for what this process writes to put it in its place."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{_machine()}")
 
 
 @contextmanager
@@ -20,7 +35,7 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
         durable: sync file and folder to the disk before the block is left. False for large files that can be computed again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_path(path)
     try:
         yield temporary
         if durable:
@@ -72,12 +87,21 @@ def signature(path: Path) -> Signature | None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed processes have left directly in a folder; those of running ones stay."""
+    """Remove the temporary files that killed processes have left directly in a folder; those of running ones stay, and those
+    of other machines for a day, since it cannot be known from here whether they run."""
     for path in folder.glob(".*"):
-        leftover = _LEFTOVER.fullmatch(path.name)
-        if leftover and not _runs(int(leftover[1])):
+        if (leftover := _LEFTOVER.fullmatch(path.name)) and _is_abandoned(path, int(leftover[1]), leftover[2]):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path, process: int, machine: str) -> bool:
+    if machine == _machine():
+        return not _runs(process)
+    try:
+        return time.time() - path.stat().st_mtime > _OLD
+    except OSError:
+        return False
 
 
 def _runs(process: int) -> bool:

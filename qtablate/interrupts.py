@@ -13,6 +13,8 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAVE = signal.SIGUSR2
+"""Asks a cell to save its training at the next optimizer step: its scheduler is about to end the job, and queues it again."""
 _TWICE = 1.0  # seconds in which a second Ctrl-C is the first one's echo: some launchers pass on what the terminal sent already
 _IMPORTING_AGAIN = 0.02  # seconds until another look where a signal came in the middle of an import
 
@@ -69,13 +71,28 @@ def raised() -> Iterator[None]:
 
 @contextmanager
 def blocked(*signals: signal.Signals) -> Iterator[None]:
-    """Hold back signals (those that stop a command, where none is named) until the block ends. A process that is started
-    within is never told of them: it ends with its owner, or when its owner ends it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals or SIGNALS)
+    """Hold back signals (those that stop a command, and SAVE, where none is named) until the block ends. A process that is
+    started within is never told of them: it ends with its owner, or when its owner ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals or (*SIGNALS, SAVE))
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_asked: list[int] = []
+
+
+def heed_save() -> None:
+    """From now on `save_asked` tells whether SAVE came."""
+    signal.signal(SAVE, lambda signum, _: _asked.append(signum))
+
+
+def save_asked() -> bool:
+    """Whether SAVE came since the last call."""
+    asked = bool(_asked)
+    _asked.clear()
+    return asked
 
 
 def _handle(handler: Handler | signal.Handlers) -> None:

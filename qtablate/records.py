@@ -19,11 +19,16 @@ MEASURED = (
     "control_seconds",
     "diagnose_seconds",
     "peak_memory_mb",
+    "micro_batch_parts",
     "step_seconds",
     "item_milliseconds",
     "pareto_by_time",
 )
 """Figures that the machine decides, here and in cost.csv: the only columns that may differ between two runs of one cell."""
+
+
+NOT_NEEDED = "not needed"
+"""Status of a cell that is not run because everything that it tells is decided (--until-decided)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,8 @@ class Figures:
     peak_memory_mb: float
     unscored: tuple[Problem, ...] = ()
     """Items that this cell's model could not score, by name."""
+    micro_batch_parts: int = 1
+    """Parts that its micro-batches were computed in, the most of any: 1, but where it ran out of memory (--oom-retries)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +203,18 @@ class SweepFile(BaseModel):
     confirmation: tuple[PlannedCell, ...] = ()
     """Cells with seeds that took no part in the choice, outside the grid (--confirm): seed by seed, the recommended condition
     before the baseline condition."""
+    not_needed: tuple[str, ...] = ()
+    """Keys of the cells of the grid that are not run because everything that they tell is decided (--until-decided)."""
     problems: tuple[LeftOut, ...]
     """Everything that is left out."""
     versions: dict[str, str]
     """Of the packages."""
     host: Host | None = None
+
+    @property
+    def planned_seeds(self) -> tuple[int, ...]:
+        """The seeds in their order, where they are added until all is decided; empty where every condition runs with all."""
+        return self.config.grid.seeds if self.config.run.until_decided else ()
 
     @property
     def all_cells(self) -> tuple[PlannedCell, ...]:

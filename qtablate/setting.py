@@ -1,5 +1,7 @@
 """How one setting of a configuration is declared: its option on the command line, and how its text is parsed."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -20,6 +22,11 @@ class Option:
     default: str = ""
     """What stands for the default in help texts, where the value alone would not say it."""
 
+    @property
+    def takes_two(self) -> bool:
+        """Whether two words follow the flag, as the metavar names both."""
+        return " " in self.metavar
+
 
 class Section(BaseModel):
     """A group of settings: frozen, with no field but those that are declared."""
@@ -32,7 +39,8 @@ class Section(BaseModel):
     @classmethod
     def _refuse_booleans(cls, value: Any, info: ValidationInfo) -> Any:
         """YAML reads yes, on and true as a boolean, which would pass as the number 1."""
-        if isinstance(value, bool) and info.field_name and cls.model_fields[info.field_name].annotation is not bool:
+        annotation = cls.model_fields[info.field_name].annotation if info.field_name else bool
+        if isinstance(value, bool) and annotation is not bool and bool not in get_args(annotation):
             raise ValueError(f"expected a value, got {str(value).lower()}")
         return value
 
@@ -41,10 +49,16 @@ def _parse_names(value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
     return Axis("", "", "", (known[0],), names=known).parse(value)  # type: ignore[return-value]
 
 
-def comma_list(literal: Any) -> BeforeValidator:
+def comma_list(literal: Any, may_be_empty: bool = False) -> BeforeValidator:
     """Names out of a Literal, as a comma list or a sequence; `all` is all of them."""
     known = get_args(literal)
-    return BeforeValidator(lambda value: known if value in ("all", ["all"]) else _parse_names(value, known))
+
+    def parse(value: Any) -> tuple[str, ...]:
+        if value in ("all", ["all"]):
+            return known
+        return () if may_be_empty and value in ([], ()) else _parse_names(value, known)
+
+    return BeforeValidator(parse)
 
 
 def parse_positive_numbers(value: Any) -> Any:
@@ -54,6 +68,18 @@ def parse_positive_numbers(value: Any) -> Any:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",")] if value.strip() else []
     return [parse_number(part, None, 0, None) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def parse_parameters(value: Any) -> Any:
+    """`name=value` pairs, as a comma list, a sequence or a mapping; a comma within a value is one that no `name=` follows."""
+    if isinstance(value, str):
+        value = re.split(r",(?=[\w-]+=)", value) if value.strip() else []
+    if isinstance(value, Mapping):
+        value = [f"{name}={one}" for name, one in value.items()]
+    for one in value if isinstance(value, (list, tuple)) else ():
+        if not re.fullmatch(r"[\w-]+=.+", str(one)):
+            raise ValueError(f"expected name=value, got '{one}'")
+    return [str(one).strip() for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def named_folder(value: Any) -> Any:

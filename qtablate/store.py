@@ -5,6 +5,7 @@ cells/<key>/record.json     status, figures and checksums; written last, so `ok`
 cells/<key>/train.csv       a row per optimizer step
 cells/<key>/answers.csv     a row per item and control
 cells.csv tasks.csv summary.csv report.md
+claims/                     who works here, and on which cell, as long as anybody does
 plots/<name>.png .svg       plots; plots.json holds digests of the data that they show
 """
 
@@ -14,15 +15,14 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from qtablate.claims.claim import Claims
 from qtablate.errors import StoreError
 from qtablate.files import Signature, remove_leftovers, signature, write_bytes
 from qtablate.grid import RECORD_SCHEMA
@@ -57,9 +57,9 @@ class Store:
         return self.root / "sweep.json"
 
     @property
-    def lock_file(self) -> Path:
-        """Path of the file that a running sweep holds locked."""
-        return self.root / ".lock"
+    def claims(self) -> Claims:
+        """Who works on which of its cells, and which sweeps run here."""
+        return Claims(self.root / "claims")
 
     def cell_file(self, key: str, name: str) -> Path:
         """Path of a file of a cell."""
@@ -73,32 +73,26 @@ class Store:
         """Path of a file of the plots."""
         return self.root / "plots" / name
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for writing. Raises StoreError when another sweep holds it."""
+    def open(self) -> None:
+        """Make the folder where there is none, and remove what killed processes have left half written in it. Raises StoreError
+        where it cannot be made."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"--out {self.root}: no folder can be made there ({error.strerror}); name another") from None
-        try:
-            held = FileLock(self.lock_file).acquire(blocking=False)
-        except Timeout:
-            raise StoreError(f"another sweep is writing to {self.root}: wait for it, or use another --out") from None
-        except OSError as error:
-            raise self._unwritable(self.lock_file, error) from None
-        with held:
-            for folder in (self.root, self.plot_file(""), *self.root.glob("cells/*/")):
-                remove_leftovers(folder)
-            yield
+        self.claims.tidy()
+        for folder in (self.root, self.plot_file(""), self.claims.folder, *self.root.glob("cells/*/")):
+            remove_leftovers(folder)
 
     def write_file(self, path: Path, content: str | bytes) -> None:
         """Replace a file of the folder, whole or not at all. Raises StoreError where it cannot be written."""
         try:
             write_bytes(path, content.encode() if isinstance(content, str) else content)
         except OSError as error:
-            raise self._unwritable(path, error) from None
+            raise self.unwritable(path, error) from None
 
-    def _unwritable(self, path: Path, error: OSError) -> StoreError:
+    def unwritable(self, path: Path, error: OSError) -> StoreError:
+        """What to raise where a file of the folder cannot be written."""
         return StoreError(
             f"{path} cannot be written ({error.strerror}): make room or give write permission in {self.root}, or name another "
             "folder (--out); finished cells are kept"
@@ -233,16 +227,12 @@ class Store:
         return state.record if state.status == "ok" else None
 
     def busy(self) -> bool:
-        """Whether a sweep is writing here now."""
-        if not self.lock_file.exists():
-            return False
-        try:
-            with FileLock(self.lock_file, blocking=False):
-                return False
-        except Timeout:
-            return True
-        except OSError:  # nobody may write here, so nobody does
-            return False
+        """Whether a sweep, or a cell of one, runs here now, as far as can be told."""
+        return any(holder.live for holder in self.claims.all().values())
+
+    def running(self) -> set[str]:
+        """Keys of the cells that run now, as far as can be told."""
+        return {key for key, holder in self.claims.all().items() if holder.live}
 
     def write_rows(self, path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
         """A CSV file; None is an empty field, floats keep ten digits."""

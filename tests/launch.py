@@ -116,16 +116,17 @@ def here(*words: object, code: int = 0) -> str:
 
 def given_of(words: Iterable[object]) -> Given:
     """The settings of options as they stand on the command line."""
-    flags = {option.flag: (place, option) for place, option in fields().items()}
+    flags = {flag: (place, option) for place, option in fields().items() for flag in (option.flag, option.negative)}
     given: Given = {}
     rest = list(map(str, words))
     while rest:
-        place, option = flags[rest.pop(0)]
-        if option.metavar:
+        flag = rest.pop(0)
+        place, option = flags[flag]
+        if option.takes_two:
             given[place], rest = tuple(rest[:2]), rest[2:]
         else:
             switch = not rest or rest[0].startswith("--")
-            given[place] = True if switch else rest.pop(0)
+            given[place] = flag == option.flag if switch else rest.pop(0)
     return given
 
 

@@ -221,6 +221,8 @@ def test_a_configuration_cannot_be_changed_in_place():
         "--budget steps 300 --lr 0.0015 --controls all --extra-lr 0.5,2 --adam-beta2 0.999,scaled --gradient-checkpointing",
         "--seeds 4,7 --bench world:easy --scorers letter,likelihood --batch-size-is effective-batch --image-ratio 0.25",
         "--out 'a folder'",
+        "--only 'tokens=4; seed=1' --no-retry-failed --max-failures 2 --order conditions",
+        "--seeds 1,2,3,4 --until-decided --retry-failed",
     ],
 )
 def test_a_configuration_says_the_command_that_makes_it(words):

@@ -139,7 +139,8 @@ def test_every_option_that_is_named_exists():
         "--dist",
         "--no-loadscope-reorder",
         "--install-completion",
-    }  # of scripts, typer, pip and pytest
+        "--log-dir",
+    }  # of scripts, typer, pip, pytest and Inspect AI
     for name, text in DOCUMENTS.items():
         used = set(re.findall(r"(?<![\w-])(--[a-z][a-z\d-]+)", text))
         assert used <= known | others, name

@@ -101,7 +101,7 @@ def test_small_language_model(tmp_path, tokenizer):
     out = run(EXAMPLES / "small_language_model.py", tmp_path / "m", tmp_path / "llm", cache=tmp_path)
     *_, command = out.strip().splitlines()
     words = command.replace("--samples 64", "--samples 16").split()[2:]
-    grid = ["--tokens", "0,4", "--accum", "1", "--seeds", "1", "--controls", "blind", "--out", tmp_path / "r"]
+    grid = ["--tokens", "4", "--accum", "1", "--seeds", "1", "--controls", "blind", "--out", tmp_path / "r"]
     swept(tmp_path, *words, *grid)
     assert "Accuracy over 17 items of 7 clips" in (tmp_path / "r" / "report.md").read_text()
 
@@ -137,7 +137,7 @@ def test_a_custom_benchmark_says_what_it_lacks(tmp_path):
 
 def test_pictures_and_videos(tmp_path):
     """Real image questions beside the world's clips, in training and in the benchmark."""
-    out = run(EXAMPLES / "pictures_and_videos.py", tmp_path / "mixed", cache=tmp_path)
+    out = run(EXAMPLES / "pictures_and_videos.py", tmp_path / "mixed", 4, cache=tmp_path)
     assert "4000 pictures with their conversations, 3 tasks beside the world's" in out
     pictures = json.loads((tmp_path / "mixed" / "pictures.json").read_text())
     (tmp_path / "mixed" / "pictures.json").write_text(json.dumps(pictures[:40]))  # the rest would be encoded for nothing

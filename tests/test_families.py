@@ -113,7 +113,7 @@ def test_a_model_of_each_family_is_swept(family, tokenizer, tmp_path):
         "--tokens",
         "0,2",
         "--accum",
-        "1,2",
+        "2",
         "--seeds",
         "1",
         "--samples",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qtablate.files import atomic_path, write_text
+from qtablate.files import atomic_path, temporary_path, write_text
 
 
 def test_a_block_that_ends_well_replaces_the_file(tmp_path):
@@ -97,7 +97,7 @@ def test_what_takes_its_place_is_on_the_disk_before_and_its_name_behind(tmp_path
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "replace", noted_replace)
     write_text(tmp_path / "record.json", "whole")
-    assert done == [f"fsync .record.json.{os.getpid()}", "replace record.json", f"fsync {tmp_path.name}"]
+    assert done == [f"fsync {temporary_path(tmp_path / 'record.json').name}", "replace record.json", f"fsync {tmp_path.name}"]
     done.clear()
     with atomic_path(tmp_path / "features", durable=False) as path:
         path.write_text("large")

@@ -12,7 +12,7 @@ from launch import alive, command, heeding, running, wait_until
 
 from qtablate import interrupts
 from qtablate.cli import main as cli
-from qtablate.interrupts import SIGNALS, Stopped
+from qtablate.interrupts import SAVE, SIGNALS, Stopped
 
 START = "import os, signal, sys, time\nfrom qtablate import interrupts\n"
 KILL = "os.kill(os.getpid(), int(sys.argv[1]))\n"
@@ -122,7 +122,7 @@ def test_signals_are_held_back_for_what_is_started_within():
     )
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with interrupts.blocked():
-        everything = subprocess.run([sys.executable, "-c", script, *(str(int(one)) for one in SIGNALS)], check=False)
+        everything = subprocess.run([sys.executable, "-c", script, *(str(int(one)) for one in (*SIGNALS, SAVE))], check=False)
     with interrupts.blocked(signal.SIGHUP):
         one = subprocess.run([sys.executable, "-c", script, str(int(signal.SIGHUP))], check=False)
     assert (everything.returncode, one.returncode) == (0, 0)

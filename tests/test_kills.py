@@ -89,8 +89,9 @@ def test_stopped_or_killed_it_goes_on_to_the_same_tables(whole, tmp_path, stage,
     assert done.returncode == 0, done.stdout + done.stderr
     assert tables(out) == whole
     prune(cache / "features", 0, now=time.time() + 25 * 3600)  # other sweeps write there, so that leftovers stay for a day
-    hidden = [path for folder in (out, cache) for path in folder.rglob(".*") if path.name != ".lock"]
+    hidden = [path for folder in (out, cache) for path in folder.rglob(".*")]
     assert not hidden
+    assert not (out / "claims").exists()
 
 
 @pytest.mark.slow

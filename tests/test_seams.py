@@ -19,7 +19,7 @@ from qtablate.model.directory import FAMILIES, NANO, read_config, visual_tokens
 from qtablate.model.load import load
 from qtablate.prompts.registry import FORMATS
 from qtablate.seeds import Rng
-from qtablate.sweep import run as sweep_run
+from qtablate.sweep import executors
 from qtablate.table import Table
 from qtablate.world.benchmark import WorldBench
 from qtablate.world.question import make_question
@@ -92,7 +92,7 @@ def test_an_executor_is_a_function_that_yields_events(monkeypatch, tmp_path):
             yield Event(key, "done", result=getattr(importlib.import_module(module), name)(job, lambda _: None))
 
     monkeypatch.setenv("QTABLATE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sweep_run, "run_jobs", run_here)
+    monkeypatch.setattr(executors, "run_jobs", run_here)
     stages = []
     results = run_sweep(config(samples=16, items_per_task=1, out=tmp_path / "r"), lambda event: stages.append(event.stage))
     assert list(results.cells["status"]) == ["ok"]

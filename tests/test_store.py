@@ -13,8 +13,10 @@ from settings import config, sweep_file
 
 from qtablate.axes import Condition
 from qtablate.errors import StoreError
+from qtablate.files import temporary_path
 from qtablate.records import PlannedCell, Record
 from qtablate.store import Store, newest
+from qtablate.sweep.joined import joined
 
 RECORD = Record("abc", "ok", {"seed": 1}, {"steps": 2, "train_loss": None, "accuracy": 0.1 + 0.2})
 
@@ -56,37 +58,6 @@ def test_a_record_torn_at_any_byte_counts_as_not_started(store):
     for length in range(len(whole) - 2):  # without the last brace
         path.write_bytes(whole[:length])
         assert store.read_record("abc") is None, length
-
-
-def test_locked_refuses_a_second_holder_and_lets_go(store):
-    with store.locked():
-        with (
-            pytest.raises(StoreError, match=r"another sweep is writing to .*one: wait for it, or use another --out"),
-            store.locked(),
-        ):
-            pass
-        with Store(store.root.with_name("two")).locked():
-            pass
-    with store.locked():
-        pass
-
-
-def test_locked_refuses_another_process_and_outlives_no_death(store):
-    code = (
-        "import os, pathlib, sys\n"
-        "from qtablate.errors import StoreError\n"
-        "from qtablate.store import Store\n"
-        "try:\n"
-        "    with Store(pathlib.Path(sys.argv[1])).locked():\n"
-        "        os._exit(9)\n"
-        "except StoreError:\n"
-        "    os._exit(3)"
-    )
-    with store.locked():
-        assert subprocess.run([sys.executable, "-c", code, str(store.root)]).returncode == 3
-    assert subprocess.run([sys.executable, "-c", code, str(store.root)]).returncode == 9
-    with store.locked():
-        pass
 
 
 def test_write_rows_leaves_what_is_missing_empty(store):
@@ -152,24 +123,32 @@ def test_read_sweep_of_a_file_instead_of_a_folder(tmp_path):
         Store(tmp_path / "report.md").read_sweep()
 
 
-def test_leftovers_of_killed_writes_go_when_the_folder_is_held_and_those_of_living_ones_stay(store):
+def test_leftovers_of_killed_writes_go_when_a_sweep_begins_and_those_of_living_ones_stay(store):
     store.write_record(RECORD)
     cell = store.cell_file("abc", "")
     dead = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
     ).stdout.strip()
-    gone = [cell / f".record.json.{dead}", cell / f".checkpoint.pt.{dead}", store.root / f".cells.csv.{dead}"]
-    kept = [cell / f".train.csv.{os.getpid()}", cell / ".hidden", store.root / ".notes.txt"]
+    here = temporary_path(store.root).name.rpartition("-")[2]
+    gone = [
+        cell / f".record.json.{dead}-{here}",
+        cell / f".checkpoint.pt.{dead}-{here}",
+        store.root / f".cells.csv.{dead}-{here}",
+    ]
+    of_other_machine, older = (cell / f".train.csv.{dead}-0000000{n}" for n in (1, 2))
+    kept = [temporary_path(cell / "train.csv"), cell / ".hidden", store.root / ".notes.txt", of_other_machine]
+    gone += [older]
     for path in (*gone, *kept):
         path.write_text("half")
+    os.utime(older, (time.time() - 25 * 3600,) * 2)
     store.read_record("abc")
     assert all(path.exists() for path in gone)  # reading changes nothing
-    with store.locked():
-        assert not any(path.exists() for path in gone)
-        assert all(path.exists() for path in kept)
+    store.open()
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in kept)
 
 
-@pytest.mark.parametrize("what", ["folder", "lock", "record"])
+@pytest.mark.parametrize("what", ["folder", "claims", "record"])
 def test_a_folder_that_cannot_be_written_is_one_message_that_names_it(store, monkeypatch, what):
     store.root.mkdir(parents=True)
     if what == "folder":
@@ -177,14 +156,14 @@ def test_a_folder_that_cannot_be_written_is_one_message_that_names_it(store, mon
         store.root.parent.write_text("")
         with (
             pytest.raises(StoreError, match=r"file/r: no folder can be made there \(Not a directory\); name another"),
-            store.locked(),
+            joined(store, config()),
         ):
             pass
-    elif what == "lock":
-        (store.root / ".lock").mkdir()
+    elif what == "claims":
+        (store.root / "claims").write_text("")
         with (
-            pytest.raises(StoreError, match=r"\.lock cannot be written \(Is a directory\): .* in .*one, or name another"),
-            store.locked(),
+            pytest.raises(StoreError, match=r"claims cannot be written \(File exists\): .* in .*one, or name another"),
+            joined(store, config()),
         ):
             pass
     else:

@@ -13,7 +13,7 @@ from qtablate.config import SweepConfig
 from qtablate.data.sources import open_training
 from qtablate.datatypes import Frames, Sample, TrainingData, with_seconds
 from qtablate.errors import BadMedia, ConfigError, DataError
-from qtablate.execute.local import gpus
+from qtablate.execute.resources import gpus
 from qtablate.grid import Cell, CellSettings, Fingerprints, cells
 from qtablate.model.directory import read_config
 from qtablate.sweep.resolve import resolve

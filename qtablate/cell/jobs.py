@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from qtablate.claims.claim import Held
 from qtablate.config import DataConfig
 from qtablate.grid import Cell
 from qtablate.model.features import FeatureFiles
@@ -34,6 +35,10 @@ class CellJob:
     benchmark: FeatureFiles
     checkpoint_seconds: float | None = None
     """Between two checkpoints of its training; None: only when training has ended."""
+    claim: Held | None = None
+    """The claim that it runs under; None where nobody else works in its folder."""
+    micro_batch_parts: int = 1
+    """Parts that each of its micro-batches is computed in; more than one after it has run out of memory."""
 
     @property
     def inputs(self) -> InputsSpec:

@@ -1,6 +1,6 @@
 """The files of a cell: which columns they have, and what stands in them. `qtablate explain columns` documents every one."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from qtablate.evaluate.attention import TokenAttention
 from qtablate.evaluate.prompt import GENERATE
@@ -49,8 +49,9 @@ ATTENTION_COLUMNS = ("token", "extra", "from_question", "from_answer")
 class CellFiles:
     """Writes the files of one cell."""
 
-    def __init__(self, store: Store, key: str) -> None:
-        self._store, self._key = store, key
+    def __init__(self, store: Store, key: str, check: Callable[[], None] = lambda: None) -> None:
+        """Write the files of a cell; `check` is called before each, and raises where it must not be written."""
+        self._store, self._key, self._check = store, key, check
 
     def train(self, steps: Iterable[Step]) -> None:
         """train.csv: a row per optimizer step."""
@@ -100,6 +101,7 @@ class CellFiles:
         self._write("attention.csv", rows, (*ATTENTION_COLUMNS, *places.values()))
 
     def _write(self, name: str, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
+        self._check()
         self._store.write_rows(self._store.cell_file(self._key, name), rows, columns)
 
 

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from qtablate.cell import template
 from qtablate.cell.build import PreparedModel, count_parameters, make_training, prepare_model, train_plan
+from qtablate.cell.guard import Guard
 from qtablate.cell.inputs import CellInputs, read_inputs
 from qtablate.cell.jobs import CellJob
+from qtablate.cell.out_of_memory import dropout_refused
 from qtablate.cell.outputs import CellFiles
 from qtablate.cell.process import host, keep_freed_memory
 from qtablate.cell.sample_order import training_samples
@@ -32,6 +34,7 @@ from qtablate.evaluate.score import fitting_items
 from qtablate.evaluate.scores import Scores
 from qtablate.evaluate.token_ablation import ablate_tokens, sample_per_task
 from qtablate.execute.events import Notice, Progress
+from qtablate.interrupts import save_asked
 from qtablate.model.dropout import has_dropout
 from qtablate.records import Figures, QueryDiversity, of_cell
 from qtablate.store import Store
@@ -55,28 +58,30 @@ def run_cell(job: CellJob, report: Report, rank_info: RankInfo | None = None) ->
     end. Their failure is written by the sweep, which hears all of them and knows whose it was.
     """
     store, cell = Store(job.store), job.cell
+    guard = Guard(job, store, report)
     made_on = host()
     if rank_info is None or rank_info.rank == 0:
         store.write_record(of_cell(cell, "running", host=made_on))
     try:
         with deterministic():
-            figures = _run(job, store, report, rank_info)
+            figures = _run(job, store, guard, rank_info)
     except Exception as error:
-        if rank_info is None:
+        if rank_info is None and not guard.lost():
             text = str(error) if isinstance(error, QtablateError) else f"{type(error).__name__}: {error}"
             failed = of_cell(cell, "failed", error=text, traceback=traceback.format_exc(), host=made_on)
             store.write_record(failed)
         raise
     if figures:
+        guard.seal()
         store.write_record(of_cell(cell, "ok", figures, files=store.checksums(cell.key), host=made_on))
         with suppress(OSError):  # the cell is finished
             checkpoint.remove(store.cell_file(cell.key, CHECKPOINT))
 
 
-def _run(job: CellJob, store: Store, report: Report, rank_info: RankInfo | None) -> Figures | None:
+def _run(job: CellJob, store: Store, guard: Guard, rank_info: RankInfo | None) -> Figures | None:
     """Train and score the cell. None for a process behind the first of several."""
-    cell, settings = job.cell, job.cell.settings
-    files = CellFiles(store, cell.key)
+    cell, settings, report = job.cell, job.cell.settings, guard.report
+    files = CellFiles(store, cell.key, guard.seal)
     keep_freed_memory()
     torch.manual_seed(cell.seed)  # dropout, where a model has any
     inputs = template.take(job.inputs) or read_inputs(job.inputs)
@@ -125,6 +130,7 @@ def _run(job: CellJob, store: Store, report: Report, rank_info: RankInfo | None)
         diagnose_seconds=diagnose_seconds,
         peak_memory_mb=prepared.compute.peak_memory_mb(),
         unscored=tuple(evaluation.unscored),
+        micro_batch_parts=max(step.micro_batch_parts for step in steps),
     )
 
 
@@ -138,8 +144,12 @@ def _train(
     """
     cell, encoder, longest = job.cell, prepared.encoder, job.cell.settings.max_text_tokens
     samples = training_samples(cell, inputs.samples, inputs.weights, lambda sample: supervised_tokens(sample, encoder, longest))
-    with process_group(rank_info, prepared.compute.device, cell.seed) as group:
-        run = make_training(prepared, samples, inputs.training_features.__getitem__, train_plan(cell), group)
+    with (
+        dropout_refused(prepared.model, job.micro_batch_parts),
+        process_group(rank_info, prepared.compute.device, cell.seed) as group,
+    ):
+        plan = replace(train_plan(cell), micro_batch_parts=job.micro_batch_parts)
+        run = make_training(prepared, samples, inputs.training_features.__getitem__, plan, group)
         try:
             steps = checkpoint.resume(kept, run)
         except checkpoint.UnusableCheckpoint as error:
@@ -150,7 +160,7 @@ def _train(
             steps.append(step)
             report(Progress("train", len(steps), run.steps, step.loss))
             due = job.checkpoint_seconds is not None and time.monotonic() - saved >= job.checkpoint_seconds
-            if due and group.rank == 0:
+            if (due or save_asked()) and group.rank == 0:
                 save(run, steps)
                 saved = time.monotonic()
         if group.rank == 0 and len(steps) > resumed:  # so that evaluation alone is tried again where it fails

@@ -16,8 +16,8 @@ from qtablate.durations import format_duration
 if TYPE_CHECKING:
     from qtablate.execute.events import Event
     from qtablate.records import Record
+    from qtablate.sweep.events import SweepEvent
     from qtablate.sweep.plan import SweepPlan
-    from qtablate.sweep.run import SweepEvent
 
 
 class SweepDisplay:
@@ -28,6 +28,7 @@ class SweepDisplay:
         """As the last event has it."""
         self.began = False
         """Whether there was anything to run."""
+        self._shown = False
         self._screen = screen
         self._board: ProgressDisplay | None = None
         self._live: Live | None = None
@@ -54,7 +55,8 @@ class SweepDisplay:
         from qtablate.sweep.forecast import Forecast
 
         self.began = True
-        if event.stage == "cells":
+        if event.stage == "cells" and not self._shown:
+            self._shown = True  # of several rounds (--until-decided) once
             show_plan(self._screen, event.plan, Forecast())
         title, workers = {
             "features": ("Frozen visual features", event.plan.processes),
@@ -91,7 +93,7 @@ class SweepDisplay:
             self._live.update(board.renderable(), refresh=event.kind != "progress")
             if event.kind == "notice" or (event.kind in ("done", "failed") and event.key not in board.conditions):
                 self._live.console.print(board.line(event, _outcome(record)))
-        elif event.kind in ("done", "failed", "notice", "silent"):
+        elif event.kind in ("done", "failed", "notice", "silent", "held"):
             self._screen.print(board.line(event, _outcome(record)), soft_wrap=True)
         elif event.kind == "progress" and time.monotonic() - self._printed > consoles.STATUS_SECONDS:
             self._printed = time.monotonic()

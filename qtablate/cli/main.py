@@ -1,8 +1,10 @@
 """The command line: every command by its name, and how mistakes and signals end it.
 
 qtablate sweep --tokens 0,32,64
+qtablate status
 qtablate report
 qtablate check RESULTS --above-blind --max-failed 0
+qtablate export RESULTS --inspect DIR
 qtablate audit --accum 1,2,4,8
 qtablate convert STAGE.pth ... --llm DIR --out DIR
 qtablate assemble --vision DIR --llm DIR --out DIR
@@ -27,9 +29,11 @@ from qtablate.cli.audit import audit
 from qtablate.cli.check import check
 from qtablate.cli.data import bench_check, bench_export, bench_preview, data_check
 from qtablate.cli.explain import explain
+from qtablate.cli.export import export
 from qtablate.cli.models import assemble, cache, convert
 from qtablate.cli.options import GroupedCommand
 from qtablate.cli.report import report
+from qtablate.cli.status import status
 from qtablate.cli.sweep import sweep
 from qtablate.cli.tasks import show as tasks_show
 from qtablate.cli.tasks import tasks
@@ -49,8 +53,10 @@ tasks_app = typer.Typer(help="The tasks of a benchmark: list them, show some ite
 tasks_app.callback(invoke_without_command=True)(tasks)
 COMMANDS: tuple[tuple[typer.Typer, str, Callable[..., None], str], ...] = (
     (app, "sweep", sweep, "Train and evaluate every cell of a grid, and report."),
+    (app, "status", status, "Show where every cell of a sweep stands, while it runs."),
     (app, "report", report, "Show the tables of a sweep, or compare two sweeps."),
     (app, "check", check, "Check a sweep's results against gates, for CI."),
+    (app, "export", export, "Write a sweep's answers as logs of Inspect AI."),
     (app, "audit", audit, "Measure whether a window's gradient is that of one batch."),
     (app, "convert", convert, "Convert VideoChat2's checkpoints to a model directory."),
     (app, "assemble", assemble, "Build a model around a vision tower and a language model."),

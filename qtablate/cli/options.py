@@ -104,10 +104,12 @@ def _parameter(place: tuple[str, str], option: Option, default: str | None) -> i
     more: dict[str, Any] = {"help": help, "show_default": False, "rich_help_panel": PANELS[section]}
     if bool in types_of:
         annotation: Any = Annotated[bool | None, typer.Option(declared, **more)]
-    elif option.metavar:
+    elif option.takes_two:
         annotation = Annotated[tuple[str, str] | None, typer.Option(declared, metavar=option.metavar, **more)]
     else:
-        annotation = Annotated[str | None, typer.Option(declared, metavar=_metavar(info.annotation, types_of), **more)]
+        annotation = Annotated[
+            str | None, typer.Option(declared, metavar=option.metavar or _metavar(info.annotation, types_of), **more)
+        ]
     return inspect.Parameter(_name(place), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

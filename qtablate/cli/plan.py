@@ -2,6 +2,7 @@
 
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,10 +67,14 @@ def show_detectable(screen: Console, detectable: "Table | str") -> None:
 
 def probe_and_show_plan(screen: Console, plan: "SweepPlan", progress: Console, probes: bool = True) -> "Forecast":
     """Probe, shown on `progress`, unless no probes are wanted, and show the plan with what it takes on `screen`."""
+    from qtablate.sweep.at_once import decide
     from qtablate.sweep.estimate import estimate
     from qtablate.sweep.forecast import Forecast
 
     expected = estimate(plan, partial(_follow_probes, progress)) if probes else Forecast()
+    if expected.estimates:
+        probed = [one.peak_memory_mb for one in expected.estimates.values()]
+        plan = replace(plan, at_once=decide(plan.config, plan.settings, plan.store, plan.cells, probed))
     show_plan(screen, plan, expected)
     return expected
 

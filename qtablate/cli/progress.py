@@ -13,7 +13,7 @@ from rich.text import Text
 from qtablate.durations import format_duration
 from qtablate.execute.events import Event, Progress
 
-_MOST_CONDITIONS, _MOST_ERRORS = 12, 3
+_MOST_CONDITIONS, _MOST_ERRORS, _MOST_HELD, _MOST_RUNNING = 12, 3, 4, 16
 """That are shown at once: a terminal has few lines."""
 
 
@@ -31,6 +31,10 @@ class ProgressDisplay:
     running: dict[str, tuple[float, Progress | None]] = field(default_factory=dict)
     silent: dict[str, str] = field(default_factory=dict)
     """Message for each running job that has not reported for long, by key."""
+    held: dict[str, str] = field(default_factory=dict)
+    """Who runs each job that another process runs, by key."""
+    queued: dict[str, str] = field(default_factory=dict)
+    """Where each job waits that a scheduler has, by key."""
     conditions: dict[str, str] = field(default_factory=dict)
     """Name of the condition of every cell of the sweep, by key; empty where the jobs are no cells of a grid."""
     accuracies: dict[str, list[float]] = field(default_factory=dict)
@@ -41,12 +45,19 @@ class ProgressDisplay:
     def take(self, event: Event) -> None:
         """Update the state by an event."""
         self.silent.pop(event.key, None)
+        self.held.pop(event.key, None)
+        self.queued.pop(event.key, None)
         if event.kind == "started":
             self.running[event.key] = (time.monotonic(), None)
         elif event.kind == "progress":
             self.running[event.key] = (self.running[event.key][0], event.progress)
         elif event.kind == "silent":
             self.silent[event.key] = event.text
+        elif event.kind == "held":
+            self.held[event.key] = event.text
+        elif event.kind == "queued":
+            self.queued[event.key] = event.text
+            self.running.pop(event.key, None)
         elif event.kind in ("done", "failed"):
             self.running.pop(event.key, None)
             self.done += event.kind == "done"
@@ -75,15 +86,23 @@ class ProgressDisplay:
         head = Text(f"{self.title}: {self.over} of {len(self.labels)} done", style="bold")
         if self.failed:
             head.append(f", {self.failed} failed", style="red")
+        if self.queued:
+            head.append(f", {len(self.queued)} queued", style="default")
         head.append(f", {format_duration(time.monotonic() - self.began)} spent" + _about(self.left()), style="default")
         table = Table(box=None, show_header=False, padding=(0, 1), expand=False)
-        for key, (began, progress) in self.running.items():
+        for key, (began, progress) in list(self.running.items())[:_MOST_RUNNING]:
             table.add_row(
                 self.labels[key],
                 ProgressBar(total=1.0, completed=_share(progress), width=10),
                 _words(progress, began),
                 Text(self.silent.get(key, ""), style="yellow"),
             )
+        if len(self.running) > _MOST_RUNNING:
+            table.add_row(f"and {len(self.running) - _MOST_RUNNING} others", "", Text("running", style="dim"), "")
+        for key, text in list(self.held.items())[:_MOST_HELD]:
+            table.add_row(self.labels[key], "", Text(text, style="dim"), "")
+        if len(self.held) > _MOST_HELD:
+            table.add_row(f"and {len(self.held) - _MOST_HELD} others", "", Text("run by other processes", style="dim"), "")
         return Group(head, table, *self._so_far())
 
     def _so_far(self) -> list[RenderableType]:
@@ -111,7 +130,7 @@ class ProgressDisplay:
 
     def line(self, event: Event, outcome: str = "") -> str:
         """One plain line for the end of a job, for a notice of it or for its silence."""
-        if event.kind == "notice":
+        if event.kind in ("notice", "held"):
             return f"{self.labels[event.key]}: {event.text}"
         if event.kind == "silent":
             return f"{self.labels[event.key]}: {event.text} ({_step(self.running[event.key][1])})"
@@ -119,19 +138,13 @@ class ProgressDisplay:
         return text + (f"failed: {event.error}" if event.kind == "failed" else outcome or "done")
 
     def status_lines(self) -> list[str]:
-        """Plain lines for the running jobs."""
-        return [f"  {self.labels[key]}: {_words(progress, began)}" for key, (began, progress) in self.running.items()]
+        """Plain lines for the running jobs, and for those that wait in a queue."""
+        lines = [f"  {self.labels[key]}: {_words(progress, began)}" for key, (began, progress) in self.running.items()]
+        return [*lines, f"  {len(self.queued)} queued"] if self.queued else lines
 
 
 _LEAST_SHARE = 0.02
 """Of a job or of all of them: before so much is done, the time left is not known well enough to be shown."""
-_PHASES = {  # what its steps are called, and where in a job it lies, roughly: only the bar and the time left rest on it
-    "features": ("clip", 0.0, 1.0),
-    "train": ("step", 0.0, 0.75),
-    "evaluate": ("answer", 0.75, 1.0),
-    "tokens": ("part of the tokens", 0.9, 1.0),
-    "probe": ("part", 0.0, 1.0),
-}
 
 
 def _mean(values: list[float]) -> float:
@@ -139,14 +152,11 @@ def _mean(values: list[float]) -> float:
 
 
 def _share(progress: Progress | None) -> float:
-    if progress is None:
-        return 0.0
-    _, start, end = _PHASES[progress.phase]
-    return start + (end - start) * progress.done / max(1, progress.total)
+    return progress.share if progress else 0.0
 
 
 def _step(progress: Progress | None) -> str:
-    return f"{_PHASES[progress.phase][0]} {progress.done}/{progress.total}" if progress else "starting"
+    return str(progress) if progress else "starting"
 
 
 def _words(progress: Progress | None, began: float) -> str:

@@ -151,10 +151,12 @@ def show_report(
 def _show_first_screen(screen: Console, built: "Report") -> None:
     from qtablate.report.first_screen import first_screen
     from qtablate.report.sections import SECTIONS
+    from qtablate.report.tracked_runs import places
 
     results = built.results
     names = " ".join(section.name for section in SECTIONS)
     more = [f"More: qtablate report {results.store.root} --full, or a section of it: {names}", built.remark or _written(built)]
+    more += [f"Runs in {place.tracker}: {place.how}" for place in places(results.store)]
     for part in first_screen(results.headline, results.summary, results.cost, screen.width, more):
         screen.print(part)
 

@@ -48,8 +48,10 @@ def sweep(
 ) -> None:
     """Train and evaluate every cell of a grid, and report; finished cells are never run again."""
     from qtablate.sweep.confirm import recorded_confirmation, with_confirmation
+    from qtablate.sweep.joined import joined
     from qtablate.sweep.plan import make_plan
     from qtablate.sweep.run import run_plan
+    from qtablate.sweep.until_decided import with_decided
 
     settings = read_settings(given, config, smoke)
     check_plan_options(dry_run, probes, deviations, seed_sd, margin)
@@ -59,15 +61,15 @@ def sweep(
         _save(settings, save_config)
     screen, progress = console(), console(stderr=True)
     if dry_run:
-        plan = with_confirmation(plan, recorded_confirmation(plan.store))
+        plan = with_confirmation(with_decided(plan), recorded_confirmation(plan.store))
         expected = probe_and_show_plan(screen, plan, progress, probes)
         show_detectable(screen, detectable)
         raise typer.Exit(int(bool(expected.failed) and not expected.probes))
-    with plan.store.locked():
+    with joined(plan.store, settings):
         display = SweepDisplay(progress, plan)
         try:
             plan = run_plan(plan, display)
-            if not display.began:
+            if not display.began and not plan.unfinished():
                 progress.print(f"All {_total(plan)} cells of {plan.store.root} are finished; nothing to run.")
         except Stopped as stop:
             raise _stopped(progress, display.plan, stop) from None
@@ -77,10 +79,7 @@ def sweep(
         show_report(screen, plan.store, run_custom=True)
     except Stopped as stop:
         raise _stopped(progress, plan, stop) from None
-    failed = _left(plan)
-    if failed:
-        progress.print(f"{failed} of {_total(plan)} cells failed; the same command tries them again.", style="red")
-        raise typer.Exit(1)
+    _exit_if_unfinished(progress, plan)
     if smoke:
         _check_smoke(screen, plan.store)
 
@@ -93,6 +92,28 @@ def _total(plan: "SweepPlan") -> int:
 def _left(plan: "SweepPlan") -> int:
     """Those of them that are not finished."""
     return len(plan.to_run()) + len(plan.confirmation_to_run())
+
+
+def _exit_if_unfinished(progress: Console, plan: "SweepPlan") -> None:
+    """Say which cells are not finished, and exit with code 1 where one that this run was for is among them."""
+    from qtablate.sweep.selection import has_failed
+
+    run, named, total = plan.config.run, plan.named_only(), _total(plan)
+    unfinished = plan.unfinished() + plan.confirmation_to_run()
+    left = [cell for cell in unfinished if cell.key in named or cell not in plan.cells]
+    failed = sum(has_failed(cell, plan.store) for cell in left)
+    not_started = len(left) - failed
+    if run.max_failures and failed >= run.max_failures and not_started:
+        text = f"{failed} of {total} cells failed and {not_started} were not started (--max-failures {run.max_failures}); "
+        say(progress, text + "the same command tries them all.", "red")
+        raise typer.Exit(1)
+    if failed:
+        condition = "without --no-retry-failed " if run.retry_failed is False else ""
+        say(progress, f"{failed} of {total} cells failed; {condition}the same command tries them again.", "red")
+        raise typer.Exit(1)
+    if unfinished:
+        option = "--only" if run.only else "--retry-failed"
+        say(progress, f"{len(unfinished)} of {total} cells are not finished; without {option} the same command runs them.")
 
 
 def read_settings(given: Given, file: Path | None, smoke: bool = False) -> SweepConfig:
@@ -152,6 +173,15 @@ def _save(settings: SweepConfig, path: Path) -> None:
         ) from None
 
 
+def _say_what_slurm_has(screen: Console, store: "Store") -> None:
+    from qtablate.execute.slurm_jobs import JobFile
+    from qtablate.execute.slurm_queue import cancel_command
+
+    submitted = [one.job for one in JobFile(store.root).read().values()]
+    if submitted:
+        say(screen, f"Slurm goes on with {len(submitted)} jobs; end them with: {cancel_command(submitted)}")
+
+
 def _check_smoke(screen: Console, store: "Store") -> None:
     """Exit with code 1 unless every cell has finished and scores above its blind control: two gates of `qtablate check`."""
     from qtablate.report.gates.judge import judge_gates
@@ -170,4 +200,6 @@ def _stopped(screen: Console, plan: "SweepPlan", stop: Stopped) -> typer.Exit:
     total = _total(plan)
     screen.print(f"\nStopped: {total - _left(plan)} of {total} cells are finished and kept in {plan.store.root}.")
     say(screen, "Go on with the same command: " + " ".join(["qtablate", *sys.argv[1:]]))
+    if plan.config.run.executor == "slurm":
+        _say_what_slurm_has(screen, plan.store)
     return typer.Exit(stop.code)

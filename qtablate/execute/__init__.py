@@ -1,1 +1,1 @@
-"""Where jobs run. An executor yields the events of events.py; a new one is a function with the signature of local.run_jobs."""
+"""Where jobs run: on this machine, on Slurm, on Ray. All yield the events of events.py; sweep/executors.py says which."""

@@ -7,52 +7,33 @@ import multiprocessing
 import os
 import time
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
-from qtablate.execute.events import Event
+from qtablate.execute.events import Event, Retry
+from qtablate.execute.resources import gpus
 from qtablate.execute.worker import Template, describe_error, fork_server_of_its_own
 from qtablate.execute.worker_group import WorkerGroup
 
 SILENT_AFTER = 60.0
 """Seconds without a report after which a running job is named to the user."""
 _MAX_TURN = 5.0  # seconds that one turn of the loop counts at most: one that took longer was suspended, and its jobs with it
-_NVIDIA_DRIVER = "/proc/driver/nvidia/gpus"
 _PRELOAD = ["qtablate.cell.run"]  # what the fork server imports, by name: this package imports neither cells nor torch
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def gpus() -> list[str]:
-    """Return the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them, without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
-    try:
-        return [str(number) for number, _ in enumerate(sorted(os.listdir(_NVIDIA_DRIVER)))]
-    except OSError:
-        return []
-
-
-def default_workers(processes_per_job: int = 1) -> int:
-    """Return how many jobs run at once where the user does not say: one process per GPU or, without any, per core."""
-    return max(1, (len(gpus()) or cores()) // processes_per_job)
 
 
 def run_jobs(
     function: str,
-    jobs: Sequence[tuple[str, Any]],
+    jobs: Iterable[tuple[str, Any]],
     workers: int,
     processes_per_job: int = 1,
     silent_after: float = SILENT_AFTER,
     timeout: float | None = None,
     template: Template | None = None,
+    retry: Retry | None = None,
 ) -> Generator[Event, None, None]:
     """Run `function(job, report)` for each job and yield events as they happen.
 
@@ -63,42 +44,54 @@ def run_jobs(
     Args:
         function: "module:name", so that only the children import it. With several processes per job it is
             `function(job, report, rank_info)`, called in each of them, each with a GPU of its own where there are any.
-        jobs: (key, job) pairs.
-        workers: jobs that run at once.
+        jobs: (key, job) pairs; each is asked for when there is room for it.
+        workers: jobs that run at once; their processes share the GPUs evenly (slot_devices).
         silent_after: seconds without a report until a `silent` event.
         timeout: seconds after which a job is ended as failed; None: never.
         template: what the jobs' processes share from the start.
+        retry: whether a job that fails is tried again, as another job: that is a `notice`, and no `failed` event.
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     with fork_server_of_its_own(_PRELOAD, template) if template else nullcontext():
-        yield from _run_in(context, function, jobs, workers, processes_per_job, silent_after, timeout)
+        yield from _run_in(context, function, jobs, workers, processes_per_job, silent_after, timeout, retry)
+
+
+def slot_devices(slot: int, processes_per_job: int, devices: Sequence[str]) -> list[str | None]:
+    """Return the GPU of each process of the job in a slot, None where there are none: slot by slot, and around again where
+    there are more processes than GPUs."""
+    numbers = range(slot * processes_per_job, (slot + 1) * processes_per_job)
+    return [devices[number % len(devices)] if devices else None for number in numbers]
 
 
 def _run_in(
     context: ForkServerContext,
     function: str,
-    jobs: Sequence[tuple[str, Any]],
+    jobs: Iterable[tuple[str, Any]],
     workers: int,
     processes_per_job: int,
     silent_after: float,
     timeout: float | None,
+    retry: Retry | None,
 ) -> Generator[Event, None, None]:
     """Run the jobs in processes of this context; arguments as in `run_jobs`."""
-    waiting = list(jobs)[::-1]
+    waiting = iter(jobs)
+    of_key: dict[str, Any] = {}
+    """The jobs that were begun."""
+    again: list[tuple[str, Any]] = []
+    """Those that are tried again, before any other is begun."""
     running: list[WorkerGroup] = []
     devices = gpus()
     awake, last_turn = 0.0, time.monotonic()  # `awake` is a clock that stands still while this process is suspended
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                key, job = waiting.pop()
+        while True:
+            while len(running) < workers and (following := again.pop() if again else next(waiting, None)):
+                key, job = following
+                of_key[key] = job
                 slot = min(set(range(workers)) - {group.slot for group in running})
-                numbers = range(slot * processes_per_job, (slot + 1) * processes_per_job)
-                assigned = [devices[number % len(devices)] if devices else None for number in numbers]
-                group = WorkerGroup(key, slot, assigned, awake)
+                group = WorkerGroup(key, slot, slot_devices(slot, processes_per_job, devices), awake)
                 running.append(group)
                 yield Event(key, "started")
                 try:
@@ -109,14 +102,19 @@ def _run_in(
                     message = f"no process could be started for it: {describe_error(error)}"
                     yield Event(key, "failed", error=message, traceback=traceback.format_exc())
             if not running:
-                continue
+                break
             wait([connection for group in running for connection in group.connections], timeout=min(1.0, silent_after))
             now = time.monotonic()
             awake, last_turn = awake + min(now - last_turn, _MAX_TURN), now
             for group in list(running):
-                yield from group.poll(awake)
-                if not group.over:
-                    yield from group.check_limits(awake, silent_after, timeout)
+                for event in group.events(awake, silent_after, timeout):
+                    decided = retry(of_key[event.key], event) if retry and event.kind == "failed" else None
+                    if decided and decided.job is not None:
+                        again.append((event.key, decided.job))
+                        event = Event(event.key, "notice", text=decided.text)
+                    elif decided:
+                        event = replace(event, error=f"{event.error} ({decided.text})")
+                    yield event
                 if group.over:
                     running.remove(group)
     finally:

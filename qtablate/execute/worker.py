@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qtablate.execute.events import Notice, Progress
-from qtablate.interrupts import SIGNALS, blocked
+from qtablate.execute.out_of_memory import is_out_of_memory
+from qtablate.interrupts import SAVE, SIGNALS, blocked, heed_save
 from qtablate.train.rank_info import RankInfo
 
 PRELOADED_DATA = "QTABLATE_TEMPLATE"
@@ -37,6 +38,8 @@ class FinalStatus:
     """Return value, where it is `done`."""
     error: str = ""
     traceback: str = ""
+    out_of_memory: bool = False
+    """Whether one that failed says so; one that the system killed says nothing."""
     failed_at: float = 0.0
     """time.monotonic() of a failure: one clock for all processes of a machine."""
     exit_code: int | None = None
@@ -118,7 +121,7 @@ def start_fork_server() -> None:
     The server and Python's resource tracker end with their owner, in silence. If they reacted to a signal themselves, they
     would print a traceback from the middle of an import.
     """
-    with blocked(signal.SIGHUP):  # it takes care of the other two itself, and unblocks them for that
+    with blocked(signal.SIGHUP, SAVE):  # it takes care of the other two itself, and unblocks them for that
         resource_tracker.ensure_running()
     with blocked():
         forkserver.ensure_running()
@@ -203,7 +206,8 @@ def _run(function: str, job: Any, connection: Connection, device: str | None, ra
         send(FinalStatus("done", getattr(importlib.import_module(module), name)(job, report, *ranked)))
     except BaseException as error:  # a result that cannot be pickled, and SystemExit, which would end it without a status
         failed_at = time.monotonic()
-        send(FinalStatus("failed", error=describe_error(error), traceback=describe_traceback(), failed_at=failed_at))
+        error_text, memory = describe_error(error), is_out_of_memory(error)
+        send(FinalStatus("failed", error=error_text, traceback=describe_traceback(), out_of_memory=memory, failed_at=failed_at))
 
 
 def _set_up_process(device: str | None) -> None:
@@ -211,7 +215,8 @@ def _set_up_process(device: str | None) -> None:
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)  # they reach the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the sweep's own caller ignores
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    heed_save()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, SAVE))
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):  # of a launcher around the sweep: Accelerate would look for its ranks

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from qtablate.execute.events import Event, Notice, Progress
+from qtablate.execute.resources import oom_kills
 from qtablate.execute.worker import FinalStatus, describe_error, describe_traceback, start_worker
 from qtablate.train.rank_info import RankInfo
 
@@ -37,6 +38,8 @@ class WorkerGroup:
         """
         self.key, self.slot, self._devices = key, slot, devices
         self._started = self._last_report = started
+        self._progress: Progress | None = None
+        self._oom_kills = oom_kills()
         self._silent = False
         self._processes: list[ForkServerProcess] = []
         self._connections: list[Connection] = []
@@ -74,6 +77,7 @@ class WorkerGroup:
                 if isinstance(message, Notice):
                     yield Event(self.key, "notice", text=message.text)
                 elif rank == 0:
+                    self._progress = message
                     yield Event(self.key, "progress", message)
         if any(status.kind != "done" for status in self._final.values()):
             if any(status.died_of(signal.SIGTERM) for status in self._final.values()):
@@ -85,6 +89,12 @@ class WorkerGroup:
                 process.join(_GRACE)  # its result is here: a thread that it left behind holds up nobody
             self.end()
             yield Event(self.key, "done", result=self._final[0].result)
+
+    def events(self, now: float, silent_after: float, timeout: float | None) -> Iterator[Event]:
+        """Yield what has arrived, and then what the limits make of a job that is not over."""
+        yield from self.poll(now)
+        if not self.over:
+            yield from self.check_limits(now, silent_after, timeout)
 
     def check_limits(self, now: float, silent_after: float, timeout: float | None) -> Iterator[Event]:
         """Yield `silent`, once, after `silent_after` seconds without a report; end the job as `failed` after `timeout`."""
@@ -157,7 +167,13 @@ class WorkerGroup:
         world_size = len(self._devices)
         if world_size > 1:
             error = f"rank {rank} of {world_size}: {error}"
-        return Event(self.key, "failed", error=error, traceback=status.traceback)
+        memory = status.out_of_memory or (status.died_of(signal.SIGKILL) and self._killed_for_memory())
+        return Event(self.key, "failed", self._progress, error=error, traceback=status.traceback, out_of_memory=memory)
+
+    def _killed_for_memory(self) -> bool:
+        """Whether the kernel has killed some process for want of memory since this job began; True where it does not say."""
+        kills = oom_kills()
+        return kills is None or kills != self._oom_kills
 
 
 def _format_seconds(seconds: float) -> str:

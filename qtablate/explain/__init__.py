@@ -23,6 +23,7 @@ TOPICS = (
     "accumulation",
     "audit",
     "world",
+    "machines",
     SETTINGS,
     "faq",
 )

@@ -5,6 +5,8 @@ Families are told apart by config.json's `model_type`; load.py builds the model.
 
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -187,6 +189,20 @@ def weight_files(folder: Path) -> list[Path]:
         if Path(name).name != name or not (folder / name).is_file():
             raise ModelError(f"{index} names {name}, which is not in that folder")
     return [folder / name for name in names]
+
+
+def count_parameters(model: str) -> dict[str, int]:
+    """Count the parameters in a model's files by part, the first word of their names: `vision`, `qformer`, `language_model` ...
+
+    Raises:
+        ModelError: a weight file cannot be read.
+    """
+    counts: Counter[str] = Counter()
+    for path in weight_files(model_directory(model)):
+        with unreadable_as_model_error(str(path)), safe_open(path, framework="np") as file:
+            for name in file.keys():  # noqa: SIM118  # it has no other way to be iterated
+                counts[name.partition(".")[0]] += math.prod(file.get_slice(name).get_shape())
+    return dict(counts)
 
 
 def fingerprint(model: str) -> str:

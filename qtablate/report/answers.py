@@ -55,6 +55,8 @@ class Answers:
     log_margin: Values = field(default_factory=dict)
     identical: Mapping[Condition, Condition] = field(default_factory=dict)
     """Conditions that are the same run as an earlier one, and that one (identical_runs.py)."""
+    planned_seeds: tuple[int, ...] = ()
+    """All seeds of the grid in their order, where seeds are added until contrasts are decided; empty where all are run."""
 
     def values(self, outcome: str) -> Values:
         """Return a measure of every answer: ACCURACY, PROBABILITY or LOG_MARGIN."""
@@ -173,4 +175,5 @@ def read_answers(store: Store, cells: pd.DataFrame, sweep: SweepFile) -> Answers
         {cell_of[key]: values[:, 0] for key, values in measures.items()},
         {cell_of[key]: values[:, 1] for key, values in measures.items()},
         identical_runs({cell_of[key]: (read_losses(store, key), correct_of[cell_of[key]]) for key in keys}),
+        sweep.planned_seeds,
     )

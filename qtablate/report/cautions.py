@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
+from qtablate.records import NOT_NEEDED
 from qtablate.report.answers import ACCURACY
 from qtablate.report.families import ALL
 from qtablate.report.labels import AXIS_LABELS, condition_label, shown_axes
@@ -41,6 +42,7 @@ def cautions(cells: pd.DataFrame, summary: pd.DataFrame, contrasts: pd.DataFrame
         _few_seeds(done, contrasts),
         _coarse(contrasts),
         _unequal_seeds(cells),
+        _in_parts(cells),
         _few_clips(contrasts),
         _one_learning_rate(done),
         *_identical(contrasts),
@@ -49,7 +51,7 @@ def cautions(cells: pd.DataFrame, summary: pd.DataFrame, contrasts: pd.DataFrame
 
 
 def _unfinished(cells: pd.DataFrame) -> str:
-    missing = int((cells["status"] != "ok").sum())
+    missing = int((~cells["status"].isin(("ok", NOT_NEEDED))).sum())
     if not missing:
         return ""
     failed = records_of(cells[cells["status"] == "failed"])
@@ -106,6 +108,19 @@ def _unequal_seeds(cells: pd.DataFrame) -> str:
         f"conditions differ in how much their seeds vary (seed sd {points(min(deviations), sign=False)} to "
         f"{points(max(deviations), sign=False)} points, Bartlett p = {p:.2g}): differences of those that vary most have wide "
         "intervals, which more seeds would narrow"
+    )
+
+
+def _in_parts(cells: pd.DataFrame) -> str:
+    """Warn of cells that trained with their micro-batches in parts, for want of memory."""
+    parts = cells.loc[cells["status"] == "ok", "micro_batch_parts"].dropna().astype(int)
+    parts = parts[parts > 1]
+    if parts.empty:
+        return ""
+    number_of_parts = " or ".join(map(str, sorted(parts.unique())))
+    return (
+        f"{plural(len(parts), 'cell')} ran with micro-batches computed in {number_of_parts} parts after running out of memory: "
+        "the same gradients to rounding"
     )
 
 

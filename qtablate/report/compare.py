@@ -23,6 +23,7 @@ from qtablate.report.frames import cell_frame
 from qtablate.report.rows import Row, records_of
 from qtablate.report.verdicts import IDENTICAL, NOT_COMPARABLE, adjusted, judge
 from qtablate.statistics.estimate import Estimate, Floats, estimate
+from qtablate.statistics.sequential import error_share
 from qtablate.store import Store
 
 COLUMNS = (
@@ -196,7 +197,9 @@ def _difference(answers: Sequence[Answers], condition: Condition, common: list[i
         condition: finished in both.
         common: the seeds to pair by; where empty, each folder's mean is over its own seeds.
     """
-    return _paired_difference(answers, condition, common) if common else _unpaired_difference(answers, condition)
+    found = _paired_difference(answers, condition, common) if common else _unpaired_difference(answers, condition)
+    shares = [error_share(len(each.seeds_of(condition)), len(each.planned_seeds)) for each in answers if each.planned_seeds]
+    return dataclasses.replace(found, error_share=min(shares, default=1.0))
 
 
 def _row(answers: Sequence[Answers], condition: Condition, value: Estimate, paired: bool, margin: float) -> Row:

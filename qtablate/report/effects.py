@@ -4,9 +4,11 @@ Differences are taken item by item and seed by seed, over the seeds that have fi
 says which p-values are adjusted together. What compares a run with itself is not tested.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,7 @@ from qtablate.report.sentences import comparison_label
 from qtablate.report.verdicts import IDENTICAL, ITEMS_AND_SEEDS, ITEMS_ONLY, NOT_COMPARABLE, UNDECIDED, judge
 from qtablate.statistics.estimate import ClipGroups, Estimate, Floats, SeedVariance, estimate, pooled_seed_variance
 from qtablate.statistics.power import NOTHING_NEEDED, designs_of, detectable_effect, required_sizes
+from qtablate.statistics.sequential import error_share
 
 BUDGET_TOLERANCE = 0.01
 """Share by which budgets may differ and still be the same: a skipped window, a budget that ends in the middle of a sample."""
@@ -123,8 +126,9 @@ def _with_power(frame: pd.DataFrame, effects: Sequence[_Effect], tests: Tests, m
     """Fill in what each contrast could have detected, and what it would take to detect the margin."""
     undecided = (frame["verdict"] == UNDECIDED).to_numpy()
     level = np.where(frame["stderr"].isna(), math.nan, tests.levels(frame["p"]))
-    frame["mde_level"] = level
-    frame["mde"] = detectable_effect(designs_of([effect.estimate for effect in effects]), level)
+    at_look = level * np.array([effect.estimate.error_share or math.nan for effect in effects])
+    frame["mde_level"] = at_look
+    frame["mde"] = detectable_effect(designs_of([effect.estimate for effect in effects]), at_look)
     asked = [number for number, effect in enumerate(effects) if undecided[number] and effect.is_of_all_accuracies]
     needed = required_sizes([effects[number].estimate for number in asked], margin, level[asked])
     by_number = dict(zip(asked, needed, strict=True))
@@ -139,18 +143,17 @@ def _with_power(frame: pd.DataFrame, effects: Sequence[_Effect], tests: Tests, m
 def _estimates(answers: Answers, contrasts: Sequence[Contrast], per_task: bool, outcomes: Sequence[str]) -> list[_Effect]:
     """Estimate every contrast over all items, and then the accuracy task by task."""
     tasks = list(dict.fromkeys(answers.tasks.tolist())) if per_task else []
-    any_incorrect = any(map(answers.is_incorrect, answers.conditions))
     tested = [_Tested.of(answers, contrast) for contrast in contrasts]
     effects = []
     for outcome, task in [*((outcome, ALL) for outcome in outcomes), *((ACCURACY, task) for task in tasks)]:
         mask = np.ones(len(answers.clips), dtype=np.bool_) if task == ALL else answers.tasks == task
         values = {cell: of_items[mask] for cell, of_items in answers.values(outcome).items()}
         columns, clips = _columns(answers, values), ClipGroups.of(answers.clips[mask])
-        correct_only = pooled_over(answers, values)
-        all_conditions = pooled_over(answers, values, incorrect=True) if any_incorrect else correct_only
+        pooled_until = _pooled_until(answers, values)
         for one in tested:
-            difference = _difference(columns, one.contrast, len(clips.numbers))
-            estimated = estimate(difference, clips, all_conditions if one.incorrect else correct_only, one.squares)
+            seeds, difference = _difference(columns, one.contrast, len(clips.numbers))
+            pooled = pooled_until(one.incorrect, seeds[-1]) if seeds else None
+            estimated = _at_its_look(estimate(difference, clips, pooled, one.squares), len(answers.planned_seeds))
             effects.append(_Effect(one.contrast, outcome, task, estimated, one.weights))
     return effects
 
@@ -169,10 +172,10 @@ class _Tested:
     @classmethod
     def of(cls, answers: Answers, contrast: Contrast) -> "_Tested":
         incorrect = any(map(answers.is_incorrect, contrast.weights))
-        return cls(contrast, _weights_of_runs(answers, contrast), squared_weights(answers, contrast), incorrect)
+        return cls(contrast, weights_of_runs(answers, contrast), squared_weights(answers, contrast), incorrect)
 
 
-def _weights_of_runs(answers: Answers, contrast: Contrast) -> Weights:
+def weights_of_runs(answers: Answers, contrast: Contrast) -> Weights:
     """Return the weights of a contrast with identical runs taken together, in the order of the conditions."""
     weights = weights_by(contrast, lambda condition: answers.identical.get(condition, condition))
     return tuple((run, weights[run]) for run in sorted(weights, key=answers.places.__getitem__) if abs(weights[run]) > 1e-9)
@@ -236,6 +239,33 @@ def pooled_over(answers: Answers, values: Values, incorrect: bool = False) -> Se
     return pooled_seed_variance(means)
 
 
+PooledUntil = Callable[[bool, int], SeedVariance | None]
+"""Pools the variance between seeds over the conditions, incorrect ones included or not, up to a seed."""
+
+
+def _pooled_until(answers: Answers, values: Values) -> PooledUntil:
+    """Return what pools the variance between seeds of a measure of the answers.
+
+    Where seeds are added until contrasts are decided, that of a contrast which was decided is of the seeds up to its last one:
+    what was decided stays as it was, whatever other conditions' further seeds show.
+    """
+
+    @cache
+    def pooled(incorrect: bool, last: int) -> SeedVariance | None:
+        if not planned:
+            return pooled_over(answers, values, incorrect)
+        earlier = planned[: planned.index(last) + 1]
+        return pooled_over(answers, {cell: found for cell, found in values.items() if cell[1] in earlier}, incorrect)
+
+    planned = answers.planned_seeds
+    return lambda incorrect, last: pooled(incorrect, last if planned else 0)
+
+
+def _at_its_look(found: Estimate, planned: int) -> Estimate:
+    """Return an estimate that has the share of the error of its look, where seeds are added until contrasts are decided."""
+    return dataclasses.replace(found, error_share=error_share(found.seeds, planned)) if planned else found
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Columns:
     """A measure of the answers of one condition."""
@@ -259,14 +289,14 @@ def _columns(answers: Answers, values: Values) -> dict[Condition, _Columns]:
     return columns
 
 
-def _difference(columns: Mapping[Condition, _Columns], contrast: Contrast, items: int) -> Floats:
-    """Return the differences of a contrast over the seeds that have finished all its conditions: (items, seeds)."""
+def _difference(columns: Mapping[Condition, _Columns], contrast: Contrast, items: int) -> tuple[list[int], Floats]:
+    """Return the seeds that have finished all conditions of a contrast, and its differences over them: (items, seeds)."""
     parts = [(weight, columns.get(condition, _NONE)) for condition, weight in contrast.weights.items()]
     seeds = [seed for seed in parts[0][1].seeds if all(seed in part.seeds for _, part in parts)]
     difference = np.zeros((items, len(seeds)))
     for weight, part in parts if seeds else ():
         difference += weight * part.of(seeds)
-    return difference
+    return seeds, difference
 
 
 _NONE = _Columns([], np.zeros((0, 0)))

@@ -49,12 +49,8 @@ class Tests:
         Args:
             rows: the outcome, task, contrast and weights of each row. Rows without weights are not tested.
         """
-        averaged = {(contrast.axis, contrast.level) for _, task, contrast, _ in rows if task == ALL and contrast.kind == MAIN}
-        primary = [
-            task == ALL
-            and (contrast.kind == MAIN or (contrast.kind != INTERACTION and (contrast.axis, contrast.level) not in averaged))
-            for _, task, contrast, _ in rows
-        ]
+        of_contrasts = are_primary([contrast for _, _, contrast, _ in rows])
+        primary = [task == ALL and of_all for (_, task, _, _), of_all in zip(rows, of_contrasts, strict=True)]
         families: dict[tuple[object, ...], Family] = {}
         by_axis: dict[tuple[object, ...], Family] = {}
         decided: dict[tuple[object, ...], set[int]] = {}
@@ -104,6 +100,12 @@ class Tests:
                 rows = [row for row in test if row in decided]
                 out[rows] = ALPHA / (left + (not not_rejected[test[0]]))
         return out
+
+
+def are_primary(contrasts: Sequence[Contrast]) -> list[bool]:
+    """Return which of a report's contrasts are primary over all items."""
+    averaged = {(contrast.axis, contrast.level) for contrast in contrasts if contrast.kind == MAIN}
+    return [one.kind == MAIN or (one.kind != INTERACTION and (one.axis, one.level) not in averaged) for one in contrasts]
 
 
 def _add(family: Family, same: int, number: int) -> None:

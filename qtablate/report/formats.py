@@ -13,6 +13,7 @@ from qtablate.report import tables
 from qtablate.report.csv_files import csv_text
 from qtablate.report.results import Results
 from qtablate.report.sections import Section, tables_of
+from qtablate.report.tracked_runs import Place, places
 from qtablate.table import Table
 
 
@@ -30,8 +31,14 @@ def markdown(results: Results, sections: Sequence[Section]) -> str:
         f"{'trained' if settings.train_language_model else 'frozen'}.",
         "",
         *(f"Made by {software}." for software in dict.fromkeys(tables.software_of(results.cells))),
+        *(f"\nRuns in {place.tracker}: {_code(place)}" for place in places(results.store)),
     ]
     return "\n".join(lines) + "\n\n" + "\n\n".join(table.markdown() for table in tables_of(results, sections)) + "\n"
+
+
+def _code(place: Place) -> str:
+    """Return where runs are as Markdown: a link, or code that nothing in it can end."""
+    return f"<{place.link}>" if place.link else "`" + place.how.replace("`", "'") + "`"
 
 
 def latex(results: Results, sections: Sequence[Section]) -> str:

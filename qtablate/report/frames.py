@@ -1,6 +1,6 @@
 """Tidy pandas frames of the cells of a results folder: cells, tasks, answers, and the summary over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from qtablate import axes
 from qtablate.controls import BLIND, CONTROLS, FULL, SHUFFLED
-from qtablate.records import PlannedCell, Record
+from qtablate.records import NOT_NEEDED, PlannedCell, Record
 from qtablate.report.cell_answers import CellAnswers, all_items, mean_correct, read_cell_answers
 from qtablate.report.csv_files import write_table
 from qtablate.report.folder import AXES, finished_before, missing_cells
@@ -37,6 +37,7 @@ CELL_COLUMNS = (
     "overflows",
     "truncated_samples",
     "dropout",
+    "micro_batch_parts",
     "peak_learning_rate",
     "train_loss",
     "accuracy",
@@ -143,20 +144,28 @@ class CellFrames:
     """Subject, kind and detail of the items that the model of some finished cell could not score, each once."""
 
 
-def read_cells(store: Store, planned: Sequence[PlannedCell]) -> CellFrames:
-    """Read the records of some cells of a folder."""
+def read_cells(store: Store, planned: Sequence[PlannedCell], not_needed: Collection[str] = ()) -> CellFrames:
+    """Read the records of some cells of a folder.
+
+    Args:
+        store: the results folder.
+        planned: the cells.
+        not_needed: keys of those that are not run because everything that they tell is decided.
+    """
     rows: list[Row] = []
     task_rows: list[Row] = []
     unscored: dict[tuple[str, str], dict[str, str]] = {}
-    running = store.busy()
+    running = store.running()
     for entry in planned:
         state = store.state(entry.key)
-        interrupted = state.status == "running" and not running  # the next sweep runs it
+        interrupted = state.status == "running" and entry.key not in running  # the next sweep runs it
         record = None if interrupted else state.record
         incorrect = axes.incorrect_levels(entry.condition)
         named: Row = {"key": entry.key, "seed": entry.seed, **entry.condition, "incorrect": incorrect}
         row = {**named, "effective_batch_size": axes.effective_batch_size(entry.condition)}
         row["status"] = "pending" if interrupted else state.status
+        if entry.key in not_needed and row["status"] != "ok":
+            row["status"] = NOT_NEEDED
         row["error"] = record.error if record else state.damage
         row["software"] = versions_text(record.versions) if record else ""
         row["host"] = record.host if record else ""
@@ -172,14 +181,18 @@ def read_cells(store: Store, planned: Sequence[PlannedCell]) -> CellFrames:
     )
 
 
-def cell_frame(store: Store, planned: Sequence[PlannedCell] | None = None) -> pd.DataFrame:
+def cell_frame(store: Store, planned: Sequence[PlannedCell] | None = None, not_needed: Collection[str] = ()) -> pd.DataFrame:
     """Return a row per cell, in their order; what a cell has not measured is missing.
 
     Args:
         store: the results folder.
-        planned: the cells; None: those of the grid.
+        planned: the cells; None: those of the grid, with those of them that are not needed.
+        not_needed: keys of `planned` that are not run because everything that they tell is decided.
     """
-    return read_cells(store, store.read_sweep().cells if planned is None else planned).cells
+    if planned is None:
+        sweep = store.read_sweep()
+        planned, not_needed = sweep.cells, sweep.not_needed
+    return read_cells(store, planned, not_needed).cells
 
 
 def _figures(record: Record | None) -> Row:
@@ -188,6 +201,7 @@ def _figures(record: Record | None) -> Row:
         return {}
     figures = record.figures
     return {
+        "micro_batch_parts": 1,  # of records that were written before there was such a figure
         **{name: figures[name] for name in figures if name in CELL_COLUMNS and name != "accuracy"},
         "accuracy": figures["accuracy"]["value"],
         "accuracy_stderr": figures["accuracy"]["stderr"],
@@ -221,7 +235,7 @@ def summary_frame(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     for condition, group in cells.groupby(list(AXES), sort=False):
         done = group[group["status"] == "ok"]
         row: Row = dict(zip(AXES, condition, strict=True))
-        row |= {"seeds_done": len(done), "seeds_wanted": len(group)}
+        row |= {"seeds_done": len(done), "seeds_wanted": int((group["status"] != NOT_NEEDED).sum())}
         row |= {name: group[name].iloc[0] for name in ("effective_batch_size", "incorrect")}
         if len(done):
             row |= {name: done[name].iloc[0] for name in _SUMMARY_CONSTANTS}

@@ -20,9 +20,11 @@ from qtablate.report.sentences import (
     predicate,
     shown_level,
 )
-from qtablate.report.tables.cells import plural_range
+from qtablate.report.tables.cells import plural, plural_range
 from qtablate.report.verdicts import BETTER, EQUIVALENT, ITEMS_ONLY, UNDECIDED, WORSE
 from qtablate.statistics.clustered import MIN_CLIPS
+from qtablate.statistics.estimate import ALPHA
+from qtablate.statistics.sequential import error_share
 from qtablate.table import is_uninformative, number, p_text, percent, points
 
 _NOTHING, _RECOMMENDED = "No recommendation", "Recommended"
@@ -252,7 +254,22 @@ def _scope(sweep: SweepFile, done: pd.DataFrame) -> str:
     return (
         f"Compared: {_counted(len(done), 'condition')}, {plural_range(seeds, 'seed')} each, {_counted(items, 'item')} of "
         f"{_counted(clips, 'clip')}; model {sweep.config.data.model}, benchmark {sweep.config.data.bench}, "
-        f"{sweep.settings.budget_in_words} per cell. The answer holds for these."
+        f"{sweep.settings.budget_in_words} per cell. The answer holds for these.{_looks(len(sweep.planned_seeds), seeds)}"
+    )
+
+
+def _looks(planned: int, seeds: Sequence[int]) -> str:
+    """Say what intervals and p-values are where seeds were added until all was decided."""
+    if not planned:
+        return ""
+    shares = {count: error_share(count, planned) for count in seeds}
+    alone = [f"{100 * (1 - ALPHA * share):.4g} % after {plural(count, 'seed')}" for count, share in shares.items() if share]
+    of_one_look = (
+        f"taken alone, such an interval has {' and '.join(alone)}" if alone else "before the first look there are none"
+    )
+    return (
+        f" Seeds were added until the primary contrasts were decided, {planned} at most (--until-decided): p-values and "
+        f"intervals of 95 % hold over all looks together; {of_one_look}."
     )
 
 

@@ -84,13 +84,13 @@ def _equivalent(
             compared only where that leaves hope.
         margin: as a share.
     """
-    p = {candidate: 1 - estimates[candidate].p_above(margin) for candidate in comparable}
+    p = {candidate: estimates[candidate].p_below(margin) for candidate in comparable}
     pairs = [
         (other, candidate) for candidate in comparable if p[candidate] < ALPHA for other in comparable if other != candidate
     ]
     found = estimate_accuracies(answers, [_minus(*pair) for pair in pairs])
     for (_, candidate), one in zip(pairs, found, strict=True):
-        p[candidate] = max(p[candidate], 1 - one.p_above(margin))
+        p[candidate] = max(p[candidate], one.p_below(margin))
     adjusted = holm(list(p.values()))
     return [candidate for candidate, value in zip(comparable, adjusted, strict=True) if value < ALPHA]
 

@@ -85,7 +85,7 @@ class Results:
         """`cells`, and a row per cell of the confirmation, as far as its files are there."""
         if self.tables_only or not self.sweep.confirmation:
             return self.cells
-        return frames.cell_frame(self.store, self.sweep.all_cells)
+        return frames.cell_frame(self.store, self.sweep.all_cells, self.sweep.not_needed)
 
     @cached_property
     def tasks(self) -> pd.DataFrame:
@@ -193,7 +193,7 @@ class Results:
 
     @cached_property
     def _records(self) -> frames.CellFrames:
-        return frames.read_cells(self.store, self.sweep.cells)
+        return frames.read_cells(self.store, self.sweep.cells, self.sweep.not_needed)
 
     @cached_property
     def split_pairs(self) -> list[SplitPair]:

@@ -63,10 +63,15 @@ class Estimate:
     """Degrees of freedom of the variance between clips: their effective number less one."""
     pooled_dof: int = 0
     """Degrees of freedom of the variance between seeds that is pooled over a sweep; 0 without."""
+    error_share: float = 1.0
+    """Share of the error that this look at the comparison may spend (sequential.py): intervals are wider and p-values larger
+    where it is below 1, and unknown where it is 0."""
 
     def interval(self, level: float = 1 - ALPHA) -> tuple[float, float]:
         """Return the lower and upper end of the confidence interval."""
-        half = float(t_quantile(0.5 + level / 2, self.dof)) * self.stderr
+        if not self.error_share:
+            return math.nan, math.nan
+        half = float(t_quantile(1 - self.error_share * (1 - level) / 2, self.dof)) * self.stderr
         return self.value - half, self.value + half
 
     @property
@@ -82,10 +87,14 @@ class Estimate:
         """Return the one-sided p-value against a difference of `threshold` or less; small where it is surely larger."""
         return self._tail(self.value - threshold, 1)
 
+    def p_below(self, threshold: float) -> float:
+        """Return the one-sided p-value against a difference of `threshold` or more; small where it is surely smaller."""
+        return self._tail(threshold - self.value, 1)
+
     def _tail(self, distance: float, sides: int) -> float:
-        if math.isnan(self.stderr):
+        if math.isnan(self.stderr) or not self.error_share:
             return math.nan
-        return min(1.0, sides * float(t_tail(distance / self.stderr, self.dof)))
+        return min(1.0, sides * float(t_tail(distance / self.stderr, self.dof)) / self.error_share)
 
 
 @dataclass(frozen=True, slots=True)

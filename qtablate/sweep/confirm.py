@@ -42,7 +42,7 @@ def with_confirmation(plan: SweepPlan, recorded: Sequence[PlannedCell], ended: b
     if not asked and not recorded:
         return dataclasses.replace(plan, confirmation=Confirmation())
     choice = choose(plan.store, sweep_file(plan))
-    unfinished = len(plan.to_run())
+    unfinished = len(plan.unfinished())
     known = ended or not unfinished
     if choice.pair is None:
         remark = f"--confirm: nothing to confirm, {choice.why_none}." if asked and known else ""
@@ -95,7 +95,7 @@ def describe_confirmation(plan: SweepPlan, expected: Forecast) -> str:
     asked = plan.config.run.confirm
     if not asked or len(plan.conditions()) < CONDITIONS:
         return ""
-    if not plan.to_run():
+    if not plan.unfinished():
         to_run = plan.confirmation_to_run()
         if not to_run:
             return ""

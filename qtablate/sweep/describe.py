@@ -72,7 +72,7 @@ def _plan_note(plan: SweepPlan, expected: Forecast) -> str:
     note = "seconds per step and per cell; peak memory; " if expected.estimates else ""
     note += (
         f"{len(plan.cells)} cells, {len(to_run)} to run, "
-        f"{plan.workers} at once, each"
+        f"{_at_once(plan)}, each"
         + (f" by {processes} processes" if processes > 1 else "")
         + f" on {plan.settings.budget_in_words} and {plan.contents.n_items} items"
     )
@@ -86,6 +86,14 @@ def _plan_note(plan: SweepPlan, expected: Forecast) -> str:
     note += f"; {confirmation}" if confirmation else ""
     marked = any(not estimate.measured for estimate in expected.estimates.values())
     return f"{note}. {expected.method()}." if marked else f"{note}."
+
+
+def _at_once(plan: SweepPlan) -> str:
+    """How many cells run at once; on a cluster as --jobs says, or as its own scheduler does."""
+    run = plan.config.run
+    if run.executor == "local":
+        return f"{plan.workers} at once ({plan.at_once.limit})"
+    return f"{run.jobs} at once (--jobs)" if run.jobs else f"as many at once as {run.executor.capitalize()} starts"
 
 
 def _steps(cell: Cell, estimate: Estimate | None) -> str:

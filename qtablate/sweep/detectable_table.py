@@ -1,6 +1,7 @@
 """The table "What this grid can detect" of `--dry-run`, or the sentence that stands in its place."""
 
 import math
+from dataclasses import replace
 
 from qtablate.axes import show_level
 from qtablate.config import DataConfig
@@ -9,6 +10,7 @@ from qtablate.report.contrasts import CORRECT_LEVELS, MAIN
 from qtablate.report.labels import AXIS_LABELS
 from qtablate.statistics.estimate import ALPHA, POWER
 from qtablate.statistics.power import MOST_ITEMS, MOST_SEEDS, RANGE
+from qtablate.statistics.sequential import error_share
 from qtablate.sweep.detectable import Comparison, Detectable, Size, detectable, planned_answers, primary_comparisons
 from qtablate.sweep.deviations import Deviations
 from qtablate.sweep.plan import SweepPlan
@@ -41,6 +43,8 @@ def detectable_table(plan: SweepPlan, deviations: Deviations | None, margin: flo
     size = Size(len(plan.config.grid.seeds), plan.contents.n_items, len(plan.contents.items_of_clip))
     if size.clips < 2:
         return f"{TITLE}: nothing, its {size.items} items share one clip; a difference has an uncertainty from two clips on."
+    if plan.config.run.until_decided:  # what the last look finds, where all seeds are run
+        comparisons = [replace(one, level=one.level * error_share(size.seeds, size.seeds)) for one in comparisons]
     found = detectable(comparisons, deviations, size, margin)
     wanted = f"{100 * margin:g}"
     columns = ("comparison", "at", "detects points", f"seeds for {wanted}", f"items for {wanted}")
@@ -119,13 +123,14 @@ def _items_per_task(data: DataConfig) -> int | None:
 def _note(plan: SweepPlan, deviations: Deviations, comparisons: list[Comparison], size: Size, margin: float) -> str:
     """Say what the figures mean and what they rest on."""
     tests = sum(len(one.contrasts) for one in comparisons)
+    last = ", of which the last look has half" if plan.config.run.until_decided else ""
     holm = f" ({ALPHA:g} / {tests} primary contrasts: Holm's adjustment while none is decided)" if tests > 1 else ""
     uncertain = not math.isnan(deviations.dof)
     seeds = f"{size.seeds} seeds" if size.seeds > 1 else "1 seed"
     parts = [
         f"Detects: the smallest true difference, in points, that {100 * POWER:g} % of all repetitions of this grid would find, "
         f"with {seeds}, {size.items} items of {size.clips} clips and {len(plan.conditions())} conditions, tested at "
-        f"level {comparisons[0].level:.2g}{holm}.",
+        f"level {comparisons[0].level:.2g}{holm}{last}.",
         f"What would detect a difference of {100 * margin:g} (--margin): seeds at the planned items"
         + ("." if size.seeds == 1 else "; items, --items-per-task, at the planned seeds."),
         f"In brackets: range of {100 * RANGE:g} % confidence, since the deviations are known only roughly."

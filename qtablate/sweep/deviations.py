@@ -84,7 +84,7 @@ def known_deviations(plan: SweepPlan, folder: Path | None, seed_sd: float | None
     with suppress(StoreError):
         sweep = read_complete_sweep(plan.store)
         same = sweep.fingerprints.model == plan.cells[0].fingerprints.model and sweep.config.data.bench == data.bench
-        if same and all(plan.store.finished(cell.key) for cell in sweep.cells):
+        if same and all(plan.store.finished(cell.key) for cell in sweep.cells if cell.key not in sweep.not_needed):
             return measured_deviations(plan.store)
     return reference_deviations() if data.model == "nano" and is_world(data.bench) else None
 

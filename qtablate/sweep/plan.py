@@ -18,15 +18,17 @@ from qtablate.data.sources import is_world, open_benchmark, open_training, train
 from qtablate.data.temporal import PERTURBATIONS
 from qtablate.datatypes import Benchmark, Clips, Problem, TrainingData
 from qtablate.errors import DataError
-from qtablate.execute.local import default_workers
 from qtablate.grid import Cell, CellSettings, Fingerprints, cells, conditions
 from qtablate.model.cache import default_cache, limit_bytes
 from qtablate.model.directory import fingerprint, read_config
 from qtablate.model.features import FeatureFiles
 from qtablate.store import Store
+from qtablate.sweep.at_once import AtOnce, decide
 from qtablate.sweep.confirmation import Confirmation
 from qtablate.sweep.resolve import resolve
+from qtablate.sweep.selection import matching, selected
 from qtablate.sweep.validate import validate_data, validate_grid, validate_invalid_share
+from qtablate.track import validate_installed
 from qtablate.versions import result_versions
 from qtablate.video.isolated import RETRYABLE, decode_timeout
 
@@ -95,10 +97,17 @@ class SweepPlan:
     contents: Contents
     model_config: dict[str, Any]
     """The model's config.json, with its family's defaults."""
-    workers: int
+    at_once: AtOnce
     """Cells at once."""
     confirmation: Confirmation = field(default_factory=Confirmation)
     """Cells outside the grid that confirm its choice (confirm.py)."""
+    not_needed: frozenset[str] = frozenset()
+    """Keys of the cells that are not run because everything that they tell is decided (until_decided.py)."""
+
+    @property
+    def workers(self) -> int:
+        """Cells at once."""
+        return self.at_once.cells
 
     @property
     def processes(self) -> int:
@@ -114,9 +123,17 @@ class SweepPlan:
         """The conditions of the grid, in the order of its axes."""
         return [condition for condition, _ in conditions(self.config.grid, self.model_frames)]
 
+    def unfinished(self) -> list[Cell]:
+        """The cells of the grid that are needed and not finished, in their order."""
+        return [cell for cell in self.cells if cell.key not in self.not_needed and not self.store.finished(cell.key)]
+
+    def named_only(self) -> frozenset[str]:
+        """Keys of the cells of the grid that --only names: all, where it names none. Raises ConfigError."""
+        return matching(self.config.run.only, self.cells, self.config.grid.batch_size_is)
+
     def to_run(self) -> list[Cell]:
-        """The cells of the grid that are not finished, in their order."""
-        return [cell for cell in self.cells if not self.store.finished(cell.key)]
+        """The unfinished cells that this run is for, in the order in which they are run."""
+        return selected(self.unfinished(), self.config.run, self.named_only(), self.conditions(), self.store)
 
     def confirmation_to_run(self) -> list[Cell]:
         """The cells of the confirmation that are wanted and not finished, in their order."""
@@ -203,6 +220,7 @@ def make_plan(config: SweepConfig, cache: Path | None = None) -> SweepPlan:
         QtablateError: what cannot be run, and why.
     """
     decode_timeout(), limit_bytes()  # raise where the environment's values are unusable
+    validate_installed(config.run.track)
     data, model_config = config.data, read_config(config.data.model)
     settings = resolve(config, model_config)
     validate_grid(config, settings, model_config)
@@ -225,17 +243,19 @@ def make_plan(config: SweepConfig, cache: Path | None = None) -> SweepPlan:
             _files(folder, prints, items, altered, settings.precision),
             prints,
         )
+    planned, store = _cells(config, settings, inputs, own), Store(config.out)
     plan = SweepPlan(
         config,
         settings,
-        Store(config.out),
-        _cells(config, settings, inputs, own),
+        store,
+        planned,
         inputs,
         _contents(data, training, benchmark),
         model_config,
-        config.run.jobs or default_workers(config.run.processes_per_cell),
+        decide(config, settings, store, planned),
     )
     plan.check_invalid_share()
+    plan.named_only()  # raises where --only names no cell
     return plan
 
 

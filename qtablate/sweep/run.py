@@ -3,7 +3,7 @@
 This module never imports torch: processes that need it are started by the executor.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -11,48 +11,30 @@ from typing import TYPE_CHECKING, Literal
 from qtablate.config import SweepConfig
 from qtablate.errors import QtablateError
 from qtablate.execute.events import Event
-from qtablate.execute.local import run_jobs
-from qtablate.execute.worker import Template
 from qtablate.grid import Cell, cell_names
 from qtablate.interrupts import Stopped
 from qtablate.model.cache import limit_bytes, prune
-from qtablate.records import of_cell
+from qtablate.records import PlannedCell
 from qtablate.sweep.confirm import recorded_confirmation, with_confirmation
+from qtablate.sweep.events import OnEvent, SweepEvent
+from qtablate.sweep.executors import executor_of
+from qtablate.sweep.joined import joined
 from qtablate.sweep.plan import SweepPlan, make_plan
+from qtablate.sweep.selection import has_failed
+from qtablate.sweep.tracking import tracked
+from qtablate.sweep.until_decided import rounds, validate_seeds, with_decided
 from qtablate.sweep.write import write_sweep_file
 
 if TYPE_CHECKING:
     from qtablate.report.results import Results
 
 
-@dataclass(frozen=True, slots=True)
-class SweepEvent:
-    """What happens while a sweep runs."""
-
-    stage: Literal["features", "cells", "confirmation"]
-    """`cells`: those of the grid; `confirmation`: those outside it that confirm its choice (--confirm)."""
-    kind: Literal["begun", "job", "ended", "skipped"]
-    """A stage begins, something happened to one of its jobs, a stage has ended. A stage without jobs does not begin; a
-    confirmation that has nothing to confirm is `skipped`."""
-    plan: SweepPlan
-    """As it stands: which clips can be decoded is known only after the features, and decides which cells there are."""
-    event: Event | None = None
-    """Of a `job`: what happened to which."""
-    jobs: dict[str, str] | None = None
-    """Of a stage that begins: the names of its jobs, by key."""
-    text: str = ""
-    """Of a confirmation that begins or is skipped: what it compares, or why it compares nothing."""
-
-
-OnEvent = Callable[[SweepEvent], None]
-
-
 def run_sweep(config: SweepConfig, on_event: OnEvent | None = None) -> "Results":
     """Plan a sweep, compute features, train and score every cell that is not finished, confirm what they recommend where the
     configuration says so (`run.confirm`), and write all tables.
 
-    A cell that fails is recorded as failed and stops no other: see the column `status` of `Results.cells`. The same call tries
-    it again, and leaves finished cells as they are.
+    A cell that fails is recorded as failed and stops no other, up to `run.max_failures`: see the column `status` of
+    `Results.cells`. The same call tries it again, unless `run.retry_failed` is false, and leaves finished cells as they are.
 
     Args:
         config: what to run; `SweepConfig()` is the default sweep of the command line.
@@ -63,22 +45,27 @@ def run_sweep(config: SweepConfig, on_event: OnEvent | None = None) -> "Results"
 
     Raises:
         ConfigError, DataError, ModelError: the configuration cannot be run, or a source cannot be used.
-        StoreError: the results folder cannot be written, or another sweep writes to it.
+        StoreError: the results folder cannot be written, or a sweep of other settings runs in it.
     """
     from qtablate.report.results import load
 
     plan = make_plan(config)
-    with plan.store.locked():
+    with joined(plan.store, config):
         run_plan(plan, on_event)
     return load(plan.store.root)
 
 
 def run_plan(plan: SweepPlan, on_event: OnEvent | None = None) -> SweepPlan:
-    """Run a plan in its folder, which the caller holds locked. The plan as it was run is returned: which clips cannot be
+    """Run a plan in its folder, which the caller has `joined`. The plan as it was run is returned: which clips cannot be
     decoded is known only on the way."""
-    notify = on_event or (lambda _: None)
     recorded = recorded_confirmation(plan.store)
-    plan = with_confirmation(plan, recorded)
+    validate_seeds(plan)
+    plan = with_confirmation(with_decided(plan), recorded)
+    with tracked(plan, on_event) as notify:
+        return _run_plan(plan, recorded, notify)
+
+
+def _run_plan(plan: SweepPlan, recorded: Sequence[PlannedCell], notify: OnEvent) -> SweepPlan:
     write_sweep_file(plan)
     if not plan.to_run() and not plan.confirmation_to_run():
         _notify_skipped(plan, notify)
@@ -86,15 +73,20 @@ def run_plan(plan: SweepPlan, on_event: OnEvent | None = None) -> SweepPlan:
     try:
         _compute_features(plan, notify)
         plan.check_invalid_share()
-        plan = with_confirmation(plan.rekeyed(), recorded)
+        plan = with_confirmation(with_decided(plan.rekeyed()), recorded)
         for files in plan.feature_files():
             files.mark_used()
-        _run_cells(plan, plan.to_run(), "cells", notify)
-        plan = with_confirmation(plan, recorded, ended=True)
+        failures = Failures(plan.config.run.max_failures)
+        for number, seeds in enumerate(rounds(plan)):
+            if number:
+                plan = with_decided(plan)
+                write_sweep_file(plan)  # so that a report made meanwhile knows which cells are not needed
+            _run_cells(plan, [cell for cell in plan.to_run() if cell.seed in seeds], "cells", notify, failures)
+        plan = with_confirmation(plan, recorded, ended=all(has_failed(cell, plan.store) for cell in plan.unfinished()))
         _notify_skipped(plan, notify)
         if plan.confirmation_to_run():
             write_sweep_file(plan)  # before they run, so that a sweep that is killed now shows those that had finished
-            _run_cells(plan, plan.confirmation_to_run(), "confirmation", notify)
+            _run_cells(plan, plan.confirmation_to_run(), "confirmation", notify, failures)
     except (Stopped, KeyboardInterrupt):  # the command line's, and a script's or a notebook's
         write_sweep_file(plan)
         raise
@@ -111,7 +103,7 @@ def _compute_features(plan: SweepPlan, notify: OnEvent) -> None:
     prune(next(iter(plan.feature_files())).folder, limit_bytes(), own)
     failures: list[Event] = []
     notify(SweepEvent("features", "begun", plan, jobs={key: key for key, _ in jobs}))
-    with closing(run_jobs("qtablate.cell.features:compute_features", jobs, plan.processes)) as events:
+    with closing(executor_of(plan).run_features(jobs)) as events:
         for event in events:
             failures += [event] if event.kind == "failed" else []
             notify(SweepEvent("features", "job", plan, event))
@@ -125,35 +117,31 @@ def _notify_skipped(plan: SweepPlan, notify: OnEvent) -> None:
         notify(SweepEvent("confirmation", "skipped", plan, text=plan.confirmation.remark))
 
 
-def _run_cells(plan: SweepPlan, to_run: Sequence[Cell], stage: Literal["cells", "confirmation"], notify: OnEvent) -> None:
-    """Run cells that are not finished. A job that dies, or exceeds the time limit, leaves a failed record."""
+@dataclass
+class Failures:
+    """Cells of one run that have failed, and how many are allowed."""
+
+    most: int | None
+    """None: any number."""
+    count: int = 0
+
+    def too_many(self) -> bool:
+        """Whether no more cells may be started (--max-failures)."""
+        return self.most is not None and self.count >= self.most
+
+
+def _run_cells(
+    plan: SweepPlan, to_run: Sequence[Cell], stage: Literal["cells", "confirmation"], notify: OnEvent, failures: Failures
+) -> None:
+    """Run cells that are not finished. Those that run when too many have failed are finished, and no more are started."""
     cells = {cell.key: cell for cell in to_run}
-    if not cells:
+    if not cells or failures.too_many():
         return
     text = plan.confirmation.remark if stage == "confirmation" else ""
     notify(SweepEvent(stage, "begun", plan, jobs=cell_names(list(cells.values())), text=text))
-    for key in cells:
-        plan.store.discard_damaged(key)
-    run = plan.config.run
     jobs = [(key, plan.cell_job(cell)) for key, cell in cells.items()]
-    # what decides the inputs of a cell is the same in all that have as many frames per clip
-    inputs = {cell.condition.frames: job.inputs for cell, (_, job) in zip(cells.values(), jobs, strict=True)}
-    events = run_jobs(
-        "qtablate.cell.run:run_cell",
-        jobs,
-        plan.workers,
-        run.processes_per_cell,
-        timeout=run.cell_timeout_seconds,
-        template=Template("qtablate.cell.template", list(inputs.values())),
-    )
-    with closing(events):
+    with closing(executor_of(plan).run_cells(jobs, lambda: not failures.too_many())) as events:
         for event in events:
-            if event.kind == "failed" and plan.store.finished(event.key):
-                event = Event(event.key, "done")  # it was ended, or died, after its last word to the disk
-            elif event.kind == "failed":
-                record = plan.store.read_record(event.key)
-                if record is None or record.status != "failed":
-                    failed = of_cell(cells[event.key], "failed", error=event.error, traceback=event.traceback)
-                    plan.store.write_record(failed)
+            failures.count += event.kind == "failed"
             notify(SweepEvent(stage, "job", plan, event))
     notify(SweepEvent(stage, "ended", plan))

@@ -8,9 +8,10 @@ from typing import Any
 from qtablate.config import SweepConfig
 from qtablate.datatypes import Problem, TrainingData
 from qtablate.errors import ConfigError, DataError
-from qtablate.execute.local import gpus
+from qtablate.execute.resources import gpus
 from qtablate.grid import CellSettings, conditions, windows
 from qtablate.model.directory import check_frames, visual_tokens
+from qtablate.statistics.sequential import FIRST_LOOK
 
 
 def validate_grid(config: SweepConfig, settings: CellSettings, model_config: Mapping[str, Any]) -> None:
@@ -25,6 +26,10 @@ def validate_grid(config: SweepConfig, settings: CellSettings, model_config: Map
         raise ConfigError(
             "--diagnose measures VideoChat2's Q-Former, over all frames at once and without text; this model has another: "
             "leave it out"
+        )
+    if config.run.until_decided and len(config.grid.seeds) <= FIRST_LOOK:
+        raise ConfigError(
+            f"--until-decided looks first after {FIRST_LOOK} seeds, and --seeds gives {len(config.grid.seeds)}: give more"
         )
     for frames in {condition.frames for condition, _ in conditions(config.grid, model_config["num_frames"])}:
         check_frames(model_config, frames)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from qtablate.config import SweepConfig
 from qtablate.errors import StoreError
 from qtablate.grid import RECORD_SCHEMA, Cell, Fingerprints, reference_batch
 from qtablate.model.directory import base_scores
@@ -37,7 +38,7 @@ def sweep_file(plan: "SweepPlan") -> SweepFile:
     problems, items = _left_out(plan, prints)
     return SweepFile(
         schema=RECORD_SCHEMA,
-        config=plan.config,
+        config=_lasting(plan.config),
         settings=plan.settings,
         reference_batch=reference_batch(plan.config.grid),
         fingerprints=prints,
@@ -46,10 +47,17 @@ def sweep_file(plan: "SweepPlan") -> SweepFile:
         items=items,
         cells=_planned(plan.cells),
         confirmation=_planned(plan.confirmation.cells),
+        not_needed=tuple(cell.key for cell in plan.cells if cell.key in plan.not_needed),
         problems=problems,
         versions=versions(),
         host=Host(platform.machine(), os.cpu_count() or 1, platform.python_version(), plan.config.run.processes_per_cell),
     )
+
+
+def _lasting(config: SweepConfig) -> SweepConfig:
+    """A configuration without the settings of a single run, which say nothing of the results."""
+    of_one_run = {"only": "", "retry_failed": None, "max_failures": None}
+    return config.model_copy(update={"run": config.run.model_copy(update=of_one_run)})
 
 
 def _planned(cells: Iterable[Cell]) -> tuple[PlannedCell, ...]:

@@ -84,6 +84,7 @@ def accumulate(
     optimizer: torch.optim.Optimizer | None = None,
     meter: NoiseMeter | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
+    parts: Callable[[M], Sequence[M]] = lambda micro_batch: (micro_batch,),
 ) -> WindowGradient | None:
     """Leave the window's gradient in the parameters' `.grad`, which must be clear, and clip it.
 
@@ -96,6 +97,8 @@ def accumulate(
         optimizer: whose gradients the scaler unscales; needed where it is enabled.
         meter: measures each micro-batch's own gradient; valid where the rules are correct and there is one rank.
         group: the ranks that hold the other shares. Gradient and result are those of all shares, equal on every rank.
+        parts: splits a micro-batch for want of memory. Its parts are computed one after another and are no micro-batches:
+            nothing is divided, clipped, stepped or measured by them, so that under every rule the gradient is the same.
 
     Returns:
         None, with gradients untouched, when the window holds no supervised token. With an enabled scaler the norm may not
@@ -110,10 +113,12 @@ def accumulate(
         if count == 0:
             continue
         if micro_batch.supervised_tokens:
-            loss = loss_sum(micro_batch)
-            total += float(loss.detach())
             divisor = {"tokens": tokens, "micro_mean": count * len(window), "none": count}[rules.loss_norm]
-            scaler.scale(loss / divisor).backward()
+            for part in parts(micro_batch):
+                if part.supervised_tokens:
+                    loss = loss_sum(part)
+                    total += float(loss.detach())
+                    scaler.scale(loss / divisor).backward()
         if rules.clip_per == "micro_batch" and rules.max_grad_norm is not None:
             group.all_reduce_gradients(parameters)  # the norm is that of all shares
             nn.utils.clip_grad_norm_(parameters, rules.max_grad_norm * scaler.get_scale())

@@ -1,7 +1,8 @@
 """Micro-batches: samples, their token ids and labels, their frozen visual features, and their loss."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -56,6 +57,39 @@ def make_micro_batch(
     features = [lookup(sample.clip) for sample in samples]
     counts = [tokens if isinstance(tokens, int) else tokens(clip) for clip in features]
     return MicroBatch(samples, collate(encoder, samples, counts, max_text_tokens), stack_by_shape(features))
+
+
+def split_micro_batch(micro_batch: MicroBatch, parts: int) -> list[MicroBatch]:
+    """Split a micro-batch into parts of equal size but for one sample, fewer where it has fewer samples.
+
+    Each part is padded as the whole is: a Q-Former whose text is padded on the left then reads it at the same positions.
+    """
+    if parts == 1:
+        return [micro_batch]
+    size, text = len(micro_batch.samples), micro_batch.text
+    bounds = [size * part // parts for part in range(parts + 1)]
+    out = []
+    for start, end in pairwise(bounds):
+        if start == end:
+            continue
+        rows, qformer = slice(start, end), text.qformer_inputs
+        own = replace(
+            text,
+            input_ids=text.input_ids[rows],
+            labels=text.labels[rows],
+            visual_mask=text.visual_mask[rows],
+            qformer_inputs=qformer and QFormerInputs(qformer.input_ids[rows], qformer.attention_mask[rows]),
+            lengths=text.lengths[rows],
+            truncated=0,  # the whole has counted them
+        )
+        inside = [(group >= start) & (group < end) for group, _ in micro_batch.features]
+        features = [
+            (group[chosen] - start, stacked[chosen])
+            for chosen, (group, stacked) in zip(inside, micro_batch.features, strict=True)
+            if chosen.any()
+        ]
+        out.append(MicroBatch(micro_batch.samples[rows], own, features))
+    return out
 
 
 def supervised_tokens(sample: Sample, encoder: ConversationEncoder, max_text_tokens: int) -> int:

@@ -22,7 +22,7 @@ from qtablate.train.accumulate import (
     clear_gradients,
     validate_no_batch_statistics,
 )
-from qtablate.train.batches import MicroBatch, loss_sum, make_micro_batch
+from qtablate.train.batches import MicroBatch, loss_sum, make_micro_batch, split_micro_batch
 from qtablate.train.device import ComputeContext
 from qtablate.train.distributed import SINGLE_PROCESS, ProcessGroup
 from qtablate.train.noise import MAX_PARAMETERS, NoiseMeter
@@ -68,6 +68,8 @@ class Step:
     """Of training, without measuring the noise."""
     truncated_samples: int
     """Conversations that were longer than `max_text_tokens` and lost their end."""
+    micro_batch_parts: int = 1
+    """Parts that each micro-batch was computed in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,9 @@ class TrainPlan:
     mixed_micro_batches: bool = True
     """Whether each micro-batch holds every medium there is. Gradients of micro-batches of one medium scatter more than those
     of their samples do, so the gradient's noise cannot be estimated from them."""
+
+    micro_batch_parts: int = 1
+    """Parts that each micro-batch is computed in, for want of memory (accumulate.py). Without dropout nothing depends on it."""
 
     @property
     def window(self) -> int:
@@ -206,6 +211,7 @@ class Training:
             optimizer=self._optimizer,
             meter=meter,
             group=self._group,
+            parts=lambda micro_batch: split_micro_batch(micro_batch, plan.micro_batch_parts),
         )
         [truncated] = self._group.all_reduce_sums([sum(micro_batch.text.truncated for micro_batch in window)])
         extra_norm = _extra_norm(extra, gradient)
@@ -233,6 +239,7 @@ class Training:
             image_ratio=sum(sample.medium == IMAGE for sample in samples) / len(samples),
             seconds=seconds,
             truncated_samples=int(truncated),
+            micro_batch_parts=plan.micro_batch_parts,
         )
 
     def _micro_batch(self, samples: Sequence[Sample]) -> MicroBatch:

@@ -66,8 +66,12 @@ from finished_cells import Finisher
 import qtablate.sweep.run as run
 from qtablate.cli.sweep import read_settings
 from qtablate.sweep.plan import make_plan
+try:
+    import qtablate.sweep.executors as executors
+except ImportError:  # of an earlier checkout
+    executors = run
 given = {("grid", name): text for name, text in zip(("tokens", "accum", "seeds"), sys.argv[1:])} | {("run", "out"): sys.argv[4]}
-run.run_jobs = Finisher(lambda cell: 0.5)
+executors.run_jobs = Finisher(lambda cell: 0.5)
 rss = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
 plan = make_plan(read_settings(given, None))
 before = rss()
@@ -237,6 +241,24 @@ def main() -> None:
         table = measure(folder, {**checkouts, "now": ROOT}, arguments.rounds, arguments.only)
     arguments.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(arguments.out / "large_grids.csv", index=False, float_format="%.4g")
+    (arguments.out / "README.md").write_text(markdown(table, arguments.rounds))
+
+
+def markdown(table: pd.DataFrame, rounds: int) -> str:
+    """The table as a page, with its command."""
+    shown = table.map(lambda value: f"{value:.3g}" if isinstance(value, float) and value < 1000 else str(value))
+    rows = [table.columns.tolist(), ["---"] * len(table.columns), *shown.to_numpy().tolist()]
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    head = [
+        "# Large grids",
+        "",
+        f"`python tests/benchmarks/large_grids.py --against CHECKOUT --rounds {rounds} --out results/large`: made-up folders,",
+        "100 conditions; seconds by the clock and of processors, and the peak memory of the largest process: medians over the",
+        "rounds, the two checkouts in turn, nothing beside them. *files*: whether all tables, texts, pages and plots that both",
+        "wrote are equal to the byte. *MB around cells*: of the sweep's own process before and after its cells.",
+        "",
+    ]
+    return "\n".join([*head, *lines]) + "\n"
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ from qtablate.config import DataConfig, validate_config
 from qtablate.controls import BLIND, FULL
 from qtablate.data.sources import open_benchmark, open_training
 from qtablate.datatypes import VIDEO, Clips, Frames, Item, Sample
-from qtablate.execute.local import cores
+from qtablate.execute.resources import cores
 from qtablate.grid import Cell
 from qtablate.model.directory import read_config
 from qtablate.model.encode import ConversationEncoder, collate

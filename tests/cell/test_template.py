@@ -36,8 +36,8 @@ from qtablate.execute.worker import (
     fork_server_of_its_own,
     start_fork_server,
 )
+from qtablate.sweep.events import SweepEvent
 from qtablate.sweep.plan import SweepPlan, make_plan
-from qtablate.sweep.run import SweepEvent
 
 WRITTEN = ("answers.csv", "train.csv")
 

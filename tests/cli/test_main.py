@@ -117,6 +117,7 @@ NUMBERS = {
         "--cell-timeout": "a finite number of 0.01 or more",
         "--seed-sd": "a finite number of 0 or more",
         "--margin": "a positive number",
+        "--gpus-per-cell": "a finite number of 0 or more",
     },
     "audit": {"--max-grad-norm": "a positive number", "--image-ratio": "a number from 0 to 1"},
     "report": {"--margin": "a finite number of 0 or more"},

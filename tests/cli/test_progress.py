@@ -29,14 +29,12 @@ def test_every_phase_that_a_job_reports_has_its_words():
 
 
 def test_a_cell_is_further_with_every_phase():
-    from qtablate.cli.progress import _share
-
-    shares = [_share(Progress(phase, done, 2)) for phase in ("train", "evaluate") for done in (0, 1, 2)]
+    shares = [Progress(phase, done, 2).share for phase in ("train", "evaluate") for done in (0, 1, 2)]
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    tokens = [_share(Progress("tokens", done, 2)) for done in (0, 1, 2)]
+    tokens = [Progress("tokens", done, 2).share for done in (0, 1, 2)]
     assert tokens == sorted(tokens)
-    assert tokens[0] > _share(Progress("train", 2, 2))
+    assert tokens[0] > Progress("train", 2, 2).share
     assert tokens[-1] == 1
 
 

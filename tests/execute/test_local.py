@@ -1,5 +1,6 @@
 """The local executor: a process a job; one that dies takes nothing else down."""
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -15,8 +17,9 @@ from launch import alive, running, wait_until
 
 from qtablate.cli.progress import ProgressDisplay
 from qtablate.execute import worker, worker_group
-from qtablate.execute.events import Event, Progress
-from qtablate.execute.local import cores, default_workers, gpus, run_jobs
+from qtablate.execute.events import Again, Event, Progress
+from qtablate.execute.local import run_jobs, slot_devices
+from qtablate.execute.remote import RemoteJob, run_remote
 from qtablate.execute.worker import FinalStatus
 from qtablate.execute.worker_group import WorkerGroup
 from qtablate.interrupts import SIGNALS
@@ -47,6 +50,9 @@ def work(job, report, rank_info=None):
         raise ValueError("no such thing")
     if job == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if job == "memory":
+        report(Progress("train", 3, 9))
+        raise MemoryError("no room")
     if job == "leave":
         os._exit(3)
     if job == "sleep":
@@ -128,7 +134,7 @@ def test_failures_are_told_and_the_others_go_on(work):
     assert events["leave"].error == "the process ended with exit code 3"
 
 
-def test_at_most_so_many_workers_default_workers(work):
+def test_at_most_so_many_workers(work):
     running = most = 0
     for event in run_jobs(work, [(str(n), str(n)) for n in range(5)], workers=2):
         running += {"started": 1, "done": -1}.get(event.kind, 0)
@@ -194,17 +200,25 @@ def test_a_signal_to_the_whole_group_while_the_fork_server_imports_leaves_no_tra
 
 def test_each_job_has_a_gpu_of_its_own_where_there_are_any(work, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    assert (gpus(), default_workers()) == (["4", "7"], 2)
     events = list(run_jobs(work, [(name, name) for name in "abcd"], workers=2))
     given = [event.result[3] for event in events if event.kind == "done"]
     assert set(given) == {"4", "7"}  # the slot that is free first takes the next job
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert (gpus(), default_workers()) == ([], cores())
+
+
+@pytest.mark.parametrize(
+    ("gpus", "slots", "processes", "jobs_on_each"),
+    [(2, 2, 1, 1), (2, 4, 1, 2), (3, 9, 1, 3), (4, 2, 2, 1), (4, 4, 2, 2), (3, 3, 2, 2), (8, 8, 3, 3)],
+)
+def test_gpus_are_dealt_out_evenly_and_never_one_twice_to_a_job(gpus, slots, processes, jobs_on_each):
+    given = [slot_devices(slot, processes, [str(gpu) for gpu in range(gpus)]) for slot in range(slots)]
+    assert all(len(set(devices)) == processes for devices in given)
+    counts = Counter(device for devices in given for device in devices)
+    assert (set(counts.values()), len(counts)) == ({jobs_on_each}, gpus)
+    assert slot_devices(3, 2, []) == [None, None]
 
 
 def test_a_job_of_several_processes_has_a_gpu_for_each_and_the_first_speaks(work, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7,1")
-    assert [default_workers(ranks) for ranks in (1, 2, 3, 8)] == [3, 1, 1, 1]
     events = list(run_jobs(work, [(name, name) for name in "abc"], 2, 2))
     done = [event.result for event in events if event.kind == "done"]
     assert len(done) == 3
@@ -240,13 +254,55 @@ def test_one_that_is_lost_ends_the_others_of_its_job_and_no_other_job(work, job,
     assert multiprocessing.active_children() == []
 
 
-def test_gpus_are_counted_by_their_driver(tmp_path, monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("qtablate.execute.local._NVIDIA_DRIVER", str(tmp_path))
-    assert gpus() == []
-    for name in ("0000:01:00.0", "0000:02:00.0"):
-        (tmp_path / name).mkdir()
-    assert gpus() == ["0", "1"]
+def twice(job: str, failed: Event) -> Again | None:
+    """Try one that ran out of memory again: first the same, then another job; and say of others that they are not tried."""
+    if not failed.out_of_memory:
+        return None if failed.key == "raise" else Again(None, "of another kind")
+    return Again({"memory": "die", "die": "fine"}[job], f"instead of {job}")
+
+
+def test_a_job_that_ran_out_of_memory_is_tried_again_as_another(work, monkeypatch):
+    kills = itertools.count()
+    monkeypatch.setattr(worker_group, "oom_kills", lambda: next(kills))  # the kernel kills one whenever it is asked
+    jobs = [(name, name) for name in ("memory", "raise", "leave", "fine")]
+    events = list(run_jobs(work, jobs, 1, retry=twice))
+    of_first = [(event.kind, event.text) for event in events if event.key == "memory" and event.kind != "progress"]
+    notices = [("notice", "instead of memory"), ("notice", "instead of die")]
+    assert of_first == [("started", ""), notices[0], ("started", ""), notices[1], ("started", ""), ("done", "")]
+    assert [event.result[0] for event in events if event.kind == "done"] == ["fine", "fine"]
+    assert [event.key for event in events if event.kind == "started"] == ["memory"] * 3 + ["raise", "leave", "fine"]
+    ends = over(events)
+    assert ends["raise"].error == "ValueError: no such thing"
+    assert ends["leave"].error == "the process ended with exit code 3 (of another kind)"
+    board = ProgressDisplay("Cells", dict(jobs), 1)
+    for event in events:
+        board.take(event)
+    assert (board.done, board.failed, board.running) == (2, 2, {})
+
+
+def test_a_job_of_a_cluster_is_tried_again_where_it_runs(work, monkeypatch):
+    kills = itertools.count()
+    monkeypatch.setattr(worker_group, "oom_kills", lambda: next(kills))
+    [last] = run_remote(RemoteJob(work, "a", "memory", retry=twice), "task 1").events
+    assert (last.key, last.kind) == ("a", "done")
+    [last] = run_remote(RemoteJob(work, "a", "memory"), "task 1").events
+    assert (last.kind, last.out_of_memory) == ("failed", True)
+
+
+@pytest.mark.parametrize(("kills", "for_memory"), [((3, 4), True), ((None, None), True), ((3, 3), False)])
+def test_a_killed_process_ran_out_of_memory_where_the_kernel_counts_one_more_or_says_nothing(
+    work, monkeypatch, kills, for_memory
+):
+    counts = iter(kills)
+    monkeypatch.setattr(worker_group, "oom_kills", lambda: next(counts))
+    [failed] = over(run_jobs(work, [("die", "die")], 1)).values()
+    assert (failed.error, failed.out_of_memory) == ("the process was killed by SIGKILL (out of memory?)", for_memory)
+
+
+def test_what_failed_says_how_far_it_was_and_whether_for_memory(work):
+    events = over(run_jobs(work, [("memory", "memory"), ("raise", "raise")], 2))
+    assert (events["memory"].out_of_memory, events["memory"].progress) == (True, Progress("train", 3, 9))
+    assert (events["raise"].out_of_memory, events["raise"].progress) == (False, None)
 
 
 def over(events) -> dict[str, Event]:

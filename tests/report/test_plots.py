@@ -23,7 +23,9 @@ from qtablate.report.plots.cost import MAX_LABELS
 from qtablate.report.plots.lines import MAX_SERIES, lines_over
 from qtablate.report.plots.losses import loss_window
 from qtablate.store import Store
+from qtablate.sweep import executors
 from qtablate.sweep import run as runs
+from qtablate.sweep.joined import joined
 from qtablate.sweep.plan import make_plan
 
 AXES = ("extra_num_query_tokens", "accumulate_grad_batches")
@@ -39,8 +41,8 @@ def make(folder: Path, monkeypatch, finish=accuracy, **changes) -> Path:
     levels = {"tokens": (0, 4), "accum": (1, 2), "seeds": (1, 2), "samples": 64, "items_per_task": 1, "jobs": 1}
     plan = make_plan(config(**levels | changes, out=folder))
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "run_jobs", Finisher(finish))
-        with plan.store.locked():
+        patch.setattr(executors, "run_jobs", Finisher(finish))
+        with joined(plan.store, plan.config):
             runs.run_plan(plan)
     for number, key in enumerate(cell.key for cell in plan.store.read_sweep().cells if plan.store.finished(cell.key)):
         train(plan.store, key, 1.0 + 0.1 * number)

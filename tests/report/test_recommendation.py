@@ -82,6 +82,7 @@ def frames(accuracies, sizes=None, **changes):
     cells = pd.DataFrame(
         [
             {"extra_num_query_tokens": tokens, "incorrect": "", "status": "ok", "seed": seed, "accuracy": accuracy}
+            | {"micro_batch_parts": 1}
             for tokens, of_seeds in accuracies.items()
             for seed, accuracy in enumerate(of_seeds)
         ]
@@ -142,6 +143,19 @@ def test_two_seeds_unfinished_cells_and_one_learning_rate_are_named():
     assert said[0] == named
     assert any(line.startswith("two seeds say little") for line in said)
     assert any(line.startswith("one learning rate (0.001) for effective batches of 8 and 32: ") for line in said)
+
+
+def test_cells_that_trained_in_parts_are_counted():
+    cells, *others = frames({0: [0.5, 0.51, 0.52], 32: [0.5, 0.51, 0.52]})
+    assert "parts" not in " ".join(cautions.cautions(cells, *others))
+    cells.loc[:1, "micro_batch_parts"] = 2
+    said = cautions.cautions(cells, *others)
+    same = "after running out of memory: the same gradients to rounding."
+    assert f"2 cells ran with micro-batches computed in 2 parts {same}" in said
+    cells.loc[5, "micro_batch_parts"] = 4
+    assert f"3 cells ran with micro-batches computed in 2 or 4 parts {same}" in cautions.cautions(cells, *others)
+    cells["micro_batch_parts"] = float("nan")  # of tables that were written before there was such a column
+    assert "parts" not in " ".join(cautions.cautions(cells, *others))
 
 
 def test_a_confirmed_condition_is_recommended_first():

@@ -17,10 +17,12 @@ from qtablate.interrupts import Stopped
 from qtablate.report import confirmation
 from qtablate.report.build import report
 from qtablate.sweep import estimate as estimates
+from qtablate.sweep import executors
 from qtablate.sweep import run as runs
 from qtablate.sweep.confirm import describe_confirmation
 from qtablate.sweep.describe import explain_defaults, plan_table
 from qtablate.sweep.forecast import Estimate, Forecast
+from qtablate.sweep.joined import joined
 from qtablate.sweep.plan import SweepPlan, make_plan
 
 TABLES = ("cells", "tasks", "summary", "contrasts", "training", "cost")
@@ -36,7 +38,7 @@ def _cache(tmp_path, monkeypatch):
 def finisher(monkeypatch) -> Finisher:
     """Finishes every cell at the accuracy of its condition."""
     made = Finisher(lambda cell: ACCURACIES[cell.condition.extra_num_query_tokens])
-    monkeypatch.setattr(runs, "run_jobs", made)
+    monkeypatch.setattr(executors, "run_jobs", made)
     return made
 
 
@@ -47,7 +49,7 @@ def planned(out: Path, tokens=(0, 4), seeds=(1, 2), **changes) -> SweepPlan:
 def sweep(out: Path, **changes) -> SweepPlan:
     """Run a sweep and write its report."""
     plan = planned(out, **changes)
-    with plan.store.locked():
+    with joined(plan.store, plan.config):
         plan = runs.run_plan(plan)
     report(plan.store, figures=False)
     return plan

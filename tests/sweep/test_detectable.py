@@ -223,3 +223,16 @@ def test_the_table_fits_narrow_and_wide_terminals(plan):
 def test_every_figure_of_the_reference_is_finite():
     reference = dataclasses.asdict(reference_deviations())
     assert all(value > 0 for value in reference.values() if not isinstance(value, str))
+
+
+def test_seeds_that_are_added_until_all_is_decided_detect_what_half_of_the_level_does(plan):
+    grid = plan.config.grid.model_copy(update={"seeds": tuple(range(1, 9))})
+    all_run, until_decided = (
+        replace(plan, config=plan.config.model_copy(update={"grid": grid, "run": plan.config.run.model_copy(update=update)}))
+        for update in ({}, {"until_decided": True})
+    )
+    of_last, fixed = (detectable_table(one, reference_deviations(), MARGIN) for one in (until_decided, all_run))
+    for row, other in zip(of_last.rows, fixed.rows, strict=True):
+        assert float(row[2].split()[0]) > float(other[2].split()[0])
+    assert "of which the last look has half" in of_last.note
+    assert "last look" not in fixed.note

@@ -79,6 +79,7 @@ class Job:
     resume: Path | None = None
     """Where the first rank leaves its state behind the second window."""
     fault: str = ""
+    parts: int = 1
 
 
 @contextmanager
@@ -116,8 +117,8 @@ def train(job: Job, report, rank_info: RankInfo | None = None) -> dict[str, obje
     timeout = timedelta(seconds=2) if job.fault == "hang" else WAIT
     with process_group(rank_info, CPU, 7, timeout) as found, counted() as sizes:
         ranks = job.kind(*(getattr(found, field.name) for field in fields(ProcessGroup)))
-        shown = features(dtype).__getitem__
-        run = Training(model, parameters, samples(), shown, encoder, replace(PLAN, rules=job.rules), group=ranks)
+        shown, plan = features(dtype).__getitem__, replace(PLAN, rules=job.rules, micro_batch_parts=job.parts)
+        run = Training(model, parameters, samples(), shown, encoder, plan, group=ranks)
         if job.resume and job.resume.exists():
             run.restore(torch.load(job.resume, weights_only=True))
         rows, gradients, reduced = [], [], []

@@ -75,6 +75,16 @@ def test_several_processes_are_one(jobs, job, ranks, double, tolerance, at_the_e
     assert one["reduced"] == [[], [], [], []]
 
 
+def test_shares_computed_in_parts_are_the_whole(jobs, job):
+    """Some shares have fewer samples than parts, and some parts no supervised token."""
+    rules = Rules(clip_per="micro_batch", max_grad_norm=0.5)
+    two, one = result("train", job(rules=rules, parts=2)), jobs.train(job(rules=rules), print_nothing)
+    for mine, other in zip(two["gradients"], one["gradients"], strict=True):
+        assert apart(mine, other) <= 1e-12
+    near(two["rows"], one["rows"], 1e-12)
+    assert two["rows"][0]["micro_batch_parts"] == 2
+
+
 def print_nothing(_) -> None:
     pass
 

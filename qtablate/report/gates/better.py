@@ -77,7 +77,7 @@ def judge_better(answers: Answers, pairs: Sequence[Better]) -> list[Judgement]:
         where = "; ".join(filter(None, (fixed_levels_label(row), plural(row["seeds"], "seed"))))
         found = f"{points(row['difference'])} points ({interval_text(row)}; {where}), p {p_text(row['p'])}"
         found += f"; one-sided, adjusted over {count} gates {p_text(adjusted)}" if count > 1 else ""
-        mde = float(detectable_effect(designs_of([one.estimate]), ALPHA / count)[0])
+        mde = float(detectable_effect(designs_of([one.estimate]), ALPHA * one.estimate.error_share / count)[0])
         rate = f"passes by chance in at most {100 * ALPHA / 2:g} % of runs where the two are equal"
         rate += f", any of {count} such gates together; " if count > 1 else "; "
         if is_uninformative(mde):

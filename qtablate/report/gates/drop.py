@@ -1,9 +1,11 @@
 """The gate of a drop: no condition of one folder is surely worse than in another by more than is allowed."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from qtablate.report.compare import Comparison
@@ -76,7 +78,8 @@ def _caught(estimates: Sequence[Estimate], tests: int, share: float) -> str:
     """Say which drop is caught, where that can be computed: of means that are paired."""
     if not estimates:
         return ""
-    over = float(detectable_effect(designs_of(estimates), 2 * ALPHA / tests).max())  # the level is that of two sides
+    levels = 2 * ALPHA / tests * np.array([one.error_share or math.nan for one in estimates])  # those of two sides
+    over = float(detectable_effect(designs_of(estimates), levels).max())
     if is_uninformative(over):
         return "; no drop is caught reliably"
     return f"; a drop of {size(over + share)} of any one condition that is paired is caught in {100 * POWER:g} % of runs"

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from qtablate.errors import QtablateError
+from qtablate.records import NOT_NEEDED
 from qtablate.report.batch_split_check import NEAR_TIE, SplitPair
 from qtablate.report.compare import compare
 from qtablate.report.gates.better import Better, judge_better
@@ -77,7 +78,7 @@ def _max_failed(results: Results, most: int) -> Sequence[Judgement]:
     cells = results.all_cells
     if cells.empty:
         return [not_judged("the sweep has no cell")]
-    left = cells[cells["status"] != "ok"]
+    left = cells[~cells["status"].isin(("ok", NOT_NEEDED))]
     statuses = ", ".join(f"{count} {status}" for status, count in Counter(left["status"]).items())
     found = f"{len(left)} of {plural(len(cells), 'cell')} not finished"
     if statuses:

@@ -17,10 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from qtablate.config import command_of
-from qtablate.data.sources import open_benchmark
 from qtablate.datatypes import Benchmark, Item
-from qtablate.errors import QtablateError
-from qtablate.model.directory import read_config
 from qtablate.report.compare import Comparison
 from qtablate.report.headline import Headline
 from qtablate.report.page.browser import Answered, browser_data, read_answered
@@ -28,8 +25,10 @@ from qtablate.report.page.sheets import Pictures, order_of_clips, pictures
 from qtablate.report.page.svg import inline_svg
 from qtablate.report.plots import Plot
 from qtablate.report.results import Results
+from qtablate.report.scored_benchmark import needs_custom, scored_benchmark
 from qtablate.report.sections import WHOLE, Section, tables_of
 from qtablate.report.tables import comparison_sentence, comparison_table, software_of
+from qtablate.report.tracked_runs import Place, places
 from qtablate.table import Table
 
 _ASSETS = ("page.html.j2", "page.css", "page.js")
@@ -79,6 +78,8 @@ class Page:
     sections: tuple[ShownSection, ...]
     made: Mapping[str, str]
     """What made the results: texts by title."""
+    runs: tuple[Place, ...] = ()
+    """Where experiment trackers have the runs of the cells."""
     figures: tuple[ShownFigure, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     """Of the item browser (browser.py); empty without one."""
@@ -98,15 +99,10 @@ def write_page(results: Results, plots: Sequence[Plot], run_custom: bool = False
     with suppress(OSError), path.open("rb") as file:
         head = file.read(_HEAD)
         as_written = f'content="{digest}'.encode() in head
-        if as_written and (b' complete"' in head or _needs_custom(results, run_custom)):
+        if as_written and (b' complete"' in head or needs_custom(results, run_custom)):
             return path
     store.write_file(path, page_text(results, plots, run_custom, digest))
     return path
-
-
-def _needs_custom(results: Results, run_custom: bool) -> bool:
-    """Whether questions and clips are in a Python file that may not be run."""
-    return results.sweep.config.data.bench.startswith("custom:") and not run_custom
 
 
 def _digest(results: Results, plots: Sequence[Plot]) -> str:
@@ -115,7 +111,7 @@ def _digest(results: Results, plots: Sequence[Plot]) -> str:
     parts += [table.markdown() for table in tables_of(results)]
     parts += [text for plot in plots for text in (plot.title, plot.caption, plot.svg)]
     parts += [str(results.store.read_record(str(key))) for key in results.cells["key"]]  # with checksums of the answers
-    parts += _provenance(results).values()
+    parts += [*_provenance(results).values(), *(place.how for place in places(results.store))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -130,7 +126,7 @@ def page_text(results: Results, plots: Sequence[Plot], run_custom: bool = False,
         digest: of what the page shows, which is noted in its head.
     """
     answered = read_answered(results)
-    benchmark, why_none = _benchmark(results, run_custom)
+    benchmark, why_none = scored_benchmark(results, run_custom)
     items = {item.id: item for item in benchmark.items} if benchmark and answered else {}
     drawn = _pictures(answered, benchmark, items) if answered and benchmark else Pictures()
     data: dict[str, Any] = {}
@@ -144,6 +140,7 @@ def page_text(results: Results, plots: Sequence[Plot], run_custom: bool = False,
         figures=tuple(map(_shown_figure, plots)),
         sections=tuple(section for section in sections if section.tables),
         made=_provenance(results),
+        runs=tuple(places(results.store)),
         data=data,
         why_no_texts=why_none,
         missing_pictures=drawn.missing,
@@ -192,24 +189,6 @@ def _shown_figure(plot: Plot) -> ShownFigure:
     points = re.search(r'width="([\d.]+)pt"', plot.svg)
     wide = points is not None and float(points[1]) > _WIDE
     return ShownFigure(plot.name, plot.title, plot.caption, Markup(inline_svg(plot.svg, plot.name)), wide)
-
-
-def _benchmark(results: Results, run_custom: bool) -> tuple[Benchmark | None, str]:
-    """Open the benchmark that the sweep scored; None and the reason where that cannot be done."""
-    sweep = results.sweep
-    if _needs_custom(results, run_custom):
-        return None, "they are in a Python file, which a report does not run; the page that a sweep writes has them"
-    try:
-        config = read_config(sweep.config.data.model)
-        levels = {cell.condition["frames"] for cell in sweep.cells}
-        frames = config["num_frames"] if config["num_frames"] in levels else min(levels)
-        benchmark = open_benchmark(sweep.config.data, {**config, "num_frames": frames})
-        fingerprint = benchmark.fingerprint
-    except (QtablateError, OSError) as error:
-        return None, str(error).partition("\n")[0]
-    if sweep.fingerprints.benchmark != fingerprint:
-        return None, f"{sweep.config.data.bench} is not what it was when the sweep ran"
-    return benchmark, ""
 
 
 def _pictures(answered: Answered, benchmark: Benchmark, items: Mapping[str, Item]) -> Pictures:

@@ -16,6 +16,7 @@ from qtablate.report.results import Results
 from qtablate.report.rows import Row, records_of
 from qtablate.statistics.clustered import MIN_CLIPS, clustered_mean
 from qtablate.statistics.distributions import t_quantile
+from qtablate.statistics.sequential import error_share
 
 MEASURES = ("accuracy", PROBABILITY)
 INTERVALS = (
@@ -54,12 +55,13 @@ def _condition_frame(results: Results) -> pd.DataFrame:
     probabilities = _probabilities(results)
     rows: list[Row] = []
     numbers = ["accuracy", "accuracy_seed_sd", "accuracy_item_stderr", "n_clusters", "blind_accuracy", "chance"]
-    done = summary[summary["seeds_done"] > 0]
+    done, planned = summary[summary["seeds_done"] > 0], len(results.sweep.planned_seeds)
     for row in records_of(done.assign(**{name: done[name].astype(float) for name in numbers})):  # missing is None in some
         clusters = row["n_clusters"]
         levels = tuple(row[axis] for axis in axes_of(results.sweep.config.grid.batch_size_is))
         per_seed, probability_stderr = probabilities.get(levels, (np.zeros(0), math.nan))
-        half = interval_half(row["seeds_done"], row["accuracy_seed_sd"], row["accuracy_item_stderr"], clusters)
+        share = error_share(row["seeds_done"], planned) if planned else 1.0
+        half = interval_half(row["seeds_done"], row["accuracy_seed_sd"], row["accuracy_item_stderr"], clusters, share)
         rows.append(
             {
                 **{axis: row[axis] for axis in (*AXES, "effective_batch_size")},
@@ -70,7 +72,7 @@ def _condition_frame(results: Results) -> pd.DataFrame:
                 "accuracy": row["accuracy"],
                 "accuracy_half": half,
                 PROBABILITY: float(per_seed.mean()) if len(per_seed) else math.nan,
-                f"{PROBABILITY}_half": interval_half(len(per_seed), _deviation(per_seed), probability_stderr, clusters),
+                f"{PROBABILITY}_half": interval_half(len(per_seed), _deviation(per_seed), probability_stderr, clusters, share),
                 "blind_accuracy": row["blind_accuracy"],
                 "chance": row["chance"],
             }
@@ -95,7 +97,7 @@ def seed_frame(results: Results, conditions: pd.DataFrame) -> pd.DataFrame:
     return frame[["condition", "seed", *MEASURES]]
 
 
-def interval_half(seeds: float, seed_sd: float, item_stderr: float, clusters: float) -> float:
+def interval_half(seeds: float, seed_sd: float, item_stderr: float, clusters: float, share: float = 1.0) -> float:
     """Return half the 95 % interval of a condition's mean; missing where too little is known of its uncertainty.
 
     Args:
@@ -103,16 +105,17 @@ def interval_half(seeds: float, seed_sd: float, item_stderr: float, clusters: fl
         seed_sd: standard deviation between them; missing with one.
         item_stderr: standard error over items, clustered by clip, of the answers averaged over the seeds.
         clusters: number of clips.
+        share: of the error, where seeds are added until all is decided (statistics/sequential.py).
     """
     parts = [(item_stderr**2, clusters - 1), (seed_sd**2 / seeds if seeds > 1 else math.nan, seeds - 1)]
     known = [(variance, dof) for variance, dof in parts if not math.isnan(variance) and dof > 0]
     total = sum(variance for variance, _ in known)
-    if clusters < MIN_CLIPS or math.isnan(item_stderr):
+    if clusters < MIN_CLIPS or math.isnan(item_stderr) or not share:
         return math.nan
     if total == 0:
         return 0.0
     dof = total**2 / sum(variance**2 / dof for variance, dof in known)
-    return float(t_quantile(0.975, dof)) * math.sqrt(total)
+    return float(t_quantile(1 - 0.025 * share, dof)) * math.sqrt(total)
 
 
 def short_caption(conditions: pd.DataFrame, results: Results) -> str:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from qtablate.records import NOT_NEEDED
 from qtablate.report.confirmation import RECOMMENDED_IS
 from qtablate.report.labels import axis_labels, level_labels, shown_axes
 from qtablate.report.rows import Row, records_of
@@ -65,7 +66,7 @@ def _notes(recommended: Row, baseline: Row, cells: pd.DataFrame) -> list[str]:
         )
     if done < wanted:
         notes.append(f"Finished so far with both conditions: {done} of {plural(wanted, 'fresh seed')}.")
-    missing = int((cells["status"] != "ok").sum())
+    missing = int((~cells["status"].isin(("ok", NOT_NEEDED))).sum())
     if missing:
         notes.append(f"Missing from the choice: {missing} of {plural(len(cells), 'cell')} of the grid.")
     if recommended["uncertainty"] == ITEMS_ONLY and not has_too_few(recommended):
